@@ -1,0 +1,45 @@
+"""Puts tasks and the library together: configs, runs, training, evaluation, figures, command line.
+
+Every command of `plstm-seq` is one of these functions:
+
+run = train(default_config("s3_word_problem"), "runs/s3")
+result = evaluate(run, [64, 256, 4096])
+plot([run], "runs/s3/accuracy_against_length")
+"""
+
+from experiments.config import (
+    ConfigError,
+    EvaluationConfig,
+    ExperimentConfig,
+    TaskConfig,
+    default_config,
+    read_config,
+    write_config,
+)
+from experiments.decoding import Decoded, decode
+from experiments.evaluating import evaluate
+from experiments.overrides import override
+from experiments.plotting import plot
+from experiments.quickstart import quickstart
+from experiments.run import Run, RunError, load_run
+from experiments.running import train
+
+__all__ = [
+    "ConfigError",
+    "Decoded",
+    "EvaluationConfig",
+    "ExperimentConfig",
+    "Run",
+    "RunError",
+    "TaskConfig",
+    "decode",
+    "default_config",
+    "evaluate",
+    "load_run",
+    "override",
+    "plot",
+    "quickstart",
+    "read_config",
+    "train",
+    "write_config",
+]

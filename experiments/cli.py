@@ -1,0 +1,260 @@
+"""The command line: every command is a thin wrapper over a function of `experiments`."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+import plstm_seq
+
+# What takes long to import (jax, flax, polars) is imported by the commands that need it.
+
+app = typer.Typer(
+    name="plstm-seq",
+    help="Train pLSTM models on state-tracking tasks and measure how far they hold.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+tasks_app = typer.Typer(help="List the tasks, or show one.", invoke_without_command=True)
+app.add_typer(tasks_app, name="tasks")
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or name in runs/.")]
+
+
+def main() -> None:
+    """The console command `plstm-seq`."""
+    app()
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """What a user got wrong ends with one line and exit code 2."""
+    from experiments.config import ConfigError
+    from experiments.run import RunError
+
+    try:
+        yield
+    except (ConfigError, RunError, ValueError) as error:
+        err.print(f"[red]error:[/red] {_plain(error)}", soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+def _plain(error: BaseException) -> str:
+    return str(error).replace("[", r"\[")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(plstm_seq.__version__)  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+@tasks_app.callback()
+def _tasks(context: typer.Context, as_json: Json = False) -> None:
+    if context.invoked_subcommand is None:
+        list_tasks(as_json)
+
+
+@tasks_app.command("list")
+def list_tasks(as_json: Json = False) -> None:
+    """List the tasks."""
+    import tasks
+    from experiments import show
+
+    rows = [show.task_row(name) for name in tasks.names()]
+    _print(rows, show.task_table(rows), as_json)
+
+
+@tasks_app.command("show")
+def show_task(
+    name: Annotated[str, typer.Argument(help="A task's name.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the task.")
+    ] = None,
+    length: Annotated[int, typer.Option(min=1, help="Length of the examples.")] = 12,
+    count: Annotated[int, typer.Option(min=1, help="Number of examples.")] = 4,
+    seed: Annotated[int, typer.Option(help="Seed of the examples.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Show a task: its rule, its symbols and some examples."""
+    from experiments import default_config, override, show
+
+    with _user_errors():
+        assignments = [f"task.{option}" for option in options or []]
+        task = override(default_config(name), assignments).task.make()
+        description = show.describe(task, length=length, count=count, seed=seed)
+        _print(description, show.description(description), as_json)
+
+
+@app.command()
+def train(
+    task: Annotated[
+        str | None, typer.Argument(help="A task (plstm-seq tasks); left out with --config.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Fields of the config, e.g. transition.dim=4."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file to start from, such as a run's config.yaml.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The run goes to runs/NAME (default: runs/TASK-N).")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run NAME from its last checkpoint.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the config, all fields, and train nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on a task.
+
+    Every field of the config can be set: plstm-seq train s3_word_problem transition=orthogonal
+    transition.dim=3 learning_rate=1e-3 steps=2000. Fields: plstm-seq train TASK --dry-run.
+    """
+    from experiments import commands
+
+    with _user_errors():
+        chosen = commands.choose_config(task, assignments or [], config, name, resume)
+        if dry_run:
+            sys.stdout.write(commands.as_yaml(chosen))
+            return
+        run, record = _train(chosen, name, resume)
+    summary = {"run": str(run.folder), **record}
+    text = f"trained {run.folder}: " + ", ".join(
+        f"{key} {record[key]:.4g}"
+        for key in ("step", "loss", "token_accuracy", "sequence_accuracy")
+    )
+    _print(summary, f"{text}\nnext: plstm-seq evaluate {run.folder}", as_json)
+
+
+def _train(chosen: Any, name: str | None, resume: bool) -> tuple[Any, dict[str, Any]]:
+    """Trains; an interruption or divergence ends the command and says what to do."""
+    from experiments import commands
+    from plstm_seq.training import NonFiniteLossError
+
+    run = commands.open_run(chosen, name, resume)
+    try:
+        record = commands.fit_and_report(run)
+    except KeyboardInterrupt:
+        err.print(f"stopped; continue with: plstm-seq train --name {run.name} --resume")
+        raise typer.Exit(130) from None
+    except NonFiniteLossError as error:
+        err.print(f"[red]error:[/red] {_plain(error)} Run: {run.folder}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    return run, record
+
+
+@app.command()
+def evaluate(
+    run: RunName,
+    lengths: Annotated[
+        str | None, typer.Option(help="Lengths, such as 64,256,4096 (default: the config's).")
+    ] = None,
+    num_sequences: Annotated[
+        int | None, typer.Option(min=1, help="Fresh sequences a length (default: the config's).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure accuracy at lengths far beyond training; writes evaluation.parquet into the run."""
+    from experiments import commands, load_run, show
+    from experiments import evaluate as evaluate_run
+
+    with _user_errors():
+        result = evaluate_run(
+            load_run(run), commands.parse_lengths(lengths), num_sequences=num_sequences
+        )
+    _print([row._asdict() for row in result.rows], show.evaluation_table(result), as_json)
+
+
+@app.command()
+def decode(
+    run: RunName,
+    text: Annotated[
+        str | None, typer.Argument(help="Symbols; left out: lines of standard input.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Type or pipe symbols and see the predictions token by token."""
+    from experiments import decode as decode_text
+    from experiments import load_run, show
+
+    with _user_errors():
+        loaded = load_run(run)
+        if text is None and sys.stdin.isatty():
+            err.print(
+                f"symbols: {' '.join(loaded.task.vocabulary)}  (one line at a time, Ctrl-D ends)"
+            )
+        for line in [text] if text is not None else sys.stdin:
+            if line.strip():
+                decoded = decode_text(loaded, line)
+                _print([entry._asdict() for entry in decoded], show.decoded_table(decoded), as_json)
+
+
+@app.command()
+def plot(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Evaluated runs.")],
+    output: Annotated[Path, typer.Option(help="The figure's path without its ending.")] = Path(
+        "accuracy_against_length"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Draw accuracy against length of one or more runs, as PNG and SVG."""
+    from experiments import load_run
+    from experiments import plot as plot_runs
+
+    with _user_errors():
+        files = plot_runs([load_run(run) for run in runs], output)
+    _print([str(file) for file in files], "\n".join(map(str, files)), as_json)
+
+
+@app.command()
+def quickstart(
+    folder: Annotated[
+        Path | None, typer.Option(help="Where everything goes (default: runs/quickstart-N).")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of every variant, from 0.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Train three small models in minutes, and see which of them hold beyond their training."""
+    from experiments import quickstart as run_quickstart
+    from experiments import show
+
+    with _user_errors():
+        results, files = run_quickstart(
+            folder, seeds=range(seeds), announce=lambda text: err.print(f"[bold]{text}[/bold]")
+        )
+    rows = show.quickstart_rows(results)
+    _print(rows, show.quickstart_table(rows), as_json)
+    if not as_json:
+        out.print(f"figure: {files[0]} and {files[1].suffix[1:]}")
+
+
+def _print(data: Any, text: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(data))  # noqa: T201
+    else:
+        out.print(text)

@@ -1,0 +1,84 @@
+"""What the command line does before and after the functions that it wraps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.config import (
+    ConfigError,
+    ExperimentConfig,
+    default_config,
+    read_config,
+    to_document,
+)
+from experiments.overrides import override
+from experiments.run import ROOT, Run, RunError, create_run, load_run
+from experiments.running import fit_run
+
+
+def choose_config(
+    task: str | None,
+    assignments: Sequence[str],
+    file: Path | None,
+    name: str | None,
+    resume: bool,
+) -> ExperimentConfig:
+    """The config that the arguments of `train` ask for.
+
+    Raises:
+        ConfigError, RunError: the arguments do not go together, or one is wrong.
+    """
+    if task is not None and "=" in task:
+        task, assignments = None, [task, *assignments]
+    if resume:
+        if name is None:
+            raise RunError("--resume needs --name: the run to continue")
+        if assignments or file:
+            raise RunError("--resume continues a run as it is: no fields and no --config with it")
+        config = load_run(name).config
+        if task not in (None, config.task.name):
+            raise RunError(f"run {name!r} is on task {config.task.name!r}, not {task!r}")
+        return config
+    if file is not None:
+        config = read_config(file)
+        if task not in (None, config.task.name):
+            raise ConfigError(f"{file} is for task {config.task.name!r}, not {task!r}")
+    elif task is None:
+        raise ConfigError("a task or --config is needed; tasks: plstm-seq tasks")
+    else:
+        config = default_config(task)
+    return override(config, assignments)
+
+
+def open_run(config: ExperimentConfig, name: str | None, resume: bool) -> Run:
+    """The run to train: a new folder, or the one to continue."""
+    if resume and name is not None:
+        return load_run(name)
+    return create_run(config, None if name is None else ROOT / name)
+
+
+def fit_and_report(run: Run) -> dict[str, Any]:
+    """Trains a run; its status and last record."""
+    result = fit_run(run, progress=True)
+    return {"status": result.status, **result.record}
+
+
+def as_yaml(config: ExperimentConfig) -> str:
+    """The config as YAML."""
+    return yaml.safe_dump(to_document(config), sort_keys=False)
+
+
+def parse_lengths(text: str | None) -> list[int] | None:
+    """`64,256,4096` as numbers.
+
+    Raises:
+        ConfigError: something else.
+    """
+    if text is None:
+        return None
+    try:
+        return [int(part.replace("_", "")) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--lengths {text!r}: numbers such as 64,256,4096 are expected") from None

@@ -1,0 +1,200 @@
+"""What a run is made of: the same in Python, in YAML and in the run's folder."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+import tasks
+from experiments.presets import recommended_model, recommended_training
+from experiments.suggestions import nearest
+from plstm_seq.models import SequenceModelConfig
+from plstm_seq.training import TrainingConfig
+
+
+class ConfigError(ValueError):
+    """A field or value of a config is wrong; the message says which and what is expected."""
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """A task of `tasks.names()` and its options, for instance `modulus`."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def make(self) -> tasks.Task:
+        """The task; ValueError or TypeError if a name or a value is wrong."""
+        return tasks.get(self.name, **self.options)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How accuracy against length is measured.
+
+    Attributes:
+        lengths: the lengths evaluated where none are named.
+        num_sequences: fresh sequences a length.
+        batch_size: sequences run at once.
+        chunk_size: symbols run at once.
+        seed: of the sequences; the same for every run, so that runs read the same ones.
+    """
+
+    lengths: tuple[int, ...] = (16, 32, 40, 64, 128, 256, 512, 1024, 2048, 4096)
+    num_sequences: int = 512
+    batch_size: int = 128
+    chunk_size: int = 256
+    seed: int = 1_000_003
+
+    def __post_init__(self):
+        for name in ("num_sequences", "batch_size", "chunk_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        if not self.lengths or min(self.lengths) < 1:
+            raise ValueError(f"lengths must be one or more numbers >= 1, got {self.lengths}")
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """Everything a run depends on.
+
+    Attributes:
+        task: what is learned.
+        model: what learns it.
+        training: how long, on which lengths, with which optimizer.
+        evaluation: how it is measured.
+        seed: of the parameters and of the training batches.
+    """
+
+    task: TaskConfig
+    model: SequenceModelConfig
+    training: TrainingConfig
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seed: int = 0
+
+
+def default_config(task: str, **options: Any) -> ExperimentConfig:
+    """The config that `train` uses for a task where nothing else is said.
+
+    Args:
+        task: a name that `tasks.get` knows.
+        **options: options of the task.
+
+    Raises:
+        ConfigError: there is no such task or option, or a value is wrong.
+    """
+    config = TaskConfig(task, dict(options))
+    made = _make_task(config)
+    return ExperimentConfig(config, recommended_model(made), recommended_training(made))
+
+
+def to_document(config: ExperimentConfig) -> dict[str, Any]:
+    """The config as nested dictionaries and lists, as YAML holds it."""
+    document = _adapter().dump_python(config, mode="json")
+    task = document["task"]
+    document["task"] = {"name": task["name"], **task["options"]}
+    return document
+
+
+def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
+    """The config that a document describes; fields left out take their defaults.
+
+    Raises:
+        ConfigError: a field is unknown, missing or has a wrong value.
+    """
+    if not isinstance(document, Mapping) or not isinstance(document.get("task"), Mapping):
+        raise ConfigError("a config needs a mapping 'task' with the field 'name'")
+    task = dict(document["task"])
+    if not isinstance(task.get("name"), str):
+        raise ConfigError("task.name: the name of a task is expected (`plstm-seq tasks`)")
+    name = task.pop("name")
+    base = to_document(default_config(name, **task))
+    filled = {"model": base["model"], "training": base["training"], **document}
+    filled["task"] = {"name": name, "options": task}
+    try:
+        config = _adapter().validate_python(filled)
+    except pydantic.ValidationError as error:
+        raise ConfigError(_explain(error, filled)) from None
+    _refuse_unknown({**document, "task": {}}, {**to_document(config), "task": {}}, ())
+    return config
+
+
+def write_config(config: ExperimentConfig, path: str | Path) -> None:
+    """Writes a config as YAML."""
+    Path(path).write_text(yaml.safe_dump(to_document(config), sort_keys=False), encoding="utf-8")
+
+
+def read_config(path: str | Path) -> ExperimentConfig:
+    """Reads a config from YAML.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML or not a config.
+    """
+    try:
+        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    try:
+        return from_document(document)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _make_task(config: TaskConfig) -> tasks.Task:
+    try:
+        return config.make()
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from None
+
+
+@functools.cache
+def _adapter() -> pydantic.TypeAdapter[ExperimentConfig]:
+    return pydantic.TypeAdapter(ExperimentConfig)
+
+
+def _explain(error: pydantic.ValidationError, document: Mapping[str, Any]) -> str:
+    """One line a mistake; of a union only what concerns the `kind` that the document names."""
+    lines = {}
+    for entry in error.errors(include_url=False):
+        path, node, concerns = [], document, True
+        for part in entry["loc"]:
+            if _holds(node, part):
+                path.append(str(part))
+                node = node[part]
+            elif isinstance(node, Mapping) and "kind" in node and isinstance(part, str):
+                concerns = concerns and _is_kind(part, node["kind"])
+            elif entry["type"] == "missing":
+                path.append(str(part))
+        if concerns:
+            message = entry["msg"].removeprefix("Value error, ")
+            got = "" if isinstance(entry["input"], Mapping) else f", got {entry['input']!r}"
+            got = "" if "got" in message else got
+            lines[".".join(path)] = f"{'.'.join(path)}: {message}{got}"
+    return "; ".join(lines.values()) or str(error)
+
+
+def _holds(node: Any, part: str | int) -> bool:
+    if isinstance(node, Mapping):
+        return part in node
+    return isinstance(node, list | tuple) and isinstance(part, int) and part < len(node)
+
+
+def _is_kind(class_name: str, kind: Any) -> bool:
+    return class_name.lower().removesuffix("config") == str(kind).replace("_", "").lower()
+
+
+def _refuse_unknown(given: Any, known: Any, path: tuple[str, ...]) -> None:
+    """Unknown fields are dropped by validation: whatever did not survive was unknown."""
+    if isinstance(given, Mapping) and isinstance(known, Mapping):
+        for name, value in given.items():
+            where = ".".join((*path, str(name)))
+            if name not in known:
+                raise ConfigError(f"unknown field {where!r}; {nearest(str(name), list(known))}")
+            _refuse_unknown(value, known[name], (*path, str(name)))
+    elif isinstance(given, list) and isinstance(known, list):
+        for index, (one, other) in enumerate(zip(given, known, strict=False)):
+            _refuse_unknown(one, other, (*path, str(index)))

@@ -1,0 +1,67 @@
+"""Reading symbols one by one, and what a run predicts after each."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from experiments.run import Run
+
+
+class Decoded(NamedTuple):
+    """What a run predicts after one symbol, and what the task's rule says.
+
+    `label` is None where the rule gives none, as inside an expression that is only valued at its
+    end.
+    """
+
+    symbol: str
+    prediction: str
+    probability: float
+    label: str | None
+
+
+def decode(run: Run, text: str) -> list[Decoded]:
+    """Feeds the symbols of a text to a run, token by token with carried state.
+
+    Args:
+        run: a trained run.
+        text: symbols of the task's vocabulary.
+
+    Returns:
+        One entry a symbol.
+
+    Raises:
+        RunError: the run has no checkpoint.
+        ValueError: a symbol is not in the vocabulary, or the text is empty.
+    """
+    tokens = run.task.encode(text)
+    if not len(tokens):
+        raise ValueError(f"no symbols; the vocabulary is {' '.join(run.task.vocabulary)}")
+    graphdef, parameters = nnx.split(run.model)
+    predictions, probabilities = _predict(graphdef, parameters, jnp.asarray(tokens)[None])
+    targets = run.task.targets(tokens[None])[0]
+    labelled = run.task.per_token
+    return [
+        Decoded(
+            run.task.vocabulary[token],
+            run.task.labels[int(predictions[t])],
+            float(probabilities[t]),
+            run.task.labels[int(targets[t])] if labelled or t == len(tokens) - 1 else None,
+        )
+        for t, token in enumerate(tokens)
+    ]
+
+
+@jax.jit(static_argnums=0)
+def _predict(graphdef: nnx.GraphDef, parameters: nnx.State, tokens: jax.Array):
+    """The most probable label after each of tokens [1, T], and its probability."""
+    model = nnx.merge(graphdef, parameters)
+
+    def body(state, token):
+        logits, state = model.step(token, state)
+        return state, jax.nn.softmax(logits[0])
+
+    _, probabilities = jax.lax.scan(body, model.init_state(1), tokens.T)
+    return probabilities.argmax(-1), probabilities.max(-1)

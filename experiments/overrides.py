@@ -1,0 +1,136 @@
+"""`a.b.c=value`: changing any field of a config from the command line.
+
+A field may be named by any tail of its path that only one field has: `transition.dim` stands for
+`model.mixer.transition.dim`. Where a field is one of several kinds of thing, its kind can be
+assigned to it: `transition=orthogonal`. What was changed in the old kind stays where the new one
+has the field.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from experiments.config import ConfigError, ExperimentConfig, from_document, to_document
+from experiments.suggestions import nearest
+
+Path = tuple[str, ...]
+
+
+def override(config: ExperimentConfig, assignments: Iterable[str]) -> ExperimentConfig:
+    """A config with fields changed, kinds first.
+
+    Args:
+        config: what is changed.
+        assignments: `path=value` each; values are YAML (`3e-3`, `true`, `null`, `[64, 256]`).
+
+    Raises:
+        ConfigError: a path is unknown or names several fields, or a value is wrong.
+    """
+    pairs = [_parse(assignment) for assignment in assignments]
+    document = to_document(config)
+    kinds = [pair for pair in pairs if _sets_kind(document, pair)]
+    for path, value in kinds:
+        document = _with_kind(document, _resolve(document, path), value)
+    for path, value in (pair for pair in pairs if pair not in kinds):
+        _assign(document, _resolve(document, path), value)
+    return from_document(document)
+
+
+def _parse(assignment: str) -> tuple[Path, Any]:
+    path, equals, text = assignment.partition("=")
+    if not equals or not all(path.strip().split(".")):
+        raise ConfigError(f"{assignment!r}: expected field=value, such as training.steps=500")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{assignment!r}: {text!r} is not a YAML value: {error}") from None
+    return tuple(path.strip().split(".")), _number(value)
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 3e-3 as text; a number is meant."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _fields(document: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every path of the document and what is there."""
+    for name, value in document.items():
+        yield (*path, name), value
+        if isinstance(value, Mapping):
+            yield from _fields(value, (*path, name))
+
+
+def _resolve(document: Mapping[str, Any], path: Path) -> Path:
+    known = [candidate for candidate, _ in _fields(document)]
+    if path in known or path[:-1] == ("task",):
+        return path
+    matches = [candidate for candidate in known if candidate[-len(path) :] == path]
+    # A field of a thing names the thing's own, not what lies deeper: the shortest path wins if it
+    # is alone.
+    shortest = min(map(len, matches), default=0)
+    matches = [match for match in matches if len(match) == shortest]
+    name = ".".join(path)
+    if not matches:
+        tails = {".".join(candidate[-len(path) :]) for candidate in known}
+        raise ConfigError(f"unknown field {name!r}; {nearest(name, sorted(tails))}")
+    if len(matches) > 1:
+        options = ", ".join(".".join(match) for match in matches)
+        raise ConfigError(f"field {name!r} is ambiguous: it may be {options}")
+    return matches[0]
+
+
+def _at(document: Mapping[str, Any], path: Path) -> Any:
+    node: Any = document
+    for name in path:
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node
+
+
+def _sets_kind(document: Mapping[str, Any], pair: tuple[Path, Any]) -> bool:
+    path, value = pair
+    if not isinstance(value, str):
+        return False
+    if path[-1] == "kind":
+        return True
+    candidates = [
+        p for p, node in _fields(document) if isinstance(node, Mapping) and "kind" in node
+    ]
+    return any(candidate[-len(path) :] == path for candidate in candidates)
+
+
+def _with_kind(document: dict[str, Any], path: Path, kind: str) -> dict[str, Any]:
+    """The document with another kind of thing at a path, everything filled in."""
+    if path[-1] == "kind":
+        path = path[:-1]
+    old = _at(document, path)
+    if old["kind"] == kind:
+        return document
+    changed = {k: v for k, v in old.items() if v != _defaults(document, path, old["kind"]).get(k)}
+    new = _defaults(document, path, kind)
+    new.update((k, v) for k, v in changed.items() if k in new and k != "kind")
+    _assign(document, path, new)
+    return document
+
+
+def _defaults(document: dict[str, Any], path: Path, kind: str) -> dict[str, Any]:
+    """The fields of a kind of thing at a path, as they are by default."""
+    copy = _copy(document)
+    _assign(copy, path, {"kind": kind})
+    return _at(to_document(from_document(copy)), path)
+
+
+def _assign(document: dict[str, Any], path: Path, value: Any) -> None:
+    node = document
+    for name in path[:-1]:
+        node = node[name]
+    node[path[-1]] = value
+
+
+def _copy(node: Any) -> Any:
+    return {k: _copy(v) for k, v in node.items()} if isinstance(node, Mapping) else node

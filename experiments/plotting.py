@@ -1,0 +1,93 @@
+"""Figures: accuracy against length."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import polars
+from matplotlib.figure import Figure
+
+from experiments.run import Run, RunError
+
+# Okabe and Ito's colours, told apart by the colour-blind, and markers that survive a black print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "svg.hashsalt": "plstm-seq",
+}
+TITLES = {"token": "token accuracy", "sequence": "sequence accuracy"}
+
+
+def label(run: Run) -> str:
+    """How a run is called in a legend: its task, transition and JT."""
+    transition = run.config.model.mixer.transition
+    kind = transition.kind.replace("_", " ")
+    entries = getattr(transition, "entries", None)
+    detail = f"{kind} ({entries})" if entries else kind
+    return f"{run.config.task.name.replace('_', ' ')}: {detail}, JT = {transition.dim}"
+
+
+def plot(
+    runs: Sequence[Run], path: str | Path, *, labels: Sequence[str] | None = None
+) -> list[Path]:
+    """Draws token and sequence accuracy against length, with intervals, as PNG and SVG.
+
+    The longest training length of each run is a dotted line, the chance of a token a dashed one.
+
+    Args:
+        runs: evaluated runs.
+        path: of the figure, without its ending.
+        labels: a legend entry a run; None: the task and the transition.
+
+    Returns:
+        The two files.
+
+    Raises:
+        RunError: no runs, or one that has not been evaluated.
+        ValueError: another number of labels than of runs.
+    """
+    if not runs:
+        raise RunError("no runs to plot")
+    frames = [run.evaluation for run in runs]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        axes = figure.subplots(1, 2, sharex=True, sharey=True)
+        names = [label(run) for run in runs] if labels is None else labels
+        for index, (run, frame, name) in enumerate(zip(runs, frames, names, strict=True)):
+            colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+            for axis, metric in zip(axes, TITLES, strict=True):
+                _curve(axis, frame, metric, colour, marker, name)
+            longest = run.config.training.curriculum.longest
+            for axis in axes:
+                axis.axvline(longest, color="0.5", linestyle=":", linewidth=1)
+            axes[0].axhline(run.task.chance, color=colour, linestyle="--", linewidth=0.8, alpha=0.5)
+        for axis, title in zip(axes, TITLES.values(), strict=True):
+            axis.set(xscale="log", xlabel="length", title=title, ylim=(-0.03, 1.03))
+            axis.set_xscale("log", base=2)
+        axes[0].set_ylabel("accuracy")
+        figure.legend(
+            *axes[0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=1 + (len(runs) > 3),
+        )
+        return _save(figure, Path(path))
+
+
+def _curve(axis, frame: polars.DataFrame, metric: str, colour: str, marker: str, name: str) -> None:
+    rows = frame.filter(polars.col("metric") == metric).sort("length")
+    axis.plot(rows["length"], rows["value"], color=colour, marker=marker, markersize=4, label=name)
+    axis.fill_between(rows["length"], rows["low"], rows["high"], color=colour, alpha=0.2, lw=0)
+
+
+def _save(figure: Figure, path: Path) -> list[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = [path.with_name(f"{path.name}.{ending}") for ending in ("png", "svg")]
+    figure.savefig(files[0], dpi=200)
+    figure.savefig(files[1], metadata={"Date": None})
+    return files

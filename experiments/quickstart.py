@@ -1,0 +1,104 @@
+"""The first thing a user runs: three small models, and how far beyond their training they hold."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.config import ExperimentConfig, default_config
+from experiments.evaluating import evaluate
+from experiments.overrides import override
+from experiments.plotting import plot
+from experiments.run import ROOT, Run
+from experiments.running import train
+from plstm_seq.evaluation import LengthGeneralization
+
+LENGTHS = (16, 40, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the runs compared: a task, and all in which its config differs from the default."""
+
+    name: str
+    title: str
+    task: str
+    assignments: tuple[str, ...]
+
+    def config(self, seed: int) -> ExperimentConfig:
+        """Its config."""
+        config = override(default_config(self.task), self.assignments)
+        return dataclasses.replace(config, seed=seed)
+
+
+VARIANTS = (
+    Variant(
+        "parity_positive",
+        "parity, JT = 1 in [0, 1]",
+        "parity",
+        ("transition=diagonal", "transition.dim=1", "transition.entries=positive"),
+    ),
+    Variant(
+        "parity_signed",
+        "parity, JT = 1 in [-1, 1]",
+        "parity",
+        ("transition=diagonal", "transition.dim=1", "transition.entries=signed"),
+    ),
+    Variant("s3", "S3, JT = 2", "s3_word_problem", ("transition.dim=2",)),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A variant's run and its accuracy against length."""
+
+    variant: Variant
+    run: Run
+    evaluation: LengthGeneralization
+
+    def beyond(self, length: int) -> float:
+        """Token accuracy at all positions beyond a length, to the longest evaluated."""
+        return self.evaluation.token_accuracy(length, LENGTHS[-1]).value
+
+
+def quickstart(
+    folder: str | Path | None = None,
+    *,
+    seeds: Sequence[int] = (0,),
+    progress: bool = True,
+    announce: Callable[[str], None] = lambda _: None,
+) -> tuple[list[Result], list[Path]]:
+    """Trains, evaluates and draws the three variants.
+
+    Lengths up to 40 in training, up to 4096 in evaluation.
+
+    Args:
+        folder: where the runs and the figure go; None: `runs/quickstart-<n>`, the first free n.
+        seeds: every variant is trained once with each.
+        progress: whether progress is written to standard error.
+        announce: is told what begins.
+
+    Returns:
+        A result a variant and seed, and the figure's files (of the first seed).
+
+    Raises:
+        RunError: the folder holds runs already.
+    """
+    folder = _free_folder() if folder is None else Path(folder)
+    results = []
+    for seed in seeds:
+        for variant in VARIANTS:
+            announce(f"{variant.title}, seed {seed}")
+            run = train(variant.config(seed), folder / f"{variant.name}-{seed}", progress=progress)
+            results.append(Result(variant, run, evaluate(run, LENGTHS)))
+    first = results[: len(VARIANTS)]
+    titles = [result.variant.title for result in first]
+    runs = [result.run for result in first]
+    return results, plot(runs, folder / "accuracy_against_length", labels=titles)
+
+
+def _free_folder() -> Path:
+    number = 1
+    while (folder := ROOT / f"quickstart-{number}").exists():
+        number += 1
+    return folder

@@ -1,0 +1,46 @@
+"""Evaluation: how far beyond its training length a model holds. Knows no task.
+
+result = length_generalization(model, Stream(task.draw, task.start, task.advance),
+                               [64, 256, 4096], chance=task.chance, key=jax.random.key(1))
+print(result.horizon("sequence", 0.9))
+write_parquet("run/evaluation.parquet", result, seed=0)
+"""
+
+from plstm_seq.evaluation.length import (
+    HORIZON_THRESHOLDS,
+    METRICS,
+    LengthGeneralization,
+    Row,
+    length_generalization,
+)
+from plstm_seq.evaluation.metrics import (
+    Estimate,
+    Horizon,
+    bootstrap,
+    horizon,
+    scaled,
+    wilson,
+)
+from plstm_seq.evaluation.outcomes import Outcomes
+from plstm_seq.evaluation.sources import Sample, Stream
+from plstm_seq.evaluation.table import read_parquet, to_frame, write_parquet
+
+__all__ = [
+    "HORIZON_THRESHOLDS",
+    "METRICS",
+    "Estimate",
+    "Horizon",
+    "LengthGeneralization",
+    "Outcomes",
+    "Row",
+    "Sample",
+    "Stream",
+    "bootstrap",
+    "horizon",
+    "length_generalization",
+    "read_parquet",
+    "scaled",
+    "to_frame",
+    "wilson",
+    "write_parquet",
+]

@@ -1,0 +1,237 @@
+"""Accuracy far beyond the training length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, NamedTuple, cast
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+
+from plstm_seq.evaluation.metrics import (
+    Estimate,
+    Horizon,
+    bootstrap,
+    horizon,
+    scaled,
+    sequence_estimate,
+)
+from plstm_seq.evaluation.outcomes import (
+    EvaluatedModel,
+    Outcomes,
+    Plan,
+    sampled_outcomes,
+    stream_outcomes,
+)
+from plstm_seq.evaluation.sources import Source, Stream
+
+Metric = Literal["token", "sequence", "last"]
+METRICS: tuple[Metric, ...] = ("token", "sequence", "last")
+SEGMENT = "segment"
+HORIZON_THRESHOLDS = (0.9, 0.99)
+
+
+class Row(NamedTuple):
+    """One measured number.
+
+    `metric` is `token`, `sequence` or `last` over positions 1 .. `length` (`start` 0), or
+    `segment`: the token accuracy of positions `start` + 1 .. `length` only. `low` and `high` bound
+    the interval of `value`; `scaled` has chance at 0.
+    """
+
+    metric: str
+    length: int
+    start: int
+    value: float
+    low: float
+    high: float
+    scaled: float
+    num_sequences: int
+
+
+@dataclass(frozen=True)
+class LengthGeneralization:
+    """Accuracy against length.
+
+    Attributes:
+        outcomes: what every sequence got right at every length.
+        chance: accuracy of a guess at one scored position.
+        confidence: coverage of the intervals.
+        chunk_size: symbols run at a time.
+        whole: the model's state is not bounded, so it was run on whole sequences.
+        skipped: lengths that were left out because they exceed what is run whole.
+        rows: every metric at every length, and the segments between lengths.
+    """
+
+    outcomes: Outcomes
+    chance: float
+    confidence: float
+    chunk_size: int
+    whole: bool
+    skipped: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The evaluated lengths, ascending."""
+        return self.outcomes.lengths
+
+    def row(self, metric: Metric, length: int) -> Row:
+        """The row of a metric at an evaluated length.
+
+        Raises:
+            ValueError: there is no such row.
+        """
+        for row in self.rows:
+            if (row.metric, row.length) == (metric, length):
+                return row
+        raise ValueError(
+            f"no row of metric {metric!r} at length {length}: {self.lengths} are there"
+        )
+
+    def token_accuracy(self, start: int, stop: int) -> Estimate:
+        """Token accuracy at positions `start` + 1 .. `stop`.
+
+        Args:
+            start: 0 or an evaluated length.
+            stop: an evaluated length above it.
+
+        Raises:
+            ValueError: not such lengths, or each length has its own sequences (sampled tasks).
+        """
+        return _segment(self.outcomes, start, stop, self.confidence)
+
+    def horizon(self, metric: Metric, threshold: float) -> Horizon:
+        """The largest length such that it and every shorter one reach `threshold`."""
+        values = [self.row(metric, length).value for length in self.lengths]
+        return horizon(self.lengths, values, threshold)
+
+    def horizons(self) -> dict[tuple[Metric, float], Horizon]:
+        """The horizon of every metric at each of `HORIZON_THRESHOLDS`."""
+        return {(m, t): self.horizon(m, t) for m in METRICS for t in HORIZON_THRESHOLDS}
+
+    def __str__(self) -> str:
+        how = f"in chunks of {self.chunk_size}"
+        if self.whole:
+            how = "whole (state not bounded)"
+            if self.skipped:
+                how += f"; lengths {list(self.skipped)} skipped as too long for that"
+        return f"{self.outcomes.num_sequences} sequences at lengths {list(self.lengths)}, run {how}"
+
+
+def length_generalization(
+    model: nnx.Module,
+    source: Source,
+    lengths: Sequence[int],
+    *,
+    chance: float,
+    key: Array,
+    num_sequences: int = 512,
+    batch_size: int = 128,
+    chunk_size: int = 256,
+    whole_maximum: int = 4096,
+    confidence: float = 0.95,
+) -> LengthGeneralization:
+    """Measure token, sequence and last-position accuracy at many lengths.
+
+    A `Stream` is read in one pass to the longest length, in chunks with the model's state carried
+    from one to the next: memory does not depend on the length, and the model is compiled once for
+    a chunk size. A `Sample` is drawn anew at each length and run through the same chunk program.
+
+    A model whose `bounded_state` is false is run on whole sequences up to `whole_maximum`; longer
+    lengths are skipped and the result says so.
+
+    Args:
+        model: an nnx module with `bounded_state`, `init_state(batch)` and
+            `model(inputs, initial_state=..., return_state=True)` -> (logits, state), where inputs
+            are [B, L] and logits [B, L, V].
+        source: a `Stream` for per-token tasks, else the task's `sample` function.
+        lengths: any lengths >= 1, not only multiples of the chunk size.
+        chance: accuracy of a guess at one scored position, in [0, 1).
+        key: typed key; the result is a function of it, `batch_size` and `chunk_size`.
+        num_sequences: at least 512 where a claim is made.
+        batch_size: sequences run at once.
+        chunk_size: symbols run at once.
+        whole_maximum: longest length that a model of unbounded state is run on.
+        confidence: coverage of the intervals: Wilson's for `sequence` and `last`, a bootstrap over
+            sequences for tokens.
+
+    Returns:
+        Rows, horizons and the counts behind them.
+
+    Raises:
+        ValueError: a size or length below 1, `chance` outside [0, 1), or nothing to evaluate.
+    """
+    evaluated = cast(EvaluatedModel, model)
+    carried = evaluated.bounded_state
+    sizes = {"num_sequences": num_sequences, "batch_size": batch_size, "chunk_size": chunk_size}
+    wanted = _check_arguments(lengths, sizes)
+    kept = [length for length in wanted if carried or length <= whole_maximum]
+    if not kept:
+        raise ValueError(
+            f"lengths {wanted} all exceed whole_maximum={whole_maximum}, and the model's state is "
+            "not bounded"
+        )
+    scaled(0.0, chance)  # a wrong chance should not show only after the run
+    plan = Plan(num_sequences, min(batch_size, num_sequences), chunk_size, carried)
+    if isinstance(source, Stream):
+        outcomes = stream_outcomes(evaluated, source, kept, plan, key)
+    else:
+        outcomes = sampled_outcomes(evaluated, source, kept, plan, key)
+    return LengthGeneralization(
+        outcomes=outcomes,
+        chance=chance,
+        confidence=confidence,
+        chunk_size=chunk_size,
+        whole=not carried,
+        skipped=tuple(length for length in wanted if length not in kept),
+        rows=tuple(_rows(outcomes, chance, confidence)),
+    )
+
+
+def _check_arguments(lengths: Sequence[int], sizes: dict[str, int]) -> list[int]:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be >= 1, got {size}")
+    wanted = sorted({int(length) for length in lengths})
+    if not wanted or wanted[0] < 1:
+        raise ValueError(f"lengths must be one or more numbers >= 1, got {list(lengths)}")
+    return wanted
+
+
+def _rows(outcomes: Outcomes, chance: float, confidence: float) -> Iterator[Row]:
+    count = outcomes.num_sequences
+    for index, length in enumerate(outcomes.lengths):
+        correct, scored = outcomes.correct[index], outcomes.scored[index]
+        # A sequence is guessed only by guessing every one of its scored positions.
+        guess = {"token": chance, "last": chance, "sequence": chance ** float(scored.mean())}
+        estimates = {
+            "token": bootstrap(correct, scored, confidence=confidence),
+            "sequence": sequence_estimate(outcomes.whole[index], confidence=confidence),
+            "last": sequence_estimate(outcomes.last[index], confidence=confidence),
+        }
+        for metric in METRICS:
+            estimate = estimates[metric]
+            by_chance = scaled(estimate.value, guess[metric])
+            yield Row(metric, length, 0, *estimate, by_chance, count)
+    if outcomes.nested:
+        for start, stop in pairwise(outcomes.lengths):
+            estimate = _segment(outcomes, start, stop, confidence)
+            yield Row(SEGMENT, stop, start, *estimate, scaled(estimate.value, chance), count)
+
+
+def _segment(outcomes: Outcomes, start: int, stop: int, confidence: float) -> Estimate:
+    if not outcomes.nested:
+        raise ValueError("segments need a Stream: here each length has sequences of its own")
+    known = (0, *outcomes.lengths)
+    if start not in known or stop not in known or start >= stop:
+        raise ValueError(f"start < stop must be two of {known}, got {start} and {stop}")
+
+    def between(counts: np.ndarray) -> np.ndarray:
+        before = counts[known.index(start) - 1] if start else 0
+        return counts[known.index(stop) - 1] - before
+
+    return bootstrap(between(outcomes.correct), between(outcomes.scored), confidence=confidence)

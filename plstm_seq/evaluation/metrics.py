@@ -1,0 +1,143 @@
+"""Accuracies, their intervals and horizons: numbers on the host, from counts of what was right.
+
+At length n, *token* accuracy is the mean over the scored positions up to n, *sequence* whether all
+of them are right, *last* whether the last of them is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+
+class Estimate(NamedTuple):
+    """A proportion and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Horizon(NamedTuple):
+    """The largest length that passes together with every shorter one; 0 if none does.
+
+    `open_ended`: it is the last length evaluated, so the true horizon may lie beyond.
+    """
+
+    length: int
+    open_ended: bool
+
+    def __str__(self) -> str:
+        return f"{'>=' if self.open_ended else ''}{self.length}"
+
+
+def scaled(accuracy: float, chance: float) -> float:
+    """Accuracy with chance at 0 and perfection at 1 (below chance it is negative).
+
+    Raises:
+        ValueError: `chance` is not in [0, 1).
+    """
+    if not 0 <= chance < 1:
+        raise ValueError(f"chance must lie in [0, 1), got {chance}")
+    return (accuracy - chance) / (1 - chance)
+
+
+def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Estimate:
+    """Wilson's score interval of a proportion of independent outcomes (E. B. Wilson, 1927).
+
+    Args:
+        successes: how many succeeded.
+        trials: out of how many, 1 or more.
+        confidence: the interval's coverage.
+
+    Raises:
+        ValueError: the counts are no proportion, or `confidence` is not in (0, 1).
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(f"successes must lie in 0 .. trials, got {successes} of {trials} trials")
+    z = NormalDist().inv_cdf((1 + _check_confidence(confidence)) / 2)
+    value = successes / trials
+    centre = value + z * z / (2 * trials)
+    spread = z * math.sqrt(value * (1 - value) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    # Rounding must not push the interval off the proportion or out of [0, 1].
+    low = min(max(0.0, (centre - spread) / scale), value)
+    high = max(min(1.0, (centre + spread) / scale), value)
+    return Estimate(value, low, high)
+
+
+def bootstrap(
+    correct: Int[np.ndarray, " N"],
+    scored: Int[np.ndarray, " N"],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """Token accuracy with a percentile bootstrap interval over whole sequences.
+
+    Tokens of one sequence are not independent, so sequences are what is drawn again.
+
+    Args:
+        correct: right positions of each sequence.
+        scored: scored positions of each sequence, at least one in all.
+        confidence: the interval's coverage.
+        resamples: how many times the sequences are drawn again.
+        seed: of the resampling; the result is a function of the arguments alone.
+
+    Raises:
+        ValueError: nothing is scored, or `confidence` is not in (0, 1).
+    """
+    if scored.sum() < 1:
+        raise ValueError("scored must count one position or more, got none")
+    tail = (1 - _check_confidence(confidence)) / 2
+    count = len(scored)
+    weights = np.random.default_rng(seed).multinomial(
+        count, np.full(count, 1 / count), size=resamples
+    )
+    # A resample without any scored position says nothing.
+    right, total = weights @ correct, weights @ scored
+    drawn = right[total > 0] / total[total > 0]
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    value = float(correct.sum() / scored.sum())
+    return Estimate(value, min(float(low), value), max(float(high), value))
+
+
+def sequence_estimate(right: Bool[np.ndarray, " N"], *, confidence: float = 0.95) -> Estimate:
+    """The proportion of sequences with a true outcome, with Wilson's interval."""
+    return wilson(int(right.sum()), len(right), confidence=confidence)
+
+
+def horizon(lengths: Sequence[int], accuracies: Sequence[float], threshold: float) -> Horizon:
+    """The largest length such that it and every shorter one reach `threshold`.
+
+    Args:
+        lengths: evaluated lengths, ascending.
+        accuracies: one for each length.
+        threshold: smallest accuracy that passes, usually 0.9 or 0.99.
+
+    Raises:
+        ValueError: `lengths` are not ascending, or not as many as `accuracies`.
+    """
+    if list(lengths) != sorted(set(lengths)) or len(lengths) != len(accuracies):
+        raise ValueError(
+            f"lengths must be ascending and as many as accuracies, got {list(lengths)} "
+            f"and {len(accuracies)} accuracies"
+        )
+    best = 0
+    for length, accuracy in zip(lengths, accuracies, strict=True):
+        if not accuracy >= threshold:
+            return Horizon(best, open_ended=False)
+        best = length
+    return Horizon(best, open_ended=bool(lengths))
+
+
+def _check_confidence(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
+    return confidence

@@ -1,0 +1,50 @@
+"""Where evaluation gets labelled sequences from, as plain callables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from jaxtyping import Array, Bool, Int
+
+
+class Stream(NamedTuple):
+    """A task whose inputs are drawn independently and whose labels depend only on the past.
+
+    Any length is read off one pass, piece by piece.
+
+    Attributes:
+        draw: (key, batch, length) -> inputs int32 [batch, length].
+        start: (batch) -> the state before the first symbol, any pytree.
+        advance: (inputs, state) -> (targets int32 [batch, length], state).
+        period: lengths that `draw` is asked for are multiples of this.
+    """
+
+    draw: Callable[[Array, int, int], Int[Array, "B T"]]
+    start: Callable[[int], Any]
+    advance: Callable[[Int[Array, "B T"], Any], tuple[Int[Array, "B T"], Any]]
+    period: int = 1
+
+
+class Examples(Protocol):
+    """A batch of labelled sequences; `mask` is true at the positions that are scored."""
+
+    @property
+    def inputs(self) -> Int[Array, "B T"]: ...  # noqa: D102
+    @property
+    def targets(self) -> Int[Array, "B T"]: ...  # noqa: D102
+    @property
+    def mask(self) -> Bool[Array, "B T"]: ...  # noqa: D102
+
+
+class Sample(Protocol):
+    """A task that is sampled anew at every length (final answers, inputs with structure)."""
+
+    def __call__(
+        self, key: Array, batch: int, length: int, *, lengths: Int[Array, " B"] | None = None
+    ) -> Examples:
+        """Draw `batch` sequences padded to `length`, of the real lengths `lengths`."""
+        ...
+
+
+Source = Stream | Sample

@@ -1,0 +1,274 @@
+"""Reads the published configurations of layers, blocks and models."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from plstm_seq.interop.published.fields import Fields
+from plstm_seq.interop.published.parts import (
+    ignore_types,
+    read_convolution,
+    read_gate,
+    read_initializer,
+    read_norm,
+    read_projection,
+)
+from plstm_seq.interop.published.transition import read_transition
+from plstm_seq.layers import NormConfig, PLSTM1DConfig, PLSTM1DLayer
+from plstm_seq.models import (
+    BlockConfig,
+    PostUpBlock,
+    PostUpConfig,
+    PreUpBlock,
+    PreUpConfig,
+    SequenceModel,
+    SequenceModelConfig,
+    make_block,
+)
+
+_BRANCHES = {
+    "S": "source",
+    "T": "transition",
+    "M": "mark",
+    "D": "direct",
+    "Q": "query",
+    "K": "key",
+    "V": "value",
+    "P": "passthrough",
+}
+
+
+class LayerArguments(NamedTuple):
+    """What `PLSTM1DLayer` is built from."""
+
+    input_dim: int
+    config: PLSTM1DConfig
+    output_dim: int
+
+    def build(self, **types: Any) -> PLSTM1DLayer:
+        """Build the layer; `dtype`, `param_dtype` and `rngs` are passed on."""
+        return PLSTM1DLayer(self.input_dim, self.config, output_dim=self.output_dim, **types)
+
+
+class BlockArguments(NamedTuple):
+    """What `plstm_seq.models.make_block` builds a block from."""
+
+    width: int
+    config: BlockConfig
+    mixer: PLSTM1DConfig
+
+    def build(self, **types: Any) -> PreUpBlock | PostUpBlock:
+        """Build the block; `dtype`, `param_dtype` and `rngs` are passed on."""
+        return make_block(*self, **types)
+
+
+class ModelArguments(NamedTuple):
+    """What `SequenceModel` is built from."""
+
+    vocab_size: int
+    config: SequenceModelConfig
+
+    def build(self, **types: Any) -> SequenceModel:
+        """Build the model; `dtype`, `param_dtype` and `rngs` are passed on."""
+        return SequenceModel(*self, **types)
+
+
+def read_config(
+    config: Mapping[str, Any],
+) -> LayerArguments | BlockArguments | ModelArguments:
+    """Translate the published configuration of a 1D layer, a block or a language model.
+
+    Options that name a defect of the published code become ours of the same effect (`l2` becomes
+    `published_l2`, the truncated exponential of the transition stays truncated). `levels` and the
+    types are not part of our configurations: the first is a matter of speed, the types are
+    arguments of the module. Initialisers that depend on the fan-in get the true one.
+
+    Args:
+        config: the published dataclasses as nested dictionaries, with `class_name`.
+
+    Returns:
+        The arguments of our module, which `build` builds.
+
+    Raises:
+        ValueError: fields or values have no counterpart; all of them are listed.
+        KeyError: a field is missing.
+    """
+    fields = Fields(config)
+    class_name = fields.take("class_name", "")
+    shortname = config.get("_shortname")
+    if class_name == "pLSTM1DLayer":
+        arguments = _read_layer(fields)
+    elif class_name in ("PreUpProjectionBlock", "PostUpProjectionBlock"):
+        arguments = _read_block(fields, class_name)
+    elif shortname == "pLSTMLM":
+        arguments = _read_model(fields)
+    else:
+        raise ValueError(
+            f"config: got class_name {class_name!r} and _shortname {shortname!r}, expected a 1D "
+            "layer, a pre- or post-up-projection block or a language model"
+        )
+    leftovers = fields.leftovers()
+    if leftovers:
+        raise ValueError("fields with no counterpart:\n  " + "\n  ".join(leftovers))
+    return arguments
+
+
+def _required(parent: Fields, name: str) -> Fields:
+    fields = parent.below(name)
+    if fields is None:
+        raise KeyError(name)
+    return fields
+
+
+def _read_layer(fields: Fields) -> LayerArguments:
+    ignore_types(fields)
+    fields.take("_shortname", None)
+    fields.take("levels", None)
+    names = ("num_heads", "JK", "JQ", "JV", "JT", "JO", "DK", "DV", "input_dim")
+    sizes = {name: fields.take(name) for name in names}
+    output_dim = fields.take("output_dim")
+    sub_heads = fields.take("sub_heads")
+    tied = fields.take("tie_query_key")
+    key = fields.below("key")
+    query = read_projection(
+        _required(fields, "query"), **_pick(sizes, "num_heads DK JQ input_dim"), sub_heads=sub_heads
+    )
+    config = PLSTM1DConfig(
+        **_pick(sizes, "num_heads JK JQ JV JO DK DV"),
+        source=read_gate(
+            _required(fields, "source"), **_pick(sizes, "num_heads JK JV JT input_dim")
+        ),
+        transition=read_transition(
+            _required(fields, "transition"),
+            num_heads=sizes["num_heads"],
+            transition_dim=sizes["JT"],
+            input_dim=sizes["input_dim"],
+        ),
+        mark=read_gate(_required(fields, "mark"), **_pick(sizes, "num_heads JQ JO JT input_dim")),
+        direct=read_gate(
+            _required(fields, "direct"), **_pick(sizes, "num_heads JQ JK JO JV input_dim")
+        ),
+        query=query,
+        key=query
+        if key is None
+        else read_projection(key, **_pick(sizes, "num_heads DK JK input_dim"), sub_heads=sub_heads),
+        value=read_projection(
+            _required(fields, "value"),
+            **_pick(sizes, "num_heads DV JV input_dim"),
+            sub_heads=sub_heads,
+        ),
+        sub_heads=sub_heads,
+        tie_query_key=tied,
+        **_read_around(fields, sizes["input_dim"]),
+        norm=_read_head_norm(fields, sizes["num_heads"], output_dim),
+        outprojection=fields.take("outprojection"),
+        outprojection_bias=fields.take("outprojection_bias"),
+        outprojection_weight_init=read_initializer(
+            fields, "outprojection_weight_init", input_axis=-2
+        ),
+        outprojection_bias_init=read_initializer(fields, "outprojection_bias_init"),
+    )
+    return LayerArguments(sizes["input_dim"], config, output_dim)
+
+
+def _pick(sizes: dict[str, int], names: str) -> dict[str, int]:
+    return {name: sizes[name] for name in names.split()}
+
+
+def _read_head_norm(fields: Fields, num_heads: int, features: int) -> NormConfig | None:
+    norm = fields.below("mhnorm")
+    return None if norm is None else read_norm(norm, features, num_heads)
+
+
+def _read_around(fields: Fields, input_dim: int) -> dict[str, Any]:
+    """Read what stands beside the op: convolution and passthrough."""
+    passthrough = fields.below("passthrough")
+    if passthrough is not None:
+        ignore_types(passthrough)
+        passthrough.expect("input_dim", input_dim)
+        passthrough.expect("output_dim", input_dim)
+        passthrough.expect("scale_init", {"class_name": "OnesInit"})
+    convolution = fields.below("convolution")
+    letters = fields.take("convolution_inputs")
+    # s and t are branches of the 2D layer; the 1D layer has none of these names.
+    unknown = set(letters) - set(_BRANCHES) - {"s", "t"}
+    if unknown:
+        raise ValueError(f"convolution_inputs: got {letters!r}, unknown {sorted(unknown)}")
+    convolves = fields.take("additional_convolution") and convolution is not None
+    return {
+        "passthrough": fields.take("additional_passthrough") and passthrough is not None,
+        "convolution": read_convolution(convolution, input_dim) if convolves else None,
+        "convolution_inputs": tuple(
+            branch for letter, branch in _BRANCHES.items() if letter in letters
+        ),
+    }
+
+
+def _read_block(fields: Fields, class_name: str) -> BlockArguments:
+    ignore_types(fields)
+    width = fields.take("input_dim")
+    fields.expect("output_dim", width)
+    fields.expect("interaction_module_name", "pLSTM1D")
+    mixer_fields = _required(fields, "interaction_module")
+    mixer_fields.expect("class_name", "pLSTM1DLayer")
+    mixer = _read_layer(mixer_fields).config
+    common = {
+        name: fields.take(name)
+        for name in ("projection_scaling", "projection_round", "gated", "gating_function")
+    }
+    common |= {
+        "bias": fields.take("bias"),
+        "skip": fields.take("skip"),
+        "norm": read_norm(_required(fields, "norm"), width),
+        "upproj_weight_init": read_initializer(fields, "upproj_weight_init", input_axis=-2),
+        "upproj_bias_init": read_initializer(fields, "upproj_bias_init"),
+        "downproj_weight_init": read_initializer(fields, "downproj_weight_init", input_axis=-2),
+        "downproj_bias_init": read_initializer(fields, "downproj_bias_init"),
+    }
+    if class_name == "PreUpProjectionBlock":
+        fields.take("inner_input_dim", None)  # follows from the scaling
+        return BlockArguments(width, PreUpConfig(**common), mixer)
+    fields.expect("drop_path_rate", 0.0)
+    scale = fields.below("scale")
+    if scale is not None:
+        ignore_types(scale)
+        scale.expect("class_name", "ScaleLayer")
+        scale.expect("input_dim", width)
+        scale.expect("output_dim", width)
+        scale.expect("scale", 1.0)
+        scale.expect("scale_init", {"class_name": "OnesInit"})
+    return BlockArguments(width, PostUpConfig(use_scale=fields.take("use_scale"), **common), mixer)
+
+
+def _read_model(fields: Fields) -> ModelArguments:
+    ignore_types(fields)
+    fields.take("_shortname")
+    width = fields.take("embedding_dim")
+    fields.expect("input_dim", width)
+    fields.expect("output_dim", width)
+    fields.expect("context_length", -1)
+    num_blocks = fields.take("num_blocks")
+    stack = _required(fields, "block_stack")
+    ignore_types(stack)
+    stack.expect("class_name", "BlockStack")
+    stack.expect("input_dim", width)
+    stack.expect("output_dim", width)
+    stack.expect("scan_blocks", False)
+    stack.expect("num_blocks", num_blocks)
+    block_fields = _required(stack, "block")
+    block = _read_block(block_fields, block_fields.take("class_name"))
+    fields.expect("block_type", block.config.kind)
+    cap = fields.below("logit_soft_cap")
+    if cap is not None:
+        cap.expect("class_name", "SoftCapFunctionLayer")
+    config = SequenceModelConfig(
+        width=width,
+        num_blocks=num_blocks,
+        block=block.config,
+        mixer=block.mixer,
+        tie_weights=fields.take("tie_weights"),
+        logit_soft_cap=None if cap is None else cap.take("scale"),
+        post_blocks_norm=read_norm(_required(fields, "post_blocks_norm"), width),
+        embed_init=read_initializer(fields, "embed_init"),
+        head_init=read_initializer(fields, "head_init", input_axis=-2),
+    )
+    return ModelArguments(fields.take("vocab_size"), config)

@@ -1,0 +1,35 @@
+"""Checks that several layers make of their arguments; each raises with the argument's name."""
+
+from collections.abc import Sequence
+
+from jax import Array
+
+
+def require_positive(**sizes: int) -> None:
+    """Raise `ValueError` for the first size below 1."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name}: got {size}, expected at least 1")
+
+
+def require_divisible(name: str, size: int, by_name: str, by: int) -> None:
+    """Raise `ValueError` unless `by` divides `size`."""
+    if size % by:
+        raise ValueError(f"{name}: got {size}, expected a multiple of {by_name} = {by}")
+
+
+def require_shape(name: str, array: Array, axes: Sequence[int | str]) -> None:
+    """Raise `ValueError` unless the shape fits: a number is a size, a string any size.
+
+    A leading "..." stands for any number of axes.
+    """
+    shape = tuple(array.shape)
+    expected = tuple(axes)
+    tail = expected[1:] if expected[:1] == ("...",) else expected
+    free = len(tail) < len(expected)
+    fits = len(shape) >= len(tail) if free else len(shape) == len(tail)
+    compared = shape[len(shape) - len(tail) :]
+    if not fits or any(
+        isinstance(axis, int) and axis != size for axis, size in zip(tail, compared, strict=True)
+    ):
+        raise ValueError(f"{name}: got shape {shape}, expected [{', '.join(map(str, expected))}]")

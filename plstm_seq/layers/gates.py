@@ -1,0 +1,116 @@
+"""Source, mark and direct: three gates of one kind, told apart by their axes."""
+
+from dataclasses import dataclass, field
+from typing import get_args
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float
+
+from plstm_seq.layers.activations import ActivationName, activation
+from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
+from plstm_seq.layers.initializers import Constant, Initializer, Zeros
+from plstm_seq.layers.precision import accumulation_dtype, promote
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """How a gate is computed: `activation(bias + weight . x)`.
+
+    Attributes:
+        weight: whether the gate depends on the input; else it is the bias alone.
+        sub_heads: the input is split into this many blocks, and head `h` reads block
+            `h % sub_heads` only.
+        activation: as in `plstm_seq.layers.activations`.
+        activation_scale: its scale; the activations without one take 1 only.
+        bias_init: of the bias [H, ...].
+        weight_init: of the weight [H / sub_heads, sub_heads, ..., I / sub_heads].
+    """
+
+    weight: bool = False
+    sub_heads: int = 1
+    activation: ActivationName = "logsigmoid"
+    activation_scale: float = 1.0
+    bias_init: Initializer = field(default_factory=lambda: Constant(-5.0))
+    weight_init: Initializer = field(default_factory=Zeros)
+
+    def __post_init__(self):
+        require_positive(sub_heads=self.sub_heads)
+        if self.activation not in get_args(ActivationName):
+            raise ValueError(
+                f"activation: got {self.activation!r}, expected one of {get_args(ActivationName)}"
+            )
+        if not self.activation_scale > 0:
+            raise ValueError(f"activation_scale: got {self.activation_scale}, expected above 0")
+        if self.activation in ("identity", "sigmoid") and self.activation_scale != 1:
+            raise ValueError(
+                f"activation_scale: got {self.activation_scale}, expected 1.0: the activation "
+                f"{self.activation!r} has no scale"
+            )
+
+
+class Gate(nnx.Module):
+    """A gate with the axes of a source [JT, JK, JV], mark [JO, JQ, JT] or direct [JO, JQ, JK, JV].
+
+    Args:
+        num_heads: H.
+        input_dim: I, the features of the input.
+        shape: the axes of the gate.
+        config: see `GateConfig`.
+        dtype: the type to compute in; None: that of input and parameters. Sums and the activation
+            are in float32 at least, and so is the gate.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        input_dim: int,
+        shape: tuple[int, ...],
+        config: GateConfig,
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        require_positive(num_heads=num_heads, input_dim=input_dim)
+        sub_heads = config.sub_heads
+        self.num_heads, self.input_dim, self.shape = num_heads, input_dim, shape
+        self.config, self.dtype = config, dtype
+        self.bias = nnx.Param(config.bias_init(rngs.params(), (num_heads, *shape), param_dtype))
+        if config.weight:
+            require_divisible("num_heads", num_heads, "sub_heads", sub_heads)
+            require_divisible("input_dim", input_dim, "sub_heads", sub_heads)
+            weight_shape = (num_heads // sub_heads, sub_heads, *shape, input_dim // sub_heads)
+            self.weight = nnx.Param(config.weight_init(rngs.params(), weight_shape, param_dtype))
+
+    def __call__(self, x: Float[Array, "*S I"]) -> Float[Array, "..."]:
+        """Compute the gate of every input vector.
+
+        Args:
+            x: [..., I].
+
+        Returns:
+            [..., H, *shape], in float32 at least. Where it depends on the bias alone, it is that
+            one gate, broadcast.
+
+        Raises:
+            ValueError: the last axis of `x` is not I.
+        """
+        require_shape("x", x, ("...", self.input_dim))
+        bias = self.bias[...]
+        (x, _) = promote(x, bias, dtype=self.dtype)
+        accumulate = accumulation_dtype(x.dtype)
+        act = activation(self.config.activation, self.config.activation_scale)
+        lead, gate_shape = x.shape[:-1], (self.num_heads, *self.shape)
+        if not self.config.weight:
+            return jnp.broadcast_to(act(bias.astype(accumulate)), lead + gate_shape)
+        sub_heads = self.config.sub_heads
+        weight = self.weight[...].astype(x.dtype)
+        x = x.reshape(*lead, sub_heads, self.input_dim // sub_heads)
+        weight = weight.reshape(weight.shape[0], sub_heads, -1, weight.shape[-1])
+        inner = jnp.einsum("hsgi,...si->...hsg", weight, x, preferred_element_type=accumulate)
+        return act(inner.reshape(lead + gate_shape) + bias.astype(accumulate))

@@ -1,0 +1,138 @@
+"""Query, key and value: linear maps into heads, in blocks that keep the weight small."""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float
+
+from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
+from plstm_seq.layers.initializers import Initializer, Small, Zeros
+from plstm_seq.layers.precision import accumulation_dtype, promote
+
+Normalization = Literal["none", "l2", "published_l2"]
+_EPS = 1e-5
+
+
+@dataclass(frozen=True)
+class HeadProjectionConfig:
+    """How a query, key or value is computed.
+
+    Attributes:
+        bias: whether a bias is added.
+        normalization: "l2" scales every column over the feature axis (DK or DV) to length 1,
+            `x / sqrt(sum_d x_d^2 + 1e-5)`. "published_l2" is what the published code calls l2:
+            `x / sqrt(mean_j x_j^2 + 1e-5)` over the state-tracking axis (JQ, JK or JV), with one
+            entry there little more than its sign; for published weights.
+        bias_init: of the bias [H, D, J].
+        weight_init: of the weight [max(1, H / S), D / max(1, S / H), J, S, I / S], S = sub-heads.
+    """
+
+    bias: bool = True
+    normalization: Normalization = "none"
+    bias_init: Initializer = field(default_factory=Zeros)
+    weight_init: Initializer = field(default_factory=Small)
+
+    def __post_init__(self):
+        if self.normalization not in get_args(Normalization):
+            raise ValueError(
+                f"normalization: got {self.normalization!r}, expected one of "
+                f"{get_args(Normalization)}"
+            )
+
+
+class HeadProjection(nnx.Module):
+    """Map input vectors [..., I] to [..., H, D, J]: a query, key or value.
+
+    With `sub_heads` S the input is split into S blocks, each seen by 1/S of the outputs: the
+    weight is block-diagonal and S times smaller. S divides H, or H divides S (several blocks make
+    one head).
+
+    Args:
+        num_heads: H.
+        input_dim: I.
+        features: D, the features of a head (DK or DV).
+        tracking_dim: J, the state-tracking dimension (JQ, JK or JV).
+        config: see `HeadProjectionConfig`.
+        sub_heads: S.
+        dtype: the type to compute in; None: that of input and parameters.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        input_dim: int,
+        features: int,
+        tracking_dim: int,
+        config: HeadProjectionConfig,
+        *,
+        sub_heads: int = 1,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        require_positive(
+            num_heads=num_heads,
+            input_dim=input_dim,
+            features=features,
+            tracking_dim=tracking_dim,
+            sub_heads=sub_heads,
+        )
+        require_divisible("input_dim", input_dim, "sub_heads", sub_heads)
+        if sub_heads <= num_heads:
+            require_divisible("num_heads", num_heads, "sub_heads", sub_heads)
+        else:
+            require_divisible("sub_heads", sub_heads, "num_heads", num_heads)
+            require_divisible("features", features, "sub_heads / num_heads", sub_heads // num_heads)
+        self.input_dim, self.sub_heads = input_dim, sub_heads
+        self.head_shape = (num_heads, features, tracking_dim)
+        self.config, self.dtype = config, dtype
+        weight_shape = (
+            max(1, num_heads // sub_heads),
+            features // max(1, sub_heads // num_heads),
+            tracking_dim,
+            sub_heads,
+            input_dim // sub_heads,
+        )
+        self.weight = nnx.Param(config.weight_init(rngs.params(), weight_shape, param_dtype))
+        if config.bias:
+            self.bias = nnx.Param(config.bias_init(rngs.params(), self.head_shape, param_dtype))
+
+    def __call__(self, x: Float[Array, "*S I"]) -> Float[Array, "*S H D J"]:
+        """Project every input vector into the heads.
+
+        Args:
+            x: [..., I].
+
+        Returns:
+            [..., H, D, J] in the type computed in.
+
+        Raises:
+            ValueError: the last axis of `x` is not I.
+        """
+        require_shape("x", x, ("...", self.input_dim))
+        lead = x.shape[:-1]
+        x, weight = promote(x, self.weight[...], dtype=self.dtype)
+        x = x.reshape(*lead, self.sub_heads, -1)
+        y = jnp.einsum("hdjsi,...si->...hsdj", weight, x).reshape(lead + self.head_shape)
+        if self.config.bias:
+            y = y + self.bias[...].astype(y.dtype)
+        return _normalize(y, self.config.normalization)
+
+
+def _normalize(y: Array, normalization: Normalization) -> Array:
+    if normalization == "none":
+        return y
+    wide = y.astype(accumulation_dtype(y.dtype))
+    squares = jnp.square(wide)
+    if normalization == "l2":
+        size = jnp.sum(squares, axis=-2, keepdims=True)
+    else:
+        size = jnp.mean(squares, axis=-1, keepdims=True)
+    return (wide * jax.lax.rsqrt(size + _EPS)).astype(y.dtype)

@@ -1,0 +1,127 @@
+"""RMS and layer norm, over all features or over those of each head; built on flax's own."""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float
+
+from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
+from plstm_seq.layers.initializers import Initializer, Ones, Zeros
+from plstm_seq.layers.precision import promote
+
+NormKind = Literal["rms", "layer"]
+
+
+@dataclass(frozen=True)
+class NormConfig:
+    """Which norm, and what it learns.
+
+    Attributes:
+        kind: "rms": `x / sqrt(mean(x^2) + eps)`; "layer": `(x - mean(x)) / sqrt(var(x) + eps)`.
+        eps: see `kind`.
+        scale: whether the result is multiplied by a learned factor a feature.
+        bias: whether a learned bias a feature is added.
+        scale_init: of the scale.
+        bias_init: of the bias.
+    """
+
+    kind: NormKind = "rms"
+    eps: float = 1e-5
+    scale: bool = True
+    bias: bool = False
+    scale_init: Initializer = field(default_factory=Ones)
+    bias_init: Initializer = field(default_factory=Zeros)
+
+    def __post_init__(self):
+        if self.kind not in get_args(NormKind):
+            raise ValueError(f"kind: got {self.kind!r}, expected one of {get_args(NormKind)}")
+        if not self.eps >= 0:
+            raise ValueError(f"eps: got {self.eps}, expected a non-negative number")
+
+
+class Norm(nnx.Module):
+    """A norm over the last axis, or over the features of each of H heads.
+
+    Args:
+        num_features: F, over all heads.
+        config: see `NormConfig`.
+        num_heads: H, with statistics of its own for every head; None: no head axis.
+        dtype: the type of the result; None: that of input and parameters. Statistics are in
+            float32 at least.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        config: NormConfig = NormConfig(),
+        *,
+        num_heads: int | None = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        heads = 1 if num_heads is None else num_heads
+        require_positive(num_features=num_features, num_heads=heads)
+        require_divisible("num_features", num_features, "num_heads", heads)
+        per_head = (heads, num_features // heads)
+        self.axes = per_head[1:] if num_heads is None else per_head
+        self.dtype = dtype
+        options = {
+            "epsilon": config.eps,
+            "use_scale": config.scale,
+            "scale_init": config.scale_init,
+            "reduction_axes": -1,
+            "feature_axes": tuple(range(-len(self.axes), 0)),
+            "use_fast_variance": False,  # E[x^2] - E[x]^2 loses digits where the mean is large
+            "dtype": dtype,
+            "param_dtype": param_dtype,
+            "rngs": rngs,
+        }
+        if config.kind == "layer":
+            self.norm = nnx.LayerNorm(
+                num_features, use_bias=config.bias, bias_init=config.bias_init, **options
+            )
+        else:
+            self.norm = nnx.RMSNorm(num_features, **options)
+        # flax's RMS norm has no bias.
+        self.adds_bias = config.bias and config.kind == "rms"
+        if self.adds_bias:
+            self.bias = nnx.Param(config.bias_init(rngs.params(), (num_features,), param_dtype))
+
+    def __call__(self, x: Float[Array, "*S F"], *, head_axis: int | None = -2) -> Array:
+        """Normalise.
+
+        Args:
+            x: [..., F]; with heads: [..., H, F / H], the head axis at `head_axis`.
+            head_axis: where the heads are, if the norm has heads; None: `x` is [..., F], its last
+                axis made of the heads one after another.
+
+        Returns:
+            The normalised `x`, in its shape.
+
+        Raises:
+            ValueError: the shape of `x` does not fit.
+        """
+        if len(self.axes) == 1:
+            require_shape("x", x, ("...", *self.axes))
+            return self._normalize(x)
+        if head_axis is None:
+            heads, features = self.axes
+            require_shape("x", x, ("...", heads * features))
+            return self._normalize(x.reshape(*x.shape[:-1], heads, features)).reshape(x.shape)
+        heads_last = jnp.moveaxis(x, head_axis, -2)
+        require_shape("x, its heads moved before its features,", heads_last, ("...", *self.axes))
+        return jnp.moveaxis(self._normalize(heads_last), -2, head_axis)
+
+    def _normalize(self, x: Array) -> Array:
+        x = self.norm(x)
+        if not self.adds_bias:
+            return x
+        x, bias = promote(x, self.bias[...].reshape(self.axes), dtype=self.dtype)
+        return x + bias

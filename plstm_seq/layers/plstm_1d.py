@@ -1,0 +1,312 @@
+"""The 1D pLSTM layer: projections and gates around one op."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float, Int
+
+from plstm_seq.layers.checks import require_positive, require_shape
+from plstm_seq.layers.convolution import CausalConvolution
+from plstm_seq.layers.gates import Gate
+from plstm_seq.layers.head_projection import HeadProjection, HeadProjectionConfig
+from plstm_seq.layers.norm import Norm
+from plstm_seq.layers.plstm_1d_config import PLSTM1DConfig
+from plstm_seq.layers.precision import accumulation_dtype
+from plstm_seq.layers.scale import Scale
+from plstm_seq.layers.transition import Transition
+from plstm_seq.ops import plstm_1d, plstm_1d_step
+
+_DEFAULT = PLSTM1DConfig()
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PLSTM1DState:
+    """What a `PLSTM1DLayer` keeps of a sequence's past; every leaf begins with the batch axis.
+
+    Attributes:
+        convolution: the last inputs that the convolution still needs, [B, K - 1, I]; None where
+            it needs none.
+        C: the state of the recurrence, [B, H, DK, DV, JT], in float32 at least.
+        position: the number of steps taken, [B].
+    """
+
+    convolution: Float[Array, "B K-1 I"] | None
+    C: Float[Array, "B H DK DV JT"]
+    position: Int[Array, " B"]
+
+
+class PLSTM1DLayer(nnx.Module):
+    """A 1D pLSTM layer (arXiv 2506.11997, section 4 and appendix A.5).
+
+    Gates, query, key and value are made from the input, or from a short causal convolution of it;
+    the op of `plstm_seq.ops.plstm_1d` runs on each head; its output is normalised per head and
+    projected, and the input passes by through a learned factor a feature:
+    `y = outprojection(norm(op(...))) + passthrough * x`.
+
+    A whole sequence, its pieces with the state handed over, and single steps give the same
+    outputs.
+
+    Args:
+        input_dim: I, the features of the input.
+        config: see `PLSTM1DConfig`.
+        output_dim: O, the features of the output; None: I, or without an out projection those of
+            the op, H * DV * JO.
+        dtype: the type to compute in; None: that of input and parameters. Gates, transitions and
+            the state are in float32 at least.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+
+    Attributes:
+        bounded_state: True: the state does not grow with the length.
+
+    Raises:
+        ValueError: sizes do not fit each other.
+    """
+
+    bounded_state = True
+
+    def __init__(
+        self,
+        input_dim: int,
+        config: PLSTM1DConfig = _DEFAULT,
+        *,
+        output_dim: int | None = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        sizes = config.sizes(input_dim)
+        self.input_dim, self.config, self.sizes = input_dim, config, sizes
+        self.output_dim = _output_dim(input_dim, output_dim, config)
+        self.dtype, self.param_dtype = dtype, param_dtype
+        types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        heads, _, _, jk, jq, jv, jt, jo = sizes
+
+        self.source = Gate(heads, input_dim, (jt, jk, jv), config.source, **types)
+        self.transition = Transition(heads, input_dim, config.transition, **types)
+        self.mark = Gate(heads, input_dim, (jo, jq, jt), config.mark, **types)
+        self.direct = (
+            None
+            if config.direct is None
+            else Gate(heads, input_dim, (jo, jq, jk, jv), config.direct, **types)
+        )
+
+        def projection(features: int, tracking: int, options: HeadProjectionConfig):
+            sub_heads = heads if config.sub_heads is None else config.sub_heads
+            return HeadProjection(
+                heads, input_dim, features, tracking, options, sub_heads=sub_heads, **types
+            )
+
+        self.query = projection(sizes.DK, jq, config.query)
+        self.key = None if config.tie_query_key else projection(sizes.DK, jk, config.key)
+        self.value = projection(sizes.DV, jv, config.value)
+        self.conv = (
+            None
+            if config.convolution is None
+            else CausalConvolution(input_dim, config.convolution, **types)
+        )
+        self.mhnorm = (
+            None
+            if config.norm is None
+            else Norm(sizes.output, config.norm, num_heads=heads, **types)
+        )
+        self.outprojection = (
+            nnx.Linear(
+                sizes.output,
+                self.output_dim,
+                use_bias=config.outprojection_bias,
+                kernel_init=config.outprojection_weight_init,
+                bias_init=config.outprojection_bias_init,
+                **types,
+            )
+            if config.outprojection
+            else None
+        )
+        self.passthrough = Scale(input_dim, **types) if config.passthrough else None
+        if config.learned_initial_state:
+            shape = (heads, sizes.DK, sizes.DV, jt)
+            self.initial_state = nnx.Param(
+                config.initial_state_init(rngs.params(), shape, param_dtype)
+            )
+
+    def init_state(self, batch_size: int) -> PLSTM1DState:
+        """Return the state before the first step.
+
+        Args:
+            batch_size: B.
+
+        Returns:
+            No past inputs, the learned initial state or zero, and position 0.
+        """
+        require_positive(batch_size=batch_size)
+        return self._init_state(batch_size, self.param_dtype if self.dtype is None else self.dtype)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T I"],
+        *,
+        initial_state: PLSTM1DState | None = None,
+        return_state: bool = False,
+    ) -> Float[Array, "B T O"] | tuple[Float[Array, "B T O"], PLSTM1DState]:
+        """Run over a sequence, or over its next piece.
+
+        Args:
+            x: [B, T, I].
+            initial_state: the state that the piece before returned; None: that of `init_state`.
+            return_state: whether to return the state after the last step too.
+
+        Returns:
+            The output [B, T, O], and, where asked for, the state.
+
+        Raises:
+            ValueError: the shape of `x` or of the state does not fit.
+        """
+        require_shape("x", x, ("B", "T", self.input_dim))
+        x, state = self._enter(x, initial_state)
+        convolved, history = self._convolve(x, state)
+        inputs = self._op_inputs(x, convolved)
+        y, last = plstm_1d(
+            **{
+                name: None if array is None else jnp.moveaxis(array, 2, 1)  # heads before time
+                for name, array in inputs.items()
+            },
+            initial_state=state.C,
+            chunk_size=self.config.chunk_size,
+            implementation=self.config.implementation,
+            return_state=True,
+        )
+        y = self._leave(jnp.moveaxis(y, 1, 2), x, convolved)
+        if not return_state:
+            return y
+        return y, PLSTM1DState(history, last, state.position + x.shape[1])
+
+    def step(
+        self, x: Float[Array, "B I"], state: PLSTM1DState
+    ) -> tuple[Float[Array, "B O"], PLSTM1DState]:
+        """Take one step, in time and memory that do not depend on the steps before.
+
+        Args:
+            x: [B, I].
+            state: from `init_state`, a call or a step.
+
+        Returns:
+            The output [B, O] and the next state.
+
+        Raises:
+            ValueError: the shape of `x` or of the state does not fit.
+        """
+        require_shape("x", x, ("B", self.input_dim))
+        x, state = self._enter(x, state)
+        convolved, history = self._convolve(x[:, None], state)
+        convolved = convolved[:, 0]
+        y, last = plstm_1d_step(**self._op_inputs(x, convolved), state=state.C)
+        y = self._leave(y, x, convolved)
+        return y, PLSTM1DState(history, last, state.position + 1)
+
+    def _init_state(self, batch_size: int, dtype: DTypeLike) -> PLSTM1DState:
+        heads, dk, dv, *_ = self.sizes
+        shape = (heads, dk, dv, self.sizes.JT)
+        wide = accumulation_dtype(dtype)
+        if self.config.learned_initial_state:
+            start = self.initial_state[...].astype(wide)
+        else:
+            start = jnp.zeros(shape, wide)
+        past = self._history_length
+        return PLSTM1DState(
+            convolution=jnp.zeros((batch_size, past, self.input_dim), dtype) if past else None,
+            C=jnp.broadcast_to(start, (batch_size, *shape)),
+            position=jnp.zeros((batch_size,), jnp.int32),
+        )
+
+    @property
+    def _history_length(self) -> int:
+        return 0 if self.conv is None else self.conv.history_length
+
+    def _enter(self, x: Array, state: PLSTM1DState | None) -> tuple[Array, PLSTM1DState]:
+        """Bring `x` to the type computed in, and the state to what `x` needs."""
+        if self.dtype is None:
+            x = x.astype(jnp.result_type(x.dtype, self.param_dtype))
+        else:
+            x = x.astype(self.dtype)
+        fresh = self._init_state(x.shape[0], x.dtype)
+        if state is None:
+            return x, fresh
+        for field in dataclasses.fields(fresh):
+            given, expected = getattr(state, field.name), getattr(fresh, field.name)
+            shapes = tuple(None if array is None else array.shape for array in (given, expected))
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"state.{field.name}: got shape {shapes[0]}, expected {shapes[1]} for an input "
+                    f"of shape {x.shape}"
+                )
+        return x, state
+
+    def _convolve(self, x: Array, state: PLSTM1DState) -> tuple[Array, Array | None]:
+        """Return the convolved `x` [B, T, I], and the history for the next piece."""
+        if self.conv is None:
+            return x, None
+        convolved, history = self.conv(x, state.convolution)
+        return convolved, history if self._history_length else None
+
+    def _op_inputs(self, x: Array, convolved: Array) -> dict[str, Array | None]:
+        """Make the arguments of the op from [..., I], each [..., H, and its own axes]."""
+
+        def read(branch: str) -> Array:
+            return convolved if branch in self.config.convolution_inputs else x
+
+        source = self.source(read("source"))
+        transition = self.transition(read("transition"))
+        mark = self.mark(read("mark"))
+        direct = None if self.direct is None else self.direct(read("direct"))
+        if self.config.mark_reads == "after":
+            # C_t = transition_t . C_{t-1} + source_t . key_t . value_t, read by the same mark.
+            own = jnp.einsum("...oqi,...iaw->...oqaw", mark, source)
+            direct = own if direct is None else direct + own
+            mark = jnp.einsum("...oqi,...ij->...oqj", mark, transition)
+        return {
+            "query": self.query(read("query")),
+            "key": (self.query if self.key is None else self.key)(read("key")),
+            "value": self.value(read("value")),
+            "source": source,
+            "transition": transition,
+            "mark": mark,
+            "direct": direct,
+        }
+
+    def _leave(self, y: Array, x: Array, convolved: Array) -> Array:
+        """Norm, out projection and passthrough: [..., H, DV, JO] -> [..., O]."""
+        y = y.reshape(*y.shape[:-2], -1)
+        if self.mhnorm is not None:
+            y = self.mhnorm(y)
+        y = y.reshape(*x.shape[:-1], self.sizes.output)
+        if self.outprojection is not None:
+            y = self.outprojection(y)
+        if self.passthrough is not None:
+            convolves = "passthrough" in self.config.convolution_inputs
+            y = y + self.passthrough(convolved if convolves else x)
+        return y
+
+
+def _output_dim(input_dim: int, output_dim: int | None, config: PLSTM1DConfig) -> int:
+    """Fill in and check the output features."""
+    inner = config.sizes(input_dim).output
+    if output_dim is None:
+        output_dim = input_dim if config.outprojection else inner
+    require_positive(output_dim=output_dim)
+    if not config.outprojection and output_dim != inner:
+        raise ValueError(
+            f"output_dim: got {output_dim}, expected H * DV * JO = {inner} without an out "
+            "projection"
+        )
+    if config.passthrough and output_dim != input_dim:
+        raise ValueError(
+            f"output_dim: got {output_dim}, expected input_dim = {input_dim}: the passthrough adds "
+            "the input to the output"
+        )
+    return output_dim

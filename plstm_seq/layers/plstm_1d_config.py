@@ -1,0 +1,161 @@
+"""The options of a 1D pLSTM layer."""
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, get_args
+
+from plstm_seq.layers.checks import require_divisible, require_positive
+from plstm_seq.layers.convolution import ConvolutionConfig
+from plstm_seq.layers.gates import GateConfig
+from plstm_seq.layers.head_projection import HeadProjectionConfig
+from plstm_seq.layers.initializers import Initializer, Normal, Small, Zeros
+from plstm_seq.layers.norm import NormConfig
+from plstm_seq.layers.transition import Factorized, TransitionConfig
+
+Branch = Literal["source", "transition", "mark", "direct", "query", "key", "value", "passthrough"]
+
+
+class Sizes(NamedTuple):
+    """All sizes of a layer, in the letters of `plstm_seq.notation`; H heads."""
+
+    H: int
+    DK: int
+    DV: int
+    JK: int
+    JQ: int
+    JV: int
+    JT: int
+    JO: int
+
+    @property
+    def output(self) -> int:
+        """The features before the out projection, H * DV * JO."""
+        return self.H * self.DV * self.JO
+
+
+@dataclass(frozen=True)
+class PLSTM1DConfig:
+    """The options of a `PLSTM1DLayer`; the defaults are those of the published layer.
+
+    Attributes:
+        num_heads: H.
+        JK: key dimension of the source.
+        JQ: query dimension of the mark.
+        JV: value dimension of the source; None: JT.
+        JO: output dimension of the mark; None: JT.
+        DK: query and key features a head; None: input features / (H * JK).
+        DV: value features a head; None: input features / (H * JV).
+        source: the gate [JT, JK, JV] through which a step writes.
+        transition: the matrix [JT, JT] by which a step multiplies the state; its `dim` is JT.
+        mark: the gate [JO, JQ, JT] through which a step reads.
+        direct: the gate [JO, JQ, JK, JV] that joins a step to itself; None: no such term.
+        query: the query projection.
+        key: the key projection; of no effect with `tie_query_key`.
+        value: the value projection.
+        sub_heads: blocks of the query, key and value weights; None: H.
+        tie_query_key: whether the query projection also makes the keys.
+        convolution: the causal convolution before the branches; None: none.
+        convolution_inputs: the branches that read the convolved input; the others read the input.
+        norm: the norm over each head's output; None: none.
+        passthrough: whether a learned factor a feature times the input is added to the output.
+        outprojection: whether a linear map follows the norm.
+        outprojection_bias: whether it has a bias.
+        outprojection_weight_init: of its kernel [H * DV * JO, output features].
+        outprojection_bias_init: of its bias.
+        mark_reads: "before": output t reads the state before step t and joins step t by the direct
+            term (published); "after": it reads the state after step t, direct term on top.
+        learned_initial_state: whether the state before the first step is a parameter; else zero.
+        initial_state_init: of that parameter [H, DK, DV, JT].
+        chunk_size: see `plstm_seq.ops.plstm_1d`.
+        implementation: see `plstm_seq.ops.plstm_1d`.
+        kind: tells this mixer from others.
+    """
+
+    num_heads: int = 1
+    JK: int = 1
+    JQ: int = 1
+    JV: int | None = None
+    JO: int | None = None
+    DK: int | None = None
+    DV: int | None = None
+    source: GateConfig = field(default_factory=GateConfig)
+    transition: TransitionConfig = field(default_factory=Factorized)
+    mark: GateConfig = field(default_factory=GateConfig)
+    direct: GateConfig | None = field(default_factory=GateConfig)
+    query: HeadProjectionConfig = field(default_factory=HeadProjectionConfig)
+    key: HeadProjectionConfig = field(default_factory=HeadProjectionConfig)
+    value: HeadProjectionConfig = field(default_factory=HeadProjectionConfig)
+    sub_heads: int | None = None
+    tie_query_key: bool = False
+    convolution: ConvolutionConfig | None = field(default_factory=ConvolutionConfig)
+    convolution_inputs: tuple[Branch, ...] = (
+        "source",
+        "transition",
+        "mark",
+        "direct",
+        "query",
+        "key",
+        "passthrough",
+    )
+    norm: NormConfig | None = field(default_factory=NormConfig)
+    passthrough: bool = True
+    outprojection: bool = True
+    outprojection_bias: bool = False
+    outprojection_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
+    outprojection_bias_init: Initializer = field(default_factory=Zeros)
+    mark_reads: Literal["before", "after"] = "before"
+    learned_initial_state: bool = False
+    initial_state_init: Initializer = field(default_factory=Normal)
+    chunk_size: int | None = None
+    implementation: str | None = None
+    kind: Literal["plstm_1d"] = "plstm_1d"
+
+    def __post_init__(self):
+        named = ("num_heads", "JK", "JQ", "JV", "JO", "DK", "DV", "sub_heads")
+        sizes = {name: getattr(self, name) for name in named}
+        require_positive(**{name: size for name, size in sizes.items() if size is not None})
+        if self.mark_reads not in ("before", "after"):
+            raise ValueError(f"mark_reads: got {self.mark_reads!r}, expected 'before' or 'after'")
+        unknown = [name for name in self.convolution_inputs if name not in get_args(Branch)]
+        if unknown:
+            raise ValueError(
+                f"convolution_inputs: got {unknown}, expected names among {get_args(Branch)}"
+            )
+        if self.tie_query_key and self.JQ != self.JK:
+            raise ValueError(
+                f"tie_query_key: got JQ = {self.JQ} and JK = {self.JK}, expected the same"
+            )
+
+    def sizes(self, input_dim: int) -> Sizes:
+        """Fill in the sizes that follow from the others.
+
+        Args:
+            input_dim: the features of the layer's input.
+
+        Returns:
+            All sizes.
+
+        Raises:
+            ValueError: DK or DV was left out and the input features do not divide into it.
+        """
+        require_positive(input_dim=input_dim)
+        jt = self.transition.dim
+        jv = jt if self.JV is None else self.JV
+        dk, dv = self.DK, self.DV
+        if dk is None:
+            by = self.num_heads * self.JK
+            require_divisible("input_dim, where DK is None,", input_dim, "num_heads * JK", by)
+            dk = input_dim // by
+        if dv is None:
+            by = self.num_heads * jv
+            require_divisible("input_dim, where DV is None,", input_dim, "num_heads * JV", by)
+            dv = input_dim // by
+        return Sizes(
+            H=self.num_heads,
+            DK=dk,
+            DV=dv,
+            JK=self.JK,
+            JQ=self.JQ,
+            JV=jv,
+            JT=jt,
+            JO=jt if self.JO is None else self.JO,
+        )

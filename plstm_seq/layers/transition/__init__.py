@@ -1,0 +1,24 @@
+"""Transitions: maps from the input to the matrices that multiply the state.
+
+A config says which family and how; `Transition(num_heads, input_dim, config, rngs=...)` is the
+layer. `layers/README.md` compares the families.
+"""
+
+from plstm_seq.layers.transition.bounded import Bounded
+from plstm_seq.layers.transition.diagonal import Diagonal
+from plstm_seq.layers.transition.factorized import Factorized
+from plstm_seq.layers.transition.householder import HouseholderProduct
+from plstm_seq.layers.transition.module import Transition
+from plstm_seq.layers.transition.orthogonal import Orthogonal
+
+TransitionConfig = Factorized | Orthogonal | HouseholderProduct | Bounded | Diagonal
+
+__all__ = [
+    "Bounded",
+    "Diagonal",
+    "Factorized",
+    "HouseholderProduct",
+    "Orthogonal",
+    "Transition",
+    "TransitionConfig",
+]

@@ -1,0 +1,156 @@
+"""The published parametrisation: eigenvalues between two normalised projections."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from plstm_seq.layers.activations import expexp, logsigmoid
+from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.initializers import Diagonal, Initializer, Ones, Zeros
+from plstm_seq.layers.transition import normalizations, published
+from plstm_seq.layers.transition.parametrization import Parametrization, Quantity
+from plstm_seq.ops.sequence.levels import small_matmul
+
+EigenvalueRepresentation = Literal["logsigmoid", "expexp", "tanh"]
+NormalizationMode = Literal[
+    "qr",
+    "eigenvalue_restriction",
+    "singularvalue_restriction",
+    "householder_orthogonalization",
+    "exponential_orthogonalization",
+]
+_PUBLISHED_ORDER = 16
+
+
+@dataclass(frozen=True)
+class Factorized(Parametrization):
+    """`out_mat . diag(activation(eigenvalues)) . in_mat` with normalised projections.
+
+    The layer of the published code (arXiv 2506.11997), with its defaults: zero weights, and near
+    the identity. With `dim = 1` there are no projections, only the eigenvalue. The
+    orthogonalising modes make it a singular value decomposition, so the transition never grows a
+    state; `eigenvalue_restriction` also restricts the product, but products over *time* may grow.
+
+    Attributes:
+        eigenvalue_representation: "logsigmoid": `sigmoid(x) ** factor` in [0, 1]; "expexp":
+            `exp(-factor exp(-x))` in [0, 1]; "tanh": `tanh(factor x)` in [-1, 1].
+        eigenvalue_factor: the factor in them, positive.
+        symmetric: `out_mat` is the transpose of `in_mat` and has no parameters.
+        normalization_mode: what is done to both projections; `transition/normalizations.py`.
+        orthogonalization_factor: the factor in front of the skew matrix, in the mode
+            "exponential_orthogonalization"; the others have none (1).
+        published_normalization: use the published functions, whose defects
+            `transition/published.py` tells, instead of the sound ones; for published weights.
+        orthogonalization_order: terms of the published series, or iterations of the published
+            restrictions (None: 16); only with `published_normalization`, ours stop when exact.
+        eigenvalue_bias_init: of `eigenvalues_bias` [H, JT].
+        eigenvalue_weight_init: of `eigenvalues_weight` [H / S, S, JT, I / S].
+        inproj_bias_init: of `inproj_bias` [H, JT, JT].
+        inproj_weight_init: of `inproj_weight` [H / S, S, JT, JT, I / S].
+        outproj_bias_init: of `outproj_bias`, shaped like `inproj_bias`.
+        outproj_weight_init: of `outproj_weight`, shaped like `inproj_weight`.
+    """
+
+    eigenvalue_representation: EigenvalueRepresentation = "tanh"
+    eigenvalue_factor: float = 5.0
+    symmetric: bool = False
+    normalization_mode: NormalizationMode = "exponential_orthogonalization"
+    orthogonalization_factor: float = 1.0
+    published_normalization: bool = False
+    orthogonalization_order: int | None = None
+    eigenvalue_bias_init: Initializer = field(default_factory=Ones)
+    eigenvalue_weight_init: Initializer = field(default_factory=Zeros)
+    inproj_bias_init: Initializer = field(default_factory=Diagonal)
+    inproj_weight_init: Initializer = field(default_factory=Zeros)
+    outproj_bias_init: Initializer = field(default_factory=Diagonal)
+    outproj_weight_init: Initializer = field(default_factory=Zeros)
+    kind: Literal["factorized"] = "factorized"
+
+    def __post_init__(self):
+        super().__post_init__()
+        choices = {
+            "eigenvalue_representation": EigenvalueRepresentation,
+            "normalization_mode": NormalizationMode,
+        }
+        for name, options in choices.items():
+            if getattr(self, name) not in get_args(options):
+                raise ValueError(
+                    f"{name}: got {getattr(self, name)!r}, expected one of {get_args(options)}"
+                )
+        if not self.eigenvalue_factor > 0:
+            raise ValueError(f"eigenvalue_factor: got {self.eigenvalue_factor}, expected above 0")
+        exponential = self.normalization_mode == "exponential_orthogonalization"
+        if self.orthogonalization_factor != 1 and not exponential:
+            raise ValueError(
+                f"orthogonalization_factor: got {self.orthogonalization_factor}, expected 1.0: "
+                f"the mode {self.normalization_mode!r} has no factor"
+            )
+        if self.orthogonalization_order is not None:
+            require_positive(orthogonalization_order=self.orthogonalization_order)
+            if not self.published_normalization:
+                raise ValueError(
+                    f"orthogonalization_order: got {self.orthogonalization_order}, expected None: "
+                    "only the published normalisations are truncated"
+                )
+
+    def quantities(self) -> dict[str, Quantity]:
+        """Eigenvalues and, for `dim > 1`, the projections."""
+        eigenvalues = Quantity((self.dim,), self.eigenvalue_bias_init, self.eigenvalue_weight_init)
+        if self.dim == 1:
+            return {"eigenvalues": eigenvalues}
+        shape = (self.dim, self.dim)
+        inproj = Quantity(shape, self.inproj_bias_init, self.inproj_weight_init)
+        outproj = Quantity(shape, self.outproj_bias_init, self.outproj_weight_init)
+        projections = (
+            {"inproj": inproj} if self.symmetric else {"inproj": inproj, "outproj": outproj}
+        )
+        return {"eigenvalues": eigenvalues} | projections
+
+    def matrix(self, quantities: Mapping[str, Array], num_heads: int) -> Float[Array, "*S H JT JT"]:
+        """Multiply the three factors; see `Parametrization.matrix`."""
+        del num_heads
+        eigenvalues = self._eigenvalues(quantities["eigenvalues"])
+        if self.dim == 1:
+            return eigenvalues[..., None]
+        in_mat = self._normalize(quantities["inproj"])
+        if self.symmetric:
+            out_mat = jnp.swapaxes(in_mat, -1, -2)
+        else:
+            out_mat = self._normalize(quantities["outproj"])
+        product = small_matmul(out_mat * eigenvalues[..., None, :], in_mat)
+        restricted = self.normalization_mode == "eigenvalue_restriction"
+        if restricted and not self.published_normalization:
+            return normalizations.eigenvalue_restriction(product)
+        return product
+
+    def _eigenvalues(self, x: Array) -> Array:
+        match self.eigenvalue_representation:
+            case "logsigmoid":
+                return logsigmoid(x, self.eigenvalue_factor)
+            case "expexp":
+                return expexp(-x, self.eigenvalue_factor)
+            case "tanh":
+                return jnp.tanh(self.eigenvalue_factor * x)
+
+    def _normalize(self, matrix: Array) -> Array:
+        factor = self.orthogonalization_factor
+        if not self.published_normalization:
+            if self.normalization_mode == "exponential_orthogonalization":
+                return normalizations.exponential_orthogonalization(matrix, factor)
+            return getattr(normalizations, self.normalization_mode)(matrix)
+        order = self.orthogonalization_order or _PUBLISHED_ORDER
+        match self.normalization_mode:
+            case "exponential_orthogonalization":
+                return published.exponential_orthogonalization(matrix, factor, order)
+            case "eigenvalue_restriction":
+                return published.eigenvalue_restriction(matrix, order)
+            case "singularvalue_restriction":
+                return published.singularvalue_restriction(matrix, order)
+            case "householder_orthogonalization":
+                return published.householder_orthogonalization(matrix)
+            case "qr":
+                return published.qr(matrix)

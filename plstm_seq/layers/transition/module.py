@@ -1,0 +1,95 @@
+"""The transition layer: projects the input and hands the result to a parametrisation."""
+
+import math
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float
+
+from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
+from plstm_seq.layers.precision import accumulation_dtype, promote
+from plstm_seq.layers.transition.parametrization import Parametrization
+
+
+class Transition(nnx.Module):
+    """Map input vectors [..., I] to transition matrices [..., H, JT, JT].
+
+    The parameters are `NAME_bias` [H, *shape] and, if transitions depend on the input,
+    `NAME_weight` [H / S, S, *shape, I / S] (S = `config.sub_heads`, head `h S + s` reads block
+    `s`), for every name in `config.quantities()`.
+
+    Args:
+        num_heads: H.
+        input_dim: I.
+        config: the parametrisation, one of `TransitionConfig`.
+        dtype: the type that the input is projected in; None: that of input and parameters.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+
+    Raises:
+        ValueError: `sub_heads` divides not both H and I, or `config` does not suit H.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        input_dim: int,
+        config: Parametrization,
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        require_positive(num_heads=num_heads, input_dim=input_dim)
+        require_divisible("num_heads", num_heads, "sub_heads", config.sub_heads)
+        require_divisible("input_dim", input_dim, "sub_heads", config.sub_heads)
+        config.check_heads(num_heads)
+        self.num_heads, self.input_dim = num_heads, input_dim
+        self.config, self.dtype = config, dtype
+        blocks = config.sub_heads
+        for name, quantity in config.quantities().items():
+            shape = (num_heads, *quantity.shape)
+            bias = quantity.bias_init(rngs.params(), shape, param_dtype)
+            setattr(self, f"{name}_bias", nnx.Param(bias))
+            if config.weight:
+                shape = (num_heads // blocks, blocks, *quantity.shape, input_dim // blocks)
+                weight = quantity.weight_init(rngs.params(), shape, param_dtype)
+                setattr(self, f"{name}_weight", nnx.Param(weight))
+
+    def __call__(self, x: Float[Array, "*S I"]) -> Float[Array, "*S H JT JT"]:
+        """Compute the transition of every input vector.
+
+        Args:
+            x: [..., I].
+
+        Returns:
+            [..., H, JT, JT], in float32 at least: rounded to bfloat16 an orthogonal matrix would
+            be half a percent away from orthogonal, at every step.
+
+        Raises:
+            ValueError: the last axis of `x` is not I.
+        """
+        require_shape("x", x, ("...", self.input_dim))
+        quantities = {name: self._project(name, x) for name in self.config.quantities()}
+        # Without weights the matrices are made once, and only then repeated for every input.
+        matrix = self.config.matrix(quantities, self.num_heads)
+        if not quantities:  # a constant, which knows no type
+            matrix = matrix.astype(accumulation_dtype(self.dtype or x.dtype))
+        dim = self.config.dim
+        return jnp.broadcast_to(matrix, (*x.shape[:-1], self.num_heads, dim, dim))
+
+    def _project(self, name: str, x: Array) -> Array:
+        bias = getattr(self, f"{name}_bias")[...]
+        (x, _) = promote(x, bias, dtype=self.dtype)
+        accumulate = accumulation_dtype(x.dtype)
+        if not self.config.weight:
+            return bias.astype(accumulate)
+        weight = getattr(self, f"{name}_weight")[...].astype(x.dtype)
+        blocks = self.config.sub_heads
+        lead, shape = x.shape[:-1], bias.shape
+        x = x.reshape(*lead, blocks, self.input_dim // blocks)
+        weight = weight.reshape(*weight.shape[:2], math.prod(shape[1:]), weight.shape[-1])
+        inner = jnp.einsum("hsgi,...si->...hsg", weight, x, preferred_element_type=accumulate)
+        return inner.reshape(*lead, *shape) + bias.astype(accumulate)

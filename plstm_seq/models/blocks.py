@@ -1,0 +1,303 @@
+"""Residual blocks around a mixer: up-projection before it, or a feed-forward part after it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float
+
+from plstm_seq.layers import (
+    Norm,
+    NormConfig,
+    PLSTM1DConfig,
+    PLSTM1DLayer,
+    PLSTM1DState,
+    Scale,
+)
+from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.initializers import Initializer, Small, Zeros
+
+GatingFunction = Literal["silu", "gelu"]
+_GATING: dict[str, Callable[[Array], Array]] = {"silu": jax.nn.silu, "gelu": jax.nn.gelu}
+
+
+@dataclass(frozen=True)
+class PreUpConfig:
+    """The options of a `PreUpBlock`; defaults as published.
+
+    Attributes:
+        projection_scaling: inner features per feature of the block, before rounding.
+        projection_round: inner features are rounded up to a multiple of this.
+        gated: whether a second up-projection gates the mixer's output.
+        gating_function: the function of that gate.
+        bias: whether the projections have biases.
+        skip: whether the block adds to its input.
+        norm: the norm in front; None: none.
+        upproj_weight_init: of the up-projection's kernel.
+        upproj_bias_init: of its bias.
+        downproj_weight_init: of the down-projection's kernel.
+        downproj_bias_init: of its bias.
+        kind: tells this block from others.
+    """
+
+    projection_scaling: float = 2.0
+    projection_round: int = 64
+    gated: bool = True
+    gating_function: GatingFunction = "silu"
+    bias: bool = True
+    skip: bool = True
+    norm: NormConfig | None = field(default_factory=NormConfig)
+    upproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
+    upproj_bias_init: Initializer = field(default_factory=Zeros)
+    downproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
+    downproj_bias_init: Initializer = field(default_factory=Zeros)
+    kind: Literal["pre_up"] = "pre_up"
+
+    def __post_init__(self):
+        _check(self)
+
+
+@dataclass(frozen=True)
+class PostUpConfig:
+    """The options of a `PostUpBlock`; defaults as published.
+
+    Attributes:
+        projection_scaling: hidden features per feature of the block, before rounding.
+        projection_round: hidden features are rounded up to a multiple of this.
+        gated: whether a second up-projection, through the gating function, gates the first; else
+            the gating function acts on the one there is.
+        gating_function: see `gated`.
+        bias: whether the projections have biases.
+        skip: whether each of the two parts adds to its input.
+        use_scale: whether a learned factor a feature multiplies each part's output.
+        norm: the norm in front of each part; None: none.
+        upproj_weight_init: of the up-projection's kernel.
+        upproj_bias_init: of its bias.
+        downproj_weight_init: of the down-projection's kernel.
+        downproj_bias_init: of its bias.
+        kind: tells this block from others.
+    """
+
+    projection_scaling: float = 4.0
+    projection_round: int = 64
+    gated: bool = False
+    gating_function: GatingFunction = "gelu"
+    bias: bool = True
+    skip: bool = True
+    use_scale: bool = False
+    norm: NormConfig | None = field(default_factory=NormConfig)
+    upproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
+    upproj_bias_init: Initializer = field(default_factory=Zeros)
+    downproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
+    downproj_bias_init: Initializer = field(default_factory=Zeros)
+    kind: Literal["post_up"] = "post_up"
+
+    def __post_init__(self):
+        _check(self)
+
+
+BlockConfig = PreUpConfig | PostUpConfig
+
+
+def _check(config: BlockConfig) -> None:
+    require_positive(projection_round=config.projection_round)
+    if not config.projection_scaling > 0:
+        raise ValueError(f"projection_scaling: got {config.projection_scaling}, expected above 0")
+    if config.gating_function not in _GATING:
+        raise ValueError(
+            f"gating_function: got {config.gating_function!r}, expected one of {list(_GATING)}"
+        )
+
+
+def inner_dim(config: BlockConfig, width: int) -> int:
+    """The features inside a block: `projection_scaling * width`, rounded up."""
+    steps = (config.projection_scaling * width - 1) // config.projection_round + 1
+    return int(steps) * config.projection_round
+
+
+class _Block(nnx.Module):
+    """What both blocks share: a mixer with a state, inside maps that act on each step alone."""
+
+    mixer: PLSTM1DLayer
+
+    def _around(
+        self, x: Array, mix: Callable[[Array], tuple[Array, PLSTM1DState]]
+    ) -> tuple[Array, PLSTM1DState]:
+        raise NotImplementedError
+
+    @property
+    def bounded_state(self) -> bool:
+        """Whether the state's size does not grow with the length."""
+        return self.mixer.bounded_state
+
+    def init_state(self, batch_size: int) -> PLSTM1DState:
+        """Return the mixer's state before the first step."""
+        return self.mixer.init_state(batch_size)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        *,
+        initial_state: PLSTM1DState | None = None,
+        return_state: bool = False,
+    ) -> Float[Array, "B T D"] | tuple[Float[Array, "B T D"], PLSTM1DState]:
+        """Run over a sequence, or over its next piece; arguments as those of the mixer."""
+
+        def mix(h: Array) -> tuple[Array, PLSTM1DState]:
+            return self.mixer(h, initial_state=initial_state, return_state=True)
+
+        y, state = self._around(x, mix)
+        return (y, state) if return_state else y
+
+    def step(
+        self, x: Float[Array, "B D"], state: PLSTM1DState
+    ) -> tuple[Float[Array, "B D"], PLSTM1DState]:
+        """Take one step; arguments as those of the mixer."""
+        return self._around(x, lambda h: self.mixer.step(h, state))
+
+
+class PreUpBlock(_Block):
+    """Norm, up-projection, mixer, gate, down-projection: `x + down(mixer(u) * act(g))`.
+
+    `u` and `g` are the two halves of the up-projection of `norm(x)`.
+
+    Args:
+        width: D, the features of the block.
+        config: see `PreUpConfig`.
+        mixer: the mixer's config; it maps the inner features to as many.
+        dtype: the type to compute in; None: that of input and parameters.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        config: PreUpConfig,
+        mixer: PLSTM1DConfig,
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        inner = inner_dim(config, width)
+        self.config = config
+        self.norm = None if config.norm is None else Norm(width, config.norm, **types)
+        self.upproj = _upproj(width, inner * (2 if config.gated else 1), config, types)
+        self.mixer = PLSTM1DLayer(inner, mixer, output_dim=inner, **types)
+        self.downproj = _downproj(inner, width, config, types)
+
+    def _around(
+        self, x: Array, mix: Callable[[Array], tuple[Array, PLSTM1DState]]
+    ) -> tuple[Array, PLSTM1DState]:
+        h = self.upproj(x if self.norm is None else self.norm(x))
+        if self.config.gated:
+            h, gate = jnp.split(h, 2, axis=-1)
+            h, state = mix(h)
+            h = h * _GATING[self.config.gating_function](gate)
+        else:
+            h, state = mix(h)
+        h = self.downproj(h)
+        return (x + h if self.config.skip else h), state
+
+
+class PostUpBlock(_Block):
+    """Mixer, then a feed-forward part: `h = x + mixer(norm(x))`, `h + feed_forward(norm2(h))`.
+
+    The feed-forward part is `down(act(up(.)))`, gated `down(u * act(g))` with `u` and `g` the two
+    halves of the up-projection.
+
+    Args:
+        width: D, the features of the block.
+        config: see `PostUpConfig`.
+        mixer: the mixer's config; it maps D features to as many.
+        dtype: the type to compute in; None: that of input and parameters.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        config: PostUpConfig,
+        mixer: PLSTM1DConfig,
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        inner = inner_dim(config, width)
+        self.config = config
+        self.norm = None if config.norm is None else Norm(width, config.norm, **types)
+        self.mixer = PLSTM1DLayer(width, mixer, output_dim=width, **types)
+        self.norm2 = None if config.norm is None else Norm(width, config.norm, **types)
+        self.upproj = _upproj(width, inner * (2 if config.gated else 1), config, types)
+        self.downproj = _downproj(inner, width, config, types)
+        self.scale1 = Scale(width, **types) if config.use_scale else None
+        self.scale2 = Scale(width, **types) if config.use_scale else None
+
+    def _around(
+        self, x: Array, mix: Callable[[Array], tuple[Array, PLSTM1DState]]
+    ) -> tuple[Array, PLSTM1DState]:
+        h, state = mix(x if self.norm is None else self.norm(x))
+        x = self._join(x, h, self.scale1)
+        h = self._feed_forward(x if self.norm2 is None else self.norm2(x))
+        return self._join(x, h, self.scale2), state
+
+    def _feed_forward(self, x: Array) -> Array:
+        act = _GATING[self.config.gating_function]
+        h = self.upproj(x)
+        if self.config.gated:
+            h, gate = jnp.split(h, 2, axis=-1)
+            return self.downproj(h * act(gate))
+        return self.downproj(act(h))
+
+    def _join(self, x: Array, h: Array, scale: Scale | None) -> Array:
+        if scale is not None:
+            h = scale(h)
+        return x + h if self.config.skip else h
+
+
+def _upproj(width: int, features: int, config: BlockConfig, types: dict) -> nnx.Linear:
+    return nnx.Linear(
+        width,
+        features,
+        use_bias=config.bias,
+        kernel_init=config.upproj_weight_init,
+        bias_init=config.upproj_bias_init,
+        **types,
+    )
+
+
+def _downproj(features: int, width: int, config: BlockConfig, types: dict) -> nnx.Linear:
+    return nnx.Linear(
+        features,
+        width,
+        use_bias=config.bias,
+        kernel_init=config.downproj_weight_init,
+        bias_init=config.downproj_bias_init,
+        **types,
+    )
+
+
+def make_block(
+    width: int,
+    config: BlockConfig,
+    mixer: PLSTM1DConfig,
+    *,
+    dtype: DTypeLike | None = None,
+    param_dtype: DTypeLike = jnp.float32,
+    rngs: nnx.Rngs,
+) -> PreUpBlock | PostUpBlock:
+    """Build the block that a config describes; arguments as those of the blocks."""
+    types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+    if isinstance(config, PreUpConfig):
+        return PreUpBlock(width, config, mixer, **types)
+    return PostUpBlock(width, config, mixer, **types)

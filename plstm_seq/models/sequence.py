@@ -1,0 +1,197 @@
+"""The sequence model: tokens in, a distribution over labels at every position out."""
+
+from dataclasses import dataclass, field
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float, Int
+
+from plstm_seq.layers import Norm, NormConfig, PLSTM1DConfig, PLSTM1DState
+from plstm_seq.layers.activations import soft_cap
+from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.initializers import Initializer, Small
+from plstm_seq.layers.precision import accumulation_dtype, promote
+from plstm_seq.models.blocks import BlockConfig, PostUpConfig, make_block
+
+SequenceState = tuple[PLSTM1DState, ...]
+
+
+@dataclass(frozen=True)
+class SequenceModelConfig:
+    """The options of a `SequenceModel`.
+
+    Attributes:
+        width: D, the features between the blocks.
+        num_blocks: how many blocks, all alike.
+        block: the kind of block and its options.
+        mixer: the mixer in each block.
+        tie_weights: whether the embedding is the head's kernel too.
+        logit_soft_cap: logits are capped smoothly at plus and minus this; None: not.
+        post_blocks_norm: the norm before the head; None: none.
+        embed_init: of the embedding [vocabulary, D].
+        head_init: of the head's kernel [D, labels].
+    """
+
+    width: int = 64
+    num_blocks: int = 1
+    block: BlockConfig = field(default_factory=PostUpConfig)
+    mixer: PLSTM1DConfig = field(default_factory=lambda: PLSTM1DConfig(num_heads=4))
+    tie_weights: bool = False
+    logit_soft_cap: float | None = 10.0
+    post_blocks_norm: NormConfig | None = field(default_factory=NormConfig)
+    embed_init: Initializer = field(default_factory=Small)
+    head_init: Initializer = field(default_factory=lambda: Small(axis=-2))
+
+    def __post_init__(self):
+        require_positive(width=self.width, num_blocks=self.num_blocks)
+        if self.logit_soft_cap is not None and not self.logit_soft_cap > 0:
+            raise ValueError(f"logit_soft_cap: got {self.logit_soft_cap}, expected above 0 or None")
+
+
+_DEFAULT = SequenceModelConfig()
+
+
+class SequenceModel(nnx.Module):
+    """Embedding, blocks, norm and head; as the published language model.
+
+    For a label a sequence, read the logits at its last position. The parameters split off with
+    `nnx.split` can be mapped over with `jax.vmap`: many models of one shape at once.
+
+    Args:
+        vocab_size: the number of tokens.
+        config: see `SequenceModelConfig`.
+        output_size: the number of labels; None: that of tokens.
+        dtype: the type to compute in; None: that of the parameters. Gates, states and logits are
+            in float32 at least.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+
+    Raises:
+        ValueError: sizes do not fit each other.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        config: SequenceModelConfig = _DEFAULT,
+        *,
+        output_size: int | None = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        output_size = vocab_size if output_size is None else output_size
+        require_positive(vocab_size=vocab_size, output_size=output_size)
+        if config.tie_weights and output_size != vocab_size:
+            raise ValueError(
+                f"output_size: got {output_size}, expected vocab_size = {vocab_size} with "
+                "tie_weights"
+            )
+        types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.vocab_size, self.output_size = vocab_size, output_size
+        self.config, self.dtype = config, dtype
+        self.token_embedding = nnx.Embed(
+            vocab_size, config.width, embedding_init=config.embed_init, **types
+        )
+        self.blocks = nnx.List(
+            [
+                make_block(config.width, config.block, config.mixer, **types)
+                for _ in range(config.num_blocks)
+            ]
+        )
+        norm = config.post_blocks_norm
+        self.post_blocks_norm = None if norm is None else Norm(config.width, norm, **types)
+        if not config.tie_weights:
+            shape = (config.width, output_size)
+            self.lm_head = nnx.Param(config.head_init(rngs.params(), shape, param_dtype))
+
+    @property
+    def bounded_state(self) -> bool:
+        """Whether the state's size does not grow with the length, so that streaming is cheap."""
+        return all(block.bounded_state for block in self.blocks)
+
+    def init_state(self, batch_size: int) -> SequenceState:
+        """Return the state before the first token: one state a block."""
+        return tuple(block.init_state(batch_size) for block in self.blocks)
+
+    def __call__(
+        self,
+        tokens: Int[Array, "B T"],
+        *,
+        initial_state: SequenceState | None = None,
+        return_state: bool = False,
+    ) -> Float[Array, "B T V"] | tuple[Float[Array, "B T V"], SequenceState]:
+        """Read a sequence, or its next piece.
+
+        Args:
+            tokens: [B, T], integers below `vocab_size`.
+            initial_state: the state that the piece before returned; None: that of `init_state`.
+            return_state: whether to return the state after the last token too.
+
+        Returns:
+            The logits [B, T, output_size], and, where asked for, the state.
+
+        Raises:
+            TypeError: `tokens` is not an array of integers.
+            ValueError: the shape of `tokens` or of the state does not fit.
+        """
+        self._check_tokens(tokens, ("B", "T"))
+        states = self._check_state(initial_state)
+        x, last = self.token_embedding(tokens), []
+        for block, state in zip(self.blocks, states, strict=True):
+            x, state = block(x, initial_state=state, return_state=True)
+            last.append(state)
+        logits = self._head(x)
+        return (logits, tuple(last)) if return_state else logits
+
+    def step(
+        self, tokens: Int[Array, " B"], state: SequenceState
+    ) -> tuple[Float[Array, "B V"], SequenceState]:
+        """Read one token, in time and memory that do not depend on those before.
+
+        Args:
+            tokens: [B], integers below `vocab_size`.
+            state: from `init_state`, a call or a step.
+
+        Returns:
+            The logits [B, output_size] and the next state.
+
+        Raises:
+            TypeError: `tokens` is not an array of integers.
+            ValueError: the shape of `tokens` or of the state does not fit.
+        """
+        self._check_tokens(tokens, ("B",))
+        x, last = self.token_embedding(tokens), []
+        for block, block_state in zip(self.blocks, self._check_state(state), strict=True):
+            x, block_state = block.step(x, block_state)
+            last.append(block_state)
+        return self._head(x), tuple(last)
+
+    def _head(self, x: Array) -> Array:
+        if self.post_blocks_norm is not None:
+            x = self.post_blocks_norm(x)
+        tied = self.config.tie_weights
+        kernel = self.token_embedding.embedding[...].T if tied else self.lm_head[...]
+        x, kernel = promote(x, kernel, dtype=self.dtype)
+        logits = jnp.matmul(x, kernel, preferred_element_type=accumulation_dtype(x.dtype))
+        cap = self.config.logit_soft_cap
+        return logits if cap is None else soft_cap(logits, cap)
+
+    def _check_state(self, state: SequenceState | None) -> tuple[PLSTM1DState | None, ...]:
+        count = len(self.blocks)
+        if state is None:
+            return (None,) * count
+        if len(state) != count:
+            raise ValueError(f"state: got {len(state)} block states, expected {count}")
+        return state
+
+    @staticmethod
+    def _check_tokens(tokens: Array, axes: tuple[str, ...]) -> None:
+        dtype = getattr(tokens, "dtype", None)
+        if dtype is None or not jnp.issubdtype(dtype, jnp.integer):
+            got = type(tokens).__name__ if dtype is None else dtype
+            raise TypeError(f"tokens: got {got}, expected an array of integers")
+        if tokens.ndim != len(axes):
+            raise ValueError(f"tokens: got shape {tokens.shape}, expected [{', '.join(axes)}]")

@@ -1,0 +1,5 @@
+"""Array operations: arrays in, arrays out, jax alone."""
+
+from plstm_seq.ops.sequence.api import plstm_1d, plstm_1d_step
+
+__all__ = ["plstm_1d", "plstm_1d_step"]

@@ -1,0 +1,157 @@
+"""The public functions of the 1D op, and the choice of how they are computed."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq import notation as n
+from plstm_seq.ops.sequence.chunkwise import chunkwise
+from plstm_seq.ops.sequence.inputs import Inputs, check
+from plstm_seq.ops.sequence.recurrent import recurrent, step
+
+# (inputs, initial state, scale, chunk size) -> (output, last state), in the type of the state; an
+# implementation that does not support a call declines with a NotImplementedError.
+Implementation = Callable[[Inputs, Array, Array, int | None], tuple[Array, Array]]
+
+
+# In the order of preference.
+IMPLEMENTATIONS: dict[str, Implementation] = {
+    "chunkwise": chunkwise,
+    "recurrent": recurrent,
+}
+
+
+def plstm_1d(
+    query: n.Query,
+    key: n.Key,
+    value: n.Value,
+    source: n.Source,
+    transition: n.Transition,
+    mark: n.Mark,
+    direct: n.Direct | None = None,
+    *,
+    initial_state: n.State | None = None,
+    scale: float | Array | None = None,
+    chunk_size: int | None = None,
+    implementation: str | None = None,
+    return_state: bool = False,
+) -> n.Output | tuple[n.Output, n.State]:
+    r"""The pLSTM of a sequence: a linear recurrence with `JT x JT` transitions.
+
+    For every step t, with `C` the state and `.` the contraction over the letters two gates share,
+
+        y_t = scale * (mark_t . query_t . C_{t-1} + direct_t . query_t . key_t . value_t)
+        C_t = transition_t . C_{t-1} + source_t . key_t . value_t
+
+    The mark reads the state before its step; the source enters after the transition of its step.
+    Source: arXiv 2506.11997, section 3 on the line graph of a path, with the Source-Transition-Mark
+    dimensions of its appendix A.5. Transitions may be singular: nothing is ever inverted.
+
+    Args:
+        query: [*B, T, DK, JQ].
+        key: [*B, T, DK, JK].
+        value: [*B, T, DV, JV].
+        source: [*B, T, JT, JK, JV].
+        transition: [*B, T, JT, JT], acting from the left on the JT axis of the state.
+        mark: [*B, T, JO, JQ, JT].
+        direct: [*B, T, JO, JQ, JK, JV], the term that joins a step to itself; None: no such term.
+        initial_state: `C` before the first step, [*B, DK, DV, JT]; None: zero.
+        scale: factor of the output; None: `DK ** -0.5`.
+        chunk_size: steps computed at once by a chunked implementation, a power of two; None: its
+            own choice. The result does not depend on it beyond rounding.
+        implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
+            supports the call.
+        return_state: whether the state after the last step is returned too.
+
+    Returns:
+        The output [*B, T, DV, JO] in the type of `value`, and, where asked for, the last state
+        [*B, DK, DV, JT] in the type of accumulation: float64 where an input is float64, else
+        float32.
+
+    Raises:
+        TypeError: an argument is not a floating-point array.
+        ValueError: a shape, the chunk size or the implementation's name is wrong.
+        NotImplementedError: the named implementation does not support the call.
+        ExceptionGroup: none was named and all declined; it holds every reason.
+    """
+    inputs = Inputs(query, key, value, source, transition, mark, direct)
+    check(inputs, initial_state)
+    if chunk_size is not None and (chunk_size < 1 or chunk_size & (chunk_size - 1)):
+        raise ValueError(f"chunk_size is {chunk_size}: a power of two is expected")
+    state, scale = _defaults(inputs, initial_state, scale)
+    output, state = _choose(implementation)(inputs, state, scale, chunk_size)
+    output = output.astype(value.dtype)
+    return (output, state) if return_state else output
+
+
+def plstm_1d_step(
+    query: Array,
+    key: Array,
+    value: Array,
+    source: Array,
+    transition: Array,
+    mark: Array,
+    direct: Array | None = None,
+    *,
+    state: n.State,
+    scale: float | Array | None = None,
+) -> tuple[Array, n.State]:
+    """One step of `plstm_1d`, for decoding: O(1) memory, the same arguments without the T axis.
+
+    Args:
+        query: [*B, DK, JQ].
+        key: [*B, DK, JK].
+        value: [*B, DV, JV].
+        source: [*B, JT, JK, JV].
+        transition: [*B, JT, JT].
+        mark: [*B, JO, JQ, JT].
+        direct: [*B, JO, JQ, JK, JV] or None.
+        state: `C` before the step, [*B, DK, DV, JT].
+        scale: factor of the output; None: `DK ** -0.5`.
+
+    Returns:
+        The output [*B, DV, JO] in the type of `value`, and the next state.
+
+    Raises:
+        TypeError: an argument is not a floating-point array.
+        ValueError: a shape is wrong.
+    """
+    inputs = Inputs(query, key, value, source, transition, mark, direct)
+    check(inputs, state, time=False)
+    state, scale = _defaults(inputs, state, scale)
+    output, state = step(inputs.astype(state.dtype), state, scale)
+    return output.astype(value.dtype), state
+
+
+def _defaults(
+    inputs: Inputs, state: Array | None, scale: float | Array | None
+) -> tuple[Array, Array]:
+    """State and scale in the accumulation type; defaults filled in."""
+    dtype = inputs.accumulation_dtype
+    if state is None:
+        state = jnp.zeros(inputs.state_shape, dtype)
+    if scale is None:
+        scale = inputs.query.shape[-2] ** -0.5
+    dtype = jnp.promote_types(dtype, state.dtype)
+    return state.astype(dtype), jnp.asarray(scale, dtype)
+
+
+def _choose(name: str | None) -> Implementation:
+    if name is None:
+        return _first_that_supports
+    if name not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation is {name!r}: expected one of {list(IMPLEMENTATIONS)}")
+    return IMPLEMENTATIONS[name]
+
+
+def _first_that_supports(
+    inputs: Inputs, initial_state: Array, scale: Array, chunk_size: int | None
+) -> tuple[Array, Array]:
+    reasons = []
+    for name, implementation in IMPLEMENTATIONS.items():
+        try:
+            return implementation(inputs, initial_state, scale, chunk_size)
+        except NotImplementedError as reason:
+            reasons.append(NotImplementedError(f"{name}: {reason}"))
+    raise ExceptionGroup("no implementation of plstm_1d supports this call", reasons)

@@ -1,0 +1,191 @@
+"""The 1D op by chunks, in XLA: the tree of `levels` inside, the state in between (README.md).
+
+The sequence is worked off in runs of chunks, so that what a run needs beside its arguments does not
+grow with T. The backward pass keeps the arguments and the states between runs, and computes all
+else again, run by run from the last.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq.ops.sequence.carry import carry, carry_backward
+from plstm_seq.ops.sequence.inner import gating_matrix, inner_backward
+from plstm_seq.ops.sequence.inputs import Inputs
+from plstm_seq.ops.sequence.levels import einsum, levels
+
+
+class Plan(NamedTuple):
+    """How T steps are cut: `runs` runs of `chunks` chunks of `size` steps."""
+
+    size: int
+    chunks: int
+    runs: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of a run."""
+        return self.size * self.chunks
+
+
+def chunkwise(
+    inputs: Inputs, initial_state: Array, scale: Array, chunk_size: int | None
+) -> tuple[Array, Array]:
+    """Output [*B, T, DV, JO] and last state, in the type of the state.
+
+    Args:
+        inputs: [*B, T, ...].
+        initial_state: [*B, DK, DV, JT].
+        scale: factor of the output.
+        chunk_size: L, a power of two; None: `default_chunk_size`.
+    """
+    size = chunk_size or default_chunk_size(inputs)
+    plan = make_plan(inputs.length, size)
+    function = functools.partial(_sequence, plan)
+    for _ in range(initial_state.ndim - 3):
+        function = jax.vmap(function)
+    output, state = function(_pad(inputs, plan), initial_state)
+    return scale * output[..., : inputs.length, :, :], state
+
+
+def default_chunk_size(inputs: Inputs) -> int:
+    """L: the fastest of benchmarks/ops_1d.py for the number of gates of a step."""
+    return 16
+
+
+def make_plan(length: int, size: int, run: int = 1024) -> Plan:
+    """Cuts `length` steps into runs of about `run` steps, with less than a chunk a run too much."""
+    chunks = -(-length // size)
+    runs = -(-chunks * size // max(run, size))
+    return Plan(size, -(-chunks // runs), runs)
+
+
+def _pad(inputs: Inputs, plan: Plan) -> Inputs:
+    """Fills up the last run: transitions keep the state, everything else is zero."""
+    axis = inputs.query.ndim - 3
+    missing = plan.steps * plan.runs - inputs.length
+    if not missing:
+        return inputs
+
+    def fill(array: Array, rest: Array) -> Array:
+        shape = (*array.shape[:axis], missing, *array.shape[axis + 1 :])
+        return jnp.concatenate([array, jnp.broadcast_to(rest, shape).astype(array.dtype)], axis)
+
+    padded = jax.tree.map(lambda x: fill(x, jnp.zeros(())), inputs)
+    identity = jnp.eye(inputs.transition.shape[-1])
+    return padded._replace(transition=fill(inputs.transition, identity))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sequence(plan: Plan, inputs: Inputs, state: Array) -> tuple[Array, Array]:
+    """One sequence [T, ...], T = all steps of the plan."""
+    return _sequence_forward(plan, inputs, state)[0]
+
+
+def _sequence_forward(plan: Plan, inputs: Inputs, state: Array):
+    def body(state: Array, run: Array) -> tuple[Array, tuple[Array, Array]]:
+        output, after = _run(plan, _slice(inputs, plan, run), state)
+        return after, (output, state)
+
+    last, (output, states) = jax.lax.scan(body, state, jnp.arange(plan.runs))
+    output = output.reshape(-1, *output.shape[2:])
+    return (output, last), (inputs, states)
+
+
+def _sequence_backward(plan: Plan, residuals, cotangents):
+    inputs, states = residuals
+    output_bar, state_bar = cotangents
+
+    def body(carried, run):
+        state_bar, inputs_bar = carried
+        arguments = _slice(inputs, plan, run)
+        bar = jax.lax.dynamic_slice_in_dim(output_bar, run * plan.steps, plan.steps)
+        run_bar, state_bar = _run_backward(plan, arguments, states[run], bar, state_bar)
+        inputs_bar = jax.tree.map(
+            lambda whole, part: jax.lax.dynamic_update_slice_in_dim(
+                whole, part.astype(whole.dtype), run * plan.steps, 0
+            ),
+            inputs_bar,
+            run_bar,
+        )
+        return (state_bar, inputs_bar), None
+
+    zeros = jax.tree.map(jnp.zeros_like, inputs)
+    (state_bar, inputs_bar), _ = jax.lax.scan(
+        body, (state_bar, zeros), jnp.arange(plan.runs), reverse=True
+    )
+    return inputs_bar, state_bar
+
+
+_sequence.defvjp(_sequence_forward, _sequence_backward)
+
+
+def _slice(inputs: Inputs, plan: Plan, run: Array) -> Inputs:
+    return jax.tree.map(
+        lambda x: jax.lax.dynamic_slice_in_dim(x, run * plan.steps, plan.steps), inputs
+    )
+
+
+class _Run(NamedTuple):
+    """The arguments of a run as its computation takes them: [c, L, ...], values in rows."""
+
+    query: Array
+    key: Array
+    value: Array
+    source: Array
+    transition: Array
+    mark: Array
+    direct: Array
+
+
+def _arrange(plan: Plan, inputs: Inputs, dtype: jnp.dtype) -> Inputs:
+    """[steps, ...] -> [c, L, ...], with DK and DV last."""
+    chunked = jax.tree.map(
+        lambda x: x.reshape(plan.chunks, plan.size, *x.shape[1:]).astype(dtype), inputs
+    )
+    query, key, value, source, transition, mark, direct = chunked
+    if direct is None:
+        direct = jnp.zeros((*mark.shape[:4], *source.shape[3:]), dtype)
+    return Inputs(query.mT, key.mT, value.mT, source, transition, mark, direct)
+
+
+def _run(plan: Plan, inputs: Inputs, state: Array) -> tuple[Array, Array]:
+    """One run: the output [steps, DV, JO] and the state after it."""
+    x = _arrange(plan, inputs, state.dtype)
+    crossings, whole = levels(x.mark, x.source, x.transition)
+    output, after = carry(x.query, x.key, x.value, whole, state.mT)
+    matrix = gating_matrix(x.query, x.key, x.direct, crossings)
+    output += einsum("clomw,cmwv->clov", matrix, x.value)
+    return output.mT.reshape(plan.steps, *output.mT.shape[2:]), after.mT
+
+
+def _run_backward(
+    plan: Plan, inputs: Inputs, state: Array, output_bar: Array, state_bar: Array
+) -> tuple[Inputs, Array]:
+    """Cotangents of `_run`."""
+    x = _arrange(plan, inputs, state.dtype)
+    bar = output_bar.reshape(plan.chunks, plan.size, *output_bar.shape[1:]).mT
+    (crossings, whole), levels_vjp = jax.vjp(levels, x.mark, x.source, x.transition)
+    query_bar, key_bar, value_bar, whole_bar, before_bar = carry_backward(
+        x.query, x.key, x.value, whole, state.mT, bar, state_bar.mT
+    )
+    matrix = gating_matrix(x.query, x.key, x.direct, crossings)
+    value_bar += einsum("clomw,clov->cmwv", matrix, bar)
+    matrix_bar = einsum("clov,cmwv->clomw", bar, x.value)
+    query_in, key_in, direct_bar, crossings_bar = inner_backward(
+        x.query, x.key, x.direct, crossings, matrix_bar
+    )
+    mark_bar, source_bar, transition_bar = levels_vjp((crossings_bar, whole_bar))
+    bars = Inputs(
+        (query_bar + query_in).mT,
+        (key_bar + key_in).mT,
+        value_bar.mT,
+        source_bar,
+        transition_bar,
+        mark_bar,
+        None if inputs.direct is None else direct_bar,
+    )
+    return jax.tree.map(lambda y: y.reshape(plan.steps, *y.shape[2:]), bars), before_bar.mT

@@ -1,0 +1,99 @@
+"""What the steps of a chunk read from each other: scores times gates (README.md, section 3).
+
+One sequence of `c` chunks of `L` steps; `chunkwise` maps it over `*B`. The functions of a `_pair`
+take one of the JQ queries and one of the JK keys; the public ones sum over the pairs.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq.ops.sequence import blocks
+from plstm_seq.ops.sequence.levels import Crossings, einsum
+
+# Every pair of (query, mark) and (key, source): mapped over JK inside, over JQ outside.
+_QUERIES = (2, None, 3, Crossings(4, None))
+_KEYS = (None, 2, 3, Crossings(None, 4))
+
+
+def gating_matrix(query: Array, key: Array, direct: Array, crossings: Crossings) -> Array:
+    """The matrix [c, L, JO, L, JV] from the values of a chunk to its outputs.
+
+    Args:
+        query: [c, L, JQ, DK].
+        key: [c, L, JK, DK].
+        direct: [c, L, JO, JQ, JK, JV].
+        crossings: of `levels`.
+    """
+    mapped = jax.vmap(jax.vmap(_pair, _KEYS), _QUERIES)
+    return mapped(query, key, direct, crossings).sum((0, 1))
+
+
+def inner_backward(
+    query: Array,
+    key: Array,
+    direct: Array,
+    crossings: Crossings,
+    matrix_bar: Array,
+) -> tuple[Array, Array, Array, Crossings]:
+    """Cotangents of all arguments of `gating_matrix`, for that of the matrix."""
+    diagonal_bar, siblings_bar = blocks.split(matrix_bar)
+    backward = functools.partial(_pair_backward, diagonal_bar, siblings_bar)
+    mapped = jax.vmap(jax.vmap(backward, _KEYS), _QUERIES)
+    query_bar, key_bar, direct_bar, crossings_bar = mapped(query, key, direct, crossings)
+    return (
+        jnp.moveaxis(query_bar.sum(1), 0, 2),
+        jnp.moveaxis(key_bar.sum(0), 0, 2),
+        jnp.moveaxis(direct_bar, (0, 1), (3, 4)),
+        Crossings(
+            tuple(jnp.moveaxis(x.sum(1), 0, 4) for x in crossings_bar.marks),
+            tuple(jnp.moveaxis(x.sum(0), 0, 4) for x in crossings_bar.sources),
+        ),
+    )
+
+
+def _pair(query: Array, key: Array, direct: Array, crossings: Crossings) -> Array:
+    """query, key [c, L, DK], direct [c, L, JO, JV], gates without JQ and JK -> the matrix."""
+    diagonal, siblings = _scores(query, key)
+    gated = (s * _gate(*x) for s, *x in zip(siblings, *crossings, strict=True))
+    return blocks.join(diagonal * direct, tuple(gated))
+
+
+def _pair_backward(
+    diagonal_bar: Array,
+    siblings_bar: tuple[Array, ...],
+    query: Array,
+    key: Array,
+    direct: Array,
+    crossings: Crossings,
+) -> tuple[Array, Array, Array, Crossings]:
+    diagonal, siblings = _scores(query, key)
+    scores_bar, marks_bar, sources_bar = [], [], []
+    for mark, source, score, bar in zip(*crossings, siblings, siblings_bar, strict=True):
+        scores_bar.append((bar * _gate(mark, source)).sum((3, 5), keepdims=True))
+        gate_bar = bar * score
+        marks_bar.append(einsum("cplomw,cpmiw->cploi", gate_bar, source))
+        sources_bar.append(einsum("cplomw,cploi->cpmiw", gate_bar, mark))
+    down = (diagonal_bar * direct).sum((2, 3), keepdims=True)
+    bar = blocks.join(down, tuple(scores_bar))[:, :, 0, :, 0]
+    query_bar, key_bar = einsum("clm,cmk->clk", bar, key), einsum("clm,clk->cmk", bar, query)
+    return (
+        query_bar,
+        key_bar,
+        diagonal_bar * diagonal,
+        Crossings(tuple(marks_bar), tuple(sources_bar)),
+    )
+
+
+def _scores(query: Array, key: Array) -> tuple[Array, tuple[Array, ...]]:
+    """query . key, cut into the diagonal [c, L, 1, 1] and the blocks [c, P/2, b, 1, b, 1]."""
+    return blocks.split(einsum("clk,cmk->clm", query, key)[:, :, None, :, None])
+
+
+def _gate(mark: Array, source: Array) -> Array:
+    """mark . source of every two steps that meet: [c, P/2, b, JO, b, JV]."""
+    mark, source = mark[:, :, :, :, None, None], source[:, :, None, None]
+    terms = (mark[..., i] * source[..., i, :] for i in range(mark.shape[-1]))
+    return functools.reduce(jnp.add, terms)

@@ -1,0 +1,105 @@
+"""The arguments of the 1D op as one pytree, and the checks they pass before anything is computed."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+AXES: Mapping[str, tuple[str, ...]] = {
+    "query": ("T", "DK", "JQ"),
+    "key": ("T", "DK", "JK"),
+    "value": ("T", "DV", "JV"),
+    "source": ("T", "JT", "JK", "JV"),
+    "transition": ("T", "JT", "JT"),
+    "mark": ("T", "JO", "JQ", "JT"),
+    "direct": ("T", "JO", "JQ", "JK", "JV"),
+}
+STATE_AXES = ("DK", "DV", "JT")
+
+
+class Inputs(NamedTuple):
+    """What enters the recurrence at every step; axes as in `plstm_seq.notation`."""
+
+    query: Array
+    key: Array
+    value: Array
+    source: Array
+    transition: Array
+    mark: Array
+    direct: Array | None = None
+
+    @property
+    def length(self) -> int:
+        """T."""
+        return self.query.shape[-3]
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        """[*B, DK, DV, JT]."""
+        *batch, _, dk, _ = self.query.shape
+        return (*batch, dk, self.value.shape[-2], self.transition.shape[-1])
+
+    @property
+    def accumulation_dtype(self) -> jnp.dtype:
+        """float64 where an input is, else float32."""
+        return jnp.promote_types(jnp.result_type(*(x for x in self if x is not None)), jnp.float32)
+
+    def astype(self, dtype: jnp.dtype) -> "Inputs":
+        """All inputs in one type."""
+        return Inputs(*(None if x is None else x.astype(dtype) for x in self))
+
+
+def check(inputs: Inputs, state: Array | None, *, time: bool = True) -> None:
+    """Holds every argument against the letters of the notation.
+
+    Args:
+        inputs: the arguments, [*B, T, ...], or [*B, ...] where `time` is False.
+        state: the initial state [*B, DK, DV, JT], or None.
+        time: whether the arguments have a time axis.
+
+    Raises:
+        TypeError: an argument is not a floating-point array.
+        ValueError: a shape does not fit the notation or another argument.
+    """
+    arguments = [(name, array, AXES[name]) for name, array in inputs._asdict().items()]
+    arguments.append(("state" if not time else "initial_state", state, STATE_AXES))
+    sizes: dict[str, tuple[int, str]] = {}
+    batch: tuple[int, ...] | None = None
+    for name, array, axes in arguments:
+        if array is None:
+            if name in ("direct", "initial_state"):
+                continue
+            raise TypeError(f"{name} is None: an array [*B, {', '.join(axes)}] is expected")
+        letters = axes if time else tuple(letter for letter in axes if letter != "T")
+        shape = _float_shape(name, array)
+        if len(shape) < len(letters):
+            raise ValueError(
+                f"{name} has shape {shape}: expected axes [*B, {', '.join(letters)}], "
+                f"at least {len(letters)} of them"
+            )
+        split = len(shape) - len(letters)
+        if batch is None:
+            batch = shape[:split]
+        for letter, size in zip(letters, shape[split:], strict=True):
+            sizes.setdefault(letter, (size, name))
+        expected = batch + tuple(sizes[letter][0] for letter in letters)
+        if shape != expected:
+            origin = ", ".join(
+                f"{letter} = {sizes[letter][0]} from {sizes[letter][1]}"
+                for letter in dict.fromkeys(letters)
+            )
+            raise ValueError(
+                f"{name} has shape {shape}: expected [*B, {', '.join(letters)}] = {expected} "
+                f"(*B = {batch} from query; {origin})"
+            )
+        if 0 in shape[split:]:
+            raise ValueError(f"{name} has shape {shape}: every axis after *B must be at least 1")
+
+
+def _float_shape(name: str, array: Array) -> tuple[int, ...]:
+    dtype = getattr(array, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        kind = type(array).__name__ if dtype is None else dtype
+        raise TypeError(f"{name} is {kind}: a floating-point array is expected")
+    return tuple(array.shape)

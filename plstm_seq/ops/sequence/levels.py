@@ -1,0 +1,110 @@
+"""The gate algebra of chunks: what marks and sources become on every level of a chunk's tree.
+
+README.md, section 2, derives it. Letters as in `plstm_seq.notation`; `c` chunks of `L` steps, and on
+a level `P` blocks of `b = L / P` steps.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+
+class Crossings(NamedTuple):
+    """Where sibling blocks of b = 1, 2, 4, ... steps meet, a level after another.
+
+    marks: [c, P/2, b, JO, JQ, JT], of the right siblings, each at the start of its block;
+    sources: [c, P/2, b, JT, JK, JV], of the left siblings, each at the end of its block.
+    """
+
+    marks: tuple[Array, ...]
+    sources: tuple[Array, ...]
+
+
+class Whole(NamedTuple):
+    """The gates of whole chunks.
+
+    mark [c, L, JO, JQ, JT] reads the state at the chunk's start; source [c, L, JT, JK, JV] enters
+    the state at its end; transition [c, JT, JT] is the product over the chunk.
+    """
+
+    mark: Array
+    source: Array
+    transition: Array
+
+
+def levels(mark: Array, source: Array, transition: Array) -> tuple[Crossings, Whole]:
+    """Climbs the tree of a chunk. A transition is only ever multiplied, never inverted.
+
+    Args:
+        mark: [c, L, JO, JQ, JT], L a power of two.
+        source: [c, L, JT, JK, JV].
+        transition: [c, L, JT, JT].
+
+    Returns:
+        The crossings from blocks of one step upwards, and the gates of the whole chunks.
+    """
+    mark, source = mark[:, :, None], source[:, :, None]
+    marks, sources = [], []
+    while transition.shape[1] > 1:
+        (mark_left, mark_right), (source_left, source_right), (first, second) = (
+            (x[:, 0::2], x[:, 1::2]) for x in (mark, source, transition)
+        )
+        marks.append(mark_right)
+        sources.append(source_left)
+        mark_right = read_through(mark_right, first)
+        source_left = move_on(second, source_left)
+        mark = jnp.concatenate([mark_left, mark_right], axis=2)
+        source = jnp.concatenate([source_left, source_right], axis=2)
+        transition = small_matmul(second, first)
+    crossings = Crossings(tuple(marks), tuple(sources))
+    return crossings, Whole(mark[:, 0], source[:, 0], transition[:, 0])
+
+
+def read_through(mark: Array, transition: Array) -> Array:
+    """mark [c, P, b, JO, JQ, JT] . transition [c, P, JT, JT]."""
+    rows = mark.reshape(*mark.shape[:2], -1, mark.shape[-1])
+    return small_matmul(rows, transition).reshape(mark.shape)
+
+
+def move_on(transition: Array, source: Array) -> Array:
+    """transition [c, P, JT, JT] . source [c, P, b, JT, JK, JV]."""
+    columns = source.reshape(*source.shape[:4], -1)
+    return small_matmul(transition[:, :, None], columns).reshape(source.shape)
+
+
+@jax.custom_vjp
+def small_matmul(left: Array, right: Array) -> Array:
+    """[..., i, j] @ [..., j, k] for a small j, as one fused loop of multiply-adds.
+
+    Leading axes broadcast. On a CPU a batch of tiny dots would run one by one, and differentiating
+    the loop term by term would scatter every term: hence the own rule.
+    """
+    terms = (left[..., :, j, None] * right[..., None, j, :] for j in range(left.shape[-1]))
+    return functools.reduce(jnp.add, terms)
+
+
+def _forward(left: Array, right: Array) -> tuple[Array, tuple[Array, Array]]:
+    return small_matmul(left, right), (left, right)
+
+
+def _backward(residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    left, right = residuals
+    return (
+        _sum_to(left.shape, small_matmul(cotangent, right.mT)),
+        _sum_to(right.shape, small_matmul(left.mT, cotangent)),
+    )
+
+
+small_matmul.defvjp(_forward, _backward)
+
+
+def _sum_to(shape: tuple[int, ...], array: Array) -> Array:
+    """Sums over the axes along which `shape` was broadcast."""
+    axes = [i for i, (n, m) in enumerate(zip(shape, array.shape, strict=True)) if n != m]
+    return array.sum(axes, keepdims=True) if axes else array

@@ -1,0 +1,58 @@
+"""The 1D recurrence, one step after another: the truth that every other form is held against."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq.ops.sequence.inputs import Inputs
+from plstm_seq.ops.sequence.levels import einsum
+
+
+def recurrent(
+    inputs: Inputs, initial_state: Array, scale: Array, chunk_size: int | None = None
+) -> tuple[Array, Array]:
+    """Scans `step` over time; differentiable in every mode, O(T) states when differentiated.
+
+    Args:
+        inputs: [*B, T, ...].
+        initial_state: [*B, DK, DV, JT], in the type of accumulation.
+        scale: factor of the output.
+        chunk_size: None; there are no chunks.
+
+    Returns:
+        The output [*B, T, DV, JO] and the last state, in the type of the state.
+    """
+    if chunk_size is not None:
+        raise NotImplementedError(f"there are no chunks: chunk_size is {chunk_size}, not None")
+    axis = initial_state.ndim - 3
+
+    def body(state: Array, now: Inputs) -> tuple[Array, Array]:
+        output, state = step(now, state, scale)
+        return state, output
+
+    inputs = inputs.astype(initial_state.dtype)
+    state, output = jax.lax.scan(
+        body, initial_state, jax.tree.map(lambda x: jnp.moveaxis(x, axis, 0), inputs)
+    )
+    return jnp.moveaxis(output, 0, axis), state
+
+
+def step(inputs: Inputs, state: Array, scale: Array) -> tuple[Array, Array]:
+    """One step: reads the state, then moves it on (README.md, section 1).
+
+    Args:
+        inputs: one time step, without the time axis; all in the type of the state.
+        state: [*B, DK, DV, JT].
+        scale: factor of the output.
+
+    Returns:
+        The output [*B, DV, JO] and the next state.
+    """
+    query, key, value, source, transition, mark, direct = inputs
+    output = einsum("...oqi,...kq,...kvi->...vo", mark, query, state)
+    if direct is not None:
+        scores = einsum("...kq,...ka->...qa", query, key)
+        output += einsum("...oqaw,...qa,...vw->...vo", direct, scores, value)
+    state = einsum("...ij,...kvj->...kvi", transition, state)
+    state += einsum("...iaw,...ka,...vw->...kvi", source, key, value)
+    return scale * output, state

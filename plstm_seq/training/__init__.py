@@ -1,0 +1,66 @@
+"""Training: one step, many steps, checkpoints, trackers. Knows no task.
+
+config = TrainingConfig(steps=500, curriculum=Staged(((4, 100), (40, 400))))
+result = fit(model, task.sample, config, key=jax.random.key(0), folder="run/checkpoints",
+             trackers=[JsonlTracker("run/metrics.jsonl"), ProgressTracker()])
+"""
+
+from plstm_seq.training.checkpoint import Checkpoints, load_model
+from plstm_seq.training.config import Solved, TrainingConfig
+from plstm_seq.training.curriculum import Curriculum, Staged, Uniform
+from plstm_seq.training.loop import FitResult, NonFiniteLossError, fit
+from plstm_seq.training.manifest import CorruptCheckpointError
+from plstm_seq.training.optimizer import (
+    OptimizerConfig,
+    is_decayed,
+    make_optimizer,
+    with_hyperparameters,
+)
+from plstm_seq.training.step import (
+    LengthRange,
+    Sample,
+    TrainState,
+    init_state,
+    make_dispatch,
+    make_train_step,
+)
+from plstm_seq.training.trackers import (
+    TIMING_FIELDS,
+    CompositeTracker,
+    JsonlTracker,
+    ProgressTracker,
+    TensorBoardTracker,
+    Tracker,
+    read_jsonl,
+)
+
+__all__ = [
+    "TIMING_FIELDS",
+    "Checkpoints",
+    "CompositeTracker",
+    "CorruptCheckpointError",
+    "Curriculum",
+    "FitResult",
+    "JsonlTracker",
+    "LengthRange",
+    "NonFiniteLossError",
+    "OptimizerConfig",
+    "ProgressTracker",
+    "Sample",
+    "Solved",
+    "Staged",
+    "TensorBoardTracker",
+    "Tracker",
+    "TrainState",
+    "TrainingConfig",
+    "Uniform",
+    "fit",
+    "init_state",
+    "is_decayed",
+    "load_model",
+    "make_dispatch",
+    "make_optimizer",
+    "make_train_step",
+    "read_jsonl",
+    "with_hyperparameters",
+]

@@ -1,0 +1,272 @@
+"""Checkpoints by orbax: written atomically, verified when read, falling back past a corrupt one."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from flax import nnx
+
+from plstm_seq.training.leaves import Leaves, describe, named_leaves, replace_leaves
+from plstm_seq.training.manifest import (
+    CorruptCheckpointError,
+    check_manifest,
+    is_sealed,
+    write_manifest,
+)
+from plstm_seq.training.step import TrainState
+
+# Saved as two items, so that evaluation reads the model without the optimizer's moments.
+MODEL, TRAINING, META = "model", "training", "meta"
+
+
+class Restored(NamedTuple):
+    """A training state, the step it was saved at, and the notes saved beside it."""
+
+    step: int
+    state: TrainState
+    notes: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run: `folder/<step>/`, the last `keep` of them.
+
+    Orbax moves a checkpoint to its name when it is complete; then it is sealed with a list of the
+    hashes of its files. What is not sealed does not count, since a process was killed while saving
+    it; what does not match its seal is corrupt.
+    """
+
+    def __init__(self, folder: str | Path, *, keep: int = 3, read_only: bool = False):
+        """Open a folder.
+
+        Args:
+            folder: where the checkpoints are; when writable, created, and rid of unfinished ones.
+            keep: how many to keep, 2 or more: with one, nothing would be left while saving.
+            read_only: for readers beside a running training: nothing is created or cleaned up.
+
+        Raises:
+            ValueError: `keep` is below 2.
+            FileNotFoundError: `read_only` and there is no such folder.
+        """
+        if keep < 2:
+            raise ValueError(f"keep must be >= 2, got {keep}")
+        self.folder = Path(folder).absolute()
+        if read_only and not self.folder.is_dir():
+            raise FileNotFoundError(f"no checkpoints: {self.folder} is not a folder")
+        self._read_only = read_only
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=ocp.checkpoint_managers.LatestN(n=keep),
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+            enable_async_checkpointing=False,
+        )
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=options,
+            item_handlers={
+                MODEL: ocp.StandardCheckpointHandler(),
+                TRAINING: ocp.StandardCheckpointHandler(),
+                META: ocp.JsonCheckpointHandler(),
+            },
+        )
+        if not read_only:
+            for step in set(self._all_steps()) - set(self.steps()):
+                shutil.rmtree(self.folder / str(step))
+            self._manager.reload()
+
+    def steps(self) -> list[int]:
+        """Steps of the complete checkpoints, ascending."""
+        return [step for step in self._all_steps() if is_sealed(self.folder / str(step))]
+
+    def _all_steps(self) -> list[int]:
+        self._manager.reload()
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState, notes: Mapping[str, Any]) -> None:
+        """Write a checkpoint named after `state.step`, then remove the oldest past `keep`.
+
+        Args:
+            state: what to save.
+            notes: what else a resumed run must know; anything JSON can hold.
+
+        Raises:
+            PermissionError: the folder was opened with `read_only`.
+        """
+        self._check_writable()
+        items = _leaves(state)
+        meta = {
+            "notes": dict(notes),
+            "leaves": {name: describe(leaves) for name, leaves in items.items()},
+        }
+        step = int(state.step)
+        self._manager.save(
+            step,
+            force=True,
+            args=ocp.args.Composite(
+                **{k: ocp.args.StandardSave(v) for k, v in items.items()},  # pyright: ignore[reportCallIssue]
+                meta=ocp.args.JsonSave(meta),  # pyright: ignore[reportCallIssue]
+            ),
+        )
+        write_manifest(self.folder / str(step))
+
+    def restore(self, target: TrainState) -> Restored | None:
+        """Read the latest checkpoint that is whole, skipping corrupt ones with a warning.
+
+        Args:
+            target: a state of the structure, shapes, types and placement to read into.
+
+        Returns:
+            What was saved, or None if the folder holds no checkpoint.
+
+        Raises:
+            ValueError: the checkpoint is of another model or optimizer than `target`.
+            CorruptCheckpointError: there are checkpoints, and none can be read.
+        """
+        found = self._latest(_leaves(target))
+        if found is None:
+            return None
+        step, items, notes = found
+        return Restored(step, _with_leaves(target, items), notes)
+
+    def restore_model(self, model: nnx.Module) -> int | None:
+        """Read only the model's variables of the latest whole checkpoint, into `model` itself.
+
+        Returns:
+            The step they are from, or None if the folder holds no checkpoint.
+
+        Raises:
+            ValueError: the checkpoint is of another model.
+            CorruptCheckpointError: there are checkpoints, and none can be read.
+        """
+        state = nnx.state(model)
+        found = self._latest({MODEL: named_leaves(state)})
+        if found is None:
+            return None
+        nnx.update(model, replace_leaves(state, found[1][MODEL]))
+        return found[0]
+
+    def discard_after(self, step: int) -> None:
+        """Set aside checkpoints past `step` as `corrupt-<step>`, out of a resumed run's way.
+
+        Raises:
+            PermissionError: the folder was opened with `read_only`.
+        """
+        self._check_writable()
+        for other in [s for s in self.steps() if s > step]:
+            path = self.folder / str(other)
+            target = self.folder / f"corrupt-{other}"
+            number = 1
+            while target.exists():
+                target = self.folder / f"corrupt-{other}-{number}"
+                number += 1
+            path.rename(target)
+        self._manager.reload()
+
+    def close(self) -> None:
+        """Release orbax's threads."""
+        self._manager.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise PermissionError(f"{self.folder} was opened with read_only=True")
+
+    def _latest(self, target: dict[str, Leaves]) -> tuple[int, dict[str, Leaves], dict] | None:
+        failures: list[Exception] = []
+        for step in reversed(self.steps()):
+            try:
+                items, notes = self._read(step, target)
+            except _MismatchError as error:
+                raise ValueError(f"{self.folder / str(step)}: {error}") from None
+            except Exception as error:  # orbax raises many types for a damaged file
+                failures.append(error)
+                warnings.warn(
+                    f"checkpoint {self.folder / str(step)} is corrupt "
+                    f"({type(error).__name__}: {_first_line(error)}); trying the one before",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+            else:
+                return step, items, notes
+        if failures:
+            raise CorruptCheckpointError(
+                f"none of the {len(failures)} checkpoints in {self.folder} can be read"
+            ) from ExceptionGroup("every checkpoint failed", failures)
+        return None
+
+    def _read(self, step: int, target: dict[str, Leaves]) -> tuple[dict[str, Leaves], dict]:
+        # Before orbax sees a damaged file: its readers leave threads behind that fail loudly.
+        check_manifest(self.folder / str(step))
+        restore = self._manager.restore
+        meta = restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[META]
+        for name, leaves in target.items():
+            _compare(meta["leaves"][name], describe(leaves))
+        abstract = {
+            k: ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, v))  # pyright: ignore[reportCallIssue]
+            for k, v in target.items()
+        }
+        read = restore(step, args=ocp.args.Composite(**abstract))
+        return {name: dict(read[name]) for name in target}, meta["notes"]
+
+
+def load_model(model: nnx.Module, folder: str | Path) -> int:
+    """Read the latest whole checkpoint's variables into `model`; a training may be running there.
+
+    Args:
+        model: a model of the structure that was trained; updated in place.
+        folder: the run's folder of checkpoints.
+
+    Returns:
+        The step the variables are from.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: the checkpoint is of another model.
+        CorruptCheckpointError: there are checkpoints, and none can be read.
+    """
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        step = checkpoints.restore_model(model)
+    if step is None:
+        raise FileNotFoundError(f"no checkpoint in {folder}")
+    return step
+
+
+class _MismatchError(Exception):
+    """The checkpoint is whole, and of something else."""
+
+
+def _leaves(state: TrainState) -> dict[str, Leaves]:
+    training = {"step": state.step, "key": state.key, "optimizer": state.optimizer}
+    model = nnx.merge_state(state.parameters, state.rest)
+    return {MODEL: named_leaves(model), TRAINING: named_leaves(training)}
+
+
+def _with_leaves(target: TrainState, items: dict[str, Leaves]) -> TrainState:
+    training = {"step": target.step, "key": target.key, "optimizer": target.optimizer}
+    training = replace_leaves(training, items[TRAINING])
+    return TrainState(
+        parameters=replace_leaves(target.parameters, items[MODEL]),
+        rest=replace_leaves(target.rest, items[MODEL]),
+        **training,
+    )
+
+
+def _compare(saved: dict[str, str], wanted: dict[str, str]) -> None:
+    for name in sorted(saved.keys() | wanted.keys()):
+        there, here = saved.get(name, "missing"), wanted.get(name, "missing")
+        if there != here:
+            raise _MismatchError(f"{name} is {there} in the checkpoint and {here} here")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]

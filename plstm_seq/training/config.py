@@ -1,0 +1,79 @@
+"""How long, on which lengths and with which optimizer to train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from plstm_seq.training.curriculum import Curriculum, Uniform
+from plstm_seq.training.optimizer import OptimizerConfig
+
+ACCURACIES = ("token_accuracy", "sequence_accuracy")
+VALIDATION = "validation_"
+
+
+@dataclass(frozen=True)
+class Solved:
+    """When to stop early: `metric` reaches `threshold` in `checks` records in a row.
+
+    Records count only once the curriculum draws its longest lengths. Every batch is new, so the
+    training accuracy (`sequence_accuracy`, mean over the steps of one dispatch) is a fair estimate
+    on the training lengths. With a `validate` callable, `metric` may be one of its names behind
+    `validation_`.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    metric: str = "sequence_accuracy"
+    threshold: float = 0.999
+    checks: int = 3
+
+    def __post_init__(self):
+        if self.metric not in ACCURACIES and not self.metric.startswith(VALIDATION):
+            raise ValueError(
+                f"metric must be one of {ACCURACIES} or start with {VALIDATION!r}, "
+                f"got {self.metric!r}"
+            )
+        if self.checks < 1:
+            raise ValueError(f"checks must be >= 1, got {self.checks}")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and on what to train.
+
+    Attributes:
+        steps: optimizer steps in all; the cosine ends here.
+        batch_size: sequences a step.
+        steps_per_dispatch: steps run by the device before the host looks at their metrics; one
+            record is written for each such group.
+        checkpoint_every: steps between checkpoints.
+        keep_checkpoints: how many of the latest to keep, 2 or more.
+        validate_every: steps between calls of `validate`, if one is given to `fit`.
+        optimizer: AdamW and its schedule.
+        curriculum: the lengths.
+        solved: when to stop early; None trains all steps.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    steps: int = 2000
+    batch_size: int = 64
+    steps_per_dispatch: int = 50
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 3
+    validate_every: int = 500
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    curriculum: Curriculum = field(default_factory=Uniform)
+    solved: Solved | None = field(default_factory=Solved)
+
+    def __post_init__(self):
+        sizes = ("steps", "batch_size", "steps_per_dispatch", "checkpoint_every", "validate_every")
+        for name, least in (*((size, 1) for size in sizes), ("keep_checkpoints", 2)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+        if self.curriculum.final_start >= self.steps:
+            raise ValueError(
+                f"steps={self.steps} end before the curriculum's last stage, which starts at step "
+                f"{self.curriculum.final_start}"
+            )

@@ -1,0 +1,142 @@
+"""Which lengths a training step sees, in few enough array shapes that little is compiled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+Draw = Literal["sequence", "batch"]
+
+
+class Phase(NamedTuple):
+    """What holds from some step until step `until` (None: to the end).
+
+    `bucket` is the padded length of the arrays, the only number here that a program is compiled
+    for. The lengths drawn lie in `minimum .. maximum`, both included.
+    """
+
+    minimum: int
+    maximum: int
+    bucket: int
+    until: int | None
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Lengths drawn uniformly from `minimum .. maximum`: one for each sequence or each batch.
+
+    Arrays are padded to `maximum`: one shape, one compilation.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    minimum: int = 1
+    maximum: int = 40
+    draw: Draw = "sequence"
+    kind: Literal["uniform"] = "uniform"
+
+    def __post_init__(self):
+        if not 1 <= self.minimum <= self.maximum:
+            raise ValueError(
+                f"minimum and maximum must satisfy 1 <= minimum <= maximum, "
+                f"got {self.minimum} and {self.maximum}"
+            )
+        _check_draw(self.draw)
+
+    @property
+    def longest(self) -> int:
+        """The longest length that training reaches."""
+        return self.maximum
+
+    @property
+    def final_start(self) -> int:
+        """The first step at which the longest lengths are drawn."""
+        return 0
+
+    def phase(self, step: int) -> Phase:  # noqa: ARG002 (the same at every step)
+        """What holds at `step`."""
+        return Phase(self.minimum, self.maximum, self.maximum, None)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Lengths that grow: `stages` lists (length, steps), and the last stage holds to the end.
+
+    In a stage lengths are uniform in `minimum .. length` (`fixed=True`: always `length`). Arrays
+    are padded to the next power of two, at least `smallest_bucket` and at most the last stage's
+    length, so that stages close to each other share a compiled program.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    stages: tuple[tuple[int, int], ...] = ((4, 200), (8, 200), (16, 200), (40, 400))
+    minimum: int = 1
+    fixed: bool = False
+    draw: Draw = "sequence"
+    smallest_bucket: int = 16
+    kind: Literal["staged"] = "staged"
+
+    def __post_init__(self):
+        lengths = [length for length, _ in self.stages]
+        if not lengths or lengths != sorted(lengths) or len(set(lengths)) < len(lengths):
+            raise ValueError(f"stages must have growing lengths, got {self.stages}")
+        if any(steps < 1 for _, steps in self.stages):
+            raise ValueError(f"stages must each last 1 step or more, got {self.stages}")
+        if not 1 <= self.minimum <= lengths[0]:
+            raise ValueError(
+                f"minimum must lie in 1 .. {lengths[0]} (the first stage), got {self.minimum}"
+            )
+        if self.smallest_bucket < 1:
+            raise ValueError(f"smallest_bucket must be >= 1, got {self.smallest_bucket}")
+        _check_draw(self.draw)
+
+    @property
+    def longest(self) -> int:
+        """The longest length that training reaches."""
+        return self.stages[-1][0]
+
+    @property
+    def final_start(self) -> int:
+        """The first step at which the longest lengths are drawn."""
+        return sum(steps for _, steps in self.stages[:-1])
+
+    def phase(self, step: int) -> Phase:
+        """What holds at `step`."""
+        ends = list(accumulate(steps for _, steps in self.stages[:-1]))
+        index = sum(step >= end for end in ends)
+        length = self.stages[index][0]
+        return Phase(
+            minimum=length if self.fixed else self.minimum,
+            maximum=length,
+            bucket=self._bucket(length),
+            until=ends[index] if index < len(ends) else None,
+        )
+
+    def _bucket(self, length: int) -> int:
+        power = 1 << (length - 1).bit_length()
+        return min(max(power, self.smallest_bucket), self.longest)
+
+
+Curriculum = Uniform | Staged
+
+
+def draw_lengths(
+    key: Array, batch: int, minimum: Int[Array, ""], maximum: Int[Array, ""], draw: Draw
+) -> Int[Array, " batch"]:
+    """Lengths of one batch, uniform in `minimum .. maximum` (traced, so nothing is recompiled)."""
+    shape = (batch,) if draw == "sequence" else ()
+    # The remainder of 32 random bits is off uniform by one part in 2^32 / span: `randint` would
+    # hash three times to remove that, which is paid in compile time.
+    span = (maximum - minimum + 1).astype(jnp.uint32)
+    lengths = minimum + (jax.random.bits(key, shape, jnp.uint32) % span).astype(jnp.int32)
+    return jnp.broadcast_to(lengths, (batch,))
+
+
+def _check_draw(draw: str) -> None:
+    if draw not in ("sequence", "batch"):
+        raise ValueError(f"draw must be 'sequence' or 'batch', got {draw!r}")

@@ -1,0 +1,155 @@
+"""AdamW with warm-up and cosine, its learning rate and weight decay kept as array leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from plstm_seq.training.packing import is_selected, pack, packed
+
+Schedule = Callable[[ArrayLike], Float[Array, ""]]
+
+# Parts of a parameter's path whose values are offsets, gains, tables or states rather than
+# matrices that multiply an activation: pulling them to zero is a change of the model, not a prior.
+UNDECAYED = ("bias", "norm", "scale", "embedding", "initial_state", "initial_C")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW (Loshchilov and Hutter, arXiv 1711.05101), clipped by the gradient's global norm.
+
+    The learning rate rises linearly from 0 over `warmup_steps`, then either stays
+    (`schedule="constant"`) or falls along half a cosine to `final_fraction` of its peak at the
+    last step of training.
+
+    Weight decay is decoupled and multiplied by the learning rate. It touches only parameters with
+    two or more axes whose path contains none of the words in `UNDECAYED`: biases (also the biases
+    of gates and heads, which have several axes), norms, embeddings and learned initial states are
+    left alone.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.0
+    warmup_steps: int = 100
+    schedule: Literal["cosine", "constant"] = "cosine"
+    final_fraction: float = 0.1
+    clip_norm: float | None = 1.0
+    b1: float = 0.9
+    b2: float = 0.99
+    eps: float = 1e-8
+
+    def __post_init__(self):
+        _check("learning_rate", self.learning_rate, self.learning_rate > 0, "> 0")
+        _check("weight_decay", self.weight_decay, self.weight_decay >= 0, ">= 0")
+        _check("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, ">= 0")
+        _check("schedule", self.schedule, self.schedule in ("cosine", "constant"), "a known name")
+        _check("final_fraction", self.final_fraction, 0 <= self.final_fraction <= 1, "in [0, 1]")
+        if self.clip_norm is not None:
+            _check("clip_norm", self.clip_norm, self.clip_norm > 0, "> 0 or None")
+        _check("b1", self.b1, 0 <= self.b1 < 1, "in [0, 1)")
+        _check("b2", self.b2, 0 <= self.b2 < 1, "in [0, 1)")
+        _check("eps", self.eps, self.eps > 0, "> 0")
+
+
+class Optimizer(NamedTuple):
+    """A gradient transformation and the schedule (peak 1) that multiplies its learning rate."""
+
+    transformation: optax.GradientTransformation
+    schedule: Schedule
+
+    def gradient_norm(self, gradients: Any) -> Float[Array, ""]:
+        """The gradient's global norm, from the vectors that clipping takes it from."""
+        return optax.tree.norm(pack(gradients, is_decayed))
+
+    def learning_rate(self, state: optax.OptState, step: Int[Array, ""]) -> Float[Array, ""]:
+        """The rate that `step` is taken with, from the leaf in `state`."""
+        return optax.tree.get(state, "learning_rate") * self.schedule(step)
+
+
+def make_schedule(config: OptimizerConfig, steps: int) -> Schedule:
+    """The learning rate's course over `steps` steps as a multiple of its peak.
+
+    The peak is 1 and the rate itself stays a leaf of the optimizer's state, because a traced rate
+    cannot go into optax's own schedules and members of a sweep differ in it.
+    """
+    end = max(config.warmup_steps + 1, steps)
+
+    def schedule(step: ArrayLike) -> Float[Array, ""]:
+        # The first step is taken at 1 / warmup_steps: a step of size 0 would be wasted.
+        step = jnp.asarray(step)
+        warm = (step + 1) / max(config.warmup_steps, 1)
+        if config.schedule == "constant":
+            return jnp.minimum(warm, 1.0)
+        progress = (step - config.warmup_steps) / (end - config.warmup_steps)
+        cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0.0, 1.0)))
+        return jnp.minimum(warm, config.final_fraction + (1 - config.final_fraction) * cosine)
+
+    return schedule
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
+    """Build the optax chain.
+
+    Args:
+        config: what to build.
+        steps: the length of training, where the cosine ends.
+
+    Returns:
+        The transformation and its schedule. `learning_rate` and `weight_decay` are scalar arrays
+        in the transformation's state (see `with_hyperparameters`), the moments packed vectors.
+    """
+    schedule = make_schedule(config, steps)
+    decay = optax.inject_hyperparams(
+        optax.add_decayed_weights, static_args=("mask",), hyperparam_dtype=jnp.float32
+    )
+    rate = optax.inject_hyperparams(
+        optax.scale_by_learning_rate, static_args=("flip_sign",), hyperparam_dtype=jnp.float32
+    )
+    clip = optax.identity()
+    if config.clip_norm is not None:
+        clip = optax.clip_by_global_norm(config.clip_norm)
+    chain = optax.chain(
+        clip,
+        optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
+        decay(weight_decay=config.weight_decay, mask=is_selected),
+        optax.scale_by_schedule(schedule),
+        rate(learning_rate=config.learning_rate),
+    )
+    return Optimizer(packed(chain, is_decayed), schedule)
+
+
+def with_hyperparameters(state: optax.OptState, **values: Float[Array, ""] | float) -> Any:
+    """The same optimizer state with `learning_rate` and / or `weight_decay` replaced.
+
+    Args:
+        state: state of a transformation built by `make_optimizer`.
+        **values: new values; under `vmap` they may differ between members.
+
+    Raises:
+        KeyError: a name that the optimizer does not have.
+    """
+    arrays = {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
+    return optax.tree.set(state, **arrays)
+
+
+def is_decayed(parameters: Any) -> Any:
+    """A tree of bools: which parameters weight decay touches (rule in `OptimizerConfig`)."""
+
+    def decide(path: tuple[Any, ...], value: Array) -> bool:
+        name = jax.tree_util.keystr(path)
+        return value.ndim >= 2 and not any(word in name for word in UNDECAYED)
+
+    return jax.tree_util.tree_map_with_path(decide, parameters)
+
+
+def _check(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {expected}, got {value!r}")

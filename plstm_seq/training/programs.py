@@ -1,0 +1,115 @@
+"""The compiled programs of a training, and what their metrics add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from plstm_seq.training.config import TrainingConfig
+from plstm_seq.training.curriculum import Draw, Phase
+from plstm_seq.training.optimizer import OptimizerConfig, make_optimizer
+from plstm_seq.training.step import (
+    LengthRange,
+    Sample,
+    TrainState,
+    make_dispatch,
+    make_train_step,
+)
+from plstm_seq.training.trackers import Record
+
+
+class ProgramKey(NamedTuple):
+    """All that a program is compiled for; what is not here it takes as an argument."""
+
+    graphdef: nnx.GraphDef[Any]
+    sample: Sample
+    optimizer: OptimizerConfig
+    steps: int
+    batch_size: int
+    bucket: int
+    draw: Draw
+    capacity: int
+    structure: Any  # of the state, a `jax.tree_util.PyTreeDef`
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+
+
+def program_key(
+    graphdef: nnx.GraphDef[Any],
+    sample: Sample,
+    config: TrainingConfig,
+    bucket: int,
+    state: TrainState,
+) -> ProgramKey:
+    """The key of the program that trains `state` on arrays of length `bucket`."""
+    leaves, structure = jax.tree.flatten(state)
+    return ProgramKey(
+        graphdef=graphdef,
+        sample=sample,
+        # The rate and the decay are leaves of the state: programs do not differ in them.
+        optimizer=replace(config.optimizer, learning_rate=1.0, weight_decay=0.0),
+        steps=config.steps,
+        batch_size=config.batch_size,
+        bucket=bucket,
+        draw=config.curriculum.draw,
+        capacity=config.steps_per_dispatch,
+        structure=structure,
+        leaves=tuple(
+            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for leaf in leaves
+        ),
+    )
+
+
+@lru_cache(maxsize=32)
+def compile_program(key: ProgramKey) -> jax.stages.Compiled:
+    """Compile up to `key.capacity` training steps into one program, see `make_dispatch`.
+
+    Kept from one call of `fit` to the next: seeds and learning rates share programs. The state
+    that goes in is donated.
+    """
+    step = make_train_step(
+        key.graphdef,
+        make_optimizer(key.optimizer, key.steps),
+        key.sample,
+        batch_size=key.batch_size,
+        bucket=key.bucket,
+        draw=key.draw,
+    )
+    program = jax.jit(make_dispatch(step, key.capacity), donate_argnums=0)
+    state = jax.tree.unflatten(key.structure, key.leaves)
+    lengths = LengthRange(jnp.int32(1), jnp.int32(key.bucket))
+    return program.lower(state, lengths, jnp.int32(1)).compile()
+
+
+def summarize(metrics: Mapping[str, np.ndarray]) -> Record:
+    """One record of the metrics of several steps (arrays [steps], see `make_train_step`).
+
+    Returns:
+        Means of `loss` and `gradient_norm` over the steps, `token_accuracy` and
+        `sequence_accuracy` over everything scored in them, the last `learning_rate`, and the sum
+        of `tokens`.
+    """
+    total = {
+        name: int(value.sum(dtype=np.int64))
+        for name, value in metrics.items()
+        if value.dtype.kind == "i"
+    }
+    return {
+        "loss": float(metrics["loss"].mean(dtype=np.float64)),
+        "token_accuracy": total["correct_tokens"] / max(total["scored_tokens"], 1),
+        "sequence_accuracy": total["correct_sequences"] / max(total["scored_sequences"], 1),
+        "gradient_norm": float(metrics["gradient_norm"].mean(dtype=np.float64)),
+        "learning_rate": float(metrics["learning_rate"][-1]),
+        "tokens": total["tokens"],
+    }
+
+
+def length_range(phase: Phase) -> LengthRange:
+    """A phase's shortest and longest length as arrays."""
+    return LengthRange(jnp.int32(phase.minimum), jnp.int32(phase.maximum))

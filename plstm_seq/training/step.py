@@ -1,0 +1,224 @@
+"""One training step and many steps in one program, as pure functions of a state.
+
+Nothing here holds state or talks to the host, so that members of a sweep can be trained by `vmap`
+over `TrainState`: whatever differs between them (parameters, key, learning rate, weight decay) is
+a leaf of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from plstm_seq.training.curriculum import Draw, draw_lengths
+from plstm_seq.training.leaves import is_key
+from plstm_seq.training.optimizer import Optimizer
+
+StepMetrics = dict[str, Array]
+
+
+class Examples(Protocol):
+    """A batch of labelled sequences; `mask` is true at the positions that are scored."""
+
+    @property
+    def inputs(self) -> Int[Array, "B T"]: ...  # noqa: D102
+    @property
+    def targets(self) -> Int[Array, "B T"]: ...  # noqa: D102
+    @property
+    def mask(self) -> Bool[Array, "B T"]: ...  # noqa: D102
+
+
+class Sample(Protocol):
+    """Draws a batch on the device: `batch` and `length` are static, `lengths` is traced."""
+
+    def __call__(
+        self, key: Array, batch: int, length: int, *, lengths: Int[Array, " B"] | None = None
+    ) -> Examples:
+        """Draw `batch` sequences padded to `length`, of the real lengths `lengths`."""
+        ...
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """All that a training step reads and writes.
+
+    Attributes:
+        step: int32 [], steps taken so far.
+        key: typed key; step n draws from `fold_in(key, n)`, so nothing else need be remembered.
+        parameters: what the optimizer moves (`nnx.Param`).
+        rest: the model's other variables.
+        optimizer: state of the gradient transformation.
+    """
+
+    step: Int[Array, ""]
+    key: Array
+    parameters: nnx.State
+    rest: nnx.State
+    optimizer: optax.OptState
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class LengthRange:
+    """Shortest and longest length to draw, int32 [], both included."""
+
+    minimum: Int[Array, ""]
+    maximum: Int[Array, ""]
+
+
+TrainStep = Callable[[TrainState, LengthRange], tuple[TrainState, StepMetrics]]
+Dispatch = Callable[[TrainState, LengthRange, Int[Array, ""]], tuple[TrainState, StepMetrics]]
+
+
+def init_state(
+    model: nnx.Module, optimizer: Optimizer, key: Array
+) -> tuple[nnx.GraphDef[Any], TrainState]:
+    """Split a model into its structure and a fresh training state.
+
+    Args:
+        model: any nnx module.
+        optimizer: from `make_optimizer`.
+        key: typed key for everything that training draws.
+
+    Returns:
+        The graph definition and the state. The state owns copies: it can be donated without
+        taking the model's arrays away.
+    """
+    graphdef, parameters, rest = nnx.split(model, nnx.Param, ...)
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        key=key,
+        parameters=parameters,
+        rest=rest,
+        optimizer=optimizer.transformation.init(parameters),
+    )
+    return graphdef, jax.tree.map(_own, state)
+
+
+def _own(leaf: Array) -> Array:
+    if is_key(leaf):
+        return jnp.copy(leaf)
+    # Naming the type also takes weak types away, which would not survive a checkpoint.
+    return jnp.array(leaf, dtype=leaf.dtype, copy=True)
+
+
+def score(
+    logits: Float[Array, "B T V"], targets: Int[Array, "B T"], mask: Bool[Array, "B T"]
+) -> tuple[Float[Array, ""], StepMetrics]:
+    """Cross entropy over the scored positions, and what was right.
+
+    Returns:
+        The mean loss per scored position in nats, and the counts `correct_tokens`,
+        `scored_tokens`, `correct_sequences` (all scored positions right) and `scored_sequences`
+        (one scored position or more).
+    """
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    targets = jnp.where(mask, targets, 0)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    scored = mask.sum(dtype=jnp.int32)
+    loss = jnp.where(mask, losses, 0).sum() / jnp.maximum(scored, 1)
+    right = logits.argmax(-1) == targets
+    counted = mask.any(-1)
+    return loss, {
+        "correct_tokens": (right & mask).sum(dtype=jnp.int32),
+        "scored_tokens": scored,
+        "correct_sequences": ((right | ~mask).all(-1) & counted).sum(dtype=jnp.int32),
+        "scored_sequences": counted.sum(dtype=jnp.int32),
+    }
+
+
+def make_train_step(
+    graphdef: nnx.GraphDef[Any],
+    optimizer: Optimizer,
+    sample: Sample,
+    *,
+    batch_size: int,
+    bucket: int,
+    draw: Draw = "sequence",
+) -> TrainStep:
+    """Build one training step.
+
+    Args:
+        graphdef: structure of the model, from `init_state`.
+        optimizer: from `make_optimizer`.
+        sample: draws a batch inside the program.
+        batch_size: sequences a step.
+        bucket: padded length of the batch.
+        draw: whether each sequence or each batch has its own random length.
+
+    Returns:
+        A pure function (state, lengths) -> (state, metrics). Metrics are scalars: the loss, the
+        counts of `score`, `tokens` (real, unpadded), `gradient_norm` (before clipping) and
+        `learning_rate`.
+    """
+
+    def train_step(state: TrainState, lengths: LengthRange) -> tuple[TrainState, StepMetrics]:
+        length_key, batch_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        drawn = draw_lengths(length_key, batch_size, lengths.minimum, lengths.maximum, draw)
+        batch = sample(batch_key, batch_size, bucket, lengths=drawn)
+
+        def loss_of(parameters: nnx.State):
+            # Copied, so that a model may write to its own variables under differentiation.
+            model: Any = nnx.merge(graphdef, parameters, state.rest, copy=True)
+            loss, counts = score(model(batch.inputs), batch.targets, batch.mask)
+            return loss, (counts, nnx.split(model, nnx.Param, ...)[2])
+
+        gradient = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (counts, rest)), gradients = gradient(state.parameters)
+        updates, optimizer_state = optimizer.transformation.update(
+            gradients, state.optimizer, state.parameters
+        )
+        metrics = {
+            "loss": loss,
+            **counts,
+            "tokens": drawn.sum(dtype=jnp.int32),
+            "gradient_norm": optimizer.gradient_norm(gradients),
+            "learning_rate": optimizer.learning_rate(state.optimizer, state.step),
+        }
+        new_state = TrainState(
+            step=state.step + 1,
+            key=state.key,
+            parameters=optax.apply_updates(state.parameters, updates),  # pyright: ignore[reportArgumentType]
+            rest=rest,
+            optimizer=optimizer_state,
+        )
+        return new_state, metrics
+
+    return train_step
+
+
+def make_dispatch(train_step: TrainStep, capacity: int) -> Dispatch:
+    """Build a program of up to `capacity` training steps.
+
+    The number of steps is traced. A program per number of steps would not only cost compile time:
+    XLA unrolls short loops, and a resumed run, whose steps fall into other groups, would no longer
+    be bit-identical.
+
+    Returns:
+        A pure function (state, lengths, count) -> (state, metrics), where each metric is an array
+        [capacity] whose first `count` entries are filled.
+    """
+
+    def dispatch(
+        state: TrainState, lengths: LengthRange, count: Int[Array, ""]
+    ) -> tuple[TrainState, StepMetrics]:
+        def body(index: Int[Array, ""], carry: tuple[TrainState, StepMetrics]):
+            current, collected = carry
+            current, metrics = train_step(current, lengths)
+            return current, jax.tree.map(
+                lambda all_, one: all_.at[index].set(one), collected, metrics
+            )
+
+        shapes: PyTree = jax.eval_shape(train_step, state, lengths)[1]
+        empty = jax.tree.map(lambda one: jnp.zeros((capacity,), one.dtype), shapes)
+        return jax.lax.fori_loop(jnp.zeros_like(count), count, body, (state, empty))
+
+    return dispatch

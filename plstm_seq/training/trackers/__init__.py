@@ -1,0 +1,17 @@
+"""Where the records of a training go."""
+
+from plstm_seq.training.trackers.base import TIMING_FIELDS, CompositeTracker, Record, Tracker
+from plstm_seq.training.trackers.jsonl import JsonlTracker, read_jsonl
+from plstm_seq.training.trackers.progress import ProgressTracker
+from plstm_seq.training.trackers.tensorboard import TensorBoardTracker
+
+__all__ = [
+    "TIMING_FIELDS",
+    "CompositeTracker",
+    "JsonlTracker",
+    "ProgressTracker",
+    "Record",
+    "TensorBoardTracker",
+    "Tracker",
+    "read_jsonl",
+]

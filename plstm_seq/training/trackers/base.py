@@ -1,0 +1,50 @@
+"""What a tracker is, and many of them as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+# One record stands for the steps since the one before: `step` is the last of them.
+Record = dict[str, int | float]
+
+# Fields of a record that depend on the clock; all others are the same in every identical run.
+TIMING_FIELDS = ("seconds", "tokens_per_second", "compile_seconds")
+
+
+class Tracker(Protocol):
+    """Takes the records of one training, in order."""
+
+    def start(self, step: int, steps: int) -> None:
+        """Training starts or resumes after `step` of `steps`: forget all records past `step`."""
+        ...
+
+    def log(self, record: Record) -> None:
+        """Take a record; it must be safe before this returns (a checkpoint may follow)."""
+        ...
+
+    def close(self, status: str) -> None:
+        """Training ended: `finished`, `solved`, `interrupted` or `failed`."""
+        ...
+
+
+class CompositeTracker:
+    """Hands everything to each of its trackers in turn."""
+
+    def __init__(self, trackers: Sequence[Tracker]):
+        self._trackers = tuple(trackers)
+
+    def start(self, step: int, steps: int) -> None:
+        """See `Tracker`."""
+        for tracker in self._trackers:
+            tracker.start(step, steps)
+
+    def log(self, record: Record) -> None:
+        """See `Tracker`."""
+        for tracker in self._trackers:
+            tracker.log(record)
+
+    def close(self, status: str) -> None:
+        """See `Tracker`."""
+        for tracker in self._trackers:
+            tracker.close(status)

@@ -1,0 +1,232 @@
+"""Finite automata: any DFA as a table, and the machinery for those with a name of their own."""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from tasks.base import token_rows
+from tasks.prefix import PrefixTask, prefix_products
+
+MAX_MONOID = 512
+"""Automata with more elements in their transition monoid than this are run step by step."""
+
+
+class Monoid(NamedTuple):
+    """What words can do to the states of an automaton.
+
+    Attributes:
+        actions: int32 `[elements, states]`, where an element sends each state.
+        table: int32 `[elements, elements]`, products; the left factor is the earlier word.
+        symbols: int32 `[symbols]`, the element of each symbol.
+    """
+
+    actions: np.ndarray
+    table: np.ndarray
+    symbols: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Machine:
+    """A deterministic automaton whose states are labelled (a Moore machine).
+
+    Attributes:
+        transition: Integer `[states, symbols]`, the next state.
+        outputs: Integer `[states]`, the label of each state.
+        initial: State before the first symbol.
+        frequencies: Real `[symbols]`, how often each symbol is drawn; they sum to 1.
+    """
+
+    transition: np.ndarray
+    outputs: np.ndarray
+    initial: int
+    frequencies: np.ndarray
+
+    @functools.cached_property
+    def monoid(self) -> Monoid | None:
+        """The transition monoid; None if it has more than `MAX_MONOID` elements."""
+        symbols = [tuple(column) for column in self.transition.T.tolist()]
+        ids = {action: index for index, action in enumerate(dict.fromkeys(symbols))}
+        words = list(ids)
+        for word in words:  # grows while it is walked
+            for symbol in symbols:
+                longer = tuple(symbol[state] for state in word)
+                if longer not in ids:
+                    ids[longer] = len(words)
+                    words.append(longer)
+            if len(words) > MAX_MONOID:
+                return None
+        actions = np.array(words, np.int32)
+        table = [[ids[tuple(row)] for row in actions[:, first].tolist()] for first in actions]
+        elements = [ids[symbol] for symbol in symbols]
+        return Monoid(actions, np.array(table, np.int32), np.array(elements, np.int32))
+
+    @functools.cached_property
+    def chance(self) -> float:
+        """Frequency of the most frequent label in a long input."""
+        states = len(self.transition)
+        chain = np.zeros((states, states))
+        for symbol, frequency in enumerate(self.frequencies):
+            chain[np.arange(states), self.transition[:, symbol]] += frequency
+        # A chain that waits half of the time has the same long-run frequencies, and no period.
+        chain = (chain + np.eye(states)) / 2
+        for _ in range(40):
+            chain = chain @ chain
+            chain /= chain.sum(axis=1, keepdims=True)
+        return round(float(np.bincount(self.outputs, chain[self.initial]).max()), 12)
+
+    def run(self, tokens: Array, state: Array) -> Array:
+        """States behind each token: `[B, T]` from tokens `[B, T]` and the states `[B]` before."""
+        if self.monoid is not None:
+            words = jnp.asarray(self.monoid.symbols, jnp.int32)[tokens]
+            words = prefix_products(self.monoid.table, words)
+            return jnp.asarray(self.monoid.actions, jnp.int32)[words, state[:, None]]
+        transition = jnp.asarray(self.transition, jnp.int32)
+
+        def step(state: Array, symbol: Array) -> tuple[Array, Array]:
+            after = transition[state, symbol]
+            return after, after
+
+        return jax.lax.scan(step, state, tokens.T)[1].T
+
+
+@dataclass(frozen=True)
+class AutomatonTask(PrefixTask):
+    """The label at position t is that of the state an automaton is in after symbol t."""
+
+    @functools.cached_property
+    @abc.abstractmethod
+    def machine(self) -> Machine:
+        """The automaton."""
+
+    @property
+    def chance(self) -> float:
+        """Frequency of the most frequent label in a long input."""
+        return self.machine.chance
+
+    def start(self, batch: int) -> Array:
+        """States before the first symbol, int32 `[batch]`."""
+        return jnp.full((batch,), self.machine.initial, jnp.int32)
+
+    def advance(self, inputs: ArrayLike, state: Array) -> tuple[Array, Array]:
+        """Label the next chunk of a stream: see `PrefixTask.advance`."""
+        tokens = token_rows(inputs)
+        states = self.machine.run(tokens, state)
+        behind = states[:, -1] if tokens.shape[1] else state
+        return jnp.asarray(self.machine.outputs, jnp.int32)[states], behind
+
+    def _symbols(self, key: Array, batch: int, length: int) -> Array:
+        # Without the last bound, so that rounding leaves no room above it.
+        bounds = jnp.asarray(np.cumsum(self.machine.frequencies)[:-1], jnp.float32)
+        uniform = jax.random.uniform(key, (batch, length), jnp.float32)
+        return (uniform[..., None] >= bounds).sum(-1, dtype=jnp.int32)
+
+
+@dataclass(frozen=True)
+class Automaton(AutomatonTask):
+    """Any deterministic finite automaton, given as a table.
+
+    *Rule.* `state_t = transition[state_(t-1)][x_t]`; the label at position t is that of `state_t`.
+
+    *Alphabet.* Symbols 0, 1, ... (the columns of the table), drawn uniformly; or the names given.
+
+    *Example.* The default reads a binary number from its first digit on and labels it with its
+    remainder modulo 3 (`2 state + bit`):
+
+        input   1 1 0 1
+        label   1 0 0 1
+
+    *Chance.* Frequency of the most frequent label in long inputs, from the chain of states.
+
+    *Source.* Liu et al., Transformers Learn Shortcuts to Automata, arXiv 2210.10749.
+
+    Args:
+        transition: `[states][symbols]`, the next state.
+        outputs: Label id of each state; by default the state itself. For a language: 1 in the
+            accepting states, 0 in the others.
+        initial: State before the first symbol.
+        symbol_names: Names of the input symbols.
+        label_names: Names of the labels.
+        labels_at: Score "every" position or the "last" of each row.
+
+    Raises:
+        ValueError: If sizes don't fit each other, a state doesn't exist or names repeat.
+    """
+
+    transition: tuple[tuple[int, ...], ...] = ((0, 1), (2, 0), (1, 2))
+    outputs: tuple[int, ...] | None = None
+    initial: int = 0
+    symbol_names: tuple[str, ...] | None = None
+    label_names: tuple[str, ...] | None = None
+
+    name: ClassVar[str] = "automaton"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        table = _whole_numbers("transition", self.transition, 2)
+        states = len(table)
+        outputs = range(states) if self.outputs is None else self.outputs
+        outputs = _whole_numbers("outputs", outputs, 1)
+        if table.max() >= states:
+            raise ValueError(
+                f"transition names state {table.max()}, but has rows 0 .. {states - 1}"
+            )
+        if len(outputs) != states:
+            raise ValueError(f"outputs must have one label for each of {states} states")
+        _whole_numbers("initial", [self.initial], 1)
+        if self.initial >= states:
+            raise ValueError(f"initial must be a state in 0 .. {states - 1}, got {self.initial}")
+        symbols = _names("symbol_names", self.symbol_names, table.shape[1])
+        labels = _names("label_names", self.label_names, int(outputs.max()) + 1)
+        # Lists and arrays are welcome, tuples make the task hashable.
+        object.__setattr__(self, "transition", tuple(map(tuple, table.tolist())))
+        object.__setattr__(self, "outputs", tuple(outputs.tolist()))
+        object.__setattr__(self, "symbol_names", symbols)
+        object.__setattr__(self, "label_names", labels)
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Names of the symbols."""
+        return self.symbol_names or ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return self.label_names or ()
+
+    @functools.cached_property
+    def machine(self) -> Machine:
+        """The automaton, with uniform symbols."""
+        transition = np.array(self.transition, np.int32)
+        symbols = transition.shape[1]
+        frequencies = np.full(symbols, 1 / symbols)
+        return Machine(transition, np.array(self.outputs, np.int32), self.initial, frequencies)
+
+
+def _whole_numbers(name: str, values: object, axes: int) -> np.ndarray:
+    """A table of ids, checked for being one."""
+    try:
+        array = np.array(values)
+    except ValueError:
+        raise ValueError(f"{name} must have rows of one length, got {values!r}") from None
+    if array.ndim != axes or not array.size or array.dtype.kind not in "iu" or array.min() < 0:
+        raise ValueError(f"{name} must be {axes}-dimensional, of ids from 0 on; got {values!r}")
+    return array.astype(np.int32)
+
+
+def _names(option: str, names: Sequence[str] | None, count: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(map(str, range(count)))
+    names = tuple(names)
+    if len(names) != count or len(set(names)) < count or any(len(n.split()) != 1 for n in names):
+        raise ValueError(f"{option} must be {count} different words, got {names!r}")
+    return names

@@ -1,0 +1,325 @@
+"""What a task is: its batch, its two protocols, and the machinery all tasks share."""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+State = Any
+"""A pytree of arrays with a leading batch axis: what a stream has seen so far."""
+
+
+class Batch(NamedTuple):
+    """One batch of a task.
+
+    Attributes:
+        inputs: int32 `[B, T]`, symbol ids; 0 behind the end of a row.
+        targets: int32 `[B, T]`, label ids; 0 behind the end of a row.
+        mask: bool `[B, T]`, the positions that are scored.
+    """
+
+    inputs: Array
+    targets: Array
+    mask: Array
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Inputs, and the labels that a rule gives them.
+
+    `chance` is the accuracy of always answering the most frequent label of long inputs.
+    `per_token` says that every position has a label which depends on `inputs[:, : t + 1]` only,
+    so that one pass over a long input measures every length.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name under which `tasks.get` finds the task."""
+        ...
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Input symbols; the index of a symbol is its token id."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Target symbols; the index of a symbol is its label id."""
+        ...
+
+    @property
+    def chance(self) -> float:
+        """Frequency of the most frequent label of long inputs."""
+        ...
+
+    @property
+    def per_token(self) -> bool:
+        """Whether every position has a label that depends on its prefix only."""
+        ...
+
+    def sample(
+        self, key: Array, batch: int, length: int, *, lengths: ArrayLike | None = None
+    ) -> Batch:
+        """Draw a batch, a pure function of the arguments; `lengths` may be traced."""
+        ...
+
+    def targets(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> Array:
+        """Label given inputs `[B, T]`; the function that `sample` itself uses."""
+        ...
+
+    def decode(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> list[str]:
+        """Write token ids as text."""
+        ...
+
+    def encode(self, text: str) -> np.ndarray:
+        """Read text as token ids `[T]`."""
+        ...
+
+
+@runtime_checkable
+class StreamingTask(Task, Protocol):
+    """A per-token task whose input can be drawn and labelled in chunks.
+
+    Chunks that `draw` makes follow one another; `advance` labels a chunk of any size. Labels of
+    the chunks, one after another, are the labels of the whole.
+    """
+
+    @property
+    def period(self) -> int:
+        """`draw` makes chunks whose length is a multiple of this (1 for most tasks)."""
+        ...
+
+    def draw(self, key: Array, batch: int, length: int) -> Array:
+        """Draw the inputs `[batch, length]` of one chunk."""
+        ...
+
+    def start(self, batch: int) -> State:
+        """State before the first symbol."""
+        ...
+
+    def advance(self, inputs: ArrayLike, state: State) -> tuple[Array, State]:
+        """Label a chunk: `(targets [B, T], state behind it)`."""
+        ...
+
+
+@dataclass(frozen=True)
+class SymbolTask(abc.ABC):
+    """Text, lengths and masks: what every task over symbols shares.
+
+    A subclass says how inputs are drawn, which positions are scored and what the labels are.
+    """
+
+    @property
+    @abc.abstractmethod
+    def vocabulary(self) -> tuple[str, ...]:
+        """Input symbols; the index of a symbol is its token id."""
+
+    @property
+    @abc.abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """Target symbols; the index of a symbol is its label id."""
+
+    @abc.abstractmethod
+    def _targets(self, tokens: Array, lengths: Array) -> Array:
+        """Labels of int32 `[B, T]` symbols; 0 where there is none and behind a row's length."""
+
+    @abc.abstractmethod
+    def _draw(self, key: Array, lengths: Array, length: int) -> Array:
+        """Inputs `[B, length]`; what stands behind a row's end does not matter."""
+
+    @abc.abstractmethod
+    def _scored(self, lengths: Array, length: int) -> Array:
+        """The scored positions, bool `[B, length]`."""
+
+    def _usable(self, lengths: Array) -> Array:
+        """The longest length of an input that is not above the length asked for."""
+        return lengths
+
+    def sample(
+        self, key: Array, batch: int, length: int, *, lengths: ArrayLike | None = None
+    ) -> Batch:
+        """Draw a batch.
+
+        The batch is a pure function of the arguments. Under `jax.jit`, `batch` and `length` are
+        static and `lengths` may be traced, so other lengths in the same width don't recompile.
+
+        Args:
+            key: Typed random key.
+            batch: Number of rows, at least 1.
+            length: Width of the arrays, at least 1.
+            lengths: Integer `[batch]`, real length of each row in 1 .. `length`; all `length` by
+                default. Behind it inputs and targets are 0 and the mask is False.
+
+        Returns:
+            Inputs, targets and mask, each `[batch, length]`.
+
+        Raises:
+            ValueError: If a size is below 1, or `lengths` has another shape or leaves its range.
+        """
+        check_at_least("batch", batch, 1)
+        check_at_least("length", length, 1)
+        return _sample(self, key, resolve_lengths(lengths, batch, length), length)
+
+    def targets(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> Array:
+        """Label given inputs: the function that `sample` itself uses.
+
+        Args:
+            inputs: Integer `[B, T]`, token ids.
+            lengths: Integer `[B]`, real length of each row in 1 .. T; all T by default.
+
+        Returns:
+            int32 `[B, T]`, label ids; 0 at positions that have no label.
+
+        Raises:
+            ValueError: If a shape is wrong or `lengths` leave their range.
+            TypeError: If `inputs` or `lengths` aren't integers.
+        """
+        tokens = token_rows(inputs)
+        return _label(self, tokens, resolve_lengths(lengths, *tokens.shape))
+
+    def decode(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> list[str]:
+        """Write token ids as text, one string for each row.
+
+        Args:
+            inputs: Integer `[B, T]` or `[T]`, token ids.
+            lengths: Integer `[B]`; what stands behind a row's length is left out.
+
+        Returns:
+            One string a row. Symbols are joined by spaces if one of them is longer than a letter.
+
+        Raises:
+            ValueError: If an id is not in the vocabulary.
+        """
+        rows = np.atleast_2d(np.asarray(inputs))
+        size = len(self.vocabulary)
+        if rows.size and not (rows.min() >= 0 and rows.max() < size):
+            raise ValueError(
+                f"inputs must be token ids in 0 .. {size - 1}, got {rows.min()} .. {rows.max()}"
+            )
+        ends = np.asarray(resolve_lengths(lengths, *rows.shape))
+        separator = "" if self._single_letters else " "
+        return [
+            separator.join(self.vocabulary[token] for token in row[:end])
+            for row, end in zip(rows, ends, strict=True)
+        ]
+
+    def encode(self, text: str) -> np.ndarray:
+        """Read text as token ids.
+
+        Args:
+            text: Symbols of the vocabulary, separated by white space; where all symbols are single
+                letters white space may be left out.
+
+        Returns:
+            int32 `[T]`, token ids.
+
+        Raises:
+            ValueError: If a symbol is not in the vocabulary.
+        """
+        symbols: Sequence[str] = text.split()
+        if self._single_letters:
+            symbols = "".join(symbols)
+        ids = {symbol: token for token, symbol in enumerate(self.vocabulary)}
+        unknown = [symbol for symbol in symbols if symbol not in ids]
+        if unknown:
+            raise ValueError(
+                f"unknown symbol {unknown[0]!r}; the vocabulary is {' '.join(self.vocabulary)}"
+            )
+        return np.array([ids[symbol] for symbol in symbols], np.int32)
+
+    @property
+    def _single_letters(self) -> bool:
+        return all(len(symbol) == 1 for symbol in self.vocabulary)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _sample(task: SymbolTask, key: Array, lengths: Array, length: int) -> Batch:
+    # Compiled as one: outside of jit, too, a call compiles once, and not every operation by itself.
+    real = task._usable(lengths)
+    inputs = jnp.where(inside(real, length), task._draw(key, real, length), 0)
+    return Batch(inputs, task._targets(inputs, real), task._scored(real, length))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _label(task: SymbolTask, tokens: Array, lengths: Array) -> Array:
+    return task._targets(tokens, lengths)
+
+
+def inside(lengths: Array, length: int) -> Array:
+    """The real positions of rows of given lengths: bool `[B, length]`."""
+    return jnp.arange(length, dtype=jnp.int32) < lengths[:, None]
+
+
+def at_end(lengths: Array, length: int) -> Array:
+    """The last real position of rows of given lengths: bool `[B, length]`."""
+    return jnp.arange(length, dtype=jnp.int32) == lengths[:, None] - 1
+
+
+def token_rows(inputs: ArrayLike) -> Array:
+    """Token ids as int32 `[B, T]`.
+
+    Raises:
+        ValueError: If the inputs don't have two axes.
+        TypeError: If they aren't integers.
+    """
+    array = jnp.asarray(inputs)
+    if array.ndim != 2:
+        raise ValueError(f"inputs must have shape [B, T], got {array.shape}")
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"inputs must be integer token ids, got {array.dtype}")
+    return array.astype(jnp.int32)
+
+
+def resolve_lengths(lengths: ArrayLike | None, batch: int, length: int) -> Array:
+    """Real lengths as int32 `[batch]`; `None` means all of `length`.
+
+    Raises:
+        ValueError: If they have another shape or, where they are known, leave 1 .. `length`.
+        TypeError: If they aren't integers.
+    """
+    if lengths is None:
+        return jnp.full((batch,), length, jnp.int32)
+    # What is traced has no values yet; whoever calls the jitted function answers for them.
+    array = jnp.asarray(lengths) if isinstance(lengths, Tracer) else np.asarray(lengths)
+    if array.shape != (batch,):
+        raise ValueError(f"lengths must have shape ({batch},), got {array.shape}")
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"lengths must be integers, got {array.dtype}")
+    if isinstance(array, np.ndarray) and array.size:
+        low, high = array.min(), array.max()
+        if low < 1 or high > length:
+            raise ValueError(f"lengths must lie in 1 .. {length}, got {low} .. {high}")
+    return jnp.asarray(array, jnp.int32)
+
+
+def check_at_least(name: str, value: object, minimum: int) -> None:
+    """Check an integer option.
+
+    Raises:
+        TypeError: If the value is not an integer.
+        ValueError: If it is below the minimum.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Check an option that is one of a few words.
+
+    Raises:
+        ValueError: If the value is none of the choices.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")

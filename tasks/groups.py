@@ -1,0 +1,207 @@
+"""Finite groups by name: elements, Cayley tables, generators."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+MAX_ORDER = 5040
+"""Largest order of a group (that of S7): a Cayley table has as many entries as its square."""
+
+_FACTOR = re.compile(r"([zcdsaq])([1-9]\d*)")
+_KINDS = "Z5 (also C5), D4 (order 8), S5, A5, Q8, and products such as A4xZ5"
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """A finite group as a Cayley table over element ids; id 0 is the identity.
+
+    Attributes:
+        name: Canonical name, such as `S5` or `A4xZ5`.
+        elements: Readable name of each element. Permutations are written in cycles of the points
+            1 .. n, the identity as `e`; names of a product's elements are joined by a colon.
+        table: int32 `[order, order]`, read-only; `table[a, b]` is the product `a b`. For
+            permutations `(a b)[i] = a[b[i]]`: `b` acts first.
+        generators: Ids of a small generating set.
+        images: int32 `[order, n]` for S_n and A_n: where each element sends the points 0 .. n-1.
+    """
+
+    name: str
+    elements: tuple[str, ...]
+    table: np.ndarray
+    generators: tuple[int, ...]
+    images: np.ndarray | None = None
+
+    @property
+    def order(self) -> int:
+        """Number of elements."""
+        return len(self.elements)
+
+    @functools.cached_property
+    def inverses(self) -> np.ndarray:
+        """Id of the inverse of each element, int32 `[order]`."""
+        return np.argmin(self.table, axis=1).astype(np.int32)
+
+    def element(self, name: str) -> int:
+        """Id of the element of a given name.
+
+        Raises:
+            ValueError: If the group has no element of that name.
+        """
+        try:
+            return self.elements.index(name)
+        except ValueError:
+            shown = ", ".join(self.elements[:8]) + (", ..." if self.order > 8 else "")
+            raise ValueError(f"{self.name} has no element {name!r}; it has {shown}") from None
+
+    def closure(self, ids: Iterable[int]) -> frozenset[int]:
+        """Ids of the subgroup that given elements generate."""
+        steps = self.table[:, sorted(set(ids))]
+        reached = frontier = frozenset({0})
+        while frontier:
+            frontier = frozenset(steps[sorted(frontier)].ravel().tolist()) - reached
+            reached |= frontier
+        return reached
+
+
+@functools.lru_cache(maxsize=32)
+def group(name: str) -> Group:
+    """Find a group by its name, in any case.
+
+    `Zn` (or `Cn`) is cyclic, `Dn` dihedral of order 2n, `Sn` symmetric, `An` alternating, `Q8` the
+    quaternion group; `x` or `_x_` between names makes the direct product. Elements are
+    numbered as in the published generators: permutations in lexicographic order of their images,
+    `Zn` by the power of its generator, `Dn` with `r^p s^t` at `n t + p`, and products with the
+    last factor fastest.
+
+    Args:
+        name: Such as `S5`, `z60`, `A4xZ5` or `A4_x_Z5`.
+
+    Raises:
+        TypeError: If the name is not text.
+        ValueError: If the name is unknown, or the group trivial or larger than `MAX_ORDER`.
+    """
+    if not isinstance(name, str):
+        raise TypeError(f"group must be a name such as 'S5', got {name!r}")
+    factors = [_factor(part, name) for part in re.split(r"_?x_?", name.strip().lower())]
+    order = math.prod(_order(kind, n) for kind, n in factors)
+    if order > MAX_ORDER:
+        raise ValueError(f"group {name!r} has {order} elements, more than {MAX_ORDER}")
+    if order < 2:
+        raise ValueError(f"group {name!r} is trivial; it must have at least 2 elements")
+    return functools.reduce(_product, (_BUILDERS[kind](n) for kind, n in factors))
+
+
+def _factor(part: str, whole: str) -> tuple[str, int]:
+    match = _FACTOR.fullmatch(part)
+    if match is None or (match[1] == "q" and match[2] != "8"):
+        raise ValueError(f"unknown group {whole!r}; groups are {_KINDS}")
+    return match[1].replace("c", "z"), int(match[2])
+
+
+def _order(kind: str, n: int) -> int:
+    if kind in "sa":
+        # A large enough n need not be multiplied out to be refused.
+        order = math.factorial(min(n, 20))
+        return order if kind == "s" else max(1, order // 2)
+    return {"z": n, "d": 2 * n, "q": 8}[kind]
+
+
+def _frozen(table: np.ndarray) -> np.ndarray:
+    table = np.ascontiguousarray(table, np.int32)
+    table.setflags(write=False)
+    return table
+
+
+def _power(letter: str, exponent: int) -> str:
+    return "" if exponent == 0 else letter if exponent == 1 else f"{letter}{exponent}"
+
+
+def _cyclic(n: int) -> Group:
+    ids = np.arange(n)
+    table = (ids[:, None] + ids) % n
+    return Group(f"Z{n}", tuple(map(str, range(n))), _frozen(table), (1 % n,))
+
+
+def _dihedral(n: int) -> Group:
+    turn, flip = np.arange(2 * n) % n, np.arange(2 * n) // n
+    # r^p s^t r^q s^u = r^(p + q) s^(t + u), with -q in place of q where t = 1.
+    signed = np.where(flip[:, None] == 1, -turn, turn)
+    table = n * (flip[:, None] ^ flip) + (turn[:, None] + signed) % n
+    names = [_power("r", p) + _power("s", t) or "e" for t in (0, 1) for p in range(n)]
+    return Group(f"D{n}", tuple(names), _frozen(table), (n, 1 % n))
+
+
+def _quaternion(_: int) -> Group:
+    # Units 1, i, j, k: product and sign; element id = 2 unit + (negative).
+    unit = np.array([[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]])
+    negative = np.array([[0, 0, 0, 0], [0, 1, 0, 1], [0, 1, 1, 0], [0, 0, 1, 1]])
+    u, s = np.arange(8) // 2, np.arange(8) % 2
+    sign = negative[u[:, None], u] ^ s[:, None] ^ s
+    names = ("e", "-e", "i", "-i", "j", "-j", "k", "-k")
+    return Group("Q8", names, _frozen(2 * unit[u[:, None], u] + sign), (2, 4))
+
+
+def _symmetric(n: int) -> Group:
+    images = np.array(list(itertools.permutations(range(n))), np.int32)
+    swap, cycle = np.r_[1, 0, 2:n], np.roll(np.arange(n), -1)
+    return _permutations(f"S{n}", images, [swap, cycle] if n > 1 else [])
+
+
+def _alternating(n: int) -> Group:
+    images = np.array([p for p in itertools.permutations(range(n)) if _is_even(p)], np.int32)
+    threes = [np.r_[1, k, 2:k, 0, k + 1 : n] for k in range(2, n)]
+    return _permutations(f"A{n}", images, threes)
+
+
+def _is_even(image: tuple[int, ...]) -> bool:
+    return sum(a > b for a, b in itertools.combinations(image, 2)) % 2 == 0
+
+
+def _permutations(name: str, images: np.ndarray, generators: list[np.ndarray]) -> Group:
+    n = images.shape[1]
+    weights = n ** np.arange(n - 1, -1, -1)
+    ranks = images @ weights  # ascending, because images are in lexicographic order
+    table = np.stack([np.searchsorted(ranks, image[images] @ weights) for image in images])
+    images.setflags(write=False)
+    names = tuple(_cycles(image) for image in images.tolist())
+    found = dict.fromkeys(int(np.searchsorted(ranks, g @ weights)) for g in generators)
+    return Group(name, names, _frozen(table), tuple(found), images)
+
+
+def _cycles(image: list[int]) -> str:
+    separator = "" if len(image) < 10 else ","
+    text, seen = "", set()
+    for first in range(len(image)):
+        cycle, point = [], first
+        while point not in seen:
+            seen.add(point)
+            cycle.append(str(point + 1))
+            point = image[point]
+        if len(cycle) > 1:
+            text += f"({separator.join(cycle)})"
+    return text or "e"
+
+
+def _product(left: Group, right: Group) -> Group:
+    n = right.order
+    a, b = np.arange(left.order * n) // n, np.arange(left.order * n) % n
+    table = n * left.table[a[:, None], a] + right.table[b[:, None], b]
+    names = tuple(f"{x}:{y}" for x in left.elements for y in right.elements)
+    generators = (*(n * g for g in left.generators), *right.generators)
+    return Group(f"{left.name}x{right.name}", names, _frozen(table), generators)
+
+
+_BUILDERS = {
+    "z": _cyclic,
+    "d": _dihedral,
+    "q": _quaternion,
+    "s": _symmetric,
+    "a": _alternating,
+}

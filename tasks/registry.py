@@ -1,0 +1,85 @@
+"""Tasks by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any
+
+from tasks.automaton import Automaton
+from tasks.base import SymbolTask, Task
+from tasks.cycle_navigation import CycleNavigation
+from tasks.even_pairs import EvenPairs
+from tasks.flip_flop import FlipFlop
+from tasks.modular_arithmetic import ModularArithmetic
+from tasks.modular_arithmetic_brackets import ModularArithmeticBrackets
+from tasks.parity import Parity
+from tasks.word_problem import WordProblem
+
+_TASKS: dict[str, type[SymbolTask]] = {
+    "automaton": Automaton,
+    "cycle_navigation": CycleNavigation,
+    "even_pairs": EvenPairs,
+    "flip_flop": FlipFlop,
+    "modular_arithmetic": ModularArithmetic,
+    "modular_arithmetic_brackets": ModularArithmeticBrackets,
+    "parity": Parity,
+    "word_problem": WordProblem,
+}
+_WORD_PROBLEM = "_word_problem"
+_GROUPS = ("z60", "s3", "s4", "s5", "a5", "a4xz5")
+
+
+def names() -> list[str]:
+    """List the names of all tasks.
+
+    `get` knows the word problem of every other group too, as `<group>_word_problem`.
+    """
+    return sorted((*_TASKS, *(group + _WORD_PROBLEM for group in _GROUPS)))
+
+
+def get(name: str, **options: Any) -> Task:
+    """Make a task.
+
+    Args:
+        name: One of `names()`, or `<group>_word_problem` with any group that
+            `tasks.groups.group` knows, such as `s5_word_problem` or `a4xz5_word_problem`.
+        **options: Fields of the task; lists stand for tuples.
+
+    Returns:
+        The task; a `StreamingTask` if its input can be drawn in chunks.
+
+    Raises:
+        ValueError: If there is no task or option of that name (with the nearest names), or the
+            value of an option is not allowed.
+        TypeError: If the value of an option has the wrong type.
+
+    Example:
+        >>> get("s3_word_problem", generators=["(12)", "(23)"]).vocabulary
+        ('(12)', '(23)')
+    """
+    task, fixed = _find(name)
+    known = [field.name for field in dataclasses.fields(task) if field.name not in fixed]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"task {name!r} has no option {option!r}; {_nearest(option, known)}")
+    return task(**fixed, **{option: _as_tuples(value) for option, value in options.items()})
+
+
+def _find(name: str) -> tuple[type[Any], dict[str, str]]:
+    """The class of a task, and the options that its name fixes."""
+    if name in _TASKS:
+        return _TASKS[name], {}
+    group, suffix, rest = name.lower().partition(_WORD_PROBLEM)
+    if group and suffix and not rest:
+        return WordProblem, {"group": group}
+    raise ValueError(f"unknown task {name!r}; {_nearest(name, names())}")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
+    return f"nearest: {', '.join(close)}" if close else "it has none"
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value

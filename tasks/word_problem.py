@@ -1,0 +1,227 @@
+"""Word problems: the running product of group elements."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from tasks.base import Batch, check_at_least, check_choice, inside, token_rows
+from tasks.groups import Group, group
+from tasks.prefix import PrefixTask, prefix_products
+
+FILLER = "_"
+
+_SETS = ("all", "standard", "swaps", "swaps_and_3_cycles")
+
+
+class WordState(NamedTuple):
+    """What a stream of group elements has come to.
+
+    Attributes:
+        product: int32 `[B]`, product of all complete transitions.
+        recent: int32 `[B, tokens_per_transition - 1]`, the last tokens seen.
+        phase: int32 `[B]`, tokens seen of the transition that is under way.
+    """
+
+    product: Array
+    recent: Array
+    phase: Array
+
+
+@dataclass(frozen=True)
+class WordProblem(PrefixTask):
+    """Word problem of a finite group: which element is the product of the symbols so far?
+
+    *Rule.* The label at position t is `x_0 x_1 ... x_t`, with the newest symbol on the right as in
+    the published generators; `(a b)[i] = a[b[i]]` for permutations.
+
+    *Alphabet.* The elements of the group, or the given generators; labels are always all elements.
+
+    *Example.* In S3 with symbols e (23) (12) (123) (132) (13):
+
+        input   (12)   (23)   (23)   (123)
+        label   (12)   (123)  (12)   (23)
+
+    *Published variants of S5.* Only swaps: `generators="swaps"` (the identity and 10
+    transpositions); swaps and 3-cycles: `generators="swaps_and_3_cycles"` (31 symbols); k tokens
+    per transition: a symbol is followed by k - 1 tokens without effect, and its effect shows on
+    the last of these k tokens. Until then labels hold the product so far, which is the identity at
+    first. One released version gives the tokens between a 121st label of their own instead; score
+    `labels_at="transitions"` for what it measures.
+
+    *Chance.* All elements that the generators reach are equally frequent in the long run: one over
+    their number. (Where every generator is odd, half of them at any one length.)
+
+    *Source.* Merrill et al., The Illusion of State in State-Space Models, arXiv 2404.08819; S5
+    variants: Grazzi et al., Unlocking State-Tracking in Linear RNNs Through Negative Eigenvalues,
+    arXiv 2411.12537; two generators: Terzić et al., arXiv 2412.19350.
+
+    Args:
+        group: Name of the group, such as "S5", "Z60", "D4", "A4xZ5": see `tasks.groups.group`.
+        generators: The alphabet: "all" elements, the "standard" generators of the group, "swaps"
+            (the identity and all transpositions; for S_n), "swaps_and_3_cycles" (those that move
+            at most 3 points; for S_n and A_n), or names of elements.
+        composition: "right" multiplies the newest symbol on the right, as all sources do; "left"
+            on the left, so that as maps the newest symbol acts last.
+        tokens_per_transition: Number of tokens k that each group element takes.
+        filler: The tokens that follow an element where k > 1: a filler "symbol" of its own
+            (default), "repeat" the element, or the "identity".
+        labels_at: Score "every" position, the "last" of a row, or the last token of each of the
+            "transitions".
+
+    Raises:
+        ValueError: If an option is none of the above.
+    """
+
+    group: str = "S5"
+    generators: str | tuple[str, ...] = "all"
+    composition: Literal["right", "left"] = "right"
+    tokens_per_transition: int = 1
+    filler: Literal["symbol", "repeat", "identity"] | None = None
+
+    _places: ClassVar[tuple[str, ...]] = ("every", "last", "transitions")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("composition", self.composition, ("right", "left"))
+        check_at_least("tokens_per_transition", self.tokens_per_transition, 1)
+        if self.filler is not None:
+            check_choice("filler", self.filler, ("symbol", "repeat", "identity"))
+            if self.tokens_per_transition == 1:
+                raise ValueError(
+                    f"filler={self.filler!r} needs tokens_per_transition above 1, got 1"
+                )
+        if not isinstance(self.generators, str):
+            object.__setattr__(self, "generators", tuple(self.generators))
+        object.__setattr__(self, "group", group(self.group).name)
+        if not any(self._symbol_elements):
+            raise ValueError(
+                f"generators={self.generators!r} of {self.group} must hold an element other than "
+                "the identity"
+            )
+        if self.filler == "identity" and 0 not in self._symbol_elements:
+            raise ValueError(f"filler='identity' needs e among generators={self.generators!r}")
+
+    @property
+    def name(self) -> str:
+        """The name under which `tasks.get` finds the task, such as `s5_word_problem`."""
+        return f"{self.group.lower()}_word_problem"
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The generators, and the filler where it is a symbol of its own."""
+        symbols = tuple(self.labels[element] for element in self._symbol_elements)
+        return (*symbols, FILLER) if self._has_filler_symbol else symbols
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All elements of the group."""
+        return self._group.elements
+
+    @functools.cached_property
+    def chance(self) -> float:
+        """One over the number of elements that the generators reach."""
+        return 1 / len(self._group.closure(self._symbol_elements))
+
+    @property
+    def period(self) -> int:
+        """`draw` makes chunks of whole transitions."""
+        return self.tokens_per_transition
+
+    @property
+    def _group(self) -> Group:
+        return group(self.group)
+
+    @property
+    def _has_filler_symbol(self) -> bool:
+        return self.tokens_per_transition > 1 and self.filler in (None, "symbol")
+
+    @functools.cached_property
+    def _symbol_elements(self) -> tuple[int, ...]:
+        """Group element of each symbol of the alphabet, without the filler."""
+        if isinstance(self.generators, str):
+            return _named_set(self._group, self.generators)
+        elements = tuple(self._group.element(name) for name in self.generators)
+        if len(set(elements)) < len(elements):
+            raise ValueError(f"generators must differ, got {', '.join(self.generators)}")
+        return elements
+
+    def sample(
+        self, key: Array, batch: int, length: int, *, lengths: ArrayLike | None = None
+    ) -> Batch:
+        """Draw a batch of uniform symbols: see `SymbolTask.sample`.
+
+        Raises:
+            ValueError: Also if nothing would be scored, because no transition fits the length.
+        """
+        if self.labels_at == "transitions":
+            check_at_least("length", length, self.tokens_per_transition)
+        return super().sample(key, batch, length, lengths=lengths)
+
+    def start(self, batch: int) -> WordState:
+        """State before the first symbol: the identity."""
+        zeros = jnp.zeros((batch,), jnp.int32)
+        recent = jnp.zeros((batch, self.tokens_per_transition - 1), jnp.int32)
+        return WordState(zeros, recent, zeros)
+
+    def advance(self, inputs: ArrayLike, state: WordState) -> tuple[Array, WordState]:
+        """Label the next chunk of a stream: see `PrefixTask.advance`."""
+        tokens = token_rows(inputs)
+        length = tokens.shape[1]
+        elements, recent, phase = self._transitions(tokens, state)
+        table = self._group.table if self.composition == "right" else self._group.table.T
+        products = prefix_products(table, elements)
+        labels = jnp.asarray(table, jnp.int32)[state.product[:, None], products]
+        product = labels[:, -1] if length else state.product
+        return labels, WordState(product, recent, phase)
+
+    def _transitions(self, tokens: Array, state: WordState) -> tuple[Array, Array, Array]:
+        """The element that takes effect at each position; recent tokens and phase behind them."""
+        k, length = self.tokens_per_transition, tokens.shape[1]
+        filler = (0,) if self._has_filler_symbol else ()
+        element = jnp.asarray((*self._symbol_elements, *filler), jnp.int32)
+        seen = jnp.concatenate([state.recent, tokens], axis=1)
+        phase = (state.phase[:, None] + jnp.arange(length, dtype=jnp.int32)) % k
+        elements = jnp.where(phase == k - 1, element[seen[:, :length]], 0)
+        return elements, seen[:, length:], (state.phase + length) % k
+
+    def _symbols(self, key: Array, batch: int, length: int) -> Array:
+        k, count = self.tokens_per_transition, len(self._symbol_elements)
+        blocks = -(-length // k)
+        drawn = jax.random.randint(key, (batch, blocks, 1), 0, count, jnp.int32)
+        if k == 1:
+            return drawn[:, :, 0]
+        if self.filler == "repeat":
+            filler = drawn
+        else:
+            filler = count if self._has_filler_symbol else self._symbol_elements.index(0)
+        shape = (batch, blocks, k - 1)
+        tokens = jnp.concatenate([drawn, jnp.broadcast_to(filler, shape)], axis=2, dtype=jnp.int32)
+        return tokens.reshape(batch, blocks * k)[:, :length]
+
+    def _scored(self, lengths: Array, length: int) -> Array:
+        if self.labels_at == "transitions":
+            k = self.tokens_per_transition
+            return inside(lengths, length) & (jnp.arange(length) % k == k - 1)
+        return super()._scored(lengths, length)
+
+
+def _named_set(of: Group, name: str) -> tuple[int, ...]:
+    """Ids of a named set of elements, in ascending order but for the standard generators."""
+    check_choice("generators", name, _SETS)
+    if name == "all":
+        return tuple(range(of.order))
+    if name == "standard":
+        return of.generators
+    if of.images is None:
+        raise ValueError(f"generators={name!r} is for permutation groups S_n, A_n; got {of.name}")
+    points = 2 if name == "swaps" else 3
+    moved = (of.images != np.arange(of.images.shape[1])).sum(axis=1)
+    return tuple(np.flatnonzero(moved <= points).tolist())

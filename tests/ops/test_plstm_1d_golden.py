@@ -1,0 +1,36 @@
+"""The published operation's arrays: outputs, last states and all gradients, in float64."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from golden import golden_files, load, relative_error
+
+from plstm_seq.ops import plstm_1d
+
+ORDER = ("Q", "K", "V", "S", "T", "M", "D")
+
+
+@pytest.mark.parametrize("implementation", ["recurrent", "chunkwise"])
+@pytest.mark.parametrize("path", golden_files("op1d"), ids=lambda path: path.stem)
+def test_agrees_with_the_published_operation(path, implementation):
+    golden = load(path)
+    arrays = {name: jnp.asarray(array, jnp.float64) for name, array in golden.inputs.items()}
+    cotangents = {k: jnp.asarray(v, jnp.float64) for k, v in golden.cotangents.items()}
+
+    def function(arrays):
+        output, state = plstm_1d(
+            *(arrays.get(name) for name in ORDER),
+            initial_state=arrays.get("C_initial"),
+            scale=golden.meta["QK_scale"],
+            implementation=implementation,
+            return_state=True,
+        )
+        results = {"y": output, "C_last": state}
+        return sum(jnp.sum(results[k] * c) for k, c in cotangents.items()), results
+
+    gradients, results = jax.jit(jax.grad(function, has_aux=True))(arrays)
+    for name, expected in golden.outputs64.items():
+        assert relative_error(results[name], expected) < 1e-14, name
+    assert golden.grads64, "the file has gradients"
+    for name, expected in golden.grads64.items():
+        assert relative_error(gradients[name], expected) < 1e-13, name

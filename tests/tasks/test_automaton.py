@@ -1,0 +1,90 @@
+"""Automata against a loop over symbols, run in parallel and step by step."""
+
+import jax
+import numpy as np
+import pytest
+
+import tasks
+from tasks import automaton
+
+TABLES = {
+    "permutations": [[1, 2], [2, 0], [0, 1]],
+    "resets": [[0, 1, 2], [0, 1, 2], [0, 1, 2]],
+    "dead end": [[1, 0], [2, 0], [2, 2]],
+    "one state": [[0, 0, 0]],
+}
+
+
+def run(task, row):
+    state, labels = task.initial, []
+    for symbol in row:
+        state = task.transition[state][symbol]
+        labels.append(task.outputs[state])
+    return labels
+
+
+@pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "step by step"])
+@pytest.mark.parametrize("name", TABLES)
+def test_labels_are_those_of_a_loop(name, parallel, monkeypatch):
+    if not parallel:
+        monkeypatch.setattr(automaton, "MAX_MONOID", 0)
+    table = TABLES[name]
+    # The names keep the two apart in caches of compiled functions.
+    names = [f"{'p' if parallel else 's'}{symbol}" for symbol in range(len(table[0]))]
+    outputs = [state % 2 for state in range(len(table))]
+    task = tasks.Automaton(table, outputs, initial=len(table) - 1, symbol_names=names)
+    assert (task.machine.monoid is not None) == parallel
+    inputs, targets, _ = task.sample(jax.random.key(0), 8, 20)
+    assert targets.tolist() == [run(task, row) for row in inputs.tolist()]
+
+
+def test_monoid_of_all_maps_of_three_points():
+    swap, cycle, collapse = (1, 0, 2), (1, 2, 0), (0, 0, 2)
+    task = tasks.Automaton(np.array([swap, cycle, collapse]).T)
+    monoid = task.machine.monoid
+    assert len(monoid.actions) == 3**3
+    for a, b in [(0, 5), (7, 3), (26, 11)]:
+        expected = monoid.actions[b][monoid.actions[a]]  # a acts first
+        np.testing.assert_array_equal(monoid.actions[monoid.table[a, b]], expected)
+
+
+def test_cycle_navigation_agrees_with_sums_and_with_its_automaton():
+    task = tasks.CycleNavigation(modulus=7)
+    inputs, targets, _ = task.sample(jax.random.key(1), 8, 20)
+    np.testing.assert_array_equal(targets, np.cumsum(np.asarray(inputs) - 1, axis=1) % 7)
+    assert task.machine.chance == pytest.approx(task.chance)
+
+
+def test_symbols_have_the_frequencies_asked_for():
+    task = tasks.FlipFlop(num_values=3, hold_probability=0.7)
+    inputs = np.asarray(task.draw(jax.random.key(2), 64, 256))
+    shares = np.bincount(inputs.ravel()) / inputs.size
+    assert shares == pytest.approx([0.7, 0.1, 0.1, 0.1], abs=0.02)
+
+
+def test_arrays_and_lists_are_welcome_and_tasks_compare_by_value():
+    a = tasks.Automaton(np.array([[0, 1], [1, 0]]))
+    b = tasks.get("automaton", transition=[[0, 1], [1, 0]], outputs=[0, 1])
+    assert a == b
+    assert hash(a) == hash(b)
+    assert a.vocabulary == a.labels == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"transition": [[0, 1], [1]]}, "rows of one length"),
+        ({"transition": [[0, 2], [1, 0]]}, "names state 2, but has rows 0 .. 1"),
+        ({"transition": [[0.0, 1.0]]}, "transition must be 2-dimensional, of ids"),
+        ({"transition": []}, "transition must be 2-dimensional"),
+        ({"transition": [[0, -1]]}, "of ids from 0 on"),
+        ({"outputs": [0, 1]}, "one label for each of 3 states"),
+        ({"initial": 3}, "initial must be a state in 0 .. 2, got 3"),
+        ({"symbol_names": ["a", "a"]}, "symbol_names must be 2 different words"),
+        ({"symbol_names": ["a", "b c"]}, "symbol_names must be 2 different words"),
+        ({"label_names": ["a"]}, "label_names must be 3 different words"),
+    ],
+)
+def test_mistakes_are_explained(options, message):
+    with pytest.raises(ValueError, match=message):
+        tasks.Automaton(**options)

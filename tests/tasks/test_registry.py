@@ -1,0 +1,215 @@
+"""Every registered task, and every option that changes its batches, keeps what tasks promise."""
+
+import inspect
+import re
+
+import jax
+import numpy as np
+import pytest
+
+import tasks
+from tasks.registry import _TASKS
+
+VARIANTS = [
+    ("parity", {"labels_at": "last"}),
+    ("automaton", {"transition": [[1, 0], [0, 0]], "outputs": [0, 1], "symbol_names": ["a", "bb"]}),
+    ("cycle_navigation", {"modulus": 600}),
+    ("flip_flop", {"num_values": 3, "hold_probability": 0.0}),
+    ("modular_arithmetic", {"labels_at": "last"}),
+    ("modular_arithmetic", {"modulus": 12, "operators": "-"}),
+    ("modular_arithmetic_brackets", {"modulus": 2, "operators": "+"}),
+    ("s4_word_problem", {"generators": "swaps", "composition": "left"}),
+    ("s3_word_problem", {"tokens_per_transition": 3, "labels_at": "transitions"}),
+    ("s3_word_problem", {"tokens_per_transition": 2, "filler": "repeat", "labels_at": "last"}),
+    ("s3_word_problem", {"tokens_per_transition": 4, "filler": "identity"}),
+]
+CASES = [(name, {}) for name in tasks.names()] + VARIANTS
+cases = pytest.mark.parametrize(
+    ("name", "options"),
+    CASES,
+    ids=[name + "".join(f"-{k}={v}" for k, v in options.items()) for name, options in CASES],
+)
+BATCH, LENGTH = 4, 8
+
+
+def usable(task, lengths):
+    return lengths - (lengths + 1) % 2 if task.name == "modular_arithmetic" else lengths
+
+
+def scored(task, lengths):
+    """The mask as the docstrings promise it."""
+    positions = np.arange(LENGTH)
+    lengths = usable(task, lengths)[:, None]
+    where = getattr(task, "labels_at", "last")
+    if where == "last":
+        return positions == lengths - 1
+    whole = positions % task.period == task.period - 1 if where == "transitions" else True
+    return (positions < lengths) & whole
+
+
+@cases
+def test_batches(name, options):
+    task = tasks.get(name, **options)
+    assert isinstance(task, tasks.Task)
+    assert isinstance(task, tasks.StreamingTask) == task.per_token
+    traces = 0
+
+    @jax.jit
+    def sample(key, lengths):
+        nonlocal traces
+        traces += 1
+        return task.sample(key, BATCH, LENGTH, lengths=lengths)
+
+    label = jax.jit(lambda inputs, lengths: task.targets(inputs, lengths=lengths))
+    drawn = []
+    for seed, lengths in enumerate(([8, 7, 2, 1], [3, 4, 5, 6], [8, 8, 8, 8])):
+        lengths = np.array(lengths)
+        inputs, targets, mask = map(np.asarray, sample(jax.random.key(seed), lengths))
+        assert inputs.dtype == targets.dtype == np.int32
+        assert inputs.shape == targets.shape == mask.shape == (BATCH, LENGTH)
+        np.testing.assert_array_equal(mask, scored(task, lengths))
+        behind = np.arange(LENGTH) >= usable(task, lengths)[:, None]
+        assert not inputs[behind].any()
+        assert not targets[behind].any()
+        assert inputs.min() >= 0
+        assert inputs.max() < len(task.vocabulary)
+        assert targets.max() < len(task.labels)
+        np.testing.assert_array_equal(label(inputs, usable(task, lengths)), targets)
+        rows = zip(task.decode(inputs, lengths=lengths), inputs, lengths, strict=True)
+        for text, row, end in rows:
+            np.testing.assert_array_equal(task.encode(text), row[:end])
+        drawn.append(inputs)
+    assert traces == 1
+    again = sample(jax.random.key(2), lengths)
+    np.testing.assert_array_equal(again.inputs, drawn[2])
+    if task.per_token:
+        whole, cut = np.full(BATCH, LENGTH), 5
+        mixed = np.concatenate([drawn[2][:, :cut], drawn[0][:, cut:]], axis=1)
+        same = np.asarray(label(drawn[2], whole)) == np.asarray(label(mixed, whole))
+        assert same[:, :cut].all(), "a label depends on what comes later"
+
+
+@pytest.mark.parametrize("name", tasks.names())
+def test_tasks_are_values(name):
+    assert tasks.get(name) == tasks.get(name)
+    assert hash(tasks.get(name)) == hash(tasks.get(name))
+    assert tasks.get(tasks.get(name).name) == tasks.get(name)
+
+
+def test_batches_are_the_same_with_and_without_jit_and_differ_by_key():
+    task = tasks.get("s3_word_problem")
+    eager = task.sample(jax.random.key(3), BATCH, LENGTH)
+    compiled = jax.jit(task.sample, static_argnums=(1, 2))
+    for a, b in zip(eager, compiled(jax.random.key(3), BATCH, LENGTH), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (eager.inputs != compiled(jax.random.key(4), BATCH, LENGTH).inputs).any()
+
+
+FREQUENCIES = [
+    ("automaton", {}),
+    ("automaton", {"transition": [[0, 1], [2, 0], [2, 2]], "outputs": [1, 1, 0]}),
+    ("cycle_navigation", {"modulus": 3}),
+    ("even_pairs", {}),
+    ("flip_flop", {"num_values": 3}),
+    ("modular_arithmetic", {}),
+    ("modular_arithmetic_brackets", {}),
+    ("modular_arithmetic_brackets", {"operators": "+-"}),
+    ("parity", {}),
+    ("s3_word_problem", {"generators": "swaps"}),
+    ("s4_word_problem", {"generators": ["(123)", "(132)"]}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    FREQUENCIES,
+    ids=[name + "".join(f"-{k}={v}" for k, v in options.items()) for name, options in FREQUENCIES],
+)
+def test_chance_is_the_share_of_the_most_frequent_label(name, options):
+    task, rows = tasks.get(name, **options), 4096
+    length = 128 if name == "modular_arithmetic_brackets" else 32
+    targets = np.asarray(task.sample(jax.random.key(7), rows, length).targets)
+    last = targets[:, length - 2 if name == "modular_arithmetic" else length - 1]
+    share = np.bincount(last).max() / rows
+    assert share == pytest.approx(task.chance, abs=5 * (task.chance / rows) ** 0.5)
+
+
+def documented_example(task_class):
+    """Symbols and labels of the worked example in a docstring."""
+    text = inspect.getdoc(task_class)
+    match = re.search(r"^ +input +(.+)\n +label +(.+)$", text, re.MULTILINE)
+    assert match, f"{task_class.__name__} has no worked example"
+    return match[1], match[2].split()
+
+
+@pytest.mark.parametrize("name", _TASKS)
+def test_worked_example(name):
+    task = tasks.get(name, **({"group": "S3"} if name == "word_problem" else {}))
+    text, labels = documented_example(type(task))
+    targets = np.asarray(task.targets(task.encode(text)[None]))[0]
+    assert [task.labels[target] for target in targets[-len(labels) :]] == labels
+    assert len(labels) == (len(targets) if task.per_token else 1)
+
+
+@pytest.mark.parametrize("name", _TASKS)
+def test_docstring_says_what_a_user_asks(name):
+    text = inspect.getdoc(_TASKS[name])
+    for part in ("*Rule.*", "*Alphabet.*", "*Example.*", "*Chance.*", "*Source.*", "arXiv"):
+        assert part in text
+
+
+def test_any_group_has_a_word_problem():
+    task = tasks.get("S3_x_Z2_word_problem", labels_at="last")
+    assert task == tasks.WordProblem(group="S3xZ2", labels_at="last")
+    assert task.name == "s3xz2_word_problem"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: tasks.get("partiy"), "unknown task 'partiy'; nearest: parity"),
+        (lambda: tasks.get("word_problem_s5"), "nearest: "),
+        (lambda: tasks.get("x5_word_problem"), "unknown group 'x5'"),
+        (lambda: tasks.get("parity", modulus=3), "no option 'modulus'; nearest: labels_at"),
+        (lambda: tasks.get("s5_word_problem", group="A5"), "no option 'group'"),
+        (lambda: tasks.get("parity", labels_at="first"), "labels_at must be one of every, last"),
+        (lambda: tasks.get("parity", labels_at="transitions"), "labels_at"),
+        (lambda: tasks.get("cycle_navigation", modulus=1), "modulus must be at least 2, got 1"),
+        (lambda: tasks.get("modular_arithmetic", modulus=1), "modulus must be at least 2"),
+        (lambda: tasks.get("modular_arithmetic", modulus=1001), "modulus must be at most 1000"),
+        (lambda: tasks.get("modular_arithmetic", operators="+/"), "operators must be some of"),
+        (lambda: tasks.get("modular_arithmetic", operators="++"), "operators must differ"),
+        (lambda: tasks.get("modular_arithmetic_brackets", operators="*"), "must hold"),
+        (lambda: tasks.get("flip_flop", hold_probability=1.0), "hold_probability"),
+        (lambda: tasks.get("parity").sample(jax.random.key(0), 2, 0), "length must be at least 1"),
+        (lambda: tasks.get("parity").sample(jax.random.key(0), 0, 2), "batch must be at least 1"),
+        (
+            lambda: tasks.get("parity").sample(jax.random.key(0), 2, 4, lengths=[1, 2, 3]),
+            r"lengths must have shape \(2,\), got \(3,\)",
+        ),
+        (
+            lambda: tasks.get("parity").sample(jax.random.key(0), 2, 4, lengths=[0, 5]),
+            r"lengths must lie in 1 .. 4, got 0 .. 5",
+        ),
+        (lambda: tasks.get("parity").targets(np.zeros(3, int)), r"shape \[B, T\]"),
+        (lambda: tasks.get("parity").encode("012"), "unknown symbol '2'"),
+        (lambda: tasks.get("parity").decode([[0, 2]]), "token ids in 0 .. 1"),
+    ],
+)
+def test_mistakes_are_explained(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: tasks.get("cycle_navigation", modulus="5"),
+        lambda: tasks.get("parity").sample(jax.random.key(0), 2, 4, lengths=[1.0, 2.0]),
+        lambda: tasks.get("parity").targets(np.zeros((2, 3))),
+    ],
+    ids=["text for a number", "fractional lengths", "fractional tokens"],
+)
+def test_wrong_types(call):
+    with pytest.raises(TypeError):
+        call()

@@ -1,0 +1,105 @@
+"""Word problems against composed permutations."""
+
+import jax
+import numpy as np
+import pytest
+
+import tasks
+from tasks.groups import group
+
+IDENTITY = np.arange(5)
+LENGTH = 13
+
+
+def expected(task, row):
+    """Labels of a row, from maps of points and a loop over tokens."""
+    s5, k = group("S5"), task.tokens_per_transition
+    images = [i.tolist() for i in s5.images]
+    product, labels = IDENTITY, []
+    for position, _ in enumerate(row):
+        if position % k == k - 1:
+            symbol = task.vocabulary[row[position - k + 1]]
+            new = s5.images[s5.element(symbol)]
+            product = product[new] if task.composition == "right" else new[product]
+        labels.append(images.index(product.tolist()))
+    return labels
+
+
+VARIANTS = {
+    "all": {},
+    "left": {"composition": "left"},
+    "standard": {"generators": "standard"},
+    "given": {"generators": ["(12345)", "(12)(34)"]},
+    "swaps": {"generators": "swaps"},
+    "filler": {"tokens_per_transition": 3},
+    "repeat": {"tokens_per_transition": 4, "filler": "repeat"},
+    "identity": {"tokens_per_transition": 2, "filler": "identity", "composition": "left"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_labels_are_composed_permutations(variant):
+    task = tasks.get("s5_word_problem", **VARIANTS[variant])
+    inputs, targets, _ = task.sample(jax.random.key(0), 6, LENGTH)
+    assert targets.tolist() == [expected(task, row) for row in inputs.tolist()]
+
+
+@pytest.mark.parametrize("filler", ["symbol", "repeat", "identity"])
+def test_tokens_behind_a_symbol_are_fillers(filler):
+    task = tasks.WordProblem("S3", tokens_per_transition=3, filler=filler)
+    inputs = np.asarray(task.sample(jax.random.key(1), 64, 8).inputs)
+    starts = np.repeat(inputs[:, ::3], 3, axis=1)[:, :8]
+    fillers = {"symbol": np.full_like(starts, 6), "repeat": starts, "identity": 0 * starts}
+    positions = np.arange(8) % 3 > 0
+    np.testing.assert_array_equal(inputs[:, positions], fillers[filler][:, positions])
+    assert set(inputs[:, 0].tolist()) == set(range(6))
+    assert len(task.vocabulary) == (7 if filler == "symbol" else 6)
+
+
+def test_published_alphabets():
+    swaps = tasks.WordProblem("S5", "swaps")
+    moving_three = tasks.WordProblem("S5", "swaps_and_3_cycles")
+    assert len(swaps.vocabulary) == 11
+    assert len(moving_three.vocabulary) == 31
+    assert swaps.vocabulary[0] == moving_three.vocabulary[0] == "e"
+    assert all(len(name) == 4 for name in swaps.vocabulary[1:])
+    assert set(map(len, moving_three.vocabulary[1:])) == {4, 5}
+    assert len(swaps.labels) == len(moving_three.labels) == 120
+    assert swaps.chance == pytest.approx(1 / 120)
+
+
+def test_chance_counts_what_the_generators_reach():
+    assert tasks.WordProblem("S4", ("(123)", "(124)")).chance == 1 / 12
+    assert tasks.WordProblem("A4xZ5", ("e:1",)).chance == 1 / 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"group": "S1"}, "trivial"),
+        ({"generators": "transpositions"}, "generators must be one of all, standard, swaps"),
+        ({"generators": ["(12)", "(67)"]}, r"no element '\(67\)'"),
+        ({"generators": ["(12)", "(12)"]}, "generators must differ"),
+        ({"generators": ["e"]}, "other than the identity"),
+        ({"generators": []}, "other than the identity"),
+        ({"group": "D4", "generators": "swaps"}, "permutation groups S_n, A_n; got D4"),
+        ({"group": "A5", "generators": "swaps"}, "other than the identity"),
+        ({"composition": "up"}, "composition must be one of right, left"),
+        ({"tokens_per_transition": 0}, "tokens_per_transition must be at least 1"),
+        ({"filler": "repeat"}, "needs tokens_per_transition above 1"),
+        ({"filler": "none", "tokens_per_transition": 2}, "filler must be one of"),
+        (
+            {"filler": "identity", "tokens_per_transition": 2, "generators": ["(12)"]},
+            "filler='identity' needs e among",
+        ),
+    ],
+)
+def test_mistakes_are_explained(options, message):
+    with pytest.raises(ValueError, match=message):
+        tasks.WordProblem(**options)
+
+
+def test_length_that_nothing_is_scored_in():
+    task = tasks.WordProblem("S3", tokens_per_transition=4, labels_at="transitions")
+    with pytest.raises(ValueError, match="length must be at least 4, got 3"):
+        task.sample(jax.random.key(0), 2, 3)

@@ -1,7 +1,7 @@
 """The model and the training that `train` uses for a task where nothing else is said."""
 
 import tasks
-from plstm_seq.layers.initializers import FanIn
+from plstm_seq.layers.initializers import Constant, FanIn
 from plstm_seq.layers.transition import Factorized
 from plstm_seq.models import SequenceModelConfig
 from plstm_seq.models.presets import state_tracking
@@ -13,9 +13,11 @@ def recommended_model(task: tasks.Task) -> SequenceModelConfig:
     del task
     transition = Factorized(
         dim=2,
+        eigenvalue_factor=10.0,
+        eigenvalue_bias_init=Constant(0.4),
+        eigenvalue_weight_init=FanIn(0.3),
         inproj_weight_init=FanIn(),
         outproj_weight_init=FanIn(),
-        eigenvalue_weight_init=FanIn(),
     )
     return state_tracking(transition)
 
@@ -24,7 +26,7 @@ def recommended_training(task: tasks.Task) -> TrainingConfig:
     """Lengths that grow from 4 to 40."""
     del task
     return TrainingConfig(
-        steps=1000,
+        steps=600,
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=50),
-        curriculum=Staged(stages=((4, 400), (8, 200), (16, 200), (40, 200))),
+        curriculum=Staged(stages=((4, 200), (8, 100), (16, 100), (40, 200))),
     )

@@ -41,7 +41,7 @@ def state_tracking(
         num_heads=num_heads,
         DK=DK,
         DV=DV,
-        source=GateConfig(weight=True, bias_init=Constant(-6.0), weight_init=FanIn(0.1)),
+        source=GateConfig(weight=True, bias_init=Constant(-10.0), weight_init=FanIn(0.1)),
         transition=transition,
         mark=GateConfig(
             weight=True,

@@ -30,7 +30,6 @@ WIDER = {"layer1d_input_dependent_source_mark_direct_qr_sym": 1e-5}
 WRONG_STATE = {"layer1d_return_state_T13_noconv"}
 
 
-
 def build(golden: Golden) -> nnx.Module:
     """Our module, made from the configuration and the parameters alone.
 

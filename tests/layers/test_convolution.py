@@ -11,9 +11,7 @@ X = np.random.default_rng(0).normal(size=(2, 7, 3))
 
 def make(kernel_size=4, bias=True, dtype=None) -> CausalConvolution:
     config = ConvolutionConfig(kernel_size=kernel_size, bias=bias)
-    conv = CausalConvolution(
-        3, config, dtype=dtype, param_dtype=jnp.float64, rngs=nnx.Rngs(0)
-    )
+    conv = CausalConvolution(3, config, dtype=dtype, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
     if bias:
         conv.bias[...] = jnp.arange(3.0)
     return conv

@@ -14,9 +14,7 @@ def make(num_heads=2, sub_heads=1, dtype=None, **options) -> HeadProjection:
     )
 
 
-@pytest.mark.parametrize(
-    ("num_heads", "sub_heads"), [(2, 1), (2, 2), (4, 2), (2, 4), (1, 4)]
-)
+@pytest.mark.parametrize(("num_heads", "sub_heads"), [(2, 1), (2, 2), (4, 2), (2, 4), (1, 4)])
 def test_every_output_reads_one_block_and_every_block_is_read(num_heads, sub_heads):
     projection = make(num_heads=num_heads, sub_heads=sub_heads)
     one_block_each = jnp.repeat(jnp.eye(sub_heads), 8 // sub_heads, axis=1)

@@ -55,5 +55,4 @@ def train(folder, *trackers, resume=False):
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_enable_x64", True)  # as in tests/conftest.py
     train(sys.argv[1], HangAfter(34))

@@ -23,8 +23,11 @@ def run(task, row):
     return labels
 
 
-@pytest.mark.parametrize("parallel", [True, False], ids=["parallel", "step by step"])
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    ("name", "parallel"),
+    [*((name, True) for name in TABLES), ("dead end", False)],
+    ids=[*(f"{name}, parallel" for name in TABLES), "dead end, step by step"],
+)
 def test_labels_are_those_of_a_loop(name, parallel, monkeypatch):
     if not parallel:
         monkeypatch.setattr(automaton, "MAX_MONOID", 0)

@@ -17,11 +17,9 @@ VARIANTS = [
     ("flip_flop", {"num_values": 3, "hold_probability": 0.0}),
     ("modular_arithmetic", {"labels_at": "last"}),
     ("modular_arithmetic", {"modulus": 12, "operators": "-"}),
-    ("modular_arithmetic_brackets", {"modulus": 2, "operators": "+"}),
     ("s4_word_problem", {"generators": "swaps", "composition": "left"}),
     ("s3_word_problem", {"tokens_per_transition": 3, "labels_at": "transitions"}),
     ("s3_word_problem", {"tokens_per_transition": 2, "filler": "repeat", "labels_at": "last"}),
-    ("s3_word_problem", {"tokens_per_transition": 4, "filler": "identity"}),
 ]
 CASES = [(name, {}) for name in tasks.names()] + VARIANTS
 cases = pytest.mark.parametrize(
@@ -113,10 +111,8 @@ FREQUENCIES = [
     ("flip_flop", {"num_values": 3}),
     ("modular_arithmetic", {}),
     ("modular_arithmetic_brackets", {}),
-    ("modular_arithmetic_brackets", {"operators": "+-"}),
     ("parity", {}),
     ("s3_word_problem", {"generators": "swaps"}),
-    ("s4_word_problem", {"generators": ["(123)", "(132)"]}),
 ]
 
 

@@ -108,8 +108,11 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_bit_identical(tmp_path, uninterru
 
 
 def test_killed_run_resumes_and_ends_bit_identical(tmp_path, uninterrupted):
+    # The other process compiles as this one does: to the same bits.
+    options = ("jax_enable_x64", "jax_disable_most_optimizations")
     environment = {
         **os.environ,
+        **{name.upper(): str(int(getattr(jax.config, name))) for name in options},
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "support")]),
     }
     process = subprocess.Popen([sys.executable, resumable_run.__file__, tmp_path], env=environment)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from plstm_seq.layers.initializers import FanIn, Initializer, Ones
+from plstm_seq.layers.initializers import Constant, FanIn, Initializer
 from plstm_seq.layers.transition.parametrization import Parametrization, Quantity
 
 Entries = Literal["positive", "signed"]
@@ -31,9 +31,9 @@ class Diagonal(Parametrization):
     """
 
     entries: Entries = "signed"
-    eigenvalue_factor: float = 5.0
-    eigenvalue_bias_init: Initializer = field(default_factory=Ones)
-    eigenvalue_weight_init: Initializer = field(default_factory=FanIn)
+    eigenvalue_factor: float = 10.0
+    eigenvalue_bias_init: Initializer = field(default_factory=lambda: Constant(0.4))
+    eigenvalue_weight_init: Initializer = field(default_factory=lambda: FanIn(0.3))
     kind: Literal["diagonal"] = "diagonal"
 
     def __post_init__(self):

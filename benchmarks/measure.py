@@ -1,0 +1,79 @@
+"""What all benchmarks share: timing a compiled program, and where it ran."""
+
+import json
+import platform
+import statistics
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Measurement(NamedTuple):
+    """One compiled program.
+
+    Attributes:
+        milliseconds: median of its runs.
+        temporary_mib: memory beside arguments and results, from the compiled program.
+        compile_seconds: tracing and compiling.
+    """
+
+    milliseconds: float
+    temporary_mib: float
+    compile_seconds: float
+
+
+def measure(function, *arguments, seconds: float = 1.0, most: int = 20) -> Measurement:
+    """Compiles a function, runs it once, then for about `seconds`, at least three times."""
+    begin = time.perf_counter()
+    compiled = jax.jit(function).lower(*arguments).compile()
+    compile_seconds = time.perf_counter() - begin
+    jax.block_until_ready(compiled(*arguments))
+    times: list[float] = []
+    while len(times) < 3 or (sum(times) < seconds and len(times) < most):
+        begin = time.perf_counter()
+        jax.block_until_ready(compiled(*arguments))
+        times.append(time.perf_counter() - begin)
+    memory = compiled.memory_analysis().temp_size_in_bytes / 2**20
+    return Measurement(1e3 * statistics.median(times), memory, compile_seconds)
+
+
+def environment() -> dict[str, Any]:
+    """Device and versions."""
+    packages = {name: version(name) for name in ("jax", "jaxlib", "numpy")}
+    return {
+        "device": _device_name(),
+        "platform": jax.default_backend(),
+        "cores": len(_affinity()),
+        "python": platform.python_version(),
+        **packages,
+    }
+
+
+def write(name: str, rows: list[dict[str, Any]], **about: Any) -> Path:
+    """Writes rows and where they come from to `benchmarks/results/NAME.json`."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({**about, **environment(), "rows": rows}, indent=1) + "\n")
+    return path
+
+
+def _affinity() -> list[int]:
+    import os
+
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+
+
+def _device_name() -> str:
+    if jax.default_backend() != "cpu":
+        return jax.devices()[0].device_kind
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

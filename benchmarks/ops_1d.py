@@ -45,7 +45,7 @@ def make(length: int, J: int, JK: int = 1) -> tuple[Inputs, jax.Array]:
 
 def forward(**options: Any) -> Callable:
     """The op alone."""
-    return lambda inputs, cotangent: plstm_1d(*inputs, **options)
+    return lambda inputs, _: plstm_1d(*inputs, **options)
 
 
 def backward(**options: Any) -> Callable:

@@ -17,10 +17,10 @@ from experiments.config import (
     write_config,
 )
 from experiments.decoding import Decoded, decode
+from experiments.demonstration import quickstart
 from experiments.evaluating import evaluate
 from experiments.overrides import override
 from experiments.plotting import plot
-from experiments.quickstart import quickstart
 from experiments.run import Run, RunError, load_run
 from experiments.running import train
 

@@ -31,7 +31,7 @@ def evaluate(
     streams = isinstance(task, tasks.StreamingTask)
     result = length_generalization(
         run.model,
-        Stream(task.draw, task.start, task.advance) if streams else task.sample,
+        Stream(task.draw, task.start, task.advance, task.period) if streams else task.sample,
         settings.lengths if lengths is None else lengths,
         chance=task.chance,
         key=jax.random.key(settings.seed),

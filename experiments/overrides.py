@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from experiments.config import ConfigError, ExperimentConfig, from_document, to_document
+from experiments.kinds import default_fields, kinds_at
 from experiments.suggestions import nearest
 
 Path = tuple[str, ...]
@@ -31,7 +32,7 @@ def override(config: ExperimentConfig, assignments: Iterable[str]) -> Experiment
     document = to_document(config)
     kinds = [pair for pair in pairs if _sets_kind(document, pair)]
     for path, value in kinds:
-        document = _with_kind(document, _resolve(document, path), value)
+        _with_kind(document, _resolve(document, path), value)
     for path, value in (pair for pair in pairs if pair not in kinds):
         _assign(document, _resolve(document, path), value)
     return from_document(document)
@@ -104,25 +105,16 @@ def _sets_kind(document: Mapping[str, Any], pair: tuple[Path, Any]) -> bool:
     return any(candidate[-len(path) :] == path for candidate in candidates)
 
 
-def _with_kind(document: dict[str, Any], path: Path, kind: str) -> dict[str, Any]:
-    """The document with another kind of thing at a path, everything filled in."""
-    if path[-1] == "kind":
-        path = path[:-1]
+def _with_kind(document: dict[str, Any], path: Path, kind: str) -> None:
+    """Puts another kind of thing at a path, everything filled in."""
+    path = path[:-1] if path[-1] == "kind" else path
+    classes = kinds_at(path)
+    if kind not in classes:
+        raise ConfigError(f"{'.'.join(path)}: unknown kind {kind!r}; {nearest(kind, classes)}")
     old = _at(document, path)
-    if old["kind"] == kind:
-        return document
-    changed = {k: v for k, v in old.items() if v != _defaults(document, path, old["kind"]).get(k)}
-    new = _defaults(document, path, kind)
-    new.update((k, v) for k, v in changed.items() if k in new and k != "kind")
-    _assign(document, path, new)
-    return document
-
-
-def _defaults(document: dict[str, Any], path: Path, kind: str) -> dict[str, Any]:
-    """The fields of a kind of thing at a path, as they are by default."""
-    copy = _copy(document)
-    _assign(copy, path, {"kind": kind})
-    return _at(to_document(from_document(copy)), path)
+    before, after = (default_fields(classes[name]) for name in (old["kind"], kind))
+    changed = {name for name, value in old.items() if value != before.get(name)} - {"kind"}
+    _assign(document, path, {**after, **{name: old[name] for name in changed & set(after)}})
 
 
 def _assign(document: dict[str, Any], path: Path, value: Any) -> None:
@@ -130,7 +122,3 @@ def _assign(document: dict[str, Any], path: Path, value: Any) -> None:
     for name in path[:-1]:
         node = node[name]
     node[path[-1]] = value
-
-
-def _copy(node: Any) -> Any:
-    return {k: _copy(v) for k, v in node.items()} if isinstance(node, Mapping) else node

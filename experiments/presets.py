@@ -28,5 +28,5 @@ def recommended_training(task: tasks.Task) -> TrainingConfig:
     return TrainingConfig(
         steps=600,
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=50),
-        curriculum=Staged(stages=((4, 200), (8, 100), (16, 100), (40, 200))),
+        curriculum=Staged(stages=((4, 200), (8, 100), (16, 100), (40, 200)), smallest_bucket=40),
     )

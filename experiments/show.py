@@ -11,7 +11,7 @@ from rich.text import Text
 
 import tasks
 from experiments.decoding import Decoded
-from experiments.quickstart import Result
+from experiments.demonstration import Result
 from plstm_seq.evaluation import METRICS, LengthGeneralization
 
 

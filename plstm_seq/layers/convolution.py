@@ -1,5 +1,6 @@
 """A short depthwise convolution that looks backwards only, and can be stepped."""
 
+import functools
 from dataclasses import dataclass
 
 import jax
@@ -85,7 +86,8 @@ class CausalConvolution(nnx.Module):
         require_shape("history", history, (batch, past, self.features))
         x, history, kernel = promote(x, history, self.kernel[...], dtype=self.dtype)
         padded = jnp.concatenate([history, x], axis=1)
-        y = sum(kernel[k] * padded[:, k : k + length] for k in range(past + 1))
+        shifted = (kernel[k] * padded[:, k : k + length] for k in range(past + 1))
+        y = functools.reduce(jnp.add, shifted)
         if self.config.bias:
             y = y + self.bias[...].astype(y.dtype)
         return y, padded[:, length:]

@@ -2,6 +2,8 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +15,14 @@ from jaxtyping import Float, Int
 from plstm_seq.layers.checks import require_positive, require_shape
 from plstm_seq.layers.convolution import CausalConvolution
 from plstm_seq.layers.gates import Gate
-from plstm_seq.layers.head_projection import HeadProjection, HeadProjectionConfig
+from plstm_seq.layers.head_projection import HeadProjection
 from plstm_seq.layers.norm import Norm
 from plstm_seq.layers.plstm_1d_config import PLSTM1DConfig
 from plstm_seq.layers.precision import accumulation_dtype
 from plstm_seq.layers.scale import Scale
 from plstm_seq.layers.transition import Transition
 from plstm_seq.ops import plstm_1d, plstm_1d_step
+from plstm_seq.ops.sequence.inputs import Inputs
 
 _DEFAULT = PLSTM1DConfig()
 
@@ -86,8 +89,16 @@ class PLSTM1DLayer(nnx.Module):
         self.output_dim = _output_dim(input_dim, output_dim, config)
         self.dtype, self.param_dtype = dtype, param_dtype
         types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        heads, _, _, jk, jq, jv, jt, jo = sizes
+        self._make_gates(**types)
+        self._make_projections(**types)
+        if config.learned_initial_state:
+            shape = (sizes.H, sizes.DK, sizes.DV, sizes.JT)
+            initial_state = config.initial_state_init(rngs.params(), shape, param_dtype)
+            self.initial_state = nnx.Param(initial_state)
 
+    def _make_gates(self, **types: Any) -> None:
+        config, input_dim = self.config, self.input_dim
+        heads, _, _, jk, jq, jv, jt, jo = self.sizes
         self.source = Gate(heads, input_dim, (jt, jk, jv), config.source, **types)
         self.transition = Transition(heads, input_dim, config.transition, **types)
         self.mark = Gate(heads, input_dim, (jo, jq, jt), config.mark, **types)
@@ -97,15 +108,13 @@ class PLSTM1DLayer(nnx.Module):
             else Gate(heads, input_dim, (jo, jq, jk, jv), config.direct, **types)
         )
 
-        def projection(features: int, tracking: int, options: HeadProjectionConfig):
-            sub_heads = heads if config.sub_heads is None else config.sub_heads
-            return HeadProjection(
-                heads, input_dim, features, tracking, options, sub_heads=sub_heads, **types
-            )
-
-        self.query = projection(sizes.DK, jq, config.query)
-        self.key = None if config.tie_query_key else projection(sizes.DK, jk, config.key)
-        self.value = projection(sizes.DV, jv, config.value)
+    def _make_projections(self, **types: Any) -> None:
+        config, sizes, input_dim = self.config, self.sizes, self.input_dim
+        sub_heads = sizes.H if config.sub_heads is None else config.sub_heads
+        project = partial(HeadProjection, sizes.H, input_dim, sub_heads=sub_heads, **types)
+        self.query = project(sizes.DK, sizes.JQ, config.query)
+        self.key = None if config.tie_query_key else project(sizes.DK, sizes.JK, config.key)
+        self.value = project(sizes.DV, sizes.JV, config.value)
         self.conv = (
             None
             if config.convolution is None
@@ -114,26 +123,17 @@ class PLSTM1DLayer(nnx.Module):
         self.mhnorm = (
             None
             if config.norm is None
-            else Norm(sizes.output, config.norm, num_heads=heads, **types)
+            else Norm(sizes.output, config.norm, num_heads=sizes.H, **types)
         )
-        self.outprojection = (
-            nnx.Linear(
-                sizes.output,
-                self.output_dim,
-                use_bias=config.outprojection_bias,
-                kernel_init=config.outprojection_weight_init,
-                bias_init=config.outprojection_bias_init,
-                **types,
-            )
-            if config.outprojection
-            else None
+        out = partial(
+            nnx.Linear,
+            use_bias=config.outprojection_bias,
+            kernel_init=config.outprojection_weight_init,
+            bias_init=config.outprojection_bias_init,
+            **types,
         )
+        self.outprojection = out(sizes.output, self.output_dim) if config.outprojection else None
         self.passthrough = Scale(input_dim, **types) if config.passthrough else None
-        if config.learned_initial_state:
-            shape = (heads, sizes.DK, sizes.DV, jt)
-            self.initial_state = nnx.Param(
-                config.initial_state_init(rngs.params(), shape, param_dtype)
-            )
 
     def init_state(self, batch_size: int) -> PLSTM1DState:
         """Return the state before the first step.
@@ -146,6 +146,20 @@ class PLSTM1DLayer(nnx.Module):
         """
         require_positive(batch_size=batch_size)
         return self._init_state(batch_size, self.param_dtype if self.dtype is None else self.dtype)
+
+    @overload
+    def __call__(
+        self,
+        x: Array,
+        *,
+        initial_state: PLSTM1DState | None = None,
+        return_state: Literal[False] = False,
+    ) -> Array: ...
+
+    @overload
+    def __call__(
+        self, x: Array, *, initial_state: PLSTM1DState | None = None, return_state: Literal[True]
+    ) -> tuple[Array, PLSTM1DState]: ...
 
     def __call__(
         self,
@@ -171,11 +185,9 @@ class PLSTM1DLayer(nnx.Module):
         x, state = self._enter(x, initial_state)
         convolved, history = self._convolve(x, state)
         inputs = self._op_inputs(x, convolved)
+        heads_before_time = jax.tree.map(lambda array: jnp.moveaxis(array, 2, 1), inputs)
         y, last = plstm_1d(
-            **{
-                name: None if array is None else jnp.moveaxis(array, 2, 1)  # heads before time
-                for name, array in inputs.items()
-            },
+            *heads_before_time,
             initial_state=state.C,
             chunk_size=self.config.chunk_size,
             implementation=self.config.implementation,
@@ -205,7 +217,7 @@ class PLSTM1DLayer(nnx.Module):
         x, state = self._enter(x, state)
         convolved, history = self._convolve(x[:, None], state)
         convolved = convolved[:, 0]
-        y, last = plstm_1d_step(**self._op_inputs(x, convolved), state=state.C)
+        y, last = plstm_1d_step(*self._op_inputs(x, convolved), state=state.C)
         y = self._leave(y, x, convolved)
         return y, PLSTM1DState(history, last, state.position + 1)
 
@@ -254,7 +266,7 @@ class PLSTM1DLayer(nnx.Module):
         convolved, history = self.conv(x, state.convolution)
         return convolved, history if self._history_length else None
 
-    def _op_inputs(self, x: Array, convolved: Array) -> dict[str, Array | None]:
+    def _op_inputs(self, x: Array, convolved: Array) -> Inputs:
         """Make the arguments of the op from [..., I], each [..., H, and its own axes]."""
 
         def read(branch: str) -> Array:
@@ -269,15 +281,15 @@ class PLSTM1DLayer(nnx.Module):
             own = jnp.einsum("...oqi,...iaw->...oqaw", mark, source)
             direct = own if direct is None else direct + own
             mark = jnp.einsum("...oqi,...ij->...oqj", mark, transition)
-        return {
-            "query": self.query(read("query")),
-            "key": (self.query if self.key is None else self.key)(read("key")),
-            "value": self.value(read("value")),
-            "source": source,
-            "transition": transition,
-            "mark": mark,
-            "direct": direct,
-        }
+        return Inputs(
+            query=self.query(read("query")),
+            key=(self.query if self.key is None else self.key)(read("key")),
+            value=self.value(read("value")),
+            source=source,
+            transition=transition,
+            mark=mark,
+            direct=direct,
+        )
 
     def _leave(self, y: Array, x: Array, convolved: Array) -> Array:
         """Norm, out projection and passthrough: [..., H, DV, JO] -> [..., O]."""

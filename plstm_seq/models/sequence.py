@@ -1,5 +1,6 @@
 """The sequence model: tokens in, a distribution over labels at every position out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import jax.numpy as jnp
@@ -138,7 +139,8 @@ class SequenceModel(nnx.Module):
             ValueError: the shape of `tokens` or of the state does not fit.
         """
         self._check_tokens(tokens, ("B", "T"))
-        states = self._check_state(initial_state)
+        states = (None,) * len(self.blocks) if initial_state is None else initial_state
+        self._check_count(states)
         x, last = self.token_embedding(tokens), []
         for block, state in zip(self.blocks, states, strict=True):
             x, state = block(x, initial_state=state, return_state=True)
@@ -163,8 +165,9 @@ class SequenceModel(nnx.Module):
             ValueError: the shape of `tokens` or of the state does not fit.
         """
         self._check_tokens(tokens, ("B",))
+        self._check_count(state)
         x, last = self.token_embedding(tokens), []
-        for block, block_state in zip(self.blocks, self._check_state(state), strict=True):
+        for block, block_state in zip(self.blocks, state, strict=True):
             x, block_state = block.step(x, block_state)
             last.append(block_state)
         return self._head(x), tuple(last)
@@ -179,13 +182,9 @@ class SequenceModel(nnx.Module):
         cap = self.config.logit_soft_cap
         return logits if cap is None else soft_cap(logits, cap)
 
-    def _check_state(self, state: SequenceState | None) -> tuple[PLSTM1DState | None, ...]:
-        count = len(self.blocks)
-        if state is None:
-            return (None,) * count
-        if len(state) != count:
-            raise ValueError(f"state: got {len(state)} block states, expected {count}")
-        return state
+    def _check_count(self, states: Sequence[PLSTM1DState | None]) -> None:
+        if len(states) != len(self.blocks):
+            raise ValueError(f"state: got {len(states)} block states, expected {len(self.blocks)}")
 
     @staticmethod
     def _check_tokens(tokens: Array, axes: tuple[str, ...]) -> None:

@@ -27,8 +27,9 @@ X = np.random.default_rng(0).normal(size=(2, 5, 8))
 
 
 def make(config):
-    types = {"param_dtype": jnp.float64, "rngs": nnx.Rngs(0)}
-    return fast_jit(lambda: make_block(8, config, MIXER, **types))()
+    return fast_jit(
+        lambda: make_block(8, config, MIXER, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
+    )()
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())

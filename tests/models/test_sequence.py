@@ -21,22 +21,31 @@ CONFIG = SequenceModelConfig(
     num_blocks=2,
     block=PostUpConfig(projection_round=8),
     mixer=PLSTM1DConfig(
-        num_heads=2, transition=Orthogonal(dim=2), learned_initial_state=True, chunk_size=4
+        num_heads=2,
+        transition=Orthogonal(dim=2),
+        learned_initial_state=True,
+        implementation="recurrent",
     ),
 )
 CONFIGS = {
     "post-up": CONFIG,
     "pre-up": dataclasses.replace(CONFIG, block=PreUpConfig(projection_round=8)),
+    "chunkwise": dataclasses.replace(
+        CONFIG,
+        mixer=dataclasses.replace(CONFIG.mixer, implementation="chunkwise", chunk_size=4),
+    ),
     "no cap, no norm": dataclasses.replace(CONFIG, logit_soft_cap=None, post_blocks_norm=None),
 }
 TOKENS = np.random.default_rng(0).integers(0, VOCABULARY, size=(B, T))
 
 
-def make(config=CONFIG, key=None, **options) -> SequenceModel:
+def build(key, config=CONFIG, **options) -> SequenceModel:
     options = {"param_dtype": jnp.float64, "output_size": LABELS, **options}
-    key = jax.random.key(0) if key is None else key
-    build = fast_jit(lambda key: SequenceModel(VOCABULARY, config, **options, rngs=nnx.Rngs(key)))
-    return build(key)
+    return SequenceModel(VOCABULARY, config, **options, rngs=nnx.Rngs(key))
+
+
+def make(config=CONFIG, **options) -> SequenceModel:
+    return fast_jit(lambda key: build(key, config, **options))(jax.random.key(0))
 
 
 @fast_jit
@@ -118,7 +127,7 @@ def test_members_by_vmap_over_parameters():
     def loss(parameters, tokens):
         return jnp.mean(nnx.merge(graph, parameters)(tokens) ** 2)
 
-    members = fast_jit(jax.vmap(lambda key: nnx.state(make(key=key))))(
+    members = fast_jit(jax.vmap(lambda key: nnx.state(build(key))))(
         jax.random.split(jax.random.key(0), 3)
     )
     together = fast_jit(jax.vmap(jax.grad(loss), in_axes=(0, None)))(members, TOKENS)

@@ -10,9 +10,13 @@ from plstm_seq.ops import plstm_1d
 ORDER = ("Q", "K", "V", "S", "T", "M", "D")
 
 
-@pytest.mark.parametrize("implementation", ["recurrent", "chunkwise"])
+@pytest.mark.parametrize(
+    "options",
+    [dict(implementation="recurrent"), dict(implementation="chunkwise", chunk_size=8)],
+    ids=lambda options: options["implementation"],
+)
 @pytest.mark.parametrize("path", golden_files("op1d"), ids=lambda path: path.stem)
-def test_agrees_with_the_published_operation(path, implementation):
+def test_agrees_with_the_published_operation(path, options):
     golden = load(path)
     arrays = {name: jnp.asarray(array, jnp.float64) for name, array in golden.inputs.items()}
     cotangents = {k: jnp.asarray(v, jnp.float64) for k, v in golden.cotangents.items()}
@@ -22,7 +26,7 @@ def test_agrees_with_the_published_operation(path, implementation):
             *(arrays.get(name) for name in ORDER),
             initial_state=arrays.get("C_initial"),
             scale=golden.meta["QK_scale"],
-            implementation=implementation,
+            **options,
             return_state=True,
         )
         results = {"y": output, "C_last": state}

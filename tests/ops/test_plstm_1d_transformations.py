@@ -1,4 +1,4 @@
-"""jit, vmap, vmap of grad, remat, scan, finite differences, other modes; on every implementation."""
+"""jit, vmap, vmap of grad, remat, scan, finite differences and other modes, on every form."""
 
 import jax
 import jax.numpy as jnp

@@ -92,10 +92,13 @@ def _jitted_gradients(**options):
     def project(inputs, initial_state):
         results = _apply(inputs, initial_state, options)
         keys = jax.random.split(jax.random.key(7), len(results))
-        terms = (
-            jnp.vdot(x, jax.random.normal(key, x.shape, x.dtype))
-            for key, x in zip(keys, results, strict=True)
-        )
+        terms = (jnp.vdot(x, cotangent(key, x)) for key, x in zip(keys, results, strict=True))
         return sum(terms), results
 
     return jax.jit(jax.value_and_grad(project, argnums=(0, 1), has_aux=True))
+
+
+def cotangent(key, array):
+    """Random numbers that every type holds exactly, so that all types see the same ones."""
+    draw = jax.random.normal(key, array.shape, jnp.float32).astype(jnp.bfloat16)
+    return draw.astype(array.dtype)

@@ -1,5 +1,6 @@
 """A short training that can be run in another process and killed: `resumable_run.py FOLDER`."""
 
+import runpy
 import sys
 import time
 from pathlib import Path
@@ -55,4 +56,6 @@ def train(folder, *trackers, resume=False):
 
 
 if __name__ == "__main__":
+    # Compile as the tests do: to the same bits.
+    runpy.run_path(str(Path(__file__).parents[1] / "conftest.py"))
     train(sys.argv[1], HangAfter(34))

@@ -108,11 +108,8 @@ def test_ctrl_c_saves_and_the_resumed_run_ends_bit_identical(tmp_path, uninterru
 
 
 def test_killed_run_resumes_and_ends_bit_identical(tmp_path, uninterrupted):
-    # The other process compiles as this one does: to the same bits.
-    options = ("jax_enable_x64", "jax_disable_most_optimizations")
     environment = {
         **os.environ,
-        **{name.upper(): str(int(getattr(jax.config, name))) for name in options},
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "support")]),
     }
     process = subprocess.Popen([sys.executable, resumable_run.__file__, tmp_path], env=environment)
@@ -191,6 +188,17 @@ def test_solved_stops_after_enough_good_records_at_the_longest_lengths(tmp_path)
     restored = ToyModel(width=8, rngs=nnx.Rngs(3))
     assert load_model(restored, tmp_path) == result.step
     np.testing.assert_array_equal(restored(inputs), model(inputs))
+
+
+def test_good_records_before_an_interruption_still_count(tmp_path):
+    _, expected, _ = train()
+    model = ToyModel(width=8, rngs=nnx.Rngs(0))
+    options = {"key": jax.random.key(1), "folder": tmp_path}
+    one_check_missing = press_ctrl_c_at(expected.step - SOLVABLE.steps_per_dispatch)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, TASK.sample, SOLVABLE, trackers=[one_check_missing], **options)
+    result = fit(model, TASK.sample, SOLVABLE, resume=True, **options)
+    assert result[:2] == ("solved", expected.step)
 
 
 def test_validation_is_recorded_and_may_decide(tmp_path):

@@ -193,10 +193,11 @@ def _read_around(fields: Fields, input_dim: int) -> dict[str, Any]:
     unknown = set(letters) - set(_BRANCHES) - {"s", "t"}
     if unknown:
         raise ValueError(f"convolution_inputs: got {letters!r}, unknown {sorted(unknown)}")
-    convolves = fields.take("additional_convolution") and convolution is not None
+    if not fields.take("additional_convolution"):
+        convolution = None
     return {
         "passthrough": fields.take("additional_passthrough") and passthrough is not None,
-        "convolution": read_convolution(convolution, input_dim) if convolves else None,
+        "convolution": None if convolution is None else read_convolution(convolution, input_dim),
         "convolution_inputs": tuple(
             branch for letter, branch in _BRANCHES.items() if letter in letters
         ),

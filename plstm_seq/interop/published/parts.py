@@ -7,9 +7,10 @@ from plstm_seq.interop.published.fields import Fields
 from plstm_seq.layers import ConvolutionConfig, GateConfig, HeadProjectionConfig, NormConfig
 from plstm_seq.layers import initializers as init
 from plstm_seq.layers.initializers import Initializer
+from plstm_seq.layers.norm import NormKind
 
-_NORMS = {"RMSNorm": "rms", "LayerNorm": "layer"}
-_HEAD_NORMS = {"MultiHeadRMSNorm": "rms", "MultiHeadLayerNorm": "layer"}
+_NORMS: dict[str, NormKind] = {"RMSNorm": "rms", "LayerNorm": "layer"}
+_HEAD_NORMS: dict[str, NormKind] = {"MultiHeadRMSNorm": "rms", "MultiHeadLayerNorm": "layer"}
 
 
 def _diagonal(fields: Fields, input_axis: int) -> Initializer:

@@ -1,14 +1,11 @@
 """The exponential of skew matrices: orthogonal to rounding error for any size and norm."""
 
-from collections.abc import Callable
-from functools import partial
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
-
-from plstm_seq.ops.sequence.levels import small_matmul
 
 # The Taylor polynomial of this degree is exact to rounding for norms up to the second number.
 _DEGREE_AND_RADIUS = {"float32": (6, 0.3), "float64": (12, 0.3)}
@@ -50,17 +47,16 @@ def exponential_of_skew(skew: Float[Array, "*S J J"]) -> Float[Array, "*S J J"]:
 
 @jax.custom_vjp
 def _scaling_and_squaring(skew: Array) -> Array:
-    return _to_orthogonal(_exponential(skew, small_matmul))
+    return _to_orthogonal(_exponential(skew))
 
 
 def _forward(skew: Array) -> tuple[Array, Array]:
-    return _scaling_and_squaring(skew), skew
+    return _to_orthogonal(_exponential(skew)), skew
 
 
 def _backward(skew: Array, cotangent: Array) -> tuple[Array]:
-    exponential = partial(_exponential, multiply=_multiply)
     # The adjoint of the derivative at S is the derivative at S^T = -S.
-    _, adjoint = jax.jvp(exponential, (-skew,), (cotangent,))
+    _, adjoint = jax.jvp(_exponential, (-skew,), (cotangent,))
     return (adjoint,)
 
 
@@ -71,17 +67,17 @@ _scaling_and_squaring.defvjp(_forward, _backward)
 # its J uses. So below every product stands in a loop or branch of its own, which ends a fusion.
 
 
-def _exponential(skew: Array, multiply: Callable[[Array, Array], Array]) -> Array:
+def _exponential(skew: Array) -> Array:
     degree, radius = _DEGREE_AND_RADIUS[skew.dtype.name]
     squarings = _squarings(jax.lax.stop_gradient(skew), radius)
     scaled = skew * jnp.exp2(-squarings.astype(skew.dtype))
     identity = jnp.eye(skew.shape[-1], dtype=skew.dtype)
 
     def horner(step: Array, tail: Array) -> Array:
-        return identity + multiply(scaled, tail) / (degree - step)
+        return identity + _product(scaled, tail) / (degree - step)
 
     def square(step: Array, root: Array) -> Array:
-        return jnp.where(step < squarings, multiply(root, root), root)
+        return jnp.where(step < squarings, _product(root, root), root)
 
     root = jax.lax.fori_loop(1, degree, horner, identity + scaled / degree)
     return jax.lax.fori_loop(0, jnp.max(squarings, initial=0), square, root)
@@ -104,16 +100,14 @@ def _to_orthogonal(x: Array) -> Array:
     def step(i: Array, correction: Array) -> Array:
         return jax.lax.cond(
             i == 0,
-            lambda: (3 * identity - small_matmul(jnp.swapaxes(x, -1, -2), x)) / 2,
-            lambda: small_matmul(x, correction),
+            lambda: (3 * identity - _product(jnp.swapaxes(x, -1, -2), x)) / 2,
+            lambda: _product(x, correction),
         )
 
     return jax.lax.fori_loop(0, 2, step, x)
 
 
-def _multiply(left: Array, right: Array) -> Array:
+def _product(left: Array, right: Array) -> Array:
     """`small_matmul` without its reverse rule, which forward differentiation does not pass."""
-    return sum(
-        (left[..., :, j, None] * right[..., None, j, :] for j in range(left.shape[-1])),
-        start=jnp.zeros((), left.dtype),
-    )
+    terms = (left[..., :, j, None] * right[..., None, j, :] for j in range(left.shape[-1]))
+    return reduce(jnp.add, terms)

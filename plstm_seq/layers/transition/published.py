@@ -5,6 +5,7 @@ with each is said in its docstring; `normalizations.py` has the sound functions.
 """
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from plstm_seq.ops.sequence.levels import small_matmul
 _EPS = 1e-3
 
 
+@jax.jit
 def qr(matrix: Float[Array, "*S J J"]) -> Float[Array, "*S J J"]:
     """Return Q with LAPACK's signs: the determinant is that of J - 1 reflections for almost all.
 
@@ -26,6 +28,7 @@ def qr(matrix: Float[Array, "*S J J"]) -> Float[Array, "*S J J"]:
     return orthogonal_factor(matrix, lapack_signs=True)
 
 
+@partial(jax.jit, static_argnames="order")
 def exponential_orthogonalization(
     matrix: Float[Array, "*S J J"], factor: float, order: int
 ) -> Float[Array, "*S J J"]:
@@ -44,6 +47,7 @@ def exponential_orthogonalization(
     return jax.lax.scan(horner, start, jnp.arange(order - 1, 0, -1))[0]
 
 
+@jax.jit
 def householder_orthogonalization(matrix: Float[Array, "*S J J"]) -> Float[Array, "*S J J"]:
     """Return minus the product of the first `2^floor(log2 J)` reflections along the rows.
 
@@ -55,6 +59,7 @@ def householder_orthogonalization(matrix: Float[Array, "*S J J"]) -> Float[Array
     return -reflection_product(directions, jnp.full(kept.shape[:-1], 2, matrix.dtype))
 
 
+@partial(jax.jit, static_argnames="iterations")
 def eigenvalue_restriction(
     matrix: Float[Array, "*S J J"], iterations: int
 ) -> Float[Array, "*S J J"]:
@@ -66,6 +71,7 @@ def eigenvalue_restriction(
     return matrix / _restriction(matrix, matrix, iterations)
 
 
+@partial(jax.jit, static_argnames="iterations")
 def singularvalue_restriction(
     matrix: Float[Array, "*S J J"], iterations: int
 ) -> Float[Array, "*S J J"]:

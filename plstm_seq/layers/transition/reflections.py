@@ -9,9 +9,9 @@ from plstm_seq.ops.sequence.levels import small_matmul
 
 
 def unit(vector: Float[Array, "*S J"]) -> Float[Array, "*S J"]:
-    """Scale to length 1; a vector much shorter than rounding error goes smoothly to zero."""
+    """Scale to length 1; a vector shorter than 1e-10 (in float32) goes smoothly to zero."""
     squares = jnp.sum(vector * vector, axis=-1, keepdims=True)
-    return vector * jax.lax.rsqrt(squares + jnp.finfo(vector.dtype).eps ** 2)
+    return vector * jax.lax.rsqrt(squares + jnp.finfo(vector.dtype).eps ** 3)
 
 
 def reflection_product(

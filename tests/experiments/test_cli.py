@@ -1,0 +1,144 @@
+"""The commands: what they print, their exit codes, and that a mistake writes nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+from small_run import SMALL
+from typer.testing import CliRunner
+
+import experiments.cli
+import plstm_seq
+from plstm_seq.training import NonFiniteLossError
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """Runs a command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    runner = CliRunner()
+    return lambda *arguments, **options: runner.invoke(experiments.cli.app, arguments, **options)
+
+
+def test_version(command):
+    result = command("--version")
+    assert (result.exit_code, result.stdout.strip()) == (0, plstm_seq.__version__)
+
+
+def test_every_command_has_help(command):
+    for name in ("tasks", "train", "evaluate", "decode", "plot", "quickstart"):
+        result = command(name, "--help")
+        assert result.exit_code == 0
+        assert "Usage" in result.stdout
+
+
+def test_tasks(command):
+    assert "s5_word_problem" in command("tasks").stdout
+    rows = json.loads(command("tasks", "list", "--json").stdout)
+    assert {row["name"] for row in rows} >= {"parity", "cycle_navigation"}
+    assert json.loads(command("tasks", "--json").stdout) == rows
+
+
+def test_tasks_show(command):
+    shown = command("tasks", "show", "modular_arithmetic", "modulus=3", "--length", "5")
+    assert shown.exit_code == 0
+    data = json.loads(command("tasks", "show", "parity", "--count", "2", "--json").stdout)
+    assert data["vocabulary"] == ["0", "1"]
+    for example in data["examples"]:
+        ones = [int(bit) for bit in example["inputs"]]
+        expected = [str(sum(ones[: i + 1]) % 2) for i in range(len(ones))]
+        assert [data["labels"].index(x) for x in example["labels"].split()] == [
+            int(x) for x in expected
+        ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "paritty"], "nearest: parity"),
+        (["train", "parity", "trnsition.dim=3"], "nearest: transition.dim"),
+        (["train", "parity", "steps=many"], "training.steps"),
+        (["train"], "a task or --config is needed"),
+        (["train", "--resume"], "--resume needs --name"),
+        (["train", "--resume", "--name", "none"], "no run at 'none'"),
+        (["train", "--config", "none.yaml"], "No such file"),
+        (["tasks", "show", "paritty"], "nearest: parity"),
+        (["tasks", "show", "parity", "modulus=3"], "no option 'modulus'"),
+        (["evaluate", "none"], "no run at 'none'"),
+        (["decode", "none", "01"], "no run at 'none'"),
+        (["plot", "none"], "no run at 'none'"),
+        (["plot"], "Missing argument"),
+        (["train", "parity", "--nme", "x"], "No such option"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_end_with_2_and_write_nothing(command, tmp_path, arguments, message):
+    result = command(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr.replace("\n", " ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_prints_a_config_that_can_be_trained(command, tmp_path):
+    result = command("train", "parity", *SMALL, "--dry-run")
+    assert result.exit_code == 0
+    assert list(tmp_path.iterdir()) == []
+    Path("config.yaml").write_text(result.stdout)
+    again = command("train", "--config", "config.yaml", "--dry-run")
+    assert again.stdout == result.stdout
+    changed = command("train", "seed=3", "--config", "config.yaml", "--dry-run")
+    assert "seed: 3" in changed.stdout
+
+
+def test_from_training_to_the_figure(command):
+    trained = command("train", "parity", *SMALL, "--json")
+    assert trained.exit_code == 0, trained.stderr
+    summary = json.loads(trained.stdout)
+    assert summary["run"] == "runs/parity-1"
+    assert (summary["status"], summary["step"]) == ("finished", 6)
+
+    rows = json.loads(command("evaluate", "parity-1", "--lengths", "3,8", "--json").stdout)
+    assert {row["length"] for row in rows} == {3, 8}
+    assert "horizon" in command("evaluate", "runs/parity-1").stdout
+    assert command("evaluate", "parity-1", "--lengths", "3;8").exit_code == 2
+    assert command("evaluate", "parity-1", "--lengths", "0").exit_code == 2
+
+    decoded = json.loads(command("decode", "parity-1", "0110", "--json").stdout)
+    assert [entry["symbol"] for entry in decoded] == list("0110")
+    piped = command("decode", "parity-1", "--json", input="01\n\n1 1\n")
+    assert [len(json.loads(line)) for line in piped.stdout.splitlines()] == [2, 2]
+    assert command("decode", "parity-1", "012").exit_code == 2
+
+    drawn = command("plot", "parity-1", "--output", "figure", "--json")
+    assert json.loads(drawn.stdout) == ["figure.png", "figure.svg"]
+
+    named = command("train", "parity", *SMALL, "--name", "mine")
+    assert "next: plstm-seq evaluate runs/mine" in named.stdout
+    refused = command("train", "parity", *SMALL, "--name", "mine")
+    assert refused.exit_code == 2
+    assert "exists already" in refused.stderr
+    assert command("train", "--name", "mine", "--resume").exit_code == 0
+    mixed = command("train", "parity", "seed=3", "--name", "mine", "--resume")
+    assert mixed.exit_code == 2
+    assert "as it is" in mixed.stderr
+
+
+def test_an_interruption_says_how_to_resume(command, monkeypatch):
+    def interrupted(run):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experiments.commands.fit_and_report", interrupted)
+    result = command("train", "parity", *SMALL)
+    assert result.exit_code == 130
+    assert "plstm-seq train --name parity-1 --resume" in result.stderr
+
+
+def test_divergence_ends_with_1(command, monkeypatch):
+    def diverged(run):
+        raise NonFiniteLossError(3, float("nan"), 1.0, 2)
+
+    monkeypatch.setattr("experiments.commands.fit_and_report", diverged)
+    result = command("train", "parity", *SMALL)
+    assert result.exit_code == 1
+    assert "step 3" in result.stderr

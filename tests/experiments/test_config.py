@@ -1,0 +1,127 @@
+"""Configs round-trip, and what is wrong with one is said by field."""
+
+import dataclasses
+
+import pytest
+from small_run import small_config
+
+import tasks
+from experiments import ConfigError, default_config, override, read_config, write_config
+from experiments.config import from_document, to_document
+from plstm_seq.layers.initializers import Constant
+from plstm_seq.layers.transition import Diagonal, Factorized, Orthogonal
+from plstm_seq.training import Uniform
+
+
+@pytest.mark.parametrize("task", tasks.names())
+def test_the_default_of_every_task_round_trips(task, tmp_path):
+    config = default_config(task)
+    write_config(config, tmp_path / "config.yaml")
+    assert read_config(tmp_path / "config.yaml") == config
+    assert from_document(to_document(config)) == config
+
+
+def test_a_short_document_is_filled_up():
+    config = from_document({"task": {"name": "modular_arithmetic", "modulus": 7}, "seed": 3})
+    expected = default_config("modular_arithmetic", modulus=7)
+    assert config == dataclasses.replace(expected, seed=3)
+    assert config.task.make().modulus == 7
+
+
+def test_fields_are_found_by_any_tail_of_their_path():
+    config = override(
+        default_config("parity"),
+        ["model.mixer.transition.dim=3", "learning_rate=1e-2", "seed=5", "lengths=[8, 16]"],
+    )
+    assert config.model.mixer.transition.dim == 3
+    assert config.training.optimizer.learning_rate == 0.01
+    assert config.seed == 5
+    assert config.evaluation.lengths == (8, 16)
+
+
+def test_a_kind_is_assigned_before_its_fields():
+    config = override(
+        default_config("parity"),
+        ["transition.entries=positive", "transition.dim=1", "transition=diagonal"],
+    )
+    transition = config.model.mixer.transition
+    assert isinstance(transition, Diagonal)
+    assert (transition.entries, transition.dim) == ("positive", 1)
+
+
+def test_another_kind_keeps_what_was_changed_and_takes_its_own_defaults():
+    config = override(default_config("s3_word_problem"), ["transition.dim=3"])
+    assert isinstance(config.model.mixer.transition, Factorized)
+    changed = override(config, ["transition.kind=orthogonal"]).model.mixer.transition
+    assert changed == Orthogonal(dim=3)
+    curriculum = override(config, ["curriculum=uniform"]).training.curriculum
+    assert curriculum == Uniform()
+
+
+def test_nested_kinds():
+    config = override(
+        default_config("parity"), ["mark.bias_init=constant", "mark.bias_init.value=0.5"]
+    )
+    assert config.model.mixer.mark.bias_init == Constant(0.5)
+
+
+def test_task_options():
+    config = override(default_config("modular_arithmetic"), ["task.modulus=3"])
+    assert config.task.options == {"modulus": 3}
+    with pytest.raises(ConfigError, match="no option 'modulo'; nearest: modulus"):
+        override(config, ["task.modulo=3"])
+    with pytest.raises(ConfigError, match="modulus must be at least 2, got 1"):
+        override(config, ["task.modulus=1"])
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("trnsition.dim=3", r"unknown field 'trnsition.dim'; nearest: transition.dim"),
+        ("batch_size=3", "ambiguous: it may be training.batch_size, evaluation.batch_size"),
+        ("transition.dim=none", "transition.dim: .*integer.*'none'"),
+        ("transition.dim=0", "transition: .*dim: got 0"),
+        ("transition=orthogonl", "unknown kind .orthogonl.; nearest: orthogonal"),
+        ("steps=-1", "training: steps must be >= 1, got -1"),
+        ("learning_rate=0", "learning_rate must be > 0"),
+        ("learning_rate=[1", "is not a YAML value"),
+        ("seed", "expected field=value"),
+        ("=3", "expected field=value"),
+        ("seed=1.5", "seed: .*integer"),
+        ("task.name=paritty", "unknown task 'paritty'; nearest: parity"),
+        ("evaluation.lengths=[]", "lengths must be one or more numbers"),
+        ("model.mixer.implementaton=recurrent", "nearest: model.mixer.implementation"),
+    ],
+)
+def test_wrong_assignments(assignment, message):
+    with pytest.raises(ConfigError, match=message):
+        override(default_config("parity"), [assignment])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: [", "while parsing"),
+        ("seed: 3", "needs a mapping 'task'"),
+        ("task: {modulus: 5}", "task.name"),
+        ("task: {name: parity}\nsead: 3", "unknown field 'sead'; nearest: seed"),
+        (
+            "task: {name: parity}\ntraining: {optimizer: {learning_rat: 1.0}}",
+            "training.optimizer.learning_rat",
+        ),
+    ],
+)
+def test_wrong_files(text, message, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_config(path)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        read_config(tmp_path / "none.yaml")
+
+
+def test_the_small_config_of_the_tests():
+    assert small_config().training.curriculum.longest == 5

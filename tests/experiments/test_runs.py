@@ -1,0 +1,126 @@
+"""A run from its first step to its figure, by the functions that a notebook calls."""
+
+import json
+
+import numpy as np
+import pytest
+from small_run import small_config
+
+from experiments import RunError, decode, evaluate, load_run, plot, train
+from experiments.run import ROOT
+from plstm_seq.evaluation import read_parquet
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    run = train(small_config(), folder, progress=False)
+    evaluate(run)
+    return run
+
+
+def test_a_run_is_a_folder(run):
+    names = {path.name for path in run.folder.iterdir()}
+    assert {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "evaluation.parquet",
+    } <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert environment["platform"] == "cpu"
+    assert environment["jax"]
+    assert [record["step"] for record in run.metrics] == [2, 4, 6]
+
+
+def test_a_loaded_run_is_the_run(run):
+    loaded = load_run(run.folder)
+    assert loaded.config == run.config
+    tokens = loaded.task.encode("0110")[None]
+    np.testing.assert_array_equal(loaded.model(tokens), run.model(tokens))
+
+
+def test_evaluation_is_kept_and_repeatable(run):
+    rows = read_parquet(run.evaluation_path)
+    assert set(rows["metric"]) == {"token", "sequence", "last", "segment"}
+    assert set(rows["JT"]) == {2}
+    assert set(rows["trained_length"]) == {5}
+    first = rows.to_dicts()
+    evaluate(run)
+    assert run.evaluation.to_dicts() == first
+    evaluate(run, [7], num_sequences=3)
+    assert set(run.evaluation["length"]) == {7}
+    evaluate(run)
+
+
+def test_decoding_says_what_the_model_and_the_rule_say(run):
+    decoded = decode(run, "0 1 1 0 1")
+    assert [entry.symbol for entry in decoded] == ["0", "1", "1", "0", "1"]
+    labels = [run.task.labels.index(entry.label) for entry in decoded]
+    assert labels == [0, 1, 0, 0, 1]
+    logits = run.model(run.task.encode("01101")[None])[0]
+    expected = [run.task.labels[int(i)] for i in logits.argmax(-1)]
+    assert [entry.prediction for entry in decoded] == expected
+    with pytest.raises(ValueError, match="unknown symbol '2'"):
+        decode(run, "012")
+
+
+def test_figures(run, tmp_path):
+    files = plot([run, run], tmp_path / "new" / "figure.v1", labels=["one", "two"])
+    assert [file.name for file in files] == ["figure.v1.png", "figure.v1.svg"]
+    assert files[0].read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in files[1].read_text()
+
+
+def test_figures_need_evaluated_runs(run, tmp_path):
+    with pytest.raises(RunError, match="no runs"):
+        plot([], tmp_path / "figure")
+    fresh = load_run(run.folder)
+    run.evaluation_path.rename(tmp_path / "away")
+    try:
+        with pytest.raises(RunError, match="has not been evaluated: plstm-seq evaluate"):
+            plot([fresh], tmp_path / "figure")
+    finally:
+        (tmp_path / "away").rename(run.evaluation_path)
+
+
+def test_resuming_changes_nothing_of_a_finished_run(run):
+    before = run.metrics
+    resumed = train(folder=run.folder, resume=True, progress=False)
+    assert resumed.metrics == before
+
+
+def test_folders_are_never_written_over(run):
+    with pytest.raises(RunError, match="exists already"):
+        train(small_config(), run.folder, progress=False)
+
+
+def test_resuming_another_config_is_refused(run):
+    with pytest.raises(RunError, match="another config"):
+        train(small_config("parity", "seed=1"), run.folder, resume=True, progress=False)
+    with pytest.raises(RunError, match="no run at"):
+        train(folder=run.folder / "none", resume=True, progress=False)
+    with pytest.raises(RunError, match="name it"):
+        train(resume=True)
+    with pytest.raises(RunError, match="needs a config"):
+        train()
+
+
+def test_names_in_runs_and_their_neighbours(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ROOT.mkdir()
+    (ROOT / "parity-1").symlink_to(run.folder)
+    assert load_run("parity-1").config == run.config
+    with pytest.raises(RunError, match=r"no run at 'parity-2'.*nearest: parity-1"):
+        load_run("parity-2")
+
+
+def test_a_task_labelled_at_its_end(tmp_path):
+    config = small_config("modular_arithmetic_brackets", "evaluation.lengths=[5, 9]")
+    run = train(config, tmp_path / "brackets", progress=False)
+    result = evaluate(run)
+    assert result.lengths == (5, 9)
+    decoded = decode(run, "( 1 + 2 )")
+    assert [entry.label for entry in decoded] == [None, None, None, None, "3"]

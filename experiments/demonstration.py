@@ -31,8 +31,8 @@ class Variant:
         return dataclasses.replace(config, seed=seed)
 
 
-# Lengths up to 40 and states of a few dozen numbers: a scan compiles in half the time of chunks, and
-# here compiling is most of the time.
+# Lengths up to 40 and states of a few dozen numbers: a scan compiles in half the time of chunks,
+# and here compiling is most of the time.
 SHARED = ("implementation=recurrent",)
 
 VARIANTS = (

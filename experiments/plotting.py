@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 import polars
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from experiments.run import Run, RunError
 
@@ -68,8 +69,9 @@ def plot(
                 axis.axvline(longest, color="0.5", linestyle=":", linewidth=1)
             axes[0].axhline(run.task.chance, color=colour, linestyle="--", linewidth=0.8, alpha=0.5)
         for axis, title in zip(axes, TITLES.values(), strict=True):
-            axis.set(xscale="log", xlabel="length", title=title, ylim=(-0.03, 1.03))
+            axis.set(xlabel="length", title=title, ylim=(-0.03, 1.03))
             axis.set_xscale("log", base=2)
+            axis.xaxis.set_major_formatter(ScalarFormatter())
         axes[0].set_ylabel("accuracy")
         figure.legend(
             *axes[0].get_legend_handles_labels(),

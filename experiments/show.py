@@ -122,25 +122,36 @@ def quickstart_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
     """What quickstart measured, a row a run."""
     rows = []
     for result in results:
-        row = {"variant": result.variant.title, "seed": result.run.config.seed}
-        for length in (40, 256, 4096):
-            row[f"token@{length}"] = result.evaluation.row("token", length).value
-            row[f"sequence@{length}"] = result.evaluation.row("sequence", length).value
-        row["token beyond 256"] = result.beyond(256)
-        row["horizon"] = str(result.evaluation.horizon("sequence", 0.9))
-        rows.append({**row, "run": str(result.run.folder)})
+        accuracy = {
+            f"{name} {length}": result.evaluation.row(metric, length).value
+            for metric, name in (("token", "token"), ("sequence", "seq."))
+            for length in (256, 4096)
+        }
+        rows.append(
+            {
+                "trained to 40": result.variant.title,
+                "seed": result.run.config.seed,
+                **accuracy,
+                "token >256": result.beyond(256),
+                "horizon": str(result.evaluation.horizon("sequence", 0.9)),
+                "run": str(result.run.folder),
+            }
+        )
     return rows
 
 
 def quickstart_table(rows: Sequence[dict[str, Any]]) -> Group:
     """The rows as a table."""
-    names = [name for name in rows[0] if name != "run"]
+    several = len({row["seed"] for row in rows}) > 1
+    names = [name for name in rows[0] if name != "run" and (several or name != "seed")]
     table = _table(*names)
+    for column in table.columns:
+        column.no_wrap = True
     for row in rows:
         cells = (row[name] for name in names)
         table.add_row(*(f"{x:.3f}" if isinstance(x, float) else str(x) for x in cells))
     explanation = (
-        "Accuracy at lengths 40 (the longest trained), 256 and 4096; at positions 257 to 4096; and "
-        "the largest length at which 0.9 of the sequences are right throughout."
+        "Accuracy of tokens and of whole sequences of 256 and 4096 symbols; of the tokens at "
+        "positions 257 to 4096; horizon: the largest length with 0.9 of the sequences right."
     )
     return Group(table, Text(f"\n{explanation}"))

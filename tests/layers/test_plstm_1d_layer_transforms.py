@@ -9,13 +9,14 @@ import pytest
 from fast_compile import fast_jit
 from flax import nnx
 from golden import relative_error
+from random_parameters import randomised
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
 
 from plstm_seq.layers import GateConfig, PLSTM1DConfig, PLSTM1DLayer
 from plstm_seq.layers.initializers import Normal
 from plstm_seq.layers.transition import Orthogonal
 
-B, T, WIDTH = 2, 5, 8
+B, T, WIDTH = 2, 4, 8
 GATE = GateConfig(weight=True, bias_init=Normal(), weight_init=Normal())
 CONFIG = PLSTM1DConfig(
     num_heads=2,
@@ -24,14 +25,17 @@ CONFIG = PLSTM1DConfig(
     mark=GATE,
     learned_initial_state=True,
     mark_reads="after",
-    chunk_size=4,
+    implementation="recurrent",
 )
 X = np.random.default_rng(0).normal(size=(B, T, WIDTH))
 
 
-@fast_jit
-def make(key) -> PLSTM1DLayer:
-    return PLSTM1DLayer(WIDTH, CONFIG, param_dtype=jnp.float64, rngs=nnx.Rngs(key))
+def build(key, config=CONFIG) -> PLSTM1DLayer:
+    return PLSTM1DLayer(WIDTH, config, param_dtype=jnp.float64, rngs=nnx.Rngs(key))
+
+
+def make(config=CONFIG) -> PLSTM1DLayer:
+    return randomised(lambda: build(jax.random.key(0), config))
 
 
 @fast_jit
@@ -49,15 +53,15 @@ def tree_error(actual, expected) -> float:
 
 
 def test_jit():
-    layer = make(jax.random.key(0))
+    layer = make()
     jitted = nnx.jit(lambda layer, x: layer(x))
     assert relative_error(jitted(layer, X), whole(layer, X)) < AGREEMENT["float64"]
 
 
 def test_members_by_vmap_over_parameters():
-    graph, _ = nnx.split(make(jax.random.key(0)))
+    graph, _ = nnx.split(make())
     keys = jax.random.split(jax.random.key(0), 3)
-    members = jax.vmap(lambda key: nnx.state(make(key)))(keys)
+    members = fast_jit(jax.vmap(lambda key: nnx.state(build(key))))(keys)
     gradient = jax.grad(loss, argnums=1)
     together = fast_jit(jax.vmap(lambda p: gradient(graph, p, X)))(members)
     alone = fast_jit(lambda p: gradient(graph, p, X))
@@ -68,14 +72,14 @@ def test_members_by_vmap_over_parameters():
 
 
 def test_every_parameter_has_a_gradient():
-    graph, parameters = nnx.split(make(jax.random.key(0)))
+    graph, parameters = nnx.split(make())
     gradients = fast_jit(lambda p: jax.grad(loss, argnums=1)(graph, p, X))(parameters)
     zero = [path for path, leaf in nnx.to_flat_state(gradients) if not jnp.any(leaf[...] != 0)]
     assert zero == []
 
 
 def test_gradient_against_finite_differences():
-    graph, parameters = nnx.split(make(jax.random.key(0)))
+    graph, parameters = nnx.split(make())
     direction = jax.tree.map(
         lambda leaf: jnp.asarray(np.random.default_rng(1).normal(size=leaf.shape)), parameters
     )
@@ -95,7 +99,7 @@ def test_gradient_against_finite_differences():
 
 
 def test_remat():
-    graph, parameters = nnx.split(make(jax.random.key(0)))
+    graph, parameters = nnx.split(make())
     plain = fast_jit(lambda p: jax.grad(loss, argnums=1)(graph, p, X))
     again = fast_jit(
         lambda p: jax.grad(jax.checkpoint(loss, static_argnums=0), argnums=1)(graph, p, X)
@@ -104,7 +108,7 @@ def test_remat():
 
 
 def test_decoding_in_a_scan():
-    layer = make(jax.random.key(0))
+    layer = make()
     graph, parameters = nnx.split(layer)
 
     @fast_jit
@@ -122,7 +126,7 @@ def test_decoding_in_a_scan():
 
 @pytest.mark.parametrize("batch", [1, 3])
 def test_state_is_a_pytree_led_by_the_batch(batch):
-    state = make(jax.random.key(0)).init_state(batch)
+    state = make().init_state(batch)
     assert all(leaf.shape[0] == batch for leaf in jax.tree.leaves(state))
     doubled = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), state)
     assert isinstance(doubled, type(state))

@@ -64,6 +64,13 @@ def test_absurd_generators_still_give_rotations(norm):
     assert distance_to_orthogonal(exponential(skew)) < 3e-6
 
 
+def test_a_generator_that_is_not_finite_gives_nan_there_and_nowhere_else():
+    skew = normalizations.skew_part(random_matrices(3, jnp.float32, count=3)[2])
+    rotation = exponential(skew.at[0, 0, 1].set(jnp.nan).at[1, 0, 1].set(jnp.inf))
+    assert np.all(np.isnan(rotation[:2]).any(axis=(-2, -1)))
+    assert distance_to_orthogonal(rotation[2]) < 1e-6
+
+
 @pytest.mark.parametrize("angle", [np.pi / 2, np.pi, 3.0 * np.pi])
 def test_the_exponential_reaches_and_passes_the_angle_pi(angle):
     skew = skew_matrix(jnp.array([0.0, angle, 0.0]), 3)
@@ -138,7 +145,7 @@ def test_every_row_of_a_householder_orthogonalization_counts():
     assert np.all(np.linalg.norm(gradient, axis=-1) > 0.01)
 
 
-@sizes
+@few_sizes
 def test_reflection_products_never_grow_a_vector(dim, dtype):
     directions = unit(random_matrices(dim, dtype))
     factors = jnp.asarray(np.random.default_rng(0).uniform(0, 2, directions.shape[:-1]), dtype)

@@ -5,6 +5,7 @@ import pytest
 from fast_compile import fast_jit
 from flax import nnx
 from golden import relative_error
+from random_parameters import randomised
 from tolerances import AGREEMENT
 
 from plstm_seq.layers import NormConfig, PLSTM1DConfig
@@ -27,9 +28,9 @@ X = np.random.default_rng(0).normal(size=(2, 5, 8))
 
 
 def make(config):
-    return fast_jit(
+    return randomised(
         lambda: make_block(8, config, MIXER, param_dtype=jnp.float64, rngs=nnx.Rngs(0))
-    )()
+    )
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())

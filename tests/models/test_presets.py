@@ -25,18 +25,17 @@ TRANSITIONS = {
 
 @pytest.mark.parametrize("transition", TRANSITIONS.values(), ids=TRANSITIONS.keys())
 def test_state_tracking_starts_ready_to_learn(transition):
-    config = state_tracking(transition)
-    model = fast_jit(lambda: SequenceModel(6, config, rngs=nnx.Rngs(0)))()
-    mixer = model.blocks[0].mixer
-    x = jax.random.normal(jax.random.key(1), (3, config.width))
+    config = state_tracking(transition, width=16)
 
     @fast_jit
-    def gates(mixer, x):
-        return mixer.source(x), mixer.mark(x)
+    def start(key, x, tokens):
+        model = SequenceModel(6, config, rngs=nnx.Rngs(key))
+        mixer = model.blocks[0].mixer
+        return mixer.source(x), mixer.mark(x), mixer.init_state(1).C, model(tokens)
 
-    source, mark = gates(mixer, x)
+    x = np.random.default_rng(0).normal(size=(3, config.width)).astype(np.float32)
+    source, mark, C, logits = start(jax.random.key(0), x, jnp.arange(6)[None])
     assert jnp.max(source) < 0.01
     assert np.abs(mark[:, :, :, 0] - np.eye(transition.dim)).max() < 0.6
-    assert jnp.std(mixer.init_state(1).C) > 0.5
-    logits = fast_jit(lambda model, tokens: model(tokens))(model, jnp.arange(6)[None])
+    assert jnp.std(C) > 0.5
     assert jnp.isfinite(logits).all()

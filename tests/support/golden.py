@@ -89,3 +89,18 @@ def relative_error(actual, expected) -> float:
         raise ValueError(f"shapes differ: {actual.shape} and {expected.shape}")
     scale = np.abs(expected).max(initial=0.0)
     return float(np.abs(actual - expected).max(initial=0.0) / (scale if scale > 0 else 1.0))
+
+
+def record(name: str, option: str, errors: dict[str, float]) -> None:
+    """Notes a comparison for `golden_table.py`, if it listens.
+
+    Args:
+        name: of the file.
+        option: which of our options the file is compared with; empty: the defaults.
+        errors: relative errors; names that begin with "gradient" are gradients.
+    """
+    path = os.environ.get("PLSTM_SEQ_GOLDEN_RECORDS")
+    if path:
+        line = json.dumps({"file": name, "option": option, "errors": errors})
+        with Path(path).open("a", encoding="utf-8") as records:
+            records.write(line + "\n")

@@ -37,10 +37,7 @@ def carry_backward(
 ) -> tuple[Array, Array, Array, Whole, Array]:
     """Cotangents of all arguments of `carry`; the states are computed again.
 
-    Args:
-        query, key, value, gates, state: as in `carry`.
-        output_bar: cotangent of the output, [c, L, JO, DV].
-        state_bar: cotangent of the last state, [DK, JT, DV].
+    `output_bar` [c, L, JO, DV] and `state_bar` [DK, JT, DV] are the cotangents of its results.
     """
     writings = _writings(gates.source, value)
     readings_bar = small_matmul(gates.mark.transpose(0, 1, 3, 4, 2), output_bar[:, :, None])

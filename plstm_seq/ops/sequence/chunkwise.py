@@ -17,6 +17,14 @@ from plstm_seq.ops.sequence.inner import gating_matrix, inner_backward
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.levels import einsum, levels
 
+# The fastest, or near it, for J = 1 to 8 on a CPU: `benchmarks/ops_1d.py --chunk-sizes`.
+CHUNK_SIZE = 16
+# Steps whose gates are held at once: enough to fill a device, and little beside the arguments.
+RUN = 1024
+
+# Arguments, state at each run's start.
+_Residuals = tuple[Inputs, Array]
+
 
 class Plan(NamedTuple):
     """How T steps are cut: `runs` runs of `chunks` chunks of `size` steps."""
@@ -40,10 +48,9 @@ def chunkwise(
         inputs: [*B, T, ...].
         initial_state: [*B, DK, DV, JT].
         scale: factor of the output.
-        chunk_size: L, a power of two; None: `default_chunk_size`.
+        chunk_size: L, a power of two; None: `CHUNK_SIZE`, or less for a shorter sequence.
     """
-    size = chunk_size or default_chunk_size(inputs)
-    plan = make_plan(inputs.length, size)
+    plan = make_plan(inputs.length, chunk_size)
     function = functools.partial(_sequence, plan)
     for _ in range(initial_state.ndim - 3):
         function = jax.vmap(function)
@@ -51,15 +58,11 @@ def chunkwise(
     return scale * output[..., : inputs.length, :, :], state
 
 
-def default_chunk_size(inputs: Inputs) -> int:
-    """L: the fastest of benchmarks/ops_1d.py for the number of gates of a step."""
-    return 16
-
-
-def make_plan(length: int, size: int, run: int = 1024) -> Plan:
-    """Cuts `length` steps into runs of about `run` steps, with less than a chunk a run too much."""
+def make_plan(length: int, chunk_size: int | None = None) -> Plan:
+    """Cuts `length` steps into runs of about `RUN` steps, with less than a chunk a run too much."""
+    size = chunk_size or min(CHUNK_SIZE, 1 << (length - 1).bit_length())
     chunks = -(-length // size)
-    runs = -(-chunks * size // max(run, size))
+    runs = -(-chunks * size // max(RUN, size))
     return Plan(size, -(-chunks // runs), runs)
 
 
@@ -85,37 +88,42 @@ def _sequence(plan: Plan, inputs: Inputs, state: Array) -> tuple[Array, Array]:
     return _sequence_forward(plan, inputs, state)[0]
 
 
-def _sequence_forward(plan: Plan, inputs: Inputs, state: Array):
+def _sequence_forward(
+    plan: Plan, inputs: Inputs, state: Array
+) -> tuple[tuple[Array, Array], _Residuals]:
     def body(state: Array, run: Array) -> tuple[Array, tuple[Array, Array]]:
         output, after = _run(plan, _slice(inputs, plan, run), state)
         return after, (output, state)
 
     last, (output, states) = jax.lax.scan(body, state, jnp.arange(plan.runs))
-    output = output.reshape(-1, *output.shape[2:])
-    return (output, last), (inputs, states)
+    return (output.reshape(-1, *output.shape[2:]), last), (inputs, states)
 
 
-def _sequence_backward(plan: Plan, residuals, cotangents):
+def _sequence_backward(
+    plan: Plan, residuals: _Residuals, cotangents: tuple[Array, Array]
+) -> tuple[Inputs, Array]:
     inputs, states = residuals
     output_bar, state_bar = cotangents
 
-    def body(carried, run):
+    def body(carried: tuple[Array, Inputs], run: Array) -> tuple[tuple[Array, Inputs], None]:
         state_bar, inputs_bar = carried
-        arguments = _slice(inputs, plan, run)
-        bar = jax.lax.dynamic_slice_in_dim(output_bar, run * plan.steps, plan.steps)
-        run_bar, state_bar = _run_backward(plan, arguments, states[run], bar, state_bar)
+        begin = run * plan.steps
+        part = jax.lax.dynamic_slice_in_dim(output_bar, begin, plan.steps)
+        run_bar, state_bar = _run_backward(
+            plan, _slice(inputs, plan, run), states[run], part, state_bar
+        )
         inputs_bar = jax.tree.map(
             lambda whole, part: jax.lax.dynamic_update_slice_in_dim(
-                whole, part.astype(whole.dtype), run * plan.steps, 0
+                whole, part.astype(whole.dtype), begin, 0
             ),
             inputs_bar,
             run_bar,
         )
         return (state_bar, inputs_bar), None
 
-    zeros = jax.tree.map(jnp.zeros_like, inputs)
+    empty = jax.tree.map(jnp.zeros_like, inputs)
     (state_bar, inputs_bar), _ = jax.lax.scan(
-        body, (state_bar, zeros), jnp.arange(plan.runs), reverse=True
+        body, (state_bar, empty), jnp.arange(plan.runs), reverse=True
     )
     return inputs_bar, state_bar
 
@@ -127,18 +135,6 @@ def _slice(inputs: Inputs, plan: Plan, run: Array) -> Inputs:
     return jax.tree.map(
         lambda x: jax.lax.dynamic_slice_in_dim(x, run * plan.steps, plan.steps), inputs
     )
-
-
-class _Run(NamedTuple):
-    """The arguments of a run as its computation takes them: [c, L, ...], values in rows."""
-
-    query: Array
-    key: Array
-    value: Array
-    source: Array
-    transition: Array
-    mark: Array
-    direct: Array
 
 
 def _arrange(plan: Plan, inputs: Inputs, dtype: jnp.dtype) -> Inputs:

@@ -13,9 +13,12 @@ from jax import Array
 from plstm_seq.ops.sequence import blocks
 from plstm_seq.ops.sequence.levels import Crossings, einsum
 
+# Marks and sources, as in `Crossings`.
+_Pairwise = tuple[tuple[Array, ...], tuple[Array, ...]]
+
 # Every pair of (query, mark) and (key, source): mapped over JK inside, over JQ outside.
-_QUERIES = (2, None, 3, Crossings(4, None))
-_KEYS = (None, 2, 3, Crossings(None, 4))
+_QUERIES = (2, None, 3, (4, None))
+_KEYS = (None, 2, 3, (None, 4))
 
 
 def gating_matrix(query: Array, key: Array, direct: Array, crossings: Crossings) -> Array:
@@ -28,7 +31,7 @@ def gating_matrix(query: Array, key: Array, direct: Array, crossings: Crossings)
         crossings: of `levels`.
     """
     mapped = jax.vmap(jax.vmap(_pair, _KEYS), _QUERIES)
-    return mapped(query, key, direct, crossings).sum((0, 1))
+    return mapped(query, key, direct, tuple(crossings)).sum((0, 1))
 
 
 def inner_backward(
@@ -42,7 +45,7 @@ def inner_backward(
     diagonal_bar, siblings_bar = blocks.split(matrix_bar)
     backward = functools.partial(_pair_backward, diagonal_bar, siblings_bar)
     mapped = jax.vmap(jax.vmap(backward, _KEYS), _QUERIES)
-    query_bar, key_bar, direct_bar, crossings_bar = mapped(query, key, direct, crossings)
+    query_bar, key_bar, direct_bar, crossings_bar = mapped(query, key, direct, tuple(crossings))
     return (
         jnp.moveaxis(query_bar.sum(1), 0, 2),
         jnp.moveaxis(key_bar.sum(0), 0, 2),
@@ -54,7 +57,7 @@ def inner_backward(
     )
 
 
-def _pair(query: Array, key: Array, direct: Array, crossings: Crossings) -> Array:
+def _pair(query: Array, key: Array, direct: Array, crossings: _Pairwise) -> Array:
     """query, key [c, L, DK], direct [c, L, JO, JV], gates without JQ and JK -> the matrix."""
     diagonal, siblings = _scores(query, key)
     gated = (s * _gate(*x) for s, *x in zip(siblings, *crossings, strict=True))
@@ -67,7 +70,7 @@ def _pair_backward(
     query: Array,
     key: Array,
     direct: Array,
-    crossings: Crossings,
+    crossings: _Pairwise,
 ) -> tuple[Array, Array, Array, Crossings]:
     diagonal, siblings = _scores(query, key)
     scores_bar, marks_bar, sources_bar = [], [], []

@@ -1,8 +1,9 @@
-"""The arguments of the 1D op as one pytree, and the checks they pass before anything is computed."""
+"""The arguments of the 1D op as one pytree, and the checks they pass first."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -47,7 +48,7 @@ class Inputs(NamedTuple):
 
     def astype(self, dtype: jnp.dtype) -> "Inputs":
         """All inputs in one type."""
-        return Inputs(*(None if x is None else x.astype(dtype) for x in self))
+        return jax.tree.map(lambda x: x.astype(dtype), self)
 
 
 def check(inputs: Inputs, state: Array | None, *, time: bool = True) -> None:

@@ -1,7 +1,7 @@
 """The gate algebra of chunks: what marks and sources become on every level of a chunk's tree.
 
-README.md, section 2, derives it. Letters as in `plstm_seq.notation`; `c` chunks of `L` steps, and on
-a level `P` blocks of `b = L / P` steps.
+README.md, section 2, derives it. Letters as in `plstm_seq.notation`; `c` chunks of `L` steps, and
+on a level `P` blocks of `b = L / P` steps.
 """
 
 import functools
@@ -10,7 +10,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-
 
 einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 

@@ -38,8 +38,9 @@ def measure(function, *arguments, seconds: float = 1.0, most: int = 20) -> Measu
         begin = time.perf_counter()
         jax.block_until_ready(compiled(*arguments))
         times.append(time.perf_counter() - begin)
-    memory = compiled.memory_analysis().temp_size_in_bytes / 2**20
-    return Measurement(1e3 * statistics.median(times), memory, compile_seconds)
+    memory = compiled.memory_analysis()
+    temporary = float("nan") if memory is None else memory.temp_size_in_bytes / 2**20
+    return Measurement(1e3 * statistics.median(times), temporary, compile_seconds)
 
 
 def environment() -> dict[str, Any]:

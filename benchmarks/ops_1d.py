@@ -118,7 +118,7 @@ def parallel(length: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measures, prints and writes JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--chunk-sizes", action="store_true", help="compare chunk sizes")
     parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="J")

@@ -160,7 +160,9 @@ def _explain(error: pydantic.ValidationError, document: Mapping[str, Any]) -> st
     """One line a mistake; of a union only what concerns the `kind` that the document names."""
     lines = {}
     for entry in error.errors(include_url=False):
-        path, node, concerns = [], document, True
+        path: list[str] = []
+        node: Any = document
+        concerns = True
         for part in entry["loc"]:
             if _holds(node, part):
                 path.append(str(part))

@@ -38,17 +38,17 @@ SHARED = ("implementation=recurrent",)
 VARIANTS = (
     Variant(
         "parity_positive",
-        "parity, JT = 1 in [0, 1]",
+        "parity, JT=1 in [0, 1]",
         "parity",
         ("transition=diagonal", "transition.dim=1", "transition.entries=positive"),
     ),
     Variant(
         "parity_signed",
-        "parity, JT = 1 in [-1, 1]",
+        "parity, JT=1 in [-1, 1]",
         "parity",
         ("transition=diagonal", "transition.dim=1", "transition.entries=signed"),
     ),
-    Variant("s3", "S3, JT = 2", "s3_word_problem", ("transition.dim=2",)),
+    Variant("s3", "S3, JT=2", "s3_word_problem", ("transition.dim=2",)),
 )
 
 

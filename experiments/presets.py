@@ -13,7 +13,6 @@ def recommended_model(task: tasks.Task) -> SequenceModelConfig:
     del task
     transition = Factorized(
         dim=2,
-        eigenvalue_factor=10.0,
         eigenvalue_bias_init=Constant(0.4),
         eigenvalue_weight_init=FanIn(0.3),
         inproj_weight_init=FanIn(),
@@ -26,7 +25,7 @@ def recommended_training(task: tasks.Task) -> TrainingConfig:
     """Lengths that grow from 4 to 40."""
     del task
     return TrainingConfig(
-        steps=600,
+        steps=800,
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=50),
-        curriculum=Staged(stages=((4, 200), (8, 100), (16, 100), (40, 200)), smallest_bucket=40),
+        curriculum=Staged(stages=((4, 200), (8, 100), (16, 100), (40, 400)), smallest_bucket=40),
     )

@@ -13,10 +13,24 @@ import tasks
 from experiments.decoding import Decoded
 from experiments.demonstration import Result
 from plstm_seq.evaluation import METRICS, LengthGeneralization
+from plstm_seq.evaluation.length import Metric
+
+QUICKSTART_COLUMNS: tuple[tuple[str, Metric, int], ...] = (
+    ("token", "token", 256),
+    ("seq.", "sequence", 256),
+    ("seq.", "sequence", 4096),
+)
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+        padding=(0, 1),
+    )
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 0 else "right")
     return table
@@ -124,8 +138,7 @@ def quickstart_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
     for result in results:
         accuracy = {
             f"{name} {length}": result.evaluation.row(metric, length).value
-            for metric, name in (("token", "token"), ("sequence", "seq."))
-            for length in (256, 4096)
+            for name, metric, length in QUICKSTART_COLUMNS
         }
         rows.append(
             {
@@ -151,7 +164,7 @@ def quickstart_table(rows: Sequence[dict[str, Any]]) -> Group:
         cells = (row[name] for name in names)
         table.add_row(*(f"{x:.3f}" if isinstance(x, float) else str(x) for x in cells))
     explanation = (
-        "Accuracy of tokens and of whole sequences of 256 and 4096 symbols; of the tokens at "
-        "positions 257 to 4096; horizon: the largest length with 0.9 of the sequences right."
+        "Accuracy of the tokens of 256 symbols, of whole sequences of 256 and 4096, and of the "
+        "tokens at positions 257 to 4096; horizon: the largest length with 0.9 of the sequences right."
     )
     return Group(table, Text(f"\n{explanation}"))

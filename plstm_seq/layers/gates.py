@@ -12,7 +12,7 @@ from jaxtyping import Float
 from plstm_seq.layers.activations import ActivationName, activation
 from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
 from plstm_seq.layers.initializers import Constant, Initializer, Zeros
-from plstm_seq.layers.precision import accumulation_dtype, promote
+from plstm_seq.layers.sub_heads import sub_head_linear
 
 
 @dataclass(frozen=True)
@@ -101,16 +101,8 @@ class Gate(nnx.Module):
             ValueError: the last axis of `x` is not I.
         """
         require_shape("x", x, ("...", self.input_dim))
-        bias = self.bias[...]
-        (x, _) = promote(x, bias, dtype=self.dtype)
-        accumulate = accumulation_dtype(x.dtype)
-        act = activation(self.config.activation, self.config.activation_scale)
-        lead, gate_shape = x.shape[:-1], (self.num_heads, *self.shape)
-        if not self.config.weight:
-            return jnp.broadcast_to(act(bias.astype(accumulate)), lead + gate_shape)
-        sub_heads = self.config.sub_heads
-        weight = self.weight[...].astype(x.dtype)
-        x = x.reshape(*lead, sub_heads, self.input_dim // sub_heads)
-        weight = weight.reshape(weight.shape[0], sub_heads, -1, weight.shape[-1])
-        inner = jnp.einsum("hsgi,...si->...hsg", weight, x, preferred_element_type=accumulate)
-        return act(inner.reshape(lead + gate_shape) + bias.astype(accumulate))
+        weight = self.weight[...] if self.config.weight else None
+        linear = sub_head_linear(x, weight, self.bias[...], dtype=self.dtype)
+        gate = activation(self.config.activation, self.config.activation_scale)(linear)
+        # Without weight the gate is made once, and only then repeated for every input.
+        return jnp.broadcast_to(gate, (*x.shape[:-1], self.num_heads, *self.shape))

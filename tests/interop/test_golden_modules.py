@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fast_compile import fast_jit
 from flax import nnx
-from golden import Golden, golden_files, load, relative_error
+from golden import Golden, golden_files, load, record, relative_error
 from tolerances import GRADIENT_AGREEMENT
 
 from plstm_seq.interop.published import (
@@ -112,6 +112,7 @@ def test_agrees_with_published(path):
         for name, array in published.items()
     }
     assert errors
+    record(golden.name, "published layer options", errors)
     assert {name: error for name, error in errors.items() if not error < tolerance} == {}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fast_compile import fast_jit
 from flax import nnx
-from golden import golden_files, load, relative_error
+from golden import golden_files, load, record, relative_error
 from tolerances import AGREEMENT
 
 from plstm_seq.interop.published import load_parameters, parameter_name
@@ -147,4 +147,5 @@ def test_agrees_with_published(path):
     for name, expected in golden.param_grads64.items():
         gradient = ours[parameter_name(name)].reshape(expected.shape)
         errors[f"gradient of {name}"] = relative_error(gradient, expected)
+    record(golden.name, "published_l2" if "_l2_" in golden.name else "", errors)
     assert {name: error for name, error in errors.items() if not error < AGREEMENT["float64"]} == {}

@@ -3,20 +3,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from random_parameters import randomised
 
 from plstm_seq.layers import HeadProjection, HeadProjectionConfig
 
 
 def make(num_heads=2, sub_heads=1, dtype=None, **options) -> HeadProjection:
     config = HeadProjectionConfig(**options)
-    return HeadProjection(
-        num_heads, 8, 4, 2, config, sub_heads=sub_heads, dtype=dtype, rngs=nnx.Rngs(0)
+    types = {"dtype": dtype, "param_dtype": jnp.float32}
+    return randomised(
+        lambda: HeadProjection(
+            num_heads, 8, 4, 2, config, sub_heads=sub_heads, **types, rngs=nnx.Rngs(0)
+        )
     )
 
 
 @pytest.mark.parametrize(("num_heads", "sub_heads"), [(2, 1), (2, 2), (4, 2), (2, 4), (1, 4)])
 def test_every_output_reads_one_block_and_every_block_is_read(num_heads, sub_heads):
-    projection = make(num_heads=num_heads, sub_heads=sub_heads)
+    projection = make(num_heads=num_heads, sub_heads=sub_heads, bias=False)
     one_block_each = jnp.repeat(jnp.eye(sub_heads), 8 // sub_heads, axis=1)
     y = projection(one_block_each)  # [block, H, D, J]
     assert y.shape == (sub_heads, num_heads, 4, 2)

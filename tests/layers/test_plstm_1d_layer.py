@@ -152,7 +152,7 @@ def test_steps_agree_with_the_whole(config):
 
 
 @settings(max_examples=12, deadline=None)
-@given(cuts=st.sets(st.integers(1, T - 1)), name=st.sampled_from(["base", "chunkwise"]))
+@given(cuts=st.sets(st.sampled_from([1, 3, 4, 6])), name=st.sampled_from(["base", "chunkwise"]))
 def test_pieces_agree_with_the_whole(cuts, name):
     layer = make(dataclasses.replace(CONFIGS[name], learned_initial_state=True))
     x = inputs()

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import nnx
-from golden import Golden, golden_files, load, relative_error
+from golden import Golden, golden_files, load, record, relative_error
 
 from plstm_seq.layers.transition import Factorized, Transition
 
@@ -92,5 +92,7 @@ def test_published_transition(path):
     published = is_published_function(golden)
     bound = tolerance(golden, published=published)
     output, gradients = errors(golden, published=published)
+    named = {"y": output, **{f"gradient of {name}": x for name, x in gradients.items()}}
+    record(golden.name, "published_normalization" if published else "", named)
     assert output < bound
     assert {name: error for name, error in gradients.items() if error > 10 * bound} == {}

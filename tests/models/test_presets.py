@@ -5,20 +5,12 @@ import pytest
 from fast_compile import fast_jit
 from flax import nnx
 
-from plstm_seq.layers.transition import (
-    Bounded,
-    Diagonal,
-    Factorized,
-    HouseholderProduct,
-    Orthogonal,
-)
+from plstm_seq.layers.transition import Diagonal, HouseholderProduct, Orthogonal
 from plstm_seq.models import SequenceModel, state_tracking
 
 TRANSITIONS = {
     "orthogonal": Orthogonal(dim=2),
     "householder": HouseholderProduct(dim=3),
-    "bounded": Bounded(dim=2),
-    "factorized": Factorized(dim=5),
     "scalar": Diagonal(dim=1),
 }
 

@@ -24,7 +24,7 @@ def exponential_of_skew(skew: Float[Array, "*S J J"]) -> Float[Array, "*S J J"]:
 
     Args:
         skew: `[..., J, J]` in float32 or float64, `skew^T = -skew`. Where its norm exceeds 2,400
-            (float32; 8e5 in float64), beyond which rounding leaves the angles few digits, it is
+            (float32; 6e5 in float64), beyond which rounding leaves the angles few digits, it is
             scaled back to that norm.
 
     Returns:

@@ -137,15 +137,26 @@ def _slice(inputs: Inputs, plan: Plan, run: Array) -> Inputs:
     )
 
 
-def _arrange(plan: Plan, inputs: Inputs, dtype: jnp.dtype) -> Inputs:
-    """[steps, ...] -> [c, L, ...], with DK and DV last."""
+class _Chunked(NamedTuple):
+    """The inputs of a run, [c, L, ...], with DK and DV last; direct may be zero."""
+
+    query: Array
+    key: Array
+    value: Array
+    source: Array
+    transition: Array
+    mark: Array
+    direct: Array
+
+
+def _arrange(plan: Plan, inputs: Inputs, dtype: jnp.dtype) -> _Chunked:
     chunked = jax.tree.map(
         lambda x: x.reshape(plan.chunks, plan.size, *x.shape[1:]).astype(dtype), inputs
     )
     query, key, value, source, transition, mark, direct = chunked
     if direct is None:
         direct = jnp.zeros((*mark.shape[:4], *source.shape[3:]), dtype)
-    return Inputs(query.mT, key.mT, value.mT, source, transition, mark, direct)
+    return _Chunked(query.mT, key.mT, value.mT, source, transition, mark, direct)
 
 
 def _run(plan: Plan, inputs: Inputs, state: Array) -> tuple[Array, Array]:

@@ -31,7 +31,7 @@ def gating_matrix(query: Array, key: Array, direct: Array, crossings: Crossings)
         crossings: of `levels`.
     """
     mapped = jax.vmap(jax.vmap(_pair, _KEYS), _QUERIES)
-    return mapped(query, key, direct, tuple(crossings)).sum((0, 1))
+    return mapped(query, key, direct, (crossings.marks, crossings.sources)).sum((0, 1))
 
 
 def inner_backward(
@@ -45,7 +45,9 @@ def inner_backward(
     diagonal_bar, siblings_bar = blocks.split(matrix_bar)
     backward = functools.partial(_pair_backward, diagonal_bar, siblings_bar)
     mapped = jax.vmap(jax.vmap(backward, _KEYS), _QUERIES)
-    query_bar, key_bar, direct_bar, crossings_bar = mapped(query, key, direct, tuple(crossings))
+    query_bar, key_bar, direct_bar, crossings_bar = mapped(
+        query, key, direct, (crossings.marks, crossings.sources)
+    )
     return (
         jnp.moveaxis(query_bar.sum(1), 0, 2),
         jnp.moveaxis(key_bar.sum(0), 0, 2),

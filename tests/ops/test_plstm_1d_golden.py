@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from fast_compile import fast_jit
 from golden import golden_files, load, record, relative_error
 
 from plstm_seq.ops import plstm_1d
@@ -32,7 +33,7 @@ def test_agrees_with_the_published_operation(path, options):
         results = {"y": output, "C_last": state}
         return sum(jnp.sum(results[k] * c) for k, c in cotangents.items()), results
 
-    gradients, results = jax.jit(jax.grad(function, has_aux=True))(arrays)
+    gradients, results = fast_jit(jax.grad(function, has_aux=True))(arrays)
     errors = {name: relative_error(results[name], x) for name, x in golden.outputs64.items()}
     assert golden.grads64, "the file has gradients"
     for name, expected in golden.grads64.items():

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from fast_compile import fast_jit
 from golden import relative_error
 from jax.test_util import check_grads
 from op_1d import make
@@ -27,14 +28,14 @@ def loss(implementation):
 def test_jit_changes_nothing(implementation):
     arguments = make(**SIZES)
     expected = loss(implementation)(*arguments)
-    assert relative_error(jax.jit(loss(implementation))(*arguments), expected) < 1e-12
+    assert relative_error(fast_jit(loss(implementation))(*arguments), expected) < 1e-12
 
 
 @implementations
 def test_vmap_of_grad_equals_a_loop(implementation):
     arguments = make(**SIZES, batch=(3, 2))
-    gradient = jax.jit(jax.grad(loss(implementation), argnums=(0, 1)))
-    mapped = jax.jit(jax.vmap(jax.grad(loss(implementation), argnums=(0, 1))))(*arguments)
+    gradient = fast_jit(jax.grad(loss(implementation), argnums=(0, 1)))
+    mapped = fast_jit(jax.vmap(jax.grad(loss(implementation), argnums=(0, 1))))(*arguments)
     for i in range(3):
         alone = gradient(*jax.tree.map(lambda x, i=i: x[i], arguments))
         for a, b in zip(jax.tree.leaves(mapped), jax.tree.leaves(alone), strict=True):
@@ -62,8 +63,8 @@ def test_vmap_over_some_arguments(implementation):
 @implementations
 def test_remat_changes_nothing(implementation):
     arguments = make(**SIZES)
-    expected = jax.jit(jax.grad(loss(implementation)))(*arguments)
-    actual = jax.jit(jax.grad(jax.checkpoint(loss(implementation))))(*arguments)
+    expected = fast_jit(jax.grad(loss(implementation)))(*arguments)
+    actual = fast_jit(jax.grad(jax.checkpoint(loss(implementation))))(*arguments)
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert relative_error(a, b) < 1e-12
 

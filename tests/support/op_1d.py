@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from fast_compile import fast_jit
 
 from plstm_seq.ops import plstm_1d
 from plstm_seq.ops.sequence.inputs import Inputs
@@ -84,7 +85,7 @@ def _apply(inputs, initial_state, options):
 
 @functools.cache
 def _jitted_call(**options):
-    return jax.jit(lambda inputs, state: _apply(inputs, state, options))
+    return fast_jit(lambda inputs, state: _apply(inputs, state, options))
 
 
 @functools.cache
@@ -95,7 +96,7 @@ def _jitted_gradients(**options):
         terms = (jnp.vdot(x, cotangent(key, x)) for key, x in zip(keys, results, strict=True))
         return sum(terms), results
 
-    return jax.jit(jax.value_and_grad(project, argnums=(0, 1), has_aux=True))
+    return fast_jit(jax.value_and_grad(project, argnums=(0, 1), has_aux=True))
 
 
 def cotangent(key, array):

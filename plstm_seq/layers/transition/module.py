@@ -1,7 +1,5 @@
 """The transition layer: projects the input and hands the result to a parametrisation."""
 
-import math
-
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -9,7 +7,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
-from plstm_seq.layers.precision import accumulation_dtype, promote
+from plstm_seq.layers.precision import accumulation_dtype
+from plstm_seq.layers.sub_heads import sub_head_linear
 from plstm_seq.layers.transition.parametrization import Parametrization
 
 
@@ -82,14 +81,5 @@ class Transition(nnx.Module):
 
     def _project(self, name: str, x: Array) -> Array:
         bias = getattr(self, f"{name}_bias")[...]
-        (x, _) = promote(x, bias, dtype=self.dtype)
-        accumulate = accumulation_dtype(x.dtype)
-        if not self.config.weight:
-            return bias.astype(accumulate)
-        weight = getattr(self, f"{name}_weight")[...].astype(x.dtype)
-        blocks = self.config.sub_heads
-        lead, shape = x.shape[:-1], bias.shape
-        x = x.reshape(*lead, blocks, self.input_dim // blocks)
-        weight = weight.reshape(*weight.shape[:2], math.prod(shape[1:]), weight.shape[-1])
-        inner = jnp.einsum("hsgi,...si->...hsg", weight, x, preferred_element_type=accumulate)
-        return inner.reshape(*lead, *shape) + bias.astype(accumulate)
+        weight = getattr(self, f"{name}_weight")[...] if self.config.weight else None
+        return sub_head_linear(x, weight, bias, dtype=self.dtype)

@@ -145,7 +145,7 @@ def quickstart_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
                 "trained to 40": result.variant.title,
                 "seed": result.run.config.seed,
                 **accuracy,
-                "token >256": result.beyond(256),
+                ">256": result.beyond(256),
                 "horizon": str(result.evaluation.horizon("sequence", 0.9)),
                 "run": str(result.run.folder),
             }
@@ -165,7 +165,7 @@ def quickstart_table(rows: Sequence[dict[str, Any]]) -> Group:
         table.add_row(*(f"{x:.3f}" if isinstance(x, float) else str(x) for x in cells))
     explanation = (
         "Accuracy of the tokens of 256 symbols, of whole sequences of 256 and 4096, and of the "
-        "tokens at positions 257 to 4096; horizon: the largest length with 0.9 of the sequences "
+        "tokens at positions >256, up to 4096; horizon: the largest length with 0.9 of the sequences "
         "right."
     )
     return Group(table, Text(f"\n{explanation}"))

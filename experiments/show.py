@@ -165,7 +165,7 @@ def quickstart_table(rows: Sequence[dict[str, Any]]) -> Group:
         table.add_row(*(f"{x:.3f}" if isinstance(x, float) else str(x) for x in cells))
     explanation = (
         "Accuracy of the tokens of 256 symbols, of whole sequences of 256 and 4096, and of the "
-        "tokens at positions >256, up to 4096; horizon: the largest length with 0.9 of the sequences "
-        "right."
+        "tokens beyond position 256, up to 4096; horizon: the largest length at which 0.9 of the "
+        "sequences are right."
     )
     return Group(table, Text(f"\n{explanation}"))

@@ -137,34 +137,23 @@ def _slice(inputs: Inputs, plan: Plan, run: Array) -> Inputs:
     )
 
 
-class _Chunked(NamedTuple):
-    """The inputs of a run, [c, L, ...], with DK and DV last; direct may be zero."""
-
-    query: Array
-    key: Array
-    value: Array
-    source: Array
-    transition: Array
-    mark: Array
-    direct: Array
-
-
-def _arrange(plan: Plan, inputs: Inputs, dtype: jnp.dtype) -> _Chunked:
-    chunked = jax.tree.map(
-        lambda x: x.reshape(plan.chunks, plan.size, *x.shape[1:]).astype(dtype), inputs
+def _arrange(plan: Plan, inputs: Inputs, dtype: jnp.dtype) -> tuple[Inputs, Array]:
+    """[steps, ...] -> [c, L, ...], with DK and DV last, and the direct term, zero for None."""
+    x = jax.tree.map(
+        lambda y: y.reshape(plan.chunks, plan.size, *y.shape[1:]).astype(dtype), inputs
     )
-    query, key, value, source, transition, mark, direct = chunked
+    direct = x.direct
     if direct is None:
-        direct = jnp.zeros((*mark.shape[:4], *source.shape[3:]), dtype)
-    return _Chunked(query.mT, key.mT, value.mT, source, transition, mark, direct)
+        direct = jnp.zeros((*x.mark.shape[:4], *x.source.shape[3:]), dtype)
+    return x._replace(query=x.query.mT, key=x.key.mT, value=x.value.mT), direct
 
 
 def _run(plan: Plan, inputs: Inputs, state: Array) -> tuple[Array, Array]:
     """One run: the output [steps, DV, JO] and the state after it."""
-    x = _arrange(plan, inputs, state.dtype)
+    x, direct = _arrange(plan, inputs, state.dtype)
     crossings, whole = levels(x.mark, x.source, x.transition)
     output, after = carry(x.query, x.key, x.value, whole, state.mT)
-    matrix = gating_matrix(x.query, x.key, x.direct, crossings)
+    matrix = gating_matrix(x.query, x.key, direct, crossings)
     output += einsum("clomw,cmwv->clov", matrix, x.value)
     return output.mT.reshape(plan.steps, *output.mT.shape[2:]), after.mT
 
@@ -173,17 +162,17 @@ def _run_backward(
     plan: Plan, inputs: Inputs, state: Array, output_bar: Array, state_bar: Array
 ) -> tuple[Inputs, Array]:
     """Cotangents of `_run`."""
-    x = _arrange(plan, inputs, state.dtype)
+    x, direct = _arrange(plan, inputs, state.dtype)
     bar = output_bar.reshape(plan.chunks, plan.size, *output_bar.shape[1:]).mT
     (crossings, whole), levels_vjp = jax.vjp(levels, x.mark, x.source, x.transition)
     query_bar, key_bar, value_bar, whole_bar, before_bar = carry_backward(
         x.query, x.key, x.value, whole, state.mT, bar, state_bar.mT
     )
-    matrix = gating_matrix(x.query, x.key, x.direct, crossings)
+    matrix = gating_matrix(x.query, x.key, direct, crossings)
     value_bar += einsum("clomw,clov->cmwv", matrix, bar)
     matrix_bar = einsum("clov,cmwv->clomw", bar, x.value)
     query_in, key_in, direct_bar, crossings_bar = inner_backward(
-        x.query, x.key, x.direct, crossings, matrix_bar
+        x.query, x.key, direct, crossings, matrix_bar
     )
     mark_bar, source_bar, transition_bar = levels_vjp((crossings_bar, whole_bar))
     bars = Inputs(

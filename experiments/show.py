@@ -104,17 +104,22 @@ def description(data: dict[str, Any]) -> Group:
 
 def evaluation_table(result: LengthGeneralization) -> Group:
     """Accuracy with intervals at every length, and the horizons."""
-    table = _table("length", *METRICS, "token, scaled")
+    table = _table("length", *METRICS, "scaled")
+    for column in table.columns:
+        column.no_wrap = True
     for length in result.lengths:
         rows = [result.row(metric, length) for metric in METRICS]
-        cells = (f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in rows)
+        cells = (f"{row.value:.3f} ({row.low:.3f}-{row.high:.3f})" for row in rows)
         table.add_row(str(length), *(Text(cell) for cell in cells), f"{rows[0].scaled:.3f}")
     horizons = _table("horizon", *METRICS)
     for threshold in sorted({threshold for _, threshold in result.horizons()}):
         horizons.add_row(
             f"{threshold:g}", *(str(result.horizon(metric, threshold)) for metric in METRICS)
         )
-    interval = f"intervals of {result.confidence:.0%}, chance of a token {result.chance:.3f}"
+    interval = (
+        f"intervals of {result.confidence:.0%}, chance of a token {result.chance:.3f}; "
+        "scaled: token accuracy with chance at 0"
+    )
     return Group(Text(f"{result}; {interval}"), table, Text(""), horizons)
 
 

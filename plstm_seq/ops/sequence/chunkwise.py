@@ -17,8 +17,6 @@ from plstm_seq.ops.sequence.inner import gating_matrix, inner_backward
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.levels import einsum, levels
 
-# The fastest, or near it, for J = 1 to 8 on a CPU: `benchmarks/ops_1d.py --chunk-sizes`.
-CHUNK_SIZE = 16
 # Steps whose gates are held at once: enough to fill a device, and little beside the arguments.
 RUN = 1024
 
@@ -48,9 +46,9 @@ def chunkwise(
         inputs: [*B, T, ...].
         initial_state: [*B, DK, DV, JT].
         scale: factor of the output.
-        chunk_size: L, a power of two; None: `CHUNK_SIZE`, or less for a shorter sequence.
+        chunk_size: L, a power of two; None: `default_chunk_size`.
     """
-    plan = make_plan(inputs.length, chunk_size)
+    plan = make_plan(inputs.length, chunk_size or default_chunk_size(inputs))
     function = functools.partial(_sequence, plan)
     for _ in range(initial_state.ndim - 3):
         function = jax.vmap(function)
@@ -58,9 +56,17 @@ def chunkwise(
     return scale * output[..., : inputs.length, :, :], state
 
 
-def make_plan(length: int, chunk_size: int | None = None) -> Plan:
+def default_chunk_size(inputs: Inputs) -> int:
+    """L: the fastest, or near it, on a CPU (`benchmarks/ops_1d.py --chunk-sizes`).
+
+    The matrix of a chunk has `L * JO * JV` entries a step: with many gates chunks are shorter.
+    """
+    many = inputs.mark.shape[-3] * inputs.value.shape[-1] > 32
+    return min(8 if many else 16, 1 << (inputs.length - 1).bit_length())
+
+
+def make_plan(length: int, size: int) -> Plan:
     """Cuts `length` steps into runs of about `RUN` steps, with less than a chunk a run too much."""
-    size = chunk_size or min(CHUNK_SIZE, 1 << (length - 1).bit_length())
     chunks = -(-length // size)
     runs = -(-chunks * size // max(RUN, size))
     return Plan(size, -(-chunks // runs), runs)

@@ -1,0 +1,129 @@
+"""What a kernel is, and how it becomes an implementation of `plstm_1d`.
+
+A kernel computes the *core form* alone (`core_form.py`): one flat batch axis, JK = JQ = 1, a whole
+number of chunks, sizes that it names itself. Everything else happens around it, once for all
+kernels: the derivative rule, vmap, sharding, tiles, padding.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq.ops.sequence.inputs import Inputs
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The sizes of the core form that a kernel takes; larger ones are cut, others padded.
+
+    Attributes:
+        DK_max: largest DK, a multiple of `DK_multiple`.
+        columns_max: largest JT * DV, at least JT * `DV_multiple`; both sizes as padded.
+        DK_multiple: DK is padded to a multiple of it.
+        DV_multiple: DV is padded to a multiple of it.
+        gate_sizes: the sizes that JT, JV and JO may have, ascending, each for itself; others are
+            padded to the next larger one. Empty: any.
+    """
+
+    DK_max: int
+    columns_max: int
+    DK_multiple: int = 1
+    DV_multiple: int = 1
+    gate_sizes: tuple[int, ...] = ()
+
+
+class Kernel(Protocol):
+    """A hand-written program for the core form. Hashable: a module-level object, or frozen.
+
+    Letters as in `plstm_seq.notation`; `N` the flat batch, `T` a multiple of `chunk`. The core
+    form has JK = JQ = 1, the axes kept, and all inputs in one type:
+
+        query [N, T, DK, 1]           key [N, T, DK, 1]          value [N, T, DV, JV]
+        source [N, T, JT, 1, JV]      transition [N, T, JT, JT]  mark [N, T, JO, 1, JT]
+        direct [N, T, JO, 1, 1, JV] or None
+
+    States are in the type of accumulation: float32 unless the inputs are float64. N, T and all
+    sizes are at least 1.
+
+    A kernel may run where vma is checked (inside `jax.shard_map`): what `pallas_call` is told about
+    its results then has to name the axes that they vary over, see `varying`.
+    """
+
+    def check(self, inputs: Inputs) -> None:
+        """Declines what the kernel does not support, before anything is computed.
+
+        Args:
+            inputs: the caller's, [*B, T, ...], abstract (shapes and types): any JK and JQ, DK and
+                DV as large as they are, in the one type that the kernel would get.
+
+        Raises:
+            NotImplementedError: the type, a size, or the device is not supported.
+        """
+        ...
+
+    def limits(self, core: Inputs) -> Limits:
+        """The sizes for a call; may depend on the type, JT, JV, JO and whether there is a direct.
+
+        Args:
+            core: abstract, [*B, T, ...] with JK = JQ = 1, before it is cut and padded.
+        """
+        ...
+
+    def chunk_size(self, core: Inputs, requested: int | None) -> int:
+        """The steps of a chunk: T is padded to a multiple of it.
+
+        Args:
+            core: abstract, [*B, T, ...], cut and padded but for T.
+            requested: a power of two, from the caller; None: the kernel's choice.
+
+        Raises:
+            NotImplementedError: the kernel has no chunks of the requested size.
+        """
+        ...
+
+    def forward(
+        self, core: Inputs, state: Array, *, scale: float, chunk: int, output_dtype: jnp.dtype
+    ) -> tuple[Array, Array, Any]:
+        """The recurrence over all of T.
+
+        Args:
+            core: [N, T, ...].
+            state: before the first step, [N, DK, DV, JT].
+            scale: factor of the output.
+            chunk: what `chunk_size` answered.
+            output_dtype: type of the output: that of the inputs, or of accumulation.
+
+        Returns:
+            The output [N, T, DV, JO], the last state [N, DK, DV, JT] in the type of accumulation,
+            and what the backward pass needs besides the arguments: a pytree of arrays whose first
+            axis is N (the states at the starts of chunks, say).
+        """
+        ...
+
+    def backward(
+        self,
+        core: Inputs,
+        saved: Any,
+        output_bar: Array,
+        state_bar: Array,
+        *,
+        scale: float,
+        chunk: int,
+    ) -> tuple[Inputs, Array]:
+        """Cotangents of the inputs and of the initial state.
+
+        Args:
+            core: [N, T, ...], as in the forward pass.
+            saved: as returned there.
+            output_bar: cotangent of the output, [N, T, DV, JO] in its type.
+            state_bar: cotangent of the last state, [N, DK, DV, JT] in its type.
+            scale: as in the forward pass.
+            chunk: as in the forward pass.
+
+        Returns:
+            Cotangents of `core`, each in the type of its input, None where direct is; and that of
+            the initial state, in the type of accumulation.
+        """
+        ...

@@ -10,9 +10,9 @@ from plstm_seq.ops.sequence.chunkwise import chunkwise
 from plstm_seq.ops.sequence.inputs import Inputs, check
 from plstm_seq.ops.sequence.recurrent import recurrent, step
 
-# (inputs, initial state, scale, chunk size) -> (output, last state), in the type of the state; an
-# implementation that does not support a call declines with a NotImplementedError.
-Implementation = Callable[[Inputs, Array, Array, int | None], tuple[Array, Array]]
+# (inputs, initial state, scale, chunk size) -> (output, last state), the state in its type, the
+# output in any; an implementation that does not support a call declines with a NotImplementedError.
+Implementation = Callable[[Inputs, Array, float | Array, int | None], tuple[Array, Array]]
 
 
 # In the order of preference.
@@ -126,15 +126,17 @@ def plstm_1d_step(
 
 def _defaults(
     inputs: Inputs, state: Array | None, scale: float | Array | None
-) -> tuple[Array, Array]:
-    """State and scale in the accumulation type; defaults filled in."""
+) -> tuple[Array, float | Array]:
+    """State and scale in the accumulation type, defaults filled in; a number stays a number."""
     dtype = inputs.accumulation_dtype
     if state is None:
         state = jnp.zeros(inputs.state_shape, dtype)
     if scale is None:
         scale = inputs.query.shape[-2] ** -0.5
     dtype = jnp.promote_types(dtype, state.dtype)
-    return state.astype(dtype), jnp.asarray(scale, dtype)
+    # A kernel folds a number in; an array, which may be traced, is multiplied on outside.
+    scale = float(scale) if isinstance(scale, int | float) else jnp.asarray(scale, dtype)
+    return state.astype(dtype), scale
 
 
 def _choose(name: str | None) -> Implementation:
@@ -146,7 +148,7 @@ def _choose(name: str | None) -> Implementation:
 
 
 def _first_that_supports(
-    inputs: Inputs, initial_state: Array, scale: Array, chunk_size: int | None
+    inputs: Inputs, initial_state: Array, scale: float | Array, chunk_size: int | None
 ) -> tuple[Array, Array]:
     reasons = []
     for name, implementation in IMPLEMENTATIONS.items():

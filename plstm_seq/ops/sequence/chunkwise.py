@@ -38,7 +38,7 @@ class Plan(NamedTuple):
 
 
 def chunkwise(
-    inputs: Inputs, initial_state: Array, scale: Array, chunk_size: int | None
+    inputs: Inputs, initial_state: Array, scale: float | Array, chunk_size: int | None
 ) -> tuple[Array, Array]:
     """Output [*B, T, DV, JO] and last state, in the type of the state.
 
@@ -52,7 +52,7 @@ def chunkwise(
     function = functools.partial(_sequence, plan)
     for _ in range(initial_state.ndim - 3):
         function = jax.vmap(function)
-    output, state = function(_pad(inputs, plan), initial_state)
+    output, state = function(inputs.lengthened(plan.steps * plan.runs), initial_state)
     return scale * output[..., : inputs.length, :, :], state
 
 
@@ -70,22 +70,6 @@ def make_plan(length: int, size: int) -> Plan:
     chunks = -(-length // size)
     runs = -(-chunks * size // max(RUN, size))
     return Plan(size, -(-chunks // runs), runs)
-
-
-def _pad(inputs: Inputs, plan: Plan) -> Inputs:
-    """Fills up the last run: transitions keep the state, everything else is zero."""
-    axis = inputs.query.ndim - 3
-    missing = plan.steps * plan.runs - inputs.length
-    if not missing:
-        return inputs
-
-    def fill(array: Array, rest: Array) -> Array:
-        shape = (*array.shape[:axis], missing, *array.shape[axis + 1 :])
-        return jnp.concatenate([array, jnp.broadcast_to(rest, shape).astype(array.dtype)], axis)
-
-    padded = jax.tree.map(lambda x: fill(x, jnp.zeros(())), inputs)
-    identity = jnp.eye(inputs.transition.shape[-1])
-    return padded._replace(transition=fill(inputs.transition, identity))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

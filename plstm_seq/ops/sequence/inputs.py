@@ -50,6 +50,21 @@ class Inputs(NamedTuple):
         """All inputs in one type."""
         return jax.tree.map(lambda x: x.astype(dtype), self)
 
+    def lengthened(self, length: int) -> "Inputs":
+        """Steps added at the end, [*B, length, ...], that keep the state and output zero."""
+        axis = self.query.ndim - 3
+        missing = length - self.length
+        if not missing:
+            return self
+
+        def fill(array: Array, rest: Array) -> Array:
+            shape = (*array.shape[:axis], missing, *array.shape[axis + 1 :])
+            return jnp.concatenate([array, jnp.broadcast_to(rest, shape).astype(array.dtype)], axis)
+
+        filled = jax.tree.map(lambda x: fill(x, jnp.zeros(())), self)
+        identity = jnp.eye(self.transition.shape[-1])
+        return filled._replace(transition=fill(self.transition, identity))
+
 
 def check(inputs: Inputs, state: Array | None, *, time: bool = True) -> None:
     """Holds every argument against the letters of the notation.

@@ -5,13 +5,19 @@ number of chunks, sizes that it names itself. Everything else happens around it,
 kernels: the derivative rule, vmap, sharding, tiles, padding.
 """
 
+import dataclasses
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
+from plstm_seq.ops.sequence import core_form, varying
 from plstm_seq.ops.sequence.inputs import Inputs
+from plstm_seq.ops.sequence.leading_axes import over_leading_axes
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,7 @@ class Kernel(Protocol):
     sizes are at least 1.
 
     A kernel may run where vma is checked (inside `jax.shard_map`): what `pallas_call` is told about
-    its results then has to name the axes that they vary over, see `varying`.
+    its results then has to name the axes that they vary over: use `varying.result`.
     """
 
     def check(self, inputs: Inputs) -> None:
@@ -127,3 +133,101 @@ class Kernel(Protocol):
             the initial state, in the type of accumulation.
         """
         ...
+
+
+def implementation_of(kernel: Kernel) -> Callable[..., tuple[Array, Array]]:
+    """The kernel as a value of `api.IMPLEMENTATIONS`."""
+
+    def implementation(
+        inputs: Inputs, initial_state: Array, scale: float | Array, chunk_size: int | None
+    ) -> tuple[Array, Array]:
+        inputs = inputs.astype(_type_of_core(inputs, initial_state))
+        shapes = core_form.abstract(inputs)
+        kernel.check(shapes)
+        expanded = jax.eval_shape(core_form.expand_time, shapes)
+        cut = core_form.cut_tiles(expanded, **dataclasses.asdict(kernel.limits(expanded)))
+        tiles = functools.partial(core_form.to_tiles, cut=cut)
+        chunk = kernel.chunk_size(jax.eval_shape(tiles, expanded, initial_state)[0], chunk_size)
+        return _run(kernel, inputs, initial_state, scale, chunk, cut)
+
+    return implementation
+
+
+def _type_of_core(inputs: Inputs, state: Array) -> jnp.dtype:
+    """The widest of the inputs; float64 where the state alone is."""
+    dtype = jnp.result_type(*(x for x in inputs if x is not None))
+    return dtype if jnp.promote_types(dtype, jnp.float32) == state.dtype else state.dtype
+
+
+def _run(
+    kernel: Kernel,
+    inputs: Inputs,
+    state: Array,
+    scale: float | Array,
+    chunk: int,
+    cut: core_form.Cut,
+) -> tuple[Array, Array]:
+    JQ, JK, JO = inputs.query.shape[-1], inputs.key.shape[-1], inputs.mark.shape[-3]
+    *_, DK, DV, JT = state.shape
+    if 0 in state.shape:
+        return jnp.zeros((*state.shape[:-3], inputs.length, DV, JO), state.dtype), state
+    inputs, state = varying.alike((inputs, state))
+    outside = inputs.direct is not None and JQ * JK > 1
+    number = scale if isinstance(scale, float) else 1.0
+    summed = outside or JQ > 1 or cut.DK_tiles > 1 or number is not scale
+    call = _Call(kernel, number, chunk, jnp.dtype(state.dtype if summed else inputs.query.dtype))
+
+    core, state = core_form.to_tiles(core_form.expand_time(inputs), state, cut)
+    length = core.length
+    core = core.lengthened(-(-length // chunk) * chunk)
+    output, state = _differentiable(call)(core, state)
+    output, state = core_form.from_tiles(output[..., :length, :, :], state, (DK, DV, JT, JO))
+    output = core_form.join_time(output, JQ, JK)
+    if outside:
+        output += number * core_form.direct_term(inputs, state.dtype)
+    return output if number is scale else scale * output, state
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A kernel with everything static."""
+
+    kernel: Kernel
+    scale: float
+    chunk: int
+    output_dtype: jnp.dtype
+
+    def forward(self, core: Inputs, state: Array) -> tuple[Array, Array, Any]:
+        return self.kernel.forward(
+            core, state, scale=self.scale, chunk=self.chunk, output_dtype=self.output_dtype
+        )
+
+    def backward(
+        self, core: Inputs, saved: Any, output_bar: Array, state_bar: Array
+    ) -> tuple[Inputs, Array]:
+        return self.kernel.backward(
+            core, saved, output_bar, state_bar, scale=self.scale, chunk=self.chunk
+        )
+
+
+@functools.cache
+def _differentiable(call: _Call) -> Callable[[Inputs, Array], tuple[Array, Array]]:
+    """The kernel over any leading axes, with its derivative rule."""
+
+    def forward(core: Inputs, state: Array) -> tuple[tuple[Array, Array], tuple[Inputs, Any]]:
+        function = over_leading_axes(call.forward, state.ndim - 3)
+        output, state, saved = function(core, state)
+        return (output, state), (core, saved)
+
+    def backward(
+        residuals: tuple[Inputs, Any], cotangents: tuple[Array, Array]
+    ) -> tuple[Inputs, Array]:
+        function = over_leading_axes(call.backward, cotangents[1].ndim - 3)
+        return function(*residuals, *cotangents)
+
+    @jax.custom_vjp
+    def run(core: Inputs, state: Array) -> tuple[Array, Array]:
+        return forward(core, state)[0]
+
+    run.defvjp(forward, backward)
+    return run

@@ -9,7 +9,7 @@ from plstm_seq.ops.sequence.levels import einsum
 
 
 def recurrent(
-    inputs: Inputs, initial_state: Array, scale: Array, chunk_size: int | None = None
+    inputs: Inputs, initial_state: Array, scale: float | Array, chunk_size: int | None = None
 ) -> tuple[Array, Array]:
     """Scans `step` over time; differentiable in every mode, O(T) states when differentiated.
 
@@ -37,7 +37,7 @@ def recurrent(
     return jnp.moveaxis(output, 0, axis), state
 
 
-def step(inputs: Inputs, state: Array, scale: Array) -> tuple[Array, Array]:
+def step(inputs: Inputs, state: Array, scale: float | Array) -> tuple[Array, Array]:
     """One step: reads the state, then moves it on (README.md, section 1).
 
     Args:

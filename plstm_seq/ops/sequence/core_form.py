@@ -1,0 +1,199 @@
+"""The core form: any call of the 1D op as one with JK = JQ = 1 and sizes that a kernel takes.
+
+README.md, section 7, derives it. Everything here is plain differentiable jax, so that the
+cotangents of tiles, sub-steps and padding need no rules of their own.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq.ops.sequence.inputs import Inputs
+from plstm_seq.ops.sequence.levels import einsum
+
+
+class Cut(NamedTuple):
+    """The sizes of the core form: `DK_tiles` tiles of DK, `DV_tiles` of DV, the gates as padded."""
+
+    DK: int
+    DK_tiles: int
+    DV: int
+    DV_tiles: int
+    JT: int
+    JV: int
+    JO: int
+
+
+def cut_tiles(
+    core: Inputs,
+    *,
+    DK_max: int,
+    columns_max: int,
+    DK_multiple: int = 1,
+    DV_multiple: int = 1,
+    gate_sizes: tuple[int, ...] = (),
+) -> Cut:
+    """The fewest tiles, and the smallest, within a kernel's limits (`kernel.Limits`).
+
+    Raises:
+        NotImplementedError: a gate has a size above all that are allowed.
+    """
+    sizes = {
+        "JT": core.transition.shape[-1],
+        "JV": core.value.shape[-1],
+        "JO": core.mark.shape[-3],
+    }
+    if gate_sizes:
+        for letter, size in sizes.items():
+            if size > gate_sizes[-1]:
+                raise NotImplementedError(f"{letter} is {size}, above {gate_sizes[-1]}")
+        sizes = {k: next(x for x in gate_sizes if x >= size) for k, size in sizes.items()}
+    DV_max = columns_max // sizes["JT"] // DV_multiple * DV_multiple
+    if not DV_max:
+        raise NotImplementedError(
+            f"JT * DV is at most {columns_max}: too little for JT = {sizes['JT']} "
+            f"and a DV that is a multiple of {DV_multiple}"
+        )
+    DK, DK_tiles = _tile(core.query.shape[-2], DK_max, DK_multiple)
+    DV, DV_tiles = _tile(core.value.shape[-2], DV_max, DV_multiple)
+    return Cut(DK, DK_tiles, DV, DV_tiles, **sizes)
+
+
+def _tile(size: int, largest: int, multiple: int) -> tuple[int, int]:
+    tiles = -(-size // largest)
+    return math.ceil(-(-size // tiles) / multiple) * multiple, tiles
+
+
+def expand_time(inputs: Inputs) -> Inputs:
+    """JK = JQ = 1: each step becomes JQ + JK - 1 sub-steps.
+
+    First those that read, one a query; the last of them carries the transition and the first key,
+    as a step does. Then one for each key more, which read nothing.
+
+    Returns:
+        [*B, T * (JQ + JK - 1), ...], without direct where that is longer than T (`direct_term`).
+        The sum of the outputs of a step's sub-steps is its output.
+    """
+    query, key, value, source, transition, mark, _ = inputs
+    JQ, JK = query.shape[-1], key.shape[-1]
+    steps = JQ + JK - 1
+    if steps == 1:
+        return inputs
+    axis = query.ndim - 2
+
+    def place(array: Array, source_axis: int, before: int, after: int) -> Array:
+        """The letter at `source_axis` becomes sub-steps, with zeros before and after."""
+        array = jnp.moveaxis(array, source_axis, axis)
+        widths = [(0, 0)] * array.ndim
+        widths[axis] = (before, after)
+        return merge(jnp.pad(array, widths))
+
+    def merge(array: Array) -> Array:
+        return array.reshape(*array.shape[: axis - 1], -1, *array.shape[axis + 1 :])
+
+    identity = jnp.broadcast_to(
+        jnp.eye(transition.shape[-1], dtype=transition.dtype), transition.shape
+    )
+    return Inputs(
+        query=place(query, -1, 0, JK - 1)[..., None],
+        key=place(key, -1, JQ - 1, 0)[..., None],
+        value=merge(jnp.repeat(jnp.expand_dims(value, axis), steps, axis)),
+        source=place(source, -2, JQ - 1, 0)[..., None, :],
+        transition=merge(
+            jnp.stack([*[identity] * (JQ - 1), transition, *[identity] * (JK - 1)], axis)
+        ),
+        mark=place(mark, -2, 0, JK - 1)[..., None, :],
+    )
+
+
+def join_time(output: Array, JQ: int, JK: int) -> Array:
+    """The inverse for outputs, [*B, T * (JQ + JK - 1), DV, JO] -> [*B, T, DV, JO]."""
+    steps = JQ + JK - 1
+    if steps == 1:
+        return output
+    *batch, length, dv, jo = output.shape
+    return output.reshape(*batch, length // steps, steps, dv, jo)[..., :JQ, :, :].sum(-3)
+
+
+def direct_term(inputs: Inputs, dtype: jnp.dtype) -> Array:
+    """What the direct term adds to the output before scaling, [*B, T, DV, JO]."""
+    query, key, value, *_, direct = inputs.astype(dtype)
+    scores = einsum("...kq,...ka->...qa", query, key)
+    return einsum("...vw,...ow->...vo", value, einsum("...oqaw,...qa->...ow", direct, scores))
+
+
+def to_tiles(core: Inputs, state: Array, cut: Cut) -> tuple[Inputs, Array]:
+    """Cut and padded: [*B, T, ...] -> [*B, DK_tiles, DV_tiles, T, ...], the state likewise.
+
+    Gates stand beside every tile, queries and keys beside every tile of DV, values beside every
+    tile of DK.
+    """
+    axis = core.query.ndim - 3
+    JT, JV, JO = cut.JT, cut.JV, cut.JO
+    DK, DV = cut.DK * cut.DK_tiles, cut.DV * cut.DV_tiles
+
+    def tile(array: Array, count: int, at: int | None) -> Array:
+        """A new axis behind *B: the tiles of the axis `at`, or copies where that is None."""
+        if at is None:
+            shape = (*array.shape[:axis], count, *array.shape[axis:])
+            return jnp.broadcast_to(jnp.expand_dims(array, axis), shape)
+        at += array.ndim
+        size = array.shape[at] // count
+        split = array.reshape(*array.shape[:at], count, size, *array.shape[at + 1 :])
+        return jnp.moveaxis(split, at, axis)
+
+    def tiles(array: Array, DK: int | None = None, DV: int | None = None) -> Array:
+        return tile(tile(array, cut.DV_tiles, DV), cut.DK_tiles, DK)
+
+    inputs = Inputs(
+        query=tiles(_pad(core.query, DK, 1), DK=-2),
+        key=tiles(_pad(core.key, DK, 1), DK=-2),
+        value=tiles(_pad(core.value, DV, JV), DV=-2),
+        source=tiles(_pad(core.source, JT, 1, JV)),
+        transition=tiles(_pad(core.transition, JT, JT)),
+        mark=tiles(_pad(core.mark, JO, 1, JT)),
+        direct=None if core.direct is None else tiles(_pad(core.direct, JO, 1, 1, JV)),
+    )
+    return inputs, tiles(_pad(state, DK, DV, JT), DK=-3, DV=-2)
+
+
+def _pad(array: Array, *sizes: int) -> Array:
+    """Zeros behind, up to `sizes` of the last axes."""
+    begin = array.ndim - len(sizes)
+    missing = [size - have for size, have in zip(sizes, array.shape[begin:], strict=True)]
+    if not any(missing):
+        return array
+    return jnp.pad(array, [(0, 0)] * begin + [(0, n) for n in missing])
+
+
+def from_tiles(
+    output: Array, state: Array, sizes: tuple[int, int, int, int]
+) -> tuple[Array, Array]:
+    """The inverse for results: outputs are summed over tiles of DK, padding is cut off.
+
+    Args:
+        output: [*B, DK_tiles, DV_tiles, T, DV, JO], in the type of accumulation where there are
+            several tiles of DK.
+        state: [*B, DK_tiles, DV_tiles, DK, DV, JT].
+        sizes: DK, DV, JT, JO of the call.
+
+    Returns:
+        [*B, T, DV, JO] and [*B, DK, DV, JT].
+    """
+    DK, DV, JT, JO = sizes
+    axis = output.ndim - 5
+    output = output.sum(axis) if output.shape[axis] > 1 else output.squeeze(axis)
+    output = jnp.moveaxis(output, axis, axis + 1)
+    output = output.reshape(*output.shape[: axis + 1], -1, output.shape[-1])
+    state = jnp.moveaxis(state, (axis, axis + 1), (axis, axis + 2))
+    *batch, kt, k, vt, v, i = state.shape
+    state = state.reshape(*batch, kt * k, vt * v, i)
+    return output[..., :DV, :JO], state[..., :DK, :DV, :JT]
+
+
+def abstract(tree: Inputs) -> Inputs:
+    """Shapes and types alone."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)

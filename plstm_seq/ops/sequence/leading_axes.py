@@ -1,0 +1,115 @@
+"""A function of one flat batch axis, over any number of leading axes: mapped, sharded or neither.
+
+A kernel's grid runs over one axis N. A mapped axis becomes a leading axis, so that vmap makes the
+grid larger instead of looping over it; and leading axes that are sharded over a mesh are flattened
+on each device for itself, since the whole of them could often not be flattened without moving data.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+
+# Of pytrees of arrays [N, ...] to such a pytree; for over_leading_axes' result [*B, ...].
+Function = Callable[..., Any]
+
+
+@functools.cache
+def over_leading_axes(function: Function, leading: int) -> Function:
+    """Flattens the `leading` first axes of all arguments for `function`, and restores its results'.
+
+    Not differentiable: a derivative rule stands around it.
+    """
+
+    @custom_vmap
+    def call(*arguments: Any) -> Any:
+        return _partitioned(function, leading, arguments)(*arguments)
+
+    @call.def_vmap
+    def fold(size: int, is_mapped: list[Any], *arguments: Any) -> tuple[Any, Any]:
+        # Unmapped arguments are copied: a kernel's grid has one batch axis for all.
+        arguments = jax.tree.map(
+            lambda x, mapped: x if mapped else jnp.broadcast_to(x, (size, *x.shape)),
+            arguments,
+            tuple(is_mapped),
+        )
+        results = over_leading_axes(function, leading + 1)(*arguments)
+        return results, jax.tree.map(lambda _: True, results)
+
+    return call
+
+
+def _partitioned(function: Function, leading: int, arguments: Any) -> Function:
+    """Flattening on each device: leading axes may be sharded, all others are not."""
+
+    def flat(*arguments: Any) -> Any:
+        shape = jax.tree.leaves(arguments)[0].shape[:leading]
+        merge = functools.partial(jax.lax.collapse, start_dimension=0, stop_dimension=leading)
+        if not leading:
+            merge = functools.partial(jnp.expand_dims, axis=0)
+        results = jax.jit(function)(*jax.tree.map(merge, arguments))
+        return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), results)
+
+    if not leading:
+        return flat
+
+    def partition(mesh: Mesh, arguments: Any, results: Any) -> tuple[Any, ...]:
+        shardings = functools.partial(_shardings, leading, (arguments, results))
+        return mesh, flat, shardings(results), shardings(arguments)
+
+    def infer(mesh: Mesh, arguments: Any, results: Any) -> Any:  # noqa: ARG001
+        return _shardings(leading, arguments, results)
+
+    partitioned = custom_partitioning(flat)
+    rule, replicated = _rule(leading, arguments, jax.eval_shape(flat, *arguments))
+    partitioned.def_partition(
+        partition,
+        infer_sharding_from_operands=infer,
+        sharding_rule=rule,
+        need_replication_factors=replicated,
+    )
+    return partitioned
+
+
+def _rule(leading: int, arguments: Any, results: Any) -> tuple[str, tuple[str, ...]]:
+    """The rule for Shardy, as "b0 x0 x1, b0 x2 -> b0 x3", and its factors that stay whole."""
+    batch = [f"b{i}" for i in range(leading)]
+    replicated: list[str] = []
+
+    def write(tree: Any) -> str:
+        words = []
+        for leaf in jax.tree.leaves(tree):
+            first = len(replicated)
+            replicated.extend(f"x{first + i}" for i in range(leaf.ndim - leading))
+            words.append(" ".join(batch + replicated[first:]))
+        return ", ".join(words)
+
+    return f"{write(arguments)} -> {write(results)}", tuple(replicated)
+
+
+def _shardings(leading: int, given: Any, tree: Any) -> Any:
+    """One sharding of the leading axes for all leaves: for each, the first that `given` has."""
+    shardings = [x.sharding for x in jax.tree.leaves(given)]
+    named = [x for x in shardings if isinstance(x, NamedSharding)]
+    if not named:
+        # No mesh is known, and Shardy's rule has already made them agree.
+        return jax.tree.map(lambda x: x.sharding, tree)
+    spec, used = [], set()
+    for axis in range(leading):
+        entries = (s.spec[axis] for s in named if axis < len(s.spec))
+        entry = next((e for e in entries if e is not None and not used & _names(e)), None)
+        used |= _names(entry)
+        spec.append(entry)
+    sharding: Sharding = NamedSharding(named[0].mesh, PartitionSpec(*spec))
+    return jax.tree.map(lambda _: sharding, tree)
+
+
+def _names(entry: Any) -> set[str]:
+    if entry is None:
+        return set()
+    return {entry} if isinstance(entry, str) else set(entry)

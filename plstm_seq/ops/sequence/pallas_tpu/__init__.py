@@ -1,0 +1,111 @@
+"""The 1D op on a TPU: Pallas kernels, lowered by Mosaic TPU (README.md, section 8).
+
+`forward.py` and `backward.py` hold one kernel each; `gates.py` is the level algebra inside them,
+`products.py` what goes through the matrix unit, `layout.py` how arrays lie in memory, `chunk.py`
+what both kernels share.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq.ops.sequence.inputs import Inputs
+from plstm_seq.ops.sequence.kernel import Limits, implementation_of
+
+DK_MAX = 256
+COLUMNS_MAX = 256
+GATE_MAX = 8
+CHUNK_SIZES = (128, 256)
+
+
+@dataclass(frozen=True)
+class PallasTPU:
+    """The kernel (`kernel.Kernel`), and where it is willing to run.
+
+    Attributes:
+        interpret: a `pltpu.InterpretParams` runs it on the CPU, for tests.
+        cross_compile: do not decline where the default backend is no TPU: for a program that is
+            compiled for another machine.
+    """
+
+    interpret: Any = None
+    cross_compile: bool = False
+
+    def check(self, inputs: Inputs) -> None:
+        """Declines: `kernel.Kernel.check`."""
+        dtype = inputs.query.dtype
+        if dtype not in (jnp.float32, jnp.bfloat16):
+            raise NotImplementedError(f"the inputs are {dtype}: float32 or bfloat16 is expected")
+        sizes = {
+            "JT": inputs.transition.shape[-1],
+            "JV": inputs.value.shape[-1],
+            "JO": inputs.mark.shape[-3],
+        }
+        for letter, size in sizes.items():
+            if size > GATE_MAX:
+                raise NotImplementedError(f"{letter} is {size}, above {GATE_MAX}")
+        if self.interpret is None and not self.cross_compile and jax.default_backend() != "tpu":
+            raise NotImplementedError(f"the backend is {jax.default_backend()}, not tpu")
+
+    def limits(self, core: Inputs) -> Limits:
+        """Sublanes in whole registers, and values and outputs no larger than the state."""
+        JT, JV, JO = core.transition.shape[-1], core.value.shape[-1], core.mark.shape[-3]
+        packed = 4 // core.query.dtype.itemsize
+        return Limits(
+            DK_max=DK_MAX,
+            columns_max=COLUMNS_MAX * JT // max(JT, JV, JO),
+            DK_multiple=8 * packed,
+            DV_multiple=8,
+        )
+
+    def chunk_size(self, core: Inputs, requested: int | None) -> int:  # noqa: ARG002
+        """Whole registers of time."""
+        if requested is not None and requested not in CHUNK_SIZES:
+            raise NotImplementedError(
+                f"chunk_size is {requested}: one of {CHUNK_SIZES} is expected"
+            )
+        return requested or CHUNK_SIZES[0]
+
+    def forward(
+        self, core: Inputs, state: Array, *, scale: float, chunk: int, output_dtype: jnp.dtype
+    ) -> tuple[Array, Array, Any]:
+        """As `kernel.Kernel.forward` says."""
+        from plstm_seq.ops.sequence.pallas_tpu.forward import forward
+
+        return forward(
+            core,
+            state,
+            scale=scale,
+            chunk=chunk,
+            output_dtype=output_dtype,
+            interpret=self.interpret,
+        )
+
+    def backward(
+        self,
+        core: Inputs,
+        saved: Any,
+        output_bar: Array,
+        state_bar: Array,
+        *,
+        scale: float,
+        chunk: int,
+    ) -> tuple[Inputs, Array]:
+        """As `kernel.Kernel.backward` says."""
+        from plstm_seq.ops.sequence.pallas_tpu.backward import backward
+
+        return backward(
+            core,
+            saved,
+            output_bar,
+            state_bar,
+            scale=scale,
+            chunk=chunk,
+            interpret=self.interpret,
+        )
+
+
+pallas_tpu = implementation_of(PallasTPU())

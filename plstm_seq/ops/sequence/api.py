@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq import notation as n
+from plstm_seq.ops.sequence import varying
+from plstm_seq.ops.sequence.across_devices import across_devices
 from plstm_seq.ops.sequence.chunkwise import chunkwise
 from plstm_seq.ops.sequence.inputs import Inputs, check
 from plstm_seq.ops.sequence.recurrent import recurrent, step
@@ -36,6 +38,7 @@ def plstm_1d(
     chunk_size: int | None = None,
     implementation: str | None = None,
     return_state: bool = False,
+    sequence_axis: str | None = None,
 ) -> n.Output | tuple[n.Output, n.State]:
     r"""The pLSTM of a sequence: a linear recurrence with `JT x JT` transitions.
 
@@ -63,6 +66,9 @@ def plstm_1d(
         implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
             supports the call.
         return_state: whether the state after the last step is returned too.
+        sequence_axis: inside `jax.shard_map`, the mesh axis that shards T; all arguments with a T
+            axis are this device's part then, `initial_state` is that of the whole sequence, and so
+            is the returned state, the same on every device of the axis. None: T is whole.
 
     Returns:
         The output [*B, T, DV, JO] in the type of `value`, and, where asked for, the last state
@@ -71,7 +77,8 @@ def plstm_1d(
 
     Raises:
         TypeError: an argument is not a floating-point array.
-        ValueError: a shape, the chunk size or the implementation's name is wrong.
+        ValueError: a shape, the chunk size, the implementation's name or the sequence axis is
+            wrong.
         NotImplementedError: the named implementation does not support the call.
         ExceptionGroup: none was named and all declined; it holds every reason.
     """
@@ -80,7 +87,15 @@ def plstm_1d(
     if chunk_size is not None and (chunk_size < 1 or chunk_size & (chunk_size - 1)):
         raise ValueError(f"chunk_size is {chunk_size}: a power of two is expected")
     state, scale = _defaults(inputs, initial_state, scale)
-    output, state = _choose(implementation)(inputs, state, scale, chunk_size)
+
+    def run(inputs: Inputs, state: Array) -> tuple[Array, Array]:
+        inputs, state = varying.alike((inputs, state))
+        return _choose(implementation)(inputs, state, scale, chunk_size)
+
+    if sequence_axis is None:
+        output, state = run(inputs, state)
+    else:
+        output, state = across_devices(run, inputs, state, sequence_axis)
     output = output.astype(value.dtype)
     return (output, state) if return_state else output
 

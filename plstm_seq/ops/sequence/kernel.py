@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plstm_seq.ops.sequence import core_form, varying
+from plstm_seq.ops.sequence import core_form
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.leading_axes import over_leading_axes
 
@@ -171,7 +171,6 @@ def _run(
     *_, DK, DV, JT = state.shape
     if 0 in state.shape:
         return jnp.zeros((*state.shape[:-3], inputs.length, DV, JO), state.dtype), state
-    inputs, state = varying.alike((inputs, state))
     outside = inputs.direct is not None and JQ * JK > 1
     number = scale if isinstance(scale, float) else 1.0
     summed = outside or JQ > 1 or cut.DK_tiles > 1 or number is not scale

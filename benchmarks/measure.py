@@ -55,10 +55,10 @@ def environment() -> dict[str, Any]:
     }
 
 
-def write(name: str, rows: list[dict[str, Any]], **about: Any) -> Path:
+def write(name: str, rows: list[dict[str, Any]], folder: Path = RESULTS, **about: Any) -> Path:
     """Writes rows and where they come from to `benchmarks/results/NAME.json`."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps({**about, **environment(), "rows": rows}, indent=1) + "\n")
     return path
 

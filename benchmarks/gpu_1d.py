@@ -1,0 +1,283 @@
+"""The 1D op on a GPU: every implementation checked, then timed, over a grid of shapes; its peers.
+
+python benchmarks/gpu_1d.py                     the whole grid, into results/gpu_1d.json
+python benchmarks/gpu_1d.py --only target GLA   cases, implementations or peers by name
+python benchmarks/gpu_1d.py --quick             the shapes of the targets, and the peers
+python benchmarks/gpu_1d.py --table             Markdown of what was measured
+python benchmarks/gpu_1d.py --cpu-smoke         tiny shapes, anywhere; says nothing about speed
+
+Time is the device's own (`device_time.py` says how and why). The two limits, a large copy and a
+large matrix product, are measured in the same run. A program is held against the recurrence in
+float64 first (one or two of its sequences, all gradients); one that differs or fails is a row with
+the reason and no time. Rows replace those of the same key in a file of the same device and
+versions.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import gpu_1d_table as table
+import measure
+import peers
+from device_time import device_time
+
+# Compiling may begin after it no more: what is left are rows that say so.
+BUDGET = 480
+COMPILING_AT_ONCE = 4
+VERSIONS = ("torch", "triton", "fla-core", "flash-linear-attention", "mlstm_kernels")
+KEY = ("case", "implementation", "dtype")
+QUICK = ("limits", "target", "diagonal", "sweep", "word 128", "peers")
+
+Row = dict[str, Any]
+
+
+def limits(small: bool) -> Iterator[Row]:
+    """Bytes a second of a large copy (negated, so that a kernel does it), FLOP/s of a product."""
+    import jax
+    import jax.numpy as jnp
+
+    size, n = (2**20, 256) if small else (2**28, 8192)
+    x = jax.random.normal(jax.random.key(0), (size,), jnp.float32)
+    time_of = device_time(jax.jit(jnp.negative), x)
+    yield _limit("copy", time_of, bytes=2 * x.nbytes)
+    a, b = jax.random.normal(jax.random.key(1), (2, n, n), jnp.bfloat16)
+    yield _limit("matrix product", device_time(jax.jit(jnp.matmul), a, b), flops=2 * n**3)
+
+
+def _limit(name: str, measured: Any, **work: int) -> Row:
+    row = {"case": "limits", "implementation": name, "dtype": "", **measured._asdict()}
+    for quantity, amount in work.items():
+        row[f"{quantity}_per_second"] = amount / measured.milliseconds * 1e3
+    return row
+
+
+class Programs:
+    """Forward and forward+backward of one implementation, compiling since they were made."""
+
+    def __init__(self, pool: ThreadPoolExecutor, functions: list[Callable], arguments: tuple):
+        """Traced here; compiled in the pool, several at once."""
+        import jax
+
+        begin = time.perf_counter()
+        self.error: Exception | None = None
+        self.compiling: list[Future] = []
+        try:
+            for function in functions:
+                lowered = jax.jit(function).lower(*arguments)
+                self.compiling.append(pool.submit(lowered.compile))
+        except Exception as error:  # whatever a kernel raises is a row, never the end
+            self.error = error
+        self.begin = begin
+
+    def compiled(self) -> tuple[list[Any], float]:
+        """The programs, and the seconds from tracing to the last of them."""
+        if self.error is not None:
+            raise self.error
+        return [future.result() for future in self.compiling], time.perf_counter() - self.begin
+
+
+def time_programs(programs: list[Any], arguments: tuple, seconds: float) -> Row:
+    """The columns of both programs."""
+    row: Row = {}
+    for name, program in zip(("forward", "forward_backward"), programs, strict=True):
+        measured = device_time(program, *arguments, seconds=seconds)
+        memory = program.memory_analysis()
+        temporary = None if memory is None else memory.temp_size_in_bytes / 2**20
+        row |= {
+            f"{name}_ms": measured.milliseconds,
+            f"{name}_queued_ms": measured.queued_milliseconds,
+            f"{name}_temporary_mib": temporary,
+            "method": measured.method,
+        }
+    return row
+
+
+def run_case(
+    case: Any, names: list[str], pool: ThreadPoolExecutor, seconds: float
+) -> Iterator[Row]:
+    """A row for each implementation of one shape."""
+    import gpu_1d_cases as grid
+    import jax
+
+    arguments = jax.block_until_ready(grid.arguments(case))
+    programs = {}
+    for name in names:
+        functions = [f(implementation=name) for f in (grid.forward, grid.forward_backward)]
+        programs[name] = Programs(pool, functions, arguments)
+    expected = grid.reference(case, *arguments)
+    for name in names:
+        row = {"case": case.name, "implementation": name, "dtype": case.dtype, **case.sizes}
+        try:
+            compiled, row["compile_s"] = programs[name].compiled()
+            row["errors"] = found = check(case, compiled, arguments, expected)
+            if wrong := grid.failures(case, found):
+                raise ArithmeticError("differs from the recurrence: " + ", ".join(wrong))
+            row |= time_programs(compiled, arguments, seconds)
+            row |= rates(case, row)
+        except Exception as error:
+            row["reason"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        yield row
+        del programs[name]
+
+
+def check(case: Any, compiled: list[Any], arguments: tuple, expected: Any) -> dict[str, float]:
+    """Errors of both programs: the output is the worse of the two."""
+    import gpu_1d_cases as grid
+
+    found = grid.errors(case, compiled[1](*arguments), expected)
+    output = grid.relative(grid.part(case, compiled[0](*arguments)), expected[0])
+    return found | {"output": max(output, found["output"])}
+
+
+def rates(case: Any, row: Row) -> Row:
+    """Bytes and FLOPs a second, and nanoseconds a token and head."""
+    import gpu_1d_cases as grid
+
+    result: Row = {}
+    both = zip(
+        ("forward", "forward_backward"), grid.traffic(case), grid.operations(case), strict=True
+    )
+    for name, size, flops in both:
+        seconds = row[f"{name}_ms"] / 1e3
+        result |= {
+            f"{name}_bytes": size,
+            f"{name}_flops": flops,
+            f"{name}_bytes_per_second": size / seconds,
+            f"{name}_flops_per_second": flops / seconds,
+            f"{name}_ns_per_token": seconds * 1e9 / case.tokens,
+        }
+    return result
+
+
+def run_attention(pool: ThreadPoolExecutor, seconds: float) -> Row:
+    """jax's attention: cuDNN where it works, else XLA."""
+    reasons = []
+    kinds: tuple[Literal["cudnn", "xla"], ...] = ("cudnn", "xla")
+    for kind in kinds:
+        row: Row = {"case": "peers", "implementation": f"attention ({kind})", "dtype": "bfloat16"}
+        try:
+            *functions, arguments = peers.attention(kind)
+            compiled, row["compile_s"] = Programs(pool, functions, arguments).compiled()
+            row |= time_programs(compiled, arguments, seconds)
+        except Exception as error:
+            reasons.append(f"{kind}: {' '.join(str(error).split())}"[:150])
+        else:
+            return row
+    return {"case": "peers", "implementation": "attention", "dtype": "", "reason": str(reasons)}
+
+
+def merged(path: Path, rows: list[Row], about: dict[str, Any]) -> tuple[list[Row], dict[str, Any]]:
+    """Rows of an earlier run on the same device and versions stay where none is new."""
+    if not path.exists():
+        return rows, about
+    old = json.loads(path.read_text())
+    here = measure.environment()
+    same = all(old.get(key) == here[key] for key in ("device", "jax", "jaxlib", "python"))
+    known = old.get("packages", {})
+    packages = about["packages"]
+    clash = any(known[key] != packages[key] for key in packages.keys() & known.keys())
+    if not same or clash:
+        return rows, about
+    new = {tuple(row[key] for key in KEY) for row in rows}
+    kept = [row for row in old["rows"] if tuple(row[key] for key in KEY) not in new]
+    return kept + rows, about | {"packages": known | packages}
+
+
+def packages() -> dict[str, str]:
+    """Versions of what the peers are made of, where installed."""
+    found = {}
+    for name in VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def wanted(only: list[str] | None, *names: str) -> bool:
+    """Whether one of the names was asked for."""
+    return only is None or any(name in only for name in names)
+
+
+def run(options: argparse.Namespace) -> list[Row]:
+    """Everything asked for, printed as it comes, written after every row."""
+    only, begin = options.only, time.perf_counter()
+    rows: list[Row] = []
+
+    def note(row: Row) -> None:
+        rows.append(row)
+        print(table.line(row), flush=True)
+        if options.folder is not None:
+            path = options.folder / f"{options.name}.json"
+            everything, about = merged(path, rows, {"packages": packages()})
+            measure.write(options.name, everything, options.folder, **about)
+
+    if not options.cpu_smoke:
+        names = None if wanted(only, "peers") else [n for n in peers.PEERS if n in only]
+        # Before jax takes the device's memory.
+        for row in peers.torch_peers(names) if names != [] else []:
+            note({"case": "peers", "dtype": "bfloat16", **row})
+    import gpu_1d_cases as grid
+
+    pool = ThreadPoolExecutor(options.jobs)
+    if wanted(only, "limits"):
+        for row in limits(options.cpu_smoke):
+            note(row)
+    if not options.cpu_smoke and wanted(only, "peers", "attention"):
+        note(run_attention(pool, options.seconds))
+    for case in grid.tiny_cases() if options.cpu_smoke else grid.cases(tuple(options.lengths)):
+        names = [
+            n
+            for n in case.implementations
+            if options.implementations is None or n in options.implementations
+        ]
+        names = names if wanted(only, case.name) else [n for n in names if wanted(only, n)]
+        if time.perf_counter() - begin > options.budget:
+            for name in names:
+                print(f"{case.name}, {name}, {case.dtype}: not run, {options.budget} s are over")
+            continue
+        for row in run_case(case, names, pool, options.seconds) if names else ():
+            note(row)
+    return rows
+
+
+def main() -> None:
+    """Measures, prints and writes JSON; or prints the table of an earlier run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "--only", nargs="+", help="cases, implementations, peers, 'limits', 'peers'"
+    )
+    parser.add_argument("--implementations", nargs="+", help="of the op: these alone")
+    parser.add_argument("--quick", action="store_true", help=f"--only {' '.join(QUICK)}")
+    parser.add_argument("--lengths", type=int, nargs="*", default=[1024, 4096, 16384, 65536])
+    parser.add_argument("--seconds", type=float, default=0.3, help="of timing, a program")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for everything")
+    parser.add_argument("--jobs", type=int, default=COMPILING_AT_ONCE, help="compiled at once")
+    parser.add_argument("--cpu-smoke", action="store_true", help="tiny shapes, nothing written")
+    parser.add_argument("--folder", type=Path, help="for the JSON (default: benchmarks/results)")
+    parser.add_argument("--name", default="gpu_1d", help="of the JSON")
+    parser.add_argument("--table", action="store_true", help="Markdown from the JSON, nothing runs")
+    options = parser.parse_args()
+    if options.table:
+        path = (options.folder or measure.RESULTS) / f"{options.name}.json"
+        print(table.markdown(json.loads(path.read_text())))
+        return
+    if options.folder is None and not options.cpu_smoke:
+        options.folder = measure.RESULTS
+    if options.quick:
+        options.only = [*(options.only or ()), *QUICK]
+    if options.cpu_smoke:
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    rows = run(options)
+    print(table.summary(rows))
+
+
+if __name__ == "__main__":
+    main()

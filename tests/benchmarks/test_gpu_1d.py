@@ -1,0 +1,68 @@
+"""The benchmark on tiny shapes: it runs, checks, merges and tells. No time is looked at."""
+
+import json
+
+from processes import ROOT, run_script
+
+SMOKE = f"""
+import os, runpy, sys
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+folder = {str(ROOT / "benchmarks")!r}
+sys.path.insert(0, folder)
+script = folder + "/gpu_1d.py"
+def run(*arguments):
+    sys.argv = [script, *arguments]
+    return runpy.run_path(script, run_name="__main__")
+"""
+
+
+def test_checks_times_and_writes(tmp_path):
+    arguments = ["--cpu-smoke", "--only", "tiny word", "limits", "--seconds", "0.01"]
+    arguments += ["--folder", str(tmp_path)]
+    calls = [arguments, [*arguments, "--implementations", "recurrent"]]
+    calls.append(["--table", "--folder", str(tmp_path)])
+    text = run_script(SMOKE + "".join(f"run(*{call!r})\n" for call in calls))
+    document = json.loads((tmp_path / "gpu_1d.json").read_text())
+    rows = {(row["case"], row["implementation"]): row for row in document["rows"]}
+    assert len(rows) == len(document["rows"]) == 5
+    for name in ("recurrent", "chunkwise"):
+        row = rows["tiny word", name]
+        assert row["forward_ms"] > 0
+        assert row["forward_backward_bytes"] == 2 * row["forward_bytes"]
+        assert set(row["errors"]) == {
+            "output",
+            *["query", "key", "value", "source", "transition", "mark", "direct"],
+        }
+        assert f"| {name} | bfloat16 |" in text
+    # It does not run on a CPU: a row says why.
+    assert "pallas_gpu" in rows["tiny word", "pallas_gpu"]["reason"]
+    assert rows["limits", "copy"]["bytes_per_second"] > 0
+
+
+UNITS = """
+import sys
+sys.path.insert(0, FOLDER)
+import gpu_1d_cases as grid, gpu_1d_table as table, peers
+from device_time import busy
+
+assert busy([]) == 0
+assert busy([(0, 2), (1, 3), (5, 6), (5.5, 5.6)]) == 4
+names = [(case.name, case.dtype) for case in grid.cases()]
+assert len(set(names)) == len(names)
+target = grid.cases()[0]
+assert target.tokens == 64 * 2048
+# query, key, value, four gates, output: 2 bytes a number.
+assert grid.traffic(target)[0] == target.tokens * 2 * (64 + 64 + 64 + 64 + 64)
+assert grid.failures(target, {"output": 2e-2, "query": 1e-2}) == ["output 2.0e-02"]
+assert grid.failures(target, {"output": float("nan")}) == ["output nan"]
+
+missing = peers.torch_peers(["GLA", "mLSTM"])
+assert [row["implementation"] for row in missing] == ["GLA", "mLSTM"]
+assert all("reason" in row or "forward_ms" in row for row in missing), missing
+print(table.summary([{"case": "peers", "dtype": "bfloat16", **row} for row in missing]))
+"""
+
+
+def test_parts():
+    """Peers that are not installed are rows with a reason."""
+    run_script(UNITS.replace("FOLDER", repr(str(ROOT / "benchmarks"))))

@@ -1,0 +1,137 @@
+"""The 1D op on Hopper GPUs, as Pallas kernels lowered by Mosaic GPU (README.md, section 7).
+
+`states` finds the states at the chunks' starts, `outputs` the outputs and `gradients` the
+cotangents; all build the levels of the gates themselves (`gates`) and multiply on tensor cores
+(`tiles`). They are imported when they first run: Pallas takes long to import, and older versions of
+jax lack what they need.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq.ops.sequence.inputs import Inputs
+from plstm_seq.ops.sequence.kernel import Limits
+
+VERSION = (0, 11, 2)
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class PallasGPU:
+    """The kernel; see `kernel.Kernel`. All small matrices are J x J with J = 1, 2, 4 or 8.
+
+    Attributes:
+        interpret: whether to run on the CPU, interpreted, for tests.
+    """
+
+    interpret: bool = False
+
+    def check(self, inputs: Inputs) -> None:
+        """Declines other devices, older versions of jax, and what `check_arguments` declines."""
+        if jax.__version_info__ < VERSION:
+            raise NotImplementedError(f"needs jax 0.11.2 or newer, this is {jax.__version__}")
+        if not self.interpret:
+            _check_device()
+        check_arguments(inputs)
+
+    def limits(self, core: Inputs) -> Limits:
+        """DK = 64, J * DV = 64, one J for all."""
+        J = next(size for size in (1, 2, 4, 8) if size >= max(_gate_sizes(core)))
+        return Limits(
+            DK_max=64, columns_max=64, DK_multiple=64, DV_multiple=64 // J, gate_sizes=(J,)
+        )
+
+    def chunk_size(self, core: Inputs, requested: int | None) -> int:  # noqa: ARG002
+        """64, the rows of one product."""
+        if requested not in (None, CHUNK):
+            raise NotImplementedError(f"chunks have {CHUNK} steps: chunk_size is {requested}")
+        return CHUNK
+
+    def forward(
+        self, core: Inputs, state: Array, *, scale: float, chunk: int, output_dtype: jnp.dtype
+    ) -> tuple[Array, Array, Array]:
+        """Output, last state, and the states at the chunks' starts [N, c, 64, 64]."""
+        del chunk
+        from plstm_seq.ops.sequence.pallas_gpu.outputs import outputs
+        from plstm_seq.ops.sequence.pallas_gpu.states import contributions, walk
+
+        x = _squeeze(core)
+        added, total = contributions(
+            x.key, x.value, x.source, x.transition, scale=1.0, backward=False
+        )
+        states, last = walk(added, total, _flat(state), backward=False)
+        output = outputs(x, states, scale=scale, dtype=output_dtype)
+        return output, _unflat(last, state.shape), states
+
+    def backward(
+        self,
+        core: Inputs,
+        saved: Array,
+        output_bar: Array,
+        state_bar: Array,
+        *,
+        scale: float,
+        chunk: int,
+    ) -> tuple[Inputs, Array]:
+        """Cotangents of the inputs and of the initial state."""
+        del chunk
+        from plstm_seq.ops.sequence.pallas_gpu.gradients import gradients
+        from plstm_seq.ops.sequence.pallas_gpu.states import contributions, walk
+
+        x = _squeeze(core)
+        added, total = contributions(
+            x.query, output_bar, x.mark, x.transition, scale=scale, backward=True
+        )
+        after_bar, first_bar = walk(added, total, _flat(state_bar), backward=True)
+        bars = gradients(x, saved, after_bar, output_bar, scale=scale)
+        bars = jax.tree.map(lambda bar, like: bar.reshape(like.shape), bars, core)
+        return bars, _unflat(first_bar, state_bar.shape)
+
+
+def check_arguments(inputs: Inputs) -> None:
+    """Declines types and sizes, wherever it runs: float64, and more than 8 dimensions."""
+    if inputs.query.dtype not in (jnp.float32, jnp.bfloat16):
+        raise NotImplementedError(f"supports float32 and bfloat16, not {inputs.query.dtype}")
+    if max(_gate_sizes(inputs)) > 8:
+        raise NotImplementedError(f"JT, JV and JO are {_gate_sizes(inputs)}: more than 8")
+
+
+def _check_device() -> None:
+    device = jax.devices()[0]
+    if device.platform != "gpu":
+        raise NotImplementedError(f"needs an NVIDIA GPU, the default device is {device}")
+    capability = getattr(device, "compute_capability", "none")
+    if capability != "9.0":
+        raise NotImplementedError(f"needs compute capability 9.0 (Hopper), not {capability}")
+
+
+def _gate_sizes(inputs: Inputs) -> tuple[int, int, int]:
+    """JT, JV and JO."""
+    return inputs.transition.shape[-1], inputs.value.shape[-1], inputs.mark.shape[-3]
+
+
+def _squeeze(core: Inputs) -> Inputs:
+    """Without the axes JQ and JK."""
+    return Inputs(
+        core.query[..., 0],
+        core.key[..., 0],
+        core.value,
+        core.source[..., 0, :],
+        core.transition,
+        core.mark[..., 0, :],
+        None if core.direct is None else core.direct[..., 0, 0, :],
+    )
+
+
+def _flat(state: Array) -> Array:
+    """[N, DK, DV, J] -> [N, DK, J * DV]."""
+    return state.swapaxes(-1, -2).reshape(*state.shape[:2], -1)
+
+
+def _unflat(state: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of `_flat`."""
+    *_, DV, J = shape
+    return state.reshape(*state.shape[:2], J, DV).swapaxes(-1, -2)

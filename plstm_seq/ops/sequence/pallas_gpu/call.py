@@ -1,0 +1,68 @@
+"""How a kernel is launched: a warpgroup for every point of a grid."""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+from plstm_seq.ops.sequence import varying
+
+# Whether the kernels being traced run on the CPU, interpreted: for tests.
+_interpreted: contextvars.ContextVar[bool] = contextvars.ContextVar("interpreted", default=False)
+
+
+@contextlib.contextmanager
+def interpreted(value: bool) -> Iterator[None]:
+    """Kernels that are called inside run interpreted, or not."""
+    token = _interpreted.set(value)
+    try:
+        yield
+    finally:
+        _interpreted.reset(token)
+
+
+def is_interpreted() -> bool:
+    """Whether the kernel being traced runs interpreted."""
+    return _interpreted.get()
+
+
+def call(
+    name: str,
+    body: Callable[..., None],
+    *arguments: Any,
+    out_type: Any,
+    grid: Mapping[str, int],
+    scratch: Mapping[str, Any] | None = None,
+) -> Any:
+    """Runs a kernel; `body` takes inputs, outputs, and the scratch by name.
+
+    Barriers are set by hand (`commit_smem`).
+
+    Args:
+        name: what profilers show, after `plstm_1d_`.
+        body: the kernel.
+        arguments: arrays.
+        out_type: `jax.ShapeDtypeStruct` of every result.
+        grid: names and sizes of the grid's axes.
+        scratch: shared memory and barriers.
+    """
+    body.__name__ = f"plstm_1d_{name}"
+    kernel = plgpu.kernel(
+        body,
+        out_type=jax.tree.map(lambda x: varying.result(x.shape, x.dtype, *arguments), out_type),
+        grid=tuple(grid.values()),
+        grid_names=tuple(grid),
+        scratch_types=dict(scratch or {}),
+        compiler_params=plgpu.CompilerParams(
+            lowering_semantics=plgpu.LoweringSemantics.Lane, unsafe_no_auto_barriers=True
+        ),
+        interpret=_interpreter() if is_interpreted() else None,
+    )
+    return kernel(*arguments)
+
+
+def _interpreter() -> Any:
+    return plgpu.InterpretGPUParams(detect_races=True)  # pyright: ignore[reportAttributeAccessIssue]

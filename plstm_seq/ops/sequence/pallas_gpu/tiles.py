@@ -1,0 +1,208 @@
+"""Tiles of a chunk: layouts, loads, and products on the tensor cores.
+
+A chunk is `L = 64` steps, the rows of one `wgmma`; keys and queries have 64 features, values
+`J * DV = 64`, so that every matrix is [64, 64]. Three layouts of a warpgroup's registers occur:
+`MATRIX` [64, 8 n] is that of a `wgmma` accumulator, `ROWS` [64] holds one number for each of its
+rows, and `SCATTERED` is `MATRIX` with single elements, which strided memory needs.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+from plstm_seq.ops.sequence.pallas_gpu.call import is_interpreted
+
+L = 64
+LEVELS = 6  # 2 ** LEVELS == L
+MATRIX = plgpu.Layout.WGMMA
+ROWS = plgpu.Layout.WGMMA.reduce(1)
+SCATTERED = plgpu.Layout._WGMMA_ACC_32BIT  # the one that Pallas converts to MATRIX and back
+
+f32, bf16 = jnp.float32, jnp.bfloat16
+
+Ref = Any  # Pallas has no public name for it
+Components = Sequence[Sequence[Array]]
+
+
+def parts_of(dtype: jnp.dtype) -> int:
+    """How many bf16 numbers stand for one: three carry all 24 bits of a float32."""
+    return 1 if dtype == bf16 else 3
+
+
+def matrix(parts: int) -> list[Any]:
+    """Shared memory for a [64, 64] matrix as a tensor core reads it, part by part."""
+    transforms = (plgpu.TilingTransform((8, 64)), plgpu.SwizzleTransform(128))
+    return [plgpu.SMEM((L, L), bf16, transforms=transforms) for _ in range(parts)]
+
+
+def load(ref: Ref, layout: Any) -> Array:
+    """An array of any strides, in global or shared memory, in its type."""
+    return plgpu.load(ref, layout=layout, optimized=False)  # pyright: ignore[reportCallIssue]
+
+
+def fetch(source: Ref, target: Sequence[Ref], ready: Ref) -> None:
+    """Global [64, 64] -> shared memory: arrives at `ready` if bf16, else after a `commit_smem`."""
+    if len(target) == 1:
+        plgpu.copy_gmem_to_smem(source, target[0], ready)
+    else:
+        put(target, load(source, MATRIX))
+
+
+def wait(ready: Ref, parts: int) -> None:
+    """Until all that was fetched is there."""
+    if parts == 1:
+        plgpu.barrier_wait(ready)
+    else:
+        plgpu.commit_smem()
+
+
+def put(target: Sequence[Ref], x: Array) -> None:
+    """Writes a float32 matrix to shared memory; visible after a `commit_smem`."""
+    for ref, piece in zip(target, split(x, len(target)), strict=True):
+        ref[...] = piece
+
+
+def split(x: Array, parts: int) -> list[Array]:
+    """An array as a sum of bf16 arrays."""
+    pieces = [x.astype(bf16)]
+    for _ in range(parts - 1):
+        x = x - pieces[-1].astype(f32)
+        pieces.append(x.astype(bf16))
+    return pieces
+
+
+def operand(x: Array, parts: int) -> Array:
+    """What is kept of a float32 array that will only enter products: saves registers."""
+    return x.astype(bf16) if parts == 1 else x
+
+
+def transposed(refs: Sequence[Ref]) -> list[Ref]:
+    """The transpose of a matrix in shared memory."""
+    return [ref.T for ref in refs]
+
+
+def multiply(
+    left: Sequence[Any], right: Sequence[Ref], meanwhile: Callable[[], Any] = lambda: None
+) -> tuple[Array, Any]:
+    """left @ right, both in parts, and what was computed `meanwhile`.
+
+    `left` is in registers (`MATRIX`) or in shared memory, `right` in shared memory. Products of
+    parts that lie below float32's rounding are left out.
+    """
+    pairs = [(a, b) for i, a in enumerate(left) for b in right[: len(right) - i]]
+    if is_interpreted():  # its `wgmma` knows no registers
+        return add(
+            jnp.dot(a[...], b[...], preferred_element_type=f32) for a, b in pairs
+        ), meanwhile()
+
+    def body(accumulator: Ref) -> tuple[Array, Any]:
+        for a, b in pairs:
+            plgpu.wgmma(accumulator, a, b)
+        other = meanwhile()
+        return accumulator[...], other
+
+    return pl.run_scoped(body, plgpu.WGMMAAccumulatorRef((L, L), f32))
+
+
+def over_rows(x: Array, columns: int) -> Array:
+    """[64] in `ROWS` -> [64, columns] in `MATRIX`."""
+    return jax.lax.broadcast_in_dim(x, (L, columns), (0,))
+
+
+def mix(rows: Components, blocks: Sequence[Array]) -> Array:
+    """sum_w rows[w][i] blocks[w] for every i, side by side: [64, 64]."""
+    width = blocks[0].shape[1]
+    return jnp.concatenate(
+        [
+            add(
+                over_rows(x, width) * block.astype(f32)
+                for x, block in zip(column, blocks, strict=True)
+            )
+            for column in zip(*rows, strict=True)
+        ],
+        axis=1,
+    )
+
+
+def unmix(rows: Components, x: Array) -> list[Array]:
+    """sum_i rows[w][i] x_i for every w: the transpose of `mix`."""
+    blocks = blocks_of(x, len(rows[0]))
+    width = blocks[0].shape[1]
+    return [
+        add(over_rows(y, width) * block for y, block in zip(row, blocks, strict=True))
+        for row in rows
+    ]
+
+
+def correlate(blocks: Sequence[Array], x: Array) -> Components:
+    """[w][i] of sum_v blocks[w] x_i, each [64] in `ROWS`: the cotangent of `rows` in `mix`."""
+    return correlate_each(blocks, blocks_of(x, len(blocks)))
+
+
+def correlate_each(one: Sequence[Array], other: Sequence[Array]) -> Components:
+    """[o][w] of sum_v one[o] other[w], each [64] in `ROWS`."""
+    return [[jnp.sum(x.astype(f32) * y.astype(f32), axis=1) for y in other] for x in one]
+
+
+def row_numbers(columns: int) -> Array:
+    """[64, columns]: the row of every element."""
+    return plgpu.broadcasted_iota(jnp.int32, (L, columns), 0, layout=MATRIX)
+
+
+def plus(one: Sequence[Array], other: Sequence[Array]) -> list[Array]:
+    """Sum, block by block."""
+    return [x + y for x, y in zip(one, other, strict=True)]
+
+
+def blocks_of(x: Array, count: int) -> list[Array]:
+    """Cuts a matrix into blocks of columns."""
+    width = x.shape[1] // count
+    return [x[:, begin : begin + width] for begin in range(0, x.shape[1], width)]
+
+
+def load_rows(ref: Ref) -> Array:
+    """[64] of any stride -> `ROWS`, float32."""
+    return load(ref, ROWS).astype(f32)
+
+
+def load_blocks(ref: Ref) -> list[Array]:
+    """Values [64, DV, J] in global memory -> J blocks [64, DV] in `MATRIX`."""
+
+    def block(w: int) -> Array:
+        scattered = load(ref.at[:, :, w], SCATTERED)
+        return plgpu.layout_cast(scattered, MATRIX)
+
+    return [block(w) for w in range(ref.shape[-1])]
+
+
+def store_blocks(ref: Ref, blocks: Sequence[Array]) -> None:
+    """The inverse of `load_blocks`."""
+    for w, block in enumerate(blocks):
+        ref.at[:, :, w][...] = plgpu.layout_cast(block, SCATTERED).astype(ref.dtype)
+
+
+def distance() -> tuple[Array, Array]:
+    """Row and column of every element of a matrix."""
+    row, column = (plgpu.broadcasted_iota(jnp.int32, (L, L), d, layout=MATRIX) for d in (0, 1))
+    return row, column
+
+
+def meets(row: Array, column: Array, level: int | Array) -> Array:
+    """Whether two steps lie in sibling blocks of this level, in either order."""
+    return (row >> level) == ((column >> level) ^ 1)
+
+
+def where(condition: Array, x: Array) -> Array:
+    """`x` where the condition holds, else zero."""
+    return jnp.where(condition, x, jnp.zeros_like(x))
+
+
+def add(terms: Iterable[Array]) -> Array:
+    """Sum of arrays."""
+    return functools.reduce(jnp.add, terms)

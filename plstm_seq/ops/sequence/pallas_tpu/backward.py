@@ -102,13 +102,13 @@ def _sequence(x: _Sequence, output_bar: Array, state: Array, state_bar: c.Ref) -
         # On one level a step either reads or writes: one of the two is zero.
         mark_bar = gates.widen(p.correlate(read, output_bar), x.sizes.width)
         source_bar = gates.widen(p.correlate(written_bar, value), x.sizes.width)
-        c.set_row(x.scratch_bar.crossing, r, mark_bar + source_bar, level)
+        c.set_row(x.scratch_bar.crossing, r, p.over_sublanes(mark_bar + source_bar), level)
         value_bar += p.unmix(gate[:, :JV], written_bar)
         scores_bar += jnp.where(meets, p.tn(written, read_bar, dtype), 0.0)
         return value_bar, scores_bar
 
     carried = jnp.zeros_like(value), jnp.zeros_like(scores)
-    value_bar, scores_bar = jax.lax.fori_loop(0, x.sizes.levels, at_level, carried)
+    value_bar, scores_bar = jax.lax.fori_loop(0, x.sizes.levels, at_level, carried, unroll=True)
 
     later_bar = state_bar[r]
     mark, source = c.row(x.scratch.ends, r, 0)[:, :JO], c.row(x.scratch.ends, r, 1)[:, :JV]
@@ -120,11 +120,13 @@ def _sequence(x: _Sequence, output_bar: Array, state: Array, state_bar: c.Ref) -
     query_bar = p.tn(state, read_bar, dtype) + p.nn(key, scores_bar, dtype)
     key_bar = p.tn(later_bar, written, dtype) + p.nt(query, scores_bar, dtype)
 
-    mark_bar, source_bar = p.correlate(read, output_bar), p.correlate(written_bar, value)
-    c.set_row(x.scratch_bar.ends, r, gates.widen(mark_bar, x.sizes.width), 0)
-    c.set_row(x.scratch_bar.ends, r, gates.widen(source_bar, x.sizes.width), 1)
+    ends_bar = p.correlate(read, output_bar), p.correlate(written_bar, value)
+    for end, sums in enumerate(ends_bar):
+        gate_bar = gates.widen(p.over_sublanes(sums), x.sizes.width)
+        c.set_row(x.scratch_bar.ends, r, gate_bar, end)
     later_blocks = p.blocks_of(later_bar, JT)
-    total = jnp.sum(p.correlate(later_blocks, p.blocks_of(state, JT)), axis=-1, keepdims=True)
+    total = p.over_sublanes(p.correlate(later_blocks, p.blocks_of(state, JT)))
+    total = jnp.sum(total, axis=-1, keepdims=True)
     spread = jnp.broadcast_to(total / x.sizes.L, (JT, JT, 1, x.sizes.L))
     c.set_row(x.scratch_bar.transition, r, spread, 0)
     transition = c.row(x.scratch.transition, r, x.sizes.levels)[..., :1]
@@ -133,7 +135,7 @@ def _sequence(x: _Sequence, output_bar: Array, state: Array, state_bar: c.Ref) -
 
     if x.ins.direct is not None:
         direct, own = c.row(x.ins.direct, r), c.own_score(query, key)
-        pairs = p.correlate(output_bar, value)
+        pairs = p.over_sublanes(p.correlate(output_bar, value))
         c.set_row(x.bars.direct, r, own * pairs)
         own_bar = jnp.sum(direct * pairs, axis=(0, 1))
         value_bar += p.unmix(own * direct, output_bar)

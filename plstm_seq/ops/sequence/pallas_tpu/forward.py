@@ -81,7 +81,7 @@ def _sequence(
         read = p.nn(p.flat(written), masked, dtype)
         return output + p.unmix(gate[:, :JO], p.blocks_of(read, JT))
 
-    output = jax.lax.fori_loop(0, sizes.levels, at_level, output)
+    output = jax.lax.fori_loop(0, sizes.levels, at_level, output, unroll=True)
     mark, source = c.row(scratch.ends, r, 0)[:, :JO], c.row(scratch.ends, r, 1)[:, :JV]
     transition = c.row(scratch.transition, r, sizes.levels)[..., :1]
     output += p.unmix(mark, p.blocks_of(p.nn(state, query, dtype), JT))

@@ -60,9 +60,20 @@ def unmix(gate: Array, blocks: Array) -> Array:
 
 
 def correlate(one: Array, other: Array) -> Array:
-    """sum_v one[i, v] other[w, v], the cotangent of the gate in `mix`: [I, J, 1, L]."""
-    sums = [jnp.sum(one * other[w], axis=1, keepdims=True) for w in range(len(other))]
+    """sum_v one[i, v] other[w, v], the cotangent of the gate in `mix`, but for the last step.
+
+    Returns:
+        [I, J, 8, L], to be summed over its sublanes (`over_sublanes`): after all that can be added
+        to it, since that last step costs more than the others.
+    """
+    rows, DV, L = one.shape
+    sums = [jnp.sum((one * x).reshape(rows, DV // 8, 8, L), axis=1) for x in other]
     return jnp.stack(sums, axis=1)
+
+
+def over_sublanes(sums: Array) -> Array:
+    """[I, J, 8, L] -> [I, J, 1, L]."""
+    return jnp.sum(sums, axis=2, keepdims=True)
 
 
 def add(terms: Iterable[Array]) -> Array:

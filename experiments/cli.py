@@ -253,6 +253,31 @@ def quickstart(
         out.print(f"figure: {files[0]} and {files[1].suffix[1:]}")
 
 
+@app.command()
+def tune(
+    shapes: Annotated[str, typer.Option(help="quick: one of each kind; full: a grid.")] = "quick",
+    output: Annotated[
+        Path | None, typer.Option(help="The JSON (default: the one that plstm_1d reads).")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be timed, and time nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure which implementation of the 1D op is fastest on this device, shape by shape."""
+    from experiments import tuning
+
+    with _user_errors():
+        if dry_run:
+            plan = tuning.plan(tuning.shapes_named(shapes))
+            _print(plan, "\n".join(plan), as_json)
+            return
+        path = tuning.tune(
+            tuning.shapes_named(shapes), output, announce=lambda text: err.print(text)
+        )
+    _print(str(path), f"wrote {path}", as_json)
+
+
 def _print(data: Any, text: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps(data))  # noqa: T201

@@ -27,7 +27,7 @@ def test_version(command):
 
 
 def test_every_command_has_help(command):
-    for name in ("tasks", "train", "evaluate", "decode", "plot", "quickstart"):
+    for name in ("tasks", "train", "evaluate", "decode", "plot", "quickstart", "tune"):
         result = command(name, "--help")
         assert result.exit_code == 0
         assert "Usage" in result.stdout

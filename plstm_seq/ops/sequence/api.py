@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq import notation as n
-from plstm_seq.ops.sequence import varying
+from plstm_seq.ops.sequence import tuned, varying
 from plstm_seq.ops.sequence.across_devices import across_devices
 from plstm_seq.ops.sequence.chunkwise import chunkwise
 from plstm_seq.ops.sequence.inputs import Inputs, check
@@ -17,7 +17,7 @@ from plstm_seq.ops.sequence.recurrent import recurrent, step
 Implementation = Callable[[Inputs, Array, float | Array, int | None], tuple[Array, Array]]
 
 
-# In the order of preference.
+# In the order of preference where nothing was measured (`tuned`).
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "chunkwise": chunkwise,
     "recurrent": recurrent,
@@ -61,10 +61,12 @@ def plstm_1d(
         direct: [*B, T, JO, JQ, JK, JV], the term that joins a step to itself; None: no such term.
         initial_state: `C` before the first step, [*B, DK, DV, JT]; None: zero.
         scale: factor of the output; None: `DK ** -0.5`.
-        chunk_size: steps computed at once by a chunked implementation, a power of two; None: its
-            own choice. The result does not depend on it beyond rounding.
+        chunk_size: steps computed at once by a chunked implementation, a power of two; None: the
+            fastest measured one (`tuned`), else its own choice. The result does not depend on it
+            beyond rounding.
         implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
-            supports the call.
+            supports the call, in the order of what was measured for this device and shape, else
+            of `IMPLEMENTATIONS`.
         return_state: whether the state after the last step is returned too.
         sequence_axis: inside `jax.shard_map`, the mesh axis that shards T; all arguments with a T
             axis are this device's part then, `initial_state` is that of the whole sequence, and so
@@ -155,20 +157,39 @@ def _defaults(
 
 
 def _choose(name: str | None) -> Implementation:
-    if name is None:
-        return _first_that_supports
-    if name not in IMPLEMENTATIONS:
+    if name is not None and name not in IMPLEMENTATIONS:
         raise ValueError(f"implementation is {name!r}: expected one of {list(IMPLEMENTATIONS)}")
-    return IMPLEMENTATIONS[name]
+    names = list(IMPLEMENTATIONS) if name is None else [name]
+
+    def first_that_supports(
+        inputs: Inputs, initial_state: Array, scale: float | Array, chunk_size: int | None
+    ) -> tuple[Array, Array]:
+        reasons = {}
+        for each, size in _in_order(names, inputs, chunk_size):
+            try:
+                return IMPLEMENTATIONS[each](inputs, initial_state, scale, size)
+            except NotImplementedError as reason:
+                reasons[each] = reason
+        if name is not None:
+            raise reasons[name]
+        raise ExceptionGroup(
+            "no implementation of plstm_1d supports this call",
+            [NotImplementedError(f"{each}: {reason}") for each, reason in reasons.items()],
+        )
+
+    return first_that_supports
 
 
-def _first_that_supports(
-    inputs: Inputs, initial_state: Array, scale: float | Array, chunk_size: int | None
-) -> tuple[Array, Array]:
-    reasons = []
-    for name, implementation in IMPLEMENTATIONS.items():
-        try:
-            return implementation(inputs, initial_state, scale, chunk_size)
-        except NotImplementedError as reason:
-            reasons.append(NotImplementedError(f"{name}: {reason}"))
-    raise ExceptionGroup("no implementation of plstm_1d supports this call", reasons)
+def _in_order(
+    names: list[str], inputs: Inputs, chunk_size: int | None
+) -> list[tuple[str, int | None]]:
+    """(implementation, chunk size) to try: what was measured, fastest first, then all the others.
+
+    Those without a measured chunk size come last, so that a table never makes a call fail.
+    """
+    measured = [
+        (timing.implementation, chunk_size or timing.chunk_size)
+        for timing in tuned.ranking(inputs)
+        if timing.implementation in names
+    ]
+    return list(dict.fromkeys(measured + [(name, chunk_size) for name in names]))

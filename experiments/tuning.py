@@ -1,0 +1,190 @@
+"""Measures which implementation and chunk size of the 1D op is fastest on this device, per family.
+
+What it writes is what `plstm_1d` asks when nothing is named (`plstm_seq.ops.sequence.tuned`).
+"""
+
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from plstm_seq.ops import plstm_1d
+from plstm_seq.ops.sequence import tuned
+from plstm_seq.ops.sequence.api import IMPLEMENTATIONS
+from plstm_seq.ops.sequence.inputs import Inputs
+
+# What to try of implementations that leave a choice; the others have their own.
+CHUNK_SIZES: Mapping[str, tuple[int, ...]] = {
+    "chunkwise": (8, 16, 32, 64, 128),
+    "pallas_tpu": (128, 256),
+}
+
+
+class Shape(NamedTuple):
+    """A shape to tune for, JK = JQ = 1, with a direct term; J = JT = JV = JO."""
+
+    dtype: str
+    J: int
+    DK: int
+    DV: int
+    T: int
+    N: int
+
+    def arguments(self) -> Inputs:
+        """Random arguments, [N, T, ...]; their values do not change the time."""
+        DK, DV, J = self.DK, self.DV, self.J
+        keys = iter(jax.random.split(jax.random.key(0), 7))
+
+        def draw(*shape: int) -> jax.Array:
+            values = jax.random.normal(next(keys), (self.N, self.T, *shape), jnp.float32)
+            return (0.3 * values).astype(self.dtype)
+
+        return Inputs(
+            query=draw(DK, 1),
+            key=draw(DK, 1),
+            value=draw(DV, J),
+            source=draw(J, 1, J),
+            transition=draw(J, J),
+            mark=draw(J, 1, J),
+            direct=draw(J, 1, 1, J),
+        )
+
+
+def shapes_named(name: str) -> list[Shape]:
+    """Quick: one shape of each kind (language, word problem, sweep). Full: a grid.
+
+    Raises:
+        ValueError: there is no such set.
+    """
+    if name == "quick":
+        return [
+            Shape("bfloat16", 4, 64, 16, 2048, 64),
+            Shape("bfloat16", 5, 2, 5, 128, 4096),
+            Shape("float32", 4, 32, 8, 64, 1024),
+        ]
+    if name != "full":
+        raise ValueError(f"shapes is {name!r}: quick or full is expected")
+    dtypes = ("bfloat16", "float32")
+    language = [
+        Shape(dtype, J, 64, DV, T, 64)
+        for dtype, T, (J, DV) in itertools.product(
+            dtypes, (512, 2048, 8192), ((1, 64), (2, 32), (4, 16), (8, 8))
+        )
+    ]
+    words = [Shape(dtype, 5, 2, 5, T, 4096) for dtype in dtypes for T in (32, 128, 512)]
+    sweeps = [Shape(dtype, J, 32, 8, 64, 1024) for dtype in dtypes for J in (1, 2, 4)]
+    return language + words + sweeps
+
+
+def candidates(shape: Shape) -> list[tuple[str, int | None]]:
+    """What to try: every implementation with every chunk size that it leaves a choice of."""
+    longest = tuned.rounded_up(shape.T)
+    return [
+        (name, size)
+        for name in IMPLEMENTATIONS
+        for size in [n for n in CHUNK_SIZES.get(name, ()) if n <= longest] or [None]
+    ]
+
+
+def tune(
+    shapes: Sequence[Shape],
+    output: Path | None = None,
+    *,
+    announce: Callable[[str], None] = lambda _: None,
+    seconds: float = 0.5,
+) -> Path:
+    """Times forward and backward of every candidate, and writes the table of this device.
+
+    Families of an earlier table of the same device and version of jax stay where they are not
+    measured again. A candidate that declines, or runs out of memory, is left out.
+
+    Args:
+        shapes: of `shapes_named`, or others.
+        output: the file; None: the one that `plstm_1d` reads.
+        announce: called with a line per measurement.
+        seconds: of timing, a candidate.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: an earlier table of this device and version is malformed.
+    """
+    kind = jax.devices()[0].device_kind
+    path = tuned.path_of(kind) if output is None else output
+    about = {"device_kind": kind, "jax": version("jax"), "jaxlib": version("jaxlib")}
+    table = dict(tuned.read(path)) if path.exists() and _same(path, about) else {}
+    for shape in shapes:
+        timings = measure(shape, announce, seconds)
+        if timings:
+            table[tuned.family_of(jax.eval_shape(shape.arguments))] = timings
+            tuned.write(path, table, **about)
+    tuned.table_of.cache_clear()
+    return path
+
+
+def measure(
+    shape: Shape, announce: Callable[[str], None], seconds: float
+) -> tuple[tuned.Timing, ...]:
+    """The candidates that ran, the fastest first."""
+    arguments = jax.block_until_ready(jax.jit(shape.arguments)())
+    timings = []
+    for name, chunk in candidates(shape):
+        what = f"{_words(shape)}: {name}" + (f" {chunk}" if chunk else "")
+        try:
+            milliseconds = _milliseconds(arguments, name, chunk, seconds)
+        except (NotImplementedError, ExceptionGroup, jax.errors.JaxRuntimeError) as reason:
+            announce(f"{what}: left out, {str(reason).partition(chr(10))[0][:100]}")
+            continue
+        announce(f"{what}: {milliseconds:.3f} ms")
+        timings.append(tuned.Timing(name, chunk, round(milliseconds, 4)))
+    return tuple(sorted(timings, key=lambda timing: timing.milliseconds))
+
+
+def plan(shapes: Sequence[Shape]) -> list[str]:
+    """What `tune` would time, a line each; computes nothing."""
+    return [
+        f"{_words(shape)}: {name}" + (f" {chunk}" if chunk else "")
+        for shape in shapes
+        for name, chunk in candidates(shape)
+    ]
+
+
+def _words(shape: Shape) -> str:
+    return " ".join(f"{letter}={value}" for letter, value in shape._asdict().items())
+
+
+def _milliseconds(inputs: Inputs, name: str, chunk: int | None, seconds: float) -> float:
+    """A call's share of calls that are queued without waiting; median of three such rows."""
+
+    def loss(inputs: Inputs) -> Any:
+        output = plstm_1d(*inputs, implementation=name, chunk_size=chunk)
+        return jnp.sum(jnp.asarray(output).astype(jnp.float32))
+
+    program = jax.jit(jax.grad(loss)).lower(inputs).compile()
+    jax.block_until_ready(program(inputs))
+
+    def row(calls: int) -> float:
+        begin, result = time.perf_counter(), None
+        for _ in range(calls):
+            result = program(inputs)
+        jax.block_until_ready(result)
+        return (time.perf_counter() - begin) / calls
+
+    calls = max(1, min(200, int(seconds / 3 / max(row(1), 1e-6))))
+    return 1e3 * statistics.median(row(calls) for _ in range(3))
+
+
+def _same(path: Path, about: dict[str, Any]) -> bool:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(document, dict) and all(document.get(k) == v for k, v in about.items())

@@ -1,0 +1,146 @@
+"""What was fastest where: measured times per device kind and shape family, from committed JSON.
+
+`tuned/` beside this file holds one JSON per device kind, written by `plstm-seq tune`. A family is a
+type, the sizes JT, JV, JO, JK and JQ, and DK, DV, T and N = prod(*B), each rounded up to a power of
+two. Its entry lists the time of forward and backward together for every implementation and chunk
+size that was tried, since a call does not know whether it will be differentiated.
+
+Families that are not in the table, and devices without one, go by the heuristic: the order of
+`api.IMPLEMENTATIONS`, and each implementation's own chunk size (`default_chunk_size` of
+`chunkwise`, say).
+"""
+
+import functools
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from plstm_seq.ops.sequence.inputs import Inputs
+
+FOLDER = Path(__file__).with_suffix("")
+
+
+class Family(NamedTuple):
+    """What shares an entry; DK, DV, T and N are powers of two."""
+
+    dtype: str
+    JT: int
+    JV: int
+    JO: int
+    JK: int
+    JQ: int
+    DK: int
+    DV: int
+    T: int
+    N: int
+
+
+class Timing(NamedTuple):
+    """One way of computing a family, and its forward and backward pass in milliseconds."""
+
+    implementation: str
+    chunk_size: int | None
+    milliseconds: float
+
+
+Table = Mapping[Family, tuple[Timing, ...]]
+
+
+def family_of(inputs: Inputs) -> Family:
+    """The family of a call, from shapes and types alone."""
+    *batch, _, DK, JQ = inputs.query.shape
+    sizes = {"DK": DK, "DV": inputs.value.shape[-2], "T": inputs.length, "N": math.prod(batch)}
+    return Family(
+        dtype=str(jnp.result_type(*(x for x in inputs if x is not None))),
+        JT=inputs.transition.shape[-1],
+        JV=inputs.value.shape[-1],
+        JO=inputs.mark.shape[-3],
+        JK=inputs.key.shape[-1],
+        JQ=JQ,
+        **{letter: rounded_up(size) for letter, size in sizes.items()},
+    )
+
+
+def rounded_up(size: int) -> int:
+    """The next power of two; 1 for 0."""
+    return 1 << max(size - 1, 0).bit_length()
+
+
+def ranking(inputs: Inputs) -> tuple[Timing, ...]:
+    """What was measured for a call's family on `jax.devices()[0]`, the fastest first.
+
+    Raises:
+        ValueError: the table of this device is malformed.
+    """
+    return table_of(jax.devices()[0].device_kind).get(family_of(inputs), ())
+
+
+def chunk_size(inputs: Inputs, implementation: str) -> int | None:
+    """The fastest measured chunk size of an implementation; None where there is none."""
+    for timing in ranking(inputs):
+        if timing.implementation == implementation:
+            return timing.chunk_size
+    return None
+
+
+def path_of(device_kind: str) -> Path:
+    """Where the table of a device kind is, or would be."""
+    return FOLDER / f"{re.sub('[^A-Za-z0-9.-]+', '_', device_kind).strip('_')}.json"
+
+
+@functools.cache
+def table_of(device_kind: str) -> Table:
+    """The table of a device kind, read once; empty where there is none."""
+    path = path_of(device_kind)
+    return read(path) if path.exists() else {}
+
+
+def read(path: Path) -> Table:
+    """A table from its file.
+
+    Raises:
+        ValueError: the file is not such a table; says where.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        entries = document["entries"]
+        families = [Family(**entry["family"]) for entry in entries]
+        timings = [_timings(entry["timings"]) for entry in entries]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no table of tuned sizes ({type(error).__name__}: {error}); "
+            "`plstm-seq tune` writes one"
+        ) from error
+    return dict(zip(families, timings, strict=True))
+
+
+def _timings(entries: list[dict[str, Any]]) -> tuple[Timing, ...]:
+    """The fastest first."""
+    timings = [Timing(**entry) for entry in entries]
+    for implementation, size, milliseconds in timings:
+        if not isinstance(implementation, str):
+            raise TypeError(f"implementation is {implementation!r}")
+        if size is not None and (not isinstance(size, int) or size < 1 or size & (size - 1)):
+            raise ValueError(f"chunk_size is {size!r}: a power of two or null is expected")
+        if not isinstance(milliseconds, int | float) or not milliseconds > 0:
+            raise ValueError(f"milliseconds is {milliseconds!r}")
+    return tuple(sorted(timings, key=lambda timing: timing.milliseconds))
+
+
+def write(path: Path, table: Table, **about: Any) -> None:
+    """Writes a table, with what it was measured on."""
+    entries = [
+        {"family": family._asdict(), "timings": [timing._asdict() for timing in timings]}
+        for family, timings in table.items()
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join("  " + json.dumps(entry) for entry in entries)
+    head = json.dumps(about, indent=1).removesuffix("}").rstrip()
+    separator = "," if about else ""
+    path.write_text(f'{head}{separator}\n "entries": [\n{lines}\n ]\n}}\n', encoding="utf-8")

@@ -4,14 +4,17 @@ PYTHON ?= python3
 VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The TPU's compiler, for tests; where it is installed jax looks for a TPU and warns without one.
+TPU_VENV := $(VENV)-tpu
+TPU_READY := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(TPU_VENV)/.ready)
 
-.PHONY: quickstart test lint format golden-table clean
+.PHONY: quickstart test lint format golden-table support-table clean
 
 quickstart: $(READY)
 	$(BIN)/plstm-seq quickstart
 
-test: lint
-	$(BIN)/pytest -n auto
+test: lint $(TPU_READY)
+	PLSTM_SEQ_TPU_PYTHON=$(abspath $(TPU_READY:.ready=bin/python)) $(BIN)/pytest -n auto
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -26,12 +29,21 @@ format: $(READY)
 golden-table: $(READY)
 	$(BIN)/python tests/support/golden_table.py docs/golden.md
 
+support-table: $(READY)
+	$(BIN)/python tests/support/support_table.py docs/support.md
+
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $(READY)
+
+$(TPU_VENV)/.ready: $(READY)
+	$(PYTHON) -m venv $(TPU_VENV)
+	$(TPU_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(TPU_VENV)/bin/python -m pip install --quiet --editable '.[tpu]'
+	touch $@
 
 clean:
 	rm -rf .venv .venv-* build dist

@@ -8,6 +8,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,8 @@ CHUNK_SIZES: Mapping[str, tuple[int, ...]] = {
     "chunkwise": (8, 16, 32, 64, 128),
     "pallas_tpu": (128, 256),
 }
+LONGEST_RECURRENCE = 1024
+COMPILED_AT_ONCE = 4
 
 
 class Shape(NamedTuple):
@@ -73,10 +76,11 @@ def shapes_named(name: str) -> list[Shape]:
         raise ValueError(f"shapes is {name!r}: quick or full is expected")
     dtypes = ("bfloat16", "float32")
     language = [
-        Shape(dtype, J, 64, DV, T, 64)
-        for dtype, T, (J, DV) in itertools.product(
-            dtypes, (512, 2048, 8192), ((1, 64), (2, 32), (4, 16), (8, 8))
-        )
+        *(
+            Shape(dtype, J, 64, DV, 2048, 64)
+            for dtype, (J, DV) in itertools.product(dtypes, ((4, 16), (1, 64), (2, 32), (8, 8)))
+        ),
+        *(Shape("bfloat16", 4, 64, 16, T, 64) for T in (512, 1024, 4096, 8192)),
     ]
     words = [Shape(dtype, 5, 2, 5, T, 4096) for dtype in dtypes for T in (32, 128, 512)]
     sweeps = [Shape(dtype, J, 32, 8, 64, 1024) for dtype in dtypes for J in (1, 2, 4)]
@@ -84,11 +88,15 @@ def shapes_named(name: str) -> list[Shape]:
 
 
 def candidates(shape: Shape) -> list[tuple[str, int | None]]:
-    """What to try: every implementation with every chunk size that it leaves a choice of."""
+    """What to try: every implementation with every chunk size that it leaves a choice of.
+
+    The recurrence is left out where it takes long and loses by far.
+    """
     longest = tuned.rounded_up(shape.T)
     return [
         (name, size)
         for name in IMPLEMENTATIONS
+        if name != "recurrent" or shape.T <= LONGEST_RECURRENCE
         for size in [n for n in CHUNK_SIZES.get(name, ()) if n <= longest] or [None]
     ]
 
@@ -133,14 +141,18 @@ def tune(
 def measure(
     shape: Shape, announce: Callable[[str], None], seconds: float
 ) -> tuple[tuned.Timing, ...]:
-    """The candidates that ran, the fastest first."""
+    """The candidates that ran, the fastest first; all are compiled before one is timed."""
     arguments = jax.block_until_ready(jax.jit(shape.arguments)())
+    with ThreadPoolExecutor(COMPILED_AT_ONCE) as pool:
+        programs = {
+            candidate: _compiling(pool, arguments, *candidate) for candidate in candidates(shape)
+        }
     timings = []
-    for name, chunk in candidates(shape):
+    for (name, chunk), program in programs.items():
         what = f"{_words(shape)}: {name}" + (f" {chunk}" if chunk else "")
         try:
-            milliseconds = _milliseconds(arguments, name, chunk, seconds)
-        except (NotImplementedError, ExceptionGroup, jax.errors.JaxRuntimeError) as reason:
+            milliseconds = _milliseconds(program.result(), arguments, seconds)
+        except (NotImplementedError, jax.errors.JaxRuntimeError) as reason:
             announce(f"{what}: left out, {str(reason).partition(chr(10))[0][:100]}")
             continue
         announce(f"{what}: {milliseconds:.3f} ms")
@@ -161,14 +173,29 @@ def _words(shape: Shape) -> str:
     return " ".join(f"{letter}={value}" for letter, value in shape._asdict().items())
 
 
-def _milliseconds(inputs: Inputs, name: str, chunk: int | None, seconds: float) -> float:
+def _compiling(
+    pool: ThreadPoolExecutor, inputs: Inputs, name: str, chunk: int | None
+) -> Future[Any]:
+    """Output and all gradients as a program; or why it declines, which `result` raises."""
+
+    def function(inputs: Inputs) -> Any:
+        def op(inputs: Inputs) -> Any:
+            return plstm_1d(*inputs, implementation=name, chunk_size=chunk)
+
+        output, vjp = jax.vjp(op, inputs)
+        return output, vjp(inputs.value)
+
+    try:
+        lowered = jax.jit(function).lower(inputs)
+    except NotImplementedError as reason:
+        declined: Future[Any] = Future()
+        declined.set_exception(reason)
+        return declined
+    return pool.submit(lowered.compile)
+
+
+def _milliseconds(program: Callable[..., Any], inputs: Inputs, seconds: float) -> float:
     """A call's share of calls that are queued without waiting; median of three such rows."""
-
-    def loss(inputs: Inputs) -> Any:
-        output = plstm_1d(*inputs, implementation=name, chunk_size=chunk)
-        return jnp.sum(jnp.asarray(output).astype(jnp.float32))
-
-    program = jax.jit(jax.grad(loss)).lower(inputs).compile()
     jax.block_until_ready(program(inputs))
 
     def row(calls: int) -> float:

@@ -39,12 +39,33 @@ def test_checks_times_and_writes(tmp_path):
     assert rows["limits", "copy"]["bytes_per_second"] > 0
 
 
+PROFILE = """
+planes { id: 1 name: "/host:CPU" lines { id: 1 name: "Stream #1" events { duration_ps: 9000000 } } }
+planes {
+  id: 2 name: "/device:GPU:0"
+  lines { id: 1 name: "XLA Modules" events { metadata_id: 1 duration_ps: 9000000 } }
+  lines {
+    id: 2 name: "Stream #13(Compute)"
+    events { metadata_id: 1 offset_ps: 0 duration_ps: 2000000 }
+    events { metadata_id: 1 offset_ps: 5000000 duration_ps: 1000000 }
+  }
+  lines {
+    id: 3 name: "Stream #14(MemcpyD2D)"
+    events { metadata_id: 1 offset_ps: 1000000 duration_ps: 2000000 }
+  }
+  event_metadata { key: 1 value { id: 1 name: "a kernel" } }
+}
+"""
+
 UNITS = """
 import sys
 sys.path.insert(0, FOLDER)
+from jax.profiler import ProfileData
 import gpu_1d_cases as grid, gpu_1d_table as table, peers
-from device_time import busy
+from device_time import _intervals, busy
 
+space = ProfileData.text_proto_to_serialized_xspace(PROFILE)
+assert busy(_intervals(ProfileData.from_serialized_xspace(space))) == 4000
 assert busy([]) == 0
 assert busy([(0, 2), (1, 3), (5, 6), (5.5, 5.6)]) == 4
 names = [(case.name, case.dtype) for case in grid.cases()]
@@ -65,4 +86,5 @@ print(table.summary([{"case": "peers", "dtype": "bfloat16", **row} for row in mi
 
 def test_parts():
     """Peers that are not installed are rows with a reason."""
-    run_script(UNITS.replace("FOLDER", repr(str(ROOT / "benchmarks"))))
+    script = f"FOLDER, PROFILE = {str(ROOT / 'benchmarks')!r}, {PROFILE!r}\n"
+    run_script(script + UNITS)

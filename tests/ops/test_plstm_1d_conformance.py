@@ -10,14 +10,19 @@ import pytest
 from golden import relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from op_1d import DIMENSIONS, call, make, value_and_gradients
+from interpreted_tpu import interpreted_tpu, race_found
+from op_1d import DIMENSIONS, PORTABLE, call, make, value_and_gradients
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
+from unpartitioned import Unpartitioned
 
 from plstm_seq.ops import plstm_1d_step
+from plstm_seq.ops.sequence import leading_axes
 from plstm_seq.ops.sequence.api import IMPLEMENTATIONS
 from plstm_seq.ops.sequence.inputs import Inputs
 
-FORMS = [name for name in IMPLEMENTATIONS if name != "recurrent"]
+FORMS = [name for name in PORTABLE if name != "recurrent"]
+# Kernels, interpreted on the CPU: they decline float64.
+KERNELS = {"pallas_tpu": interpreted_tpu}
 
 
 def as_float64(tree):
@@ -90,8 +95,30 @@ def test_several_runs_of_chunks(form):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["orthogonal", "reset", "large"])
 def test_low_precision(form, kind, dtype):
+    check_low_precision(form, make(50, kind=kind), dtype)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    ("length", "dimensions", "kind", "dtype"),
+    [
+        (1, "J1", "contractive", "float32"),
+        (63, "JT3_JK2_JQ2", "reset", "float32"),
+        (140, "J4", "large", "bfloat16"),
+        (140, "J4", "orthogonal", "float32"),
+        (30, "all_differ", "reset", "bfloat16"),
+    ],
+)
+def test_low_precision_of_kernels(monkeypatch, kernel, length, dimensions, kind, dtype):
+    """Interpreted, with uninitialised memory as NaN and without races."""
+    monkeypatch.setitem(IMPLEMENTATIONS, kernel, KERNELS[kernel])
+    monkeypatch.setattr(leading_axes, "custom_partitioning", Unpartitioned)
+    check_low_precision(kernel, make(length, dimensions, kind=kind), dtype)
+    assert not race_found()
+
+
+def check_low_precision(form, arguments, dtype):
     """Against the recurrence in float64 on the same rounded inputs."""
-    arguments = make(50, kind=kind)
     inputs = jax.tree.map(lambda x: x.astype(dtype), arguments[0])
     arguments = inputs, arguments[1].astype(jnp.float32)
     results, gradients = value_and_gradients(*arguments, implementation=form)
@@ -105,7 +132,7 @@ def test_low_precision(form, kind, dtype):
     assert_close(gradients, expected_gradients, GRADIENT_AGREEMENT[dtype])
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", PORTABLE)
 def test_without_direct_term_and_initial_state(implementation):
     inputs, _ = make(21, direct=False)
     zeros = inputs._replace(direct=jnp.zeros(make(21)[0].direct.shape))
@@ -148,7 +175,7 @@ def test_steps_equal_the_whole():
     assert relative_error(state, last) < AGREEMENT["float64"]
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("implementation", PORTABLE)
 def test_no_batch_axes_and_an_empty_batch(implementation):
     inputs, state = make(6, batch=(3, 2))
     whole, _ = call(inputs, state, implementation=implementation)

@@ -12,9 +12,10 @@ from golden import relative_error
 from interpreted_tpu import KERNEL, interpreted_tpu, race_found
 from op_1d import make, transitions
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
+from unpartitioned import Unpartitioned
 
 from plstm_seq.ops import plstm_1d
-from plstm_seq.ops.sequence import api
+from plstm_seq.ops.sequence import api, leading_axes
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.pallas_tpu import PallasTPU, layout
 from plstm_seq.ops.sequence.recurrent import recurrent
@@ -158,3 +159,25 @@ def test_values_and_outputs_are_no_larger_than_the_state(sizes):
     DV = limits.columns_max // JT
     assert limits.DV_multiple <= DV
     assert max(sizes) * DV <= 256
+
+
+def test_vmap_of_grad_folds_into_the_grid(monkeypatch):
+    """One call of each kernel, over all members."""
+    monkeypatch.setitem(api.IMPLEMENTATIONS, "interpreted_tpu", interpreted_tpu)
+    monkeypatch.setattr(leading_axes, "custom_partitioning", Unpartitioned)
+    inputs, state = make(5, "J1", batch=(3, 2), dtype=jnp.float32, DK=2, DV=2)
+
+    def loss(inputs, state, implementation):
+        output = plstm_1d(*inputs, initial_state=state, implementation=implementation)
+        return jnp.sum(jnp.sin(output))
+
+    def gradients(name):
+        return jax.vmap(jax.grad(functools.partial(loss, implementation=name)))
+
+    actual, expected = (
+        fast_jit(gradients(name))(inputs, state) for name in ("interpreted_tpu", "recurrent")
+    )
+    assert_close(actual, expected, GRADIENT_AGREEMENT["float32"])
+    program = str(jax.make_jaxpr(gradients("interpreted_tpu"))(inputs, state))
+    assert program.count("pallas_call[") == 2
+    assert "grid=(1, 1)" in program

@@ -6,13 +6,12 @@ import pytest
 from fast_compile import fast_jit
 from golden import relative_error
 from jax.test_util import check_grads
-from op_1d import make
+from op_1d import PORTABLE, make
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
 
 from plstm_seq.ops import plstm_1d
-from plstm_seq.ops.sequence.api import IMPLEMENTATIONS
 
-implementations = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+implementations = pytest.mark.parametrize("implementation", PORTABLE)
 SIZES = dict(length=6, dimensions="J1", DK=2, DV=2)
 
 
@@ -111,5 +110,5 @@ def test_scale_is_differentiable():
             plstm_1d(*inputs, initial_state=state, scale=scale, implementation=implementation) ** 2
         )
 
-    gradients = [jax.grad(function)(0.3, name) for name in IMPLEMENTATIONS]
+    gradients = [jax.grad(function)(0.3, name) for name in PORTABLE]
     assert relative_error(gradients[0], gradients[1]) < AGREEMENT["float64"]

@@ -7,7 +7,11 @@ import jax.numpy as jnp
 from fast_compile import fast_jit
 
 from plstm_seq.ops import plstm_1d
+from plstm_seq.ops.sequence.api import IMPLEMENTATIONS
 from plstm_seq.ops.sequence.inputs import Inputs
+
+# Those that run everywhere, in any type; kernels are interpreted for tests, in low precision.
+PORTABLE = [name for name in IMPLEMENTATIONS if not name.startswith("pallas_")]
 
 DIMENSIONS = {
     "J1": dict(JK=1, JQ=1, JV=1, JT=1, JO=1),

@@ -7,9 +7,6 @@ READY := $(VENV)/.ready
 # The TPU's compiler, for tests; where it is installed jax looks for a TPU and warns without one.
 TPU_VENV := $(VENV)-tpu
 TPU_READY := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(TPU_VENV)/.ready)
-# The TPU's compiler, for tests; where it is installed jax looks for a TPU and warns without one.
-TPU_VENV := $(VENV)-tpu
-TPU_READY := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(TPU_VENV)/.ready)
 
 .PHONY: quickstart test lint format golden-table support-table clean
 
@@ -41,12 +38,6 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $(READY)
-
-$(TPU_VENV)/.ready: $(READY)
-	$(PYTHON) -m venv $(TPU_VENV)
-	$(TPU_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(TPU_VENV)/bin/python -m pip install --quiet --editable '.[tpu]'
-	touch $@
 
 $(TPU_VENV)/.ready: $(READY)
 	$(PYTHON) -m venv $(TPU_VENV)

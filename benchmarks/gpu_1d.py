@@ -33,7 +33,7 @@ BUDGET = 480
 COMPILING_AT_ONCE = 4
 VERSIONS = ("torch", "triton", "fla-core", "flash-linear-attention", "mlstm_kernels")
 KEY = ("case", "implementation", "dtype")
-QUICK = ("limits", "target", "diagonal", "sweep", "word 128", "peers")
+QUICK = ("target", "diagonal", "sweep", "word 128", "peers")
 
 Row = dict[str, Any]
 
@@ -227,7 +227,7 @@ def run(options: argparse.Namespace) -> list[Row]:
     import gpu_1d_cases as grid
 
     pool = ThreadPoolExecutor(options.jobs)
-    if wanted(only, "limits"):
+    if only is None or set(only) - {"peers", *peers.PEERS}:
         for row in limits(options.cpu_smoke):
             note(row)
     if not options.cpu_smoke and wanted(only, "peers", "attention"):
@@ -251,9 +251,7 @@ def run(options: argparse.Namespace) -> list[Row]:
 def main() -> None:
     """Measures, prints and writes JSON; or prints the table of an earlier run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--only", nargs="+", help="cases, implementations, peers, 'limits', 'peers'"
-    )
+    parser.add_argument("--only", nargs="+", help="cases, implementations, peers, or 'peers'")
     parser.add_argument("--implementations", nargs="+", help="of the op: these alone")
     parser.add_argument("--quick", action="store_true", help=f"--only {' '.join(QUICK)}")
     parser.add_argument("--lengths", type=int, nargs="*", default=[1024, 4096, 16384, 65536])
@@ -264,10 +262,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="for the JSON (default: benchmarks/results)")
     parser.add_argument("--name", default="gpu_1d", help="of the JSON")
     parser.add_argument("--table", action="store_true", help="Markdown from the JSON, nothing runs")
+    parser.add_argument("--summary", action="store_true", help="the same as plain text, ratios")
     options = parser.parse_args()
-    if options.table:
+    if options.table or options.summary:
         path = (options.folder or measure.RESULTS) / f"{options.name}.json"
-        print(table.markdown(json.loads(path.read_text())))
+        document = json.loads(path.read_text())
+        print(table.markdown(document) if options.table else table.summary(document["rows"]))
         return
     if options.folder is None and not options.cpu_smoke:
         options.folder = measure.RESULTS

@@ -20,7 +20,7 @@ def test_checks_times_and_writes(tmp_path):
     arguments = ["--cpu-smoke", "--only", "tiny word", "limits", "--seconds", "0.01"]
     arguments += ["--folder", str(tmp_path)]
     calls = [arguments, [*arguments, "--implementations", "recurrent"]]
-    calls.append(["--table", "--folder", str(tmp_path)])
+    calls += [[form, "--folder", str(tmp_path)] for form in ("--table", "--summary")]
     text = run_script(SMOKE + "".join(f"run(*{call!r})\n" for call in calls))
     document = json.loads((tmp_path / "gpu_1d.json").read_text())
     rows = {(row["case"], row["implementation"]): row for row in document["rows"]}
@@ -35,7 +35,7 @@ def test_checks_times_and_writes(tmp_path):
         }
         assert f"| {name} | bfloat16 |" in text
     # It does not run on a CPU: a row says why.
-    assert "pallas_gpu" in rows["tiny word", "pallas_gpu"]["reason"]
+    assert "NotImplementedError" in rows["tiny word", "pallas_gpu"]["reason"]
     assert rows["limits", "copy"]["bytes_per_second"] > 0
 
 

@@ -30,7 +30,7 @@ from device_time import device_time
 
 # Compiling may begin after it no more: what is left are rows that say so.
 BUDGET = 480
-COMPILING_AT_ONCE = 4
+COMPILING_AT_ONCE = 8
 VERSIONS = ("torch", "triton", "fla-core", "flash-linear-attention", "mlstm_kernels")
 KEY = ("case", "implementation", "dtype")
 QUICK = ("target", "diagonal", "sweep", "word 128", "peers")

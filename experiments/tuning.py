@@ -27,7 +27,7 @@ CHUNK_SIZES: Mapping[str, tuple[int, ...]] = {
     "pallas_tpu": (128, 256),
 }
 LONGEST_RECURRENCE = 1024
-COMPILED_AT_ONCE = 4
+COMPILED_AT_ONCE = 8
 
 
 class Shape(NamedTuple):

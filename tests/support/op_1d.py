@@ -22,7 +22,7 @@ DIMENSIONS = {
 
 
 def transitions(key, shape, kind, dtype):
-    """contractive, orthogonal, reset (15 % exact zeros, 15 % times 1e-6) or large (norms to 30)."""
+    """contractive, orthogonal, reset (15 % exact zeros, 15 % times 1e-6), identity, large."""
     a, b, c = jax.random.split(key, 3)
     matrices = jax.random.normal(a, shape, dtype)
     orthogonal, _ = jnp.linalg.qr(matrices)
@@ -35,6 +35,8 @@ def transitions(key, shape, kind, dtype):
             draw = jax.random.uniform(c, (*shape[:-2], 1, 1), dtype)
             factor = jnp.where(draw < 0.15, 0.0, jnp.where(draw < 0.3, 1e-6, 0.95))
             return orthogonal * factor
+        case "identity":
+            return jnp.broadcast_to(jnp.eye(shape[-1], dtype=dtype), shape)
         case "large":
             return orthogonal * jax.random.uniform(b, (*shape[:-2], 1, 1), dtype, 0.1, 1.5)
     raise ValueError(kind)

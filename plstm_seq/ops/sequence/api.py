@@ -10,6 +10,8 @@ from plstm_seq.ops.sequence import tuned, varying
 from plstm_seq.ops.sequence.across_devices import across_devices
 from plstm_seq.ops.sequence.chunkwise import chunkwise
 from plstm_seq.ops.sequence.inputs import Inputs, check
+from plstm_seq.ops.sequence.kernel import implementation_of
+from plstm_seq.ops.sequence.pallas_gpu import PallasGPU
 from plstm_seq.ops.sequence.recurrent import recurrent, step
 
 # (inputs, initial state, scale, chunk size) -> (output, last state), the state in its type, the
@@ -19,6 +21,7 @@ Implementation = Callable[[Inputs, Array, float | Array, int | None], tuple[Arra
 
 # In the order of preference where nothing was measured (`tuned`).
 IMPLEMENTATIONS: dict[str, Implementation] = {
+    "pallas_gpu": implementation_of(PallasGPU()),
     "chunkwise": chunkwise,
     "recurrent": recurrent,
 }

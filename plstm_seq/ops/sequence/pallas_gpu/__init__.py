@@ -30,11 +30,9 @@ class PallasGPU:
     interpret: bool = False
 
     def check(self, inputs: Inputs) -> None:
-        """Declines other devices, older versions of jax, and what `check_arguments` declines."""
-        if jax.__version_info__ < VERSION:
-            raise NotImplementedError(f"needs jax 0.11.2 or newer, this is {jax.__version__}")
+        """Declines other devices, older versions of jax, float64 and more than 8 dimensions."""
         if not self.interpret:
-            _check_device()
+            check_device()
         check_arguments(inputs)
 
     def limits(self, core: Inputs) -> Limits:
@@ -55,15 +53,17 @@ class PallasGPU:
     ) -> tuple[Array, Array, Array]:
         """Output, last state, and the states at the chunks' starts [N, c, 64, 64]."""
         del chunk
+        from plstm_seq.ops.sequence.pallas_gpu.call import interpreted
         from plstm_seq.ops.sequence.pallas_gpu.outputs import outputs
         from plstm_seq.ops.sequence.pallas_gpu.states import contributions, walk
 
         x = _squeeze(core)
-        added, total = contributions(
-            x.key, x.value, x.source, x.transition, scale=1.0, backward=False
-        )
-        states, last = walk(added, total, _flat(state), backward=False)
-        output = outputs(x, states, scale=scale, dtype=output_dtype)
+        with interpreted(self.interpret):
+            added, total = contributions(
+                x.key, x.value, x.source, x.transition, scale=1.0, backward=False
+            )
+            states, last = walk(added, total, _flat(state), backward=False)
+            output = outputs(x, states, scale=scale, dtype=output_dtype)
         return output, _unflat(last, state.shape), states
 
     def backward(
@@ -78,34 +78,40 @@ class PallasGPU:
     ) -> tuple[Inputs, Array]:
         """Cotangents of the inputs and of the initial state."""
         del chunk
+        from plstm_seq.ops.sequence.pallas_gpu.call import interpreted
         from plstm_seq.ops.sequence.pallas_gpu.gradients import gradients
         from plstm_seq.ops.sequence.pallas_gpu.states import contributions, walk
 
         x = _squeeze(core)
-        added, total = contributions(
-            x.query, output_bar, x.mark, x.transition, scale=scale, backward=True
-        )
-        after_bar, first_bar = walk(added, total, _flat(state_bar), backward=True)
-        bars = gradients(x, saved, after_bar, output_bar, scale=scale)
+        with interpreted(self.interpret):
+            added, total = contributions(
+                x.query, output_bar, x.mark, x.transition, scale=scale, backward=True
+            )
+            after_bar, first_bar = walk(added, total, _flat(state_bar), backward=True)
+            bars = gradients(x, saved, after_bar, output_bar, scale=scale)
         bars = jax.tree.map(lambda bar, like: bar.reshape(like.shape), bars, core)
         return bars, _unflat(first_bar, state_bar.shape)
 
 
-def check_arguments(inputs: Inputs) -> None:
-    """Declines types and sizes, wherever it runs: float64, and more than 8 dimensions."""
-    if inputs.query.dtype not in (jnp.float32, jnp.bfloat16):
-        raise NotImplementedError(f"supports float32 and bfloat16, not {inputs.query.dtype}")
-    if max(_gate_sizes(inputs)) > 8:
-        raise NotImplementedError(f"JT, JV and JO are {_gate_sizes(inputs)}: more than 8")
-
-
-def _check_device() -> None:
+def check_device() -> None:
+    """Declines where the kernels cannot be compiled."""
+    if jax.__version_info__ < VERSION:
+        raise NotImplementedError(f"needs jax 0.11.2 or newer, this is {jax.__version__}")
     device = jax.devices()[0]
     if device.platform != "gpu":
         raise NotImplementedError(f"needs an NVIDIA GPU, the default device is {device}")
-    capability = getattr(device, "compute_capability", "none")
+    capability = getattr(device, "compute_capability", "unknown")
     if capability != "9.0":
         raise NotImplementedError(f"needs compute capability 9.0 (Hopper), not {capability}")
+
+
+def check_arguments(inputs: Inputs) -> None:
+    """Declines types and sizes that the kernels do not support."""
+    if inputs.query.dtype not in (jnp.float32, jnp.bfloat16):
+        raise NotImplementedError(f"supports float32 and bfloat16, not {inputs.query.dtype}")
+    for name, size in zip(("JT", "JV", "JO"), _gate_sizes(inputs), strict=True):
+        if size > 8:
+            raise NotImplementedError(f"supports sizes to 8: {name} is {size}")
 
 
 def _gate_sizes(inputs: Inputs) -> tuple[int, int, int]:

@@ -142,7 +142,7 @@ def _chunk(
     upper, _ = t.multiply(m["keys"], t.transposed(m["queries"]))
     row, column = t.distance()
     scores = jnp.where(row > column, lower, upper) * scale
-    scores_bar = jnp.zeros_like(scores)
+    scores_bar = t.zeros(L)
     if "direct" in ins:
         own = jnp.sum(t.where(row == column, scores), axis=1)
         own_bar, value_bar = _direct(ins["direct"], bars["direct"], own, values, readers, value_bar)

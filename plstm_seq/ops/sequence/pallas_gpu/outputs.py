@@ -62,7 +62,7 @@ def outputs(x: Inputs, states: Array, *, scale: float, dtype: jnp.dtype) -> Arra
             factors = [[t.load_rows(direct.at[:, o, w]) * own for o in range(J)] for w in range(J)]
             result = t.blocks_of(t.mix(factors, values), J)
         else:
-            result = [jnp.zeros_like(value, t.f32) for value in values]
+            result = [t.zeros(L // J)] * J
         scores = t.operand(t.where(row > column, scores), parts)
 
         def level_of(level: Array, carried: tuple[g.Gates, Any]) -> tuple[g.Gates, Any]:

@@ -198,6 +198,11 @@ def meets(row: Array, column: Array, level: int | Array) -> Array:
     return (row >> level) == ((column >> level) ^ 1)
 
 
+def zeros(columns: int) -> Array:
+    """[64, columns] in `MATRIX`, float32: a loop's carry cannot change its layout."""
+    return plgpu.layout_cast(jnp.zeros((L, columns), f32), MATRIX)
+
+
 def where(condition: Array, x: Array) -> Array:
     """`x` where the condition holds, else zero."""
     return jnp.where(condition, x, jnp.zeros_like(x))

@@ -73,15 +73,15 @@ def store(ref: Ref, matrix: Components, *, transposed: bool = False) -> None:
     for i, row in enumerate(matrix):
         for j, x in enumerate(row):
             at = ref.at[:, j // h, j % h, i, :] if transposed else ref.at[:, i, :, j // h, j % h]
-            at[...] = x.astype(ref.dtype)
+            t.store(at, x)
 
 
 def scatter(ref: Ref, matrix: Components) -> None:
-    """Writes a small matrix of every step to shared memory; visible after a `commit_smem`."""
+    """Writes a small matrix of every step to memory; visible after a `commit_smem`."""
     window = _window(ref, 0)
     for i, row in enumerate(matrix):
         for j, x in enumerate(row):
-            ref.at[i, j, window][...] = x
+            t.store(ref.at[i, j, window], x)
 
 
 def scatter_single(ref: Ref, matrix: Components) -> None:
@@ -89,7 +89,7 @@ def scatter_single(ref: Ref, matrix: Components) -> None:
     h, window = ref.shape[-1], _window(ref, 0)
     for i, row in enumerate(matrix):
         for j, x in enumerate(row):
-            ref.at[i // h, j, window, i % h][...] = x
+            t.store(ref.at[i // h, j, window, i % h], x)
 
 
 def gather(ref: Ref, steps: int | Array = 0, *, transposed: bool = False) -> Components:

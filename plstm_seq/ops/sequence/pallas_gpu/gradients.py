@@ -187,10 +187,10 @@ def _chunk(
     inner, _ = t.multiply(t.split(t.where(row >= column, scores_bar), parts), m["keys"])
     t.wait(m["again"], parts)
     read, _ = t.multiply(t.split(t.mix(marks, readers), parts), t.transposed(m["states"]))
-    bars["query"][...] = ((inner + read) * scale).astype(bars["query"].dtype)
+    t.store(bars["query"], (inner + read) * scale)
     inner, _ = t.multiply(t.split(t.where(row <= column, scores_bar), parts), m["queries"])
     felt, _ = t.multiply(t.split(t.mix(sources, values), parts), t.transposed(m["after"]))
-    bars["key"][...] = (inner * scale + felt).astype(bars["key"].dtype)
+    t.store(bars["key"], inner * scale + felt)
 
 
 def _up(m: Mapping[str, Any], level: Array, gates: g.Gates) -> g.Gates:
@@ -244,7 +244,7 @@ def _direct(
         for w, v in enumerate(values):
             factor = t.load_rows(direct.at[:, o, w])
             pair = jnp.sum(y.astype(t.f32) * v.astype(t.f32), axis=1)
-            direct_bar.at[:, o, w][...] = (own * pair).astype(direct_bar.dtype)
+            t.store(direct_bar.at[:, o, w], own * pair)
             own_bar = own_bar + factor * pair
             value_bar[w] = value_bar[w] + t.over_rows(factor * own, width) * y.astype(t.f32)
     return own_bar, value_bar

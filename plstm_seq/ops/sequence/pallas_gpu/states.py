@@ -82,7 +82,7 @@ def contributions(
         t.wait(ready, parts)
         plgpu.commit_smem()
         product, _ = t.multiply(t.transposed(keys), mixed)
-        added.at[n, c][...] = (product * scale).astype(added.dtype)
+        t.store(added.at[n, c], product * scale)
         h = rows.shape[-1]
         for i in range(J):
             for j in range(J):
@@ -144,7 +144,7 @@ def walk(added: Array, total: Array, begin: Array, *, backward: bool) -> tuple[A
             ]
 
         def one(step: Array, state: Array, more: Array, factors: list[list[Array]]) -> Array:
-            states.at[n, chunk(step), features][...] = state.astype(states.dtype)
+            t.store(states.at[n, chunk(step), features], state)
             blocks = t.blocks_of(state, J)
             rows = g.transpose(factors) if backward else factors
             moved = [t.add(f * x for f, x in zip(row, blocks, strict=True)) for row in rows]
@@ -167,7 +167,7 @@ def walk(added: Array, total: Array, begin: Array, *, backward: bool) -> tuple[A
         state = t.load(begin.at[n, features], SLABS)
         groups = -(-chunks // GROUP)
         state, _ = jax.lax.fori_loop(0, groups, several, (state, load(jnp.int32(0))))
-        end.at[n, features][...] = state
+        t.store(end.at[n, features], state)
 
     return call(
         "walk",

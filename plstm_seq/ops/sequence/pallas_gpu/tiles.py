@@ -46,6 +46,15 @@ def load(ref: Ref, layout: Any) -> Array:
     return plgpu.load(ref, layout=layout, optimized=False)  # pyright: ignore[reportCallIssue]
 
 
+def store(ref: Ref, x: Array) -> None:
+    """Writes an array to memory of any strides, in the memory's type."""
+    x = x.astype(ref.dtype)
+    if hasattr(plgpu, "store"):  # jax 0.12
+        plgpu.store(ref, x, optimized=False)  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        ref[...] = x
+
+
 def fetch(source: Ref, target: Sequence[Ref], ready: Ref) -> None:
     """Global [64, 64] -> shared memory: arrives at `ready` if bf16, else after a `commit_smem`."""
     if len(target) == 1:
@@ -184,7 +193,7 @@ def load_blocks(ref: Ref) -> list[Array]:
 def store_blocks(ref: Ref, blocks: Sequence[Array]) -> None:
     """The inverse of `load_blocks`."""
     for w, block in enumerate(blocks):
-        ref.at[:, :, w][...] = plgpu.layout_cast(block, SCATTERED).astype(ref.dtype)
+        store(ref.at[:, :, w], plgpu.layout_cast(block, SCATTERED))
 
 
 def distance() -> tuple[Array, Array]:

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -148,7 +147,23 @@ def test_declines(monkeypatch):
         plstm_1d(*wide, **options)
     with pytest.raises(NotImplementedError, match="the backend is cpu"):
         PallasTPU().check(single)
-    replace(PallasTPU(), cross_compile=True).check(single)
+    PallasTPU(cross_compile=True).check(single)
+
+
+def test_several_tpus_only_inside_shard_map(monkeypatch):
+    """Where plain jit could not compile it, another implementation has to be taken."""
+    inputs = make(5, dtype=jnp.float32)[0]
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    PallasTPU().check(inputs)
+    monkeypatch.setattr(jax, "device_count", lambda: 4)
+    with pytest.raises(NotImplementedError, match="inside jax"):
+        PallasTPU().check(inputs)
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("data",))
+    spec = jax.sharding.PartitionSpec("data")
+    function = jax.shard_map(
+        lambda x: (PallasTPU().check(inputs), x)[1], mesh=mesh, in_specs=spec, out_specs=spec
+    )
+    jax.eval_shape(function, jnp.zeros(4))
 
 
 @pytest.mark.parametrize("sizes", list(itertools.product([1, 4, 8], [1, 5, 8], [1, 8])))

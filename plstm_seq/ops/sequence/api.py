@@ -12,6 +12,7 @@ from plstm_seq.ops.sequence.chunkwise import chunkwise
 from plstm_seq.ops.sequence.inputs import Inputs, check
 from plstm_seq.ops.sequence.kernel import implementation_of
 from plstm_seq.ops.sequence.pallas_gpu import PallasGPU
+from plstm_seq.ops.sequence.pallas_tpu import PallasTPU
 from plstm_seq.ops.sequence.recurrent import recurrent, step
 
 # (inputs, initial state, scale, chunk size) -> (output, last state), the state in its type, the
@@ -22,6 +23,7 @@ Implementation = Callable[[Inputs, Array, float | Array, int | None], tuple[Arra
 # In the order of preference where nothing was measured (`tuned`).
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "pallas_gpu": implementation_of(PallasGPU()),
+    "pallas_tpu": implementation_of(PallasTPU()),
     "chunkwise": chunkwise,
     "recurrent": recurrent,
 }

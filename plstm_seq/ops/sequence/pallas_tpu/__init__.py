@@ -1,8 +1,9 @@
-"""The 1D op on a TPU: Pallas kernels, lowered by Mosaic TPU (README.md, section 8).
+"""The 1D op on a TPU: Pallas kernels, lowered by Mosaic TPU (README.md: on a TPU).
 
 `forward.py` and `backward.py` hold one kernel each; `gates.py` is the level algebra inside them,
 `products.py` what goes through the matrix unit, `layout.py` how arrays lie in memory, `chunk.py`
-what both kernels share.
+what both kernels share. All but this file are imported when they first run: Pallas takes long to
+import.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq.ops.sequence.inputs import Inputs
-from plstm_seq.ops.sequence.kernel import Limits, implementation_of
+from plstm_seq.ops.sequence.kernel import Limits
 
 DK_MAX = 256
 COLUMNS_MAX = 256
@@ -47,8 +48,8 @@ class PallasTPU:
         for letter, size in sizes.items():
             if size > GATE_MAX:
                 raise NotImplementedError(f"{letter} is {size}, above {GATE_MAX}")
-        if self.interpret is None and not self.cross_compile and jax.default_backend() != "tpu":
-            raise NotImplementedError(f"the backend is {jax.default_backend()}, not tpu")
+        if self.interpret is None and not self.cross_compile:
+            _check_devices()
 
     def limits(self, core: Inputs) -> Limits:
         """Sublanes in whole registers, and values and outputs no larger than the state."""
@@ -108,4 +109,15 @@ class PallasTPU:
         )
 
 
-pallas_tpu = implementation_of(PallasTPU())
+def _check_devices() -> None:
+    if jax.default_backend() != "tpu":
+        raise NotImplementedError(f"the backend is {jax.default_backend()}, not tpu")
+    # A TPU's compiler knows no `custom_partitioning` (jax issue 38196): a program for several
+    # devices would not compile, and here it is not known whether this is one.
+    mesh = jax.sharding.get_abstract_mesh()
+    inside = not mesh.empty and set(mesh.manual_axes) == set(mesh.axis_names)
+    if jax.device_count() > 1 and not inside:
+        raise NotImplementedError(
+            f"there are {jax.device_count()} TPUs, and plain jit cannot split a kernel over them: "
+            "call it inside jax.shard_map"
+        )

@@ -1,4 +1,4 @@
-"""The 1D op on a TPU: Pallas kernels, lowered by Mosaic TPU (README.md: on a TPU).
+"""The 1D op on a TPU: Pallas kernels, lowered by Mosaic TPU (README.md, section 9).
 
 `forward.py` and `backward.py` hold one kernel each; `gates.py` is the level algebra inside them,
 `products.py` what goes through the matrix unit, `layout.py` how arrays lie in memory, `chunk.py`

@@ -8,13 +8,22 @@ READY := $(VENV)/.ready
 TPU_VENV := $(VENV)-tpu
 TPU_READY := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(TPU_VENV)/.ready)
 
-.PHONY: quickstart test lint format golden-table support-table clean
+.PHONY: quickstart test test-gpu test-gpu-interpreted lint format golden-table support-table clean
 
 quickstart: $(READY)
 	$(BIN)/plstm-seq quickstart
 
 test: lint $(TPU_READY)
 	PLSTM_SEQ_TPU_PYTHON=$(abspath $(TPU_READY:.ready=bin/python)) $(BIN)/pytest -n auto
+
+# The tests of the GPU kernels where there is no GPU; needs jax 0.11.2, so PYTHON=python3.12 or newer.
+test-gpu-interpreted: $(READY)
+	$(BIN)/pytest -n auto tests/ops/test_plstm_1d_pallas_gpu.py
+
+# The same kernels, compiled, where there is a Hopper GPU.
+test-gpu: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[cuda]'
+	XLA_PYTHON_CLIENT_PREALLOCATE=false $(BIN)/pytest -m gpu -n 8 tests/ops
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

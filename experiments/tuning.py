@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from plstm_seq.ops import plstm_1d
 from plstm_seq.ops.sequence import tuned
 from plstm_seq.ops.sequence.api import IMPLEMENTATIONS
 from plstm_seq.ops.sequence.inputs import Inputs
@@ -123,12 +122,16 @@ def tune(
         The file.
 
     Raises:
-        ValueError: an earlier table of this device and version is malformed.
+        ValueError: the file cannot be written.
     """
     kind = jax.devices()[0].device_kind
     path = tuned.path_of(kind) if output is None else output
     about = {"device_kind": kind, "jax": version("jax"), "jaxlib": version("jaxlib")}
-    table = dict(tuned.read(path)) if path.exists() and _same(path, about) else {}
+    table = _earlier(path, announce) if path.exists() and _same(path, about) else {}
+    try:
+        tuned.write(path, table, **about)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written ({error}): name another file") from error
     for shape in shapes:
         timings = measure(shape, announce, seconds)
         if timings:
@@ -138,10 +141,19 @@ def tune(
     return path
 
 
+def _earlier(path: Path, announce: Callable[[str], None]) -> dict[Any, Any]:
+    try:
+        return dict(tuned.read(path))
+    except ValueError as error:
+        announce(f"replaced: {error}")
+        return {}
+
+
 def measure(
     shape: Shape, announce: Callable[[str], None], seconds: float
 ) -> tuple[tuned.Timing, ...]:
     """The candidates that ran, the fastest first; all are compiled before one is timed."""
+    announce(f"{_words(shape)}: compiling")
     arguments = jax.block_until_ready(jax.jit(shape.arguments)())
     with ThreadPoolExecutor(COMPILED_AT_ONCE) as pool:
         programs = {
@@ -152,7 +164,7 @@ def measure(
         what = f"{_words(shape)}: {name}" + (f" {chunk}" if chunk else "")
         try:
             milliseconds = _milliseconds(program.result(), arguments, seconds)
-        except (NotImplementedError, jax.errors.JaxRuntimeError) as reason:
+        except Exception as reason:
             announce(f"{what}: left out, {str(reason).partition(chr(10))[0][:100]}")
             continue
         announce(f"{what}: {milliseconds:.3f} ms")
@@ -180,14 +192,16 @@ def _compiling(
 
     def function(inputs: Inputs) -> Any:
         def op(inputs: Inputs) -> Any:
-            return plstm_1d(*inputs, implementation=name, chunk_size=chunk)
+            state = jnp.zeros(inputs.state_shape, inputs.accumulation_dtype)
+            scale = inputs.query.shape[-2] ** -0.5
+            return IMPLEMENTATIONS[name](inputs, state, scale, chunk)[0].astype(inputs.value.dtype)
 
         output, vjp = jax.vjp(op, inputs)
         return output, vjp(inputs.value)
 
     try:
         lowered = jax.jit(function).lower(inputs)
-    except NotImplementedError as reason:
+    except Exception as reason:  # whatever a candidate raises, the others are still measured
         declined: Future[Any] = Future()
         declined.set_exception(reason)
         return declined

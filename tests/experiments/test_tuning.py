@@ -26,7 +26,8 @@ def test_from_measuring_to_the_choice(tmp_path, monkeypatch):
     measured = tuned.ranking(jax.eval_shape(TINY.arguments))
     assert {timing[:2] for timing in measured} == {("chunkwise", 4), ("recurrent", None)}
     assert sorted(measured, key=lambda timing: timing.milliseconds) == list(measured)
-    assert len(lines) == len(tuning.plan([TINY]))
+    assert lines[0].endswith("compiling")
+    assert len(lines[1:]) == len(tuning.plan([TINY]))
 
     # Another family joins; a file of another version of jax is left behind.
     monkeypatch.setattr(tuning, "candidates", lambda _: [("recurrent", None)])
@@ -34,6 +35,12 @@ def test_from_measuring_to_the_choice(tmp_path, monkeypatch):
     assert len(tuned.read(path)) == 2
     path.write_text(path.read_text().replace(f'"jax": "{jax.__version__}"', '"jax": "0.0"'))
     tuning.tune([TINY], seconds=0.01)
+    assert len(tuned.read(path)) == 1
+
+    # A malformed one is replaced, and says so.
+    path.write_text(path.read_text().replace('"milliseconds": ', '"milliseconds": -'))
+    tuning.tune([TINY], announce=lines.append, seconds=0.01)
+    assert any(line.startswith("replaced: ") for line in lines)
     assert len(tuned.read(path)) == 1
     tuned.table_of.cache_clear()
 
@@ -64,3 +71,7 @@ def test_an_unknown_set_of_shapes_is_a_users_mistake():
     result = CliRunner().invoke(experiments.cli.app, ["tune", "--shapes", "some"])
     assert result.exit_code == 2
     assert "quick or full" in result.stderr
+    nowhere = tmp_path / "table.json" / "no_folder.json"
+    refused = command.invoke(experiments.cli.app, ["tune", "--output", str(nowhere)])
+    assert refused.exit_code == 2
+    assert "cannot be written" in refused.stderr

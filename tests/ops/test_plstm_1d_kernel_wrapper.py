@@ -14,6 +14,7 @@ from tolerances import AGREEMENT, GRADIENT_AGREEMENT
 
 from plstm_seq.ops import plstm_1d
 from plstm_seq.ops.sequence import api
+from plstm_seq.ops.sequence.inputs import VECTORS
 from plstm_seq.ops.sequence.kernel import implementation_of
 
 DIMENSIONS = {
@@ -249,3 +250,27 @@ def test_two_equal_kernels_share_their_programs():
     assert str(jaxprs[0]) == str(jaxprs[1])
     output, _ = call(inputs, state, implementation="plain")
     assert output.shape == (2, 4, 3, 1)
+
+
+@pytest.mark.parametrize("dimensions", ["J4", "JT3_JK2_JQ2"])
+def test_gates_may_be_wider_than_the_rest(dimensions):
+    """As in a layer that computes in bfloat16: the gates and their cotangents stay in float32."""
+    inputs, state = make(7, dimensions, dtype=jnp.float32)
+    narrow = {name: getattr(inputs, name).astype(jnp.bfloat16) for name in VECTORS}
+    inputs = inputs._replace(**narrow)
+    results, gradients = value_and_gradients(inputs, state, implementation="plain")
+    expected, expected_gradients = value_and_gradients(inputs, state, implementation="recurrent")
+    assert jax.tree.map(lambda x: x.dtype, gradients[0]) == jax.tree.map(lambda x: x.dtype, inputs)
+    assert_trees_close(results, expected, AGREEMENT["bfloat16"])
+    assert_trees_close(gradients, expected_gradients, GRADIENT_AGREEMENT["bfloat16"])
+
+
+def test_second_derivatives_raise_and_say_so():
+    inputs, state = make(3, "J1", batch=(), DK=1, DV=1)
+
+    def loss(value):
+        inner = inputs._replace(value=value)
+        return jnp.sum(plstm_1d(*inner, initial_state=state, implementation="plain") ** 2)
+
+    with pytest.raises(NotImplementedError, match='implementation="recurrent"'):
+        jax.grad(lambda v: jnp.sum(jax.grad(loss)(v) ** 2))(inputs.value)

@@ -15,6 +15,7 @@ from unpartitioned import Unpartitioned
 
 from plstm_seq.ops import plstm_1d
 from plstm_seq.ops.sequence import api, leading_axes, pallas_gpu
+from plstm_seq.ops.sequence.inputs import VECTORS
 
 DIMENSIONS = {
     **op_1d.DIMENSIONS,
@@ -114,6 +115,24 @@ def test_without_direct_term_and_initial_state(form):
 
 
 @FORM
+def test_gates_in_float32_beside_bfloat16(form):
+    """As a layer that computes in bfloat16 calls it."""
+    inputs, state = draw(70, "J1", "float32", kind="reset")
+    inputs = inputs._replace(**{n: getattr(inputs, n).astype(jnp.bfloat16) for n in VECTORS})
+    results, gradients = value_and_gradients(inputs, state, implementation=form)
+    assert [x.dtype for x in gradients[0]] == [x.dtype for x in inputs]
+    double = jax.tree.map(lambda x: x.astype(jnp.float64), (inputs, state))
+    expected = value_and_gradients(*double, implementation="recurrent")
+    assert_close(results, expected[0], AGREEMENT["bfloat16"])
+    assert_close(gradients, expected[1], GRADIENT_AGREEMENT["bfloat16"])
+
+
+@pytest.mark.gpu
+def test_more_sequences_than_a_grid_axis_takes():
+    check("compiled", *draw(2, "J1", "bfloat16", batch=(70_000,), DK=1, DV=1))
+
+
+@FORM
 def test_state_passing(form):
     inputs, state = draw(200, "J1", "float32", kind="reset")
     run = jax.jit(functools.partial(plstm_1d, implementation=form, return_state=True))
@@ -173,8 +192,10 @@ def test_a_mapped_ensemble_is_one_grid():
 
 @pytest.mark.gpu
 def test_is_chosen_where_it_runs():
-    inputs, _ = draw(64, "J1", "bfloat16")
+    inputs, _ = draw(64, "J1", "bfloat16", DK=64, DV=64)
     assert "mosaic_gpu" in jax.jit(plstm_1d).lower(*inputs).as_text()
+    mostly_padding, _ = draw(64, "J1", "bfloat16", DK=2, DV=5)
+    assert "mosaic_gpu" not in jax.jit(plstm_1d).lower(*mostly_padding).as_text()
 
 
 def test_declines():

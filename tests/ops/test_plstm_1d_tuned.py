@@ -55,7 +55,8 @@ def test_families_round_up():
     assert [tuned.rounded_up(n) for n in (0, 1, 2, 3, 64, 65)] == [1, 1, 2, 4, 64, 128]
     low = jax.tree.map(lambda x: x.astype(jnp.bfloat16), inputs)
     assert tuned.family_of(low).dtype == "bfloat16"
-    assert tuned.family_of(low._replace(mark=low.mark.astype(jnp.float32))).dtype == "float32"
+    assert tuned.family_of(low._replace(mark=low.mark.astype(jnp.float32))).dtype == "bfloat16"
+    assert tuned.family_of(low._replace(key=low.key.astype(jnp.float32))).dtype == "float32"
 
 
 def test_without_a_table_the_order_is_that_of_the_implementations(calls, table):

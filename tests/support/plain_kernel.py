@@ -83,7 +83,8 @@ class PlainKernel:
         assert limits.columns_max >= JT * DV
         assert DK % limits.DK_multiple == DV % limits.DV_multiple == 0
         assert {JT, JV, JO} <= set(limits.gate_sizes)
-        assert len({x.dtype for x in core if x is not None}) == 1
+        assert core.query.dtype == core.key.dtype == core.value.dtype
+        assert {x.dtype for x in core if x is not None} <= {core.query.dtype, jnp.dtype("float32")}
         assert state.dtype == jnp.promote_types(core.query.dtype, jnp.float32)
 
 

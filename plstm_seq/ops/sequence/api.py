@@ -11,7 +11,7 @@ from plstm_seq.ops.sequence.across_devices import across_devices
 from plstm_seq.ops.sequence.chunkwise import chunkwise
 from plstm_seq.ops.sequence.inputs import Inputs, check
 from plstm_seq.ops.sequence.kernel import implementation_of
-from plstm_seq.ops.sequence.pallas_gpu import PallasGPU
+from plstm_seq.ops.sequence.pallas_gpu import PallasGPU, padding
 from plstm_seq.ops.sequence.pallas_tpu import PallasTPU
 from plstm_seq.ops.sequence.recurrent import recurrent, step
 
@@ -19,6 +19,9 @@ from plstm_seq.ops.sequence.recurrent import recurrent, step
 # output in any; an implementation that does not support a call declines with a NotImplementedError.
 Implementation = Callable[[Inputs, Array, float | Array, int | None], tuple[Array, Array]]
 
+
+# Times the state's size, from which on `chunkwise` was faster on an H100 (benchmarks/gpu_1d.py).
+MOSTLY_PADDING = 64
 
 # In the order of preference where nothing was measured (`tuned`).
 IMPLEMENTATIONS: dict[str, Implementation] = {
@@ -68,7 +71,7 @@ def plstm_1d(
         scale: factor of the output; None: `DK ** -0.5`.
         chunk_size: steps computed at once by a chunked implementation, a power of two; None: the
             fastest measured one (`tuned`), else its own choice. The result does not depend on it
-            beyond rounding.
+            beyond rounding; a kernel that has no chunks of this size is passed over.
         implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
             supports the call, in the order of what was measured for this device and shape, else
             of `IMPLEMENTATIONS`.
@@ -188,13 +191,19 @@ def _choose(name: str | None) -> Implementation:
 def _in_order(
     names: list[str], inputs: Inputs, chunk_size: int | None
 ) -> list[tuple[str, int | None]]:
-    """(implementation, chunk size) to try: what was measured, fastest first, then all the others.
+    """(implementation, chunk_size) to try: what was measured, fastest first, then all the others.
 
-    Those without a measured chunk size come last, so that a table never makes a call fail.
+    Those without a measured chunk size come last, so that a table never makes a call fail. Where
+    nothing was measured and the GPU kernels would mostly compute padding (a word problem: DK = 2,
+    DV = JT = 5), they come after `chunkwise`, as where that was measured.
     """
+    if len(names) == 1 and chunk_size is not None:
+        return [(names[0], chunk_size)]
     measured = [
         (timing.implementation, chunk_size or timing.chunk_size)
         for timing in tuned.ranking(inputs)
         if timing.implementation in names
     ]
+    if not measured and padding(inputs) > MOSTLY_PADDING:
+        names = sorted(names, key=lambda name: name in ("pallas_gpu", "recurrent"))
     return list(dict.fromkeys(measured + [(name, chunk_size) for name in names]))

@@ -16,6 +16,8 @@ AXES: Mapping[str, tuple[str, ...]] = {
     "mark": ("T", "JO", "JQ", "JT"),
     "direct": ("T", "JO", "JQ", "JK", "JV"),
 }
+# The others are gates.
+VECTORS = ("query", "key", "value")
 STATE_AXES = ("DK", "DV", "JT")
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq.ops.sequence import core_form
-from plstm_seq.ops.sequence.inputs import Inputs
+from plstm_seq.ops.sequence.inputs import VECTORS, Inputs
 from plstm_seq.ops.sequence.leading_axes import over_leading_axes
 
 
@@ -44,7 +44,8 @@ class Kernel(Protocol):
     """A hand-written program for the core form. Hashable: a module-level object, or frozen.
 
     Letters as in `plstm_seq.notation`; `N` the flat batch, `T` a multiple of `chunk`. The core
-    form has JK = JQ = 1, the axes kept, and all inputs in one type:
+    form has JK = JQ = 1, the axes kept; query, key and value have one type, and a gate has
+    that type or float32, as the gates of a layer that computes in bfloat16 do:
 
         query [N, T, DK, 1]           key [N, T, DK, 1]          value [N, T, DV, JV]
         source [N, T, JT, 1, JV]      transition [N, T, JT, JT]  mark [N, T, JO, 1, JT]
@@ -62,7 +63,7 @@ class Kernel(Protocol):
 
         Args:
             inputs: the caller's, [*B, T, ...], abstract (shapes and types): any JK and JQ, DK and
-                DV as large as they are, in the one type that the kernel would get.
+                DV as large as they are, in the types that the kernel would get.
 
         Raises:
             NotImplementedError: the type, a size, or the device is not supported.
@@ -141,7 +142,7 @@ def implementation_of(kernel: Kernel) -> Callable[..., tuple[Array, Array]]:
     def implementation(
         inputs: Inputs, initial_state: Array, scale: float | Array, chunk_size: int | None
     ) -> tuple[Array, Array]:
-        inputs = inputs.astype(_type_of_core(inputs, initial_state))
+        inputs = _in_types_of_core(inputs, initial_state)
         shapes = core_form.abstract(inputs)
         kernel.check(shapes)
         expanded = jax.eval_shape(core_form.expand_time, shapes)
@@ -153,10 +154,18 @@ def implementation_of(kernel: Kernel) -> Callable[..., tuple[Array, Array]]:
     return implementation
 
 
-def _type_of_core(inputs: Inputs, state: Array) -> jnp.dtype:
-    """The widest of the inputs; float64 where the state alone is."""
-    dtype = jnp.result_type(*(x for x in inputs if x is not None))
-    return dtype if jnp.promote_types(dtype, jnp.float32) == state.dtype else state.dtype
+def _in_types_of_core(inputs: Inputs, state: Array) -> Inputs:
+    """Query, key and value in their widest type, gates in that or float32; all as a wide state."""
+    if inputs.accumulation_dtype != state.dtype or state.dtype == jnp.float64:
+        return inputs.astype(state.dtype)
+    dtype = jnp.result_type(inputs.query, inputs.key, inputs.value)
+
+    cast = {
+        name: x.astype(dtype)
+        for name, x in inputs._asdict().items()
+        if x is not None and (name in VECTORS or x.dtype != jnp.float32)
+    }
+    return inputs._replace(**cast)
 
 
 def _run(
@@ -209,20 +218,20 @@ class _Call:
         )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def _differentiable(call: _Call) -> Callable[[Inputs, Array], tuple[Array, Array]]:
     """The kernel over any leading axes, with its derivative rule."""
 
     def forward(core: Inputs, state: Array) -> tuple[tuple[Array, Array], tuple[Inputs, Any]]:
         function = over_leading_axes(call.forward, state.ndim - 3)
-        output, state, saved = function(core, state)
+        output, state, saved = _once(function)(core, state)
         return (output, state), (core, saved)
 
     def backward(
         residuals: tuple[Inputs, Any], cotangents: tuple[Array, Array]
     ) -> tuple[Inputs, Array]:
         function = over_leading_axes(call.backward, cotangents[1].ndim - 3)
-        return function(*residuals, *cotangents)
+        return _once(function)(*residuals, *cotangents)
 
     @jax.custom_vjp
     def run(core: Inputs, state: Array) -> tuple[Array, Array]:
@@ -230,3 +239,20 @@ def _differentiable(call: _Call) -> Callable[[Inputs, Array], tuple[Array, Array
 
     run.defvjp(forward, backward)
     return run
+
+
+def _once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Says what to do where a pass of a derivative rule is itself differentiated."""
+
+    @jax.custom_jvp
+    def call(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    @call.defjvp
+    def refuse(primals: Any, tangents: Any) -> Any:
+        raise NotImplementedError(
+            "a kernel of plstm_1d is differentiated once: for second derivatives use "
+            'implementation="recurrent"'
+        )
+
+    return call

@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 Function = Callable[..., Any]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1024)
 def over_leading_axes(function: Function, leading: int) -> Function:
     """Flattens the `leading` first axes of all arguments for `function`, and restores its results'.
 

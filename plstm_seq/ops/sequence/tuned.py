@@ -1,9 +1,10 @@
 """What was fastest where: measured times per device kind and shape family, from committed JSON.
 
-`tuned/` beside this file holds one JSON per device kind, written by `plstm-seq tune`. A family is a
-type, the sizes JT, JV, JO, JK and JQ, and DK, DV, T and N = prod(*B), each rounded up to a power of
-two. Its entry lists the time of forward and backward together for every implementation and chunk
-size that was tried, since a call does not know whether it will be differentiated.
+`tuned/` beside this file holds a JSON per device kind, written by `plstm-seq tune`. A family is the
+type of query, key and value, the sizes JT, JV, JO, JK and JQ, and DK, DV, T and N = prod(*B), each
+rounded up to a power of two. Its entry lists the time of forward and backward together for every
+implementation and chunk size that was tried, since a call does not know whether it will be
+differentiated.
 
 Families that are not in the table, and devices without one, go by the heuristic: the order of
 `api.IMPLEMENTATIONS`, and each implementation's own chunk size (`default_chunk_size` of
@@ -18,9 +19,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 
+from plstm_seq.ops.sequence.device import default_device
 from plstm_seq.ops.sequence.inputs import Inputs
 
 FOLDER = Path(__file__).with_suffix("")
@@ -57,7 +58,7 @@ def family_of(inputs: Inputs) -> Family:
     *batch, _, DK, JQ = inputs.query.shape
     sizes = {"DK": DK, "DV": inputs.value.shape[-2], "T": inputs.length, "N": math.prod(batch)}
     return Family(
-        dtype=str(jnp.result_type(*(x for x in inputs if x is not None))),
+        dtype=str(jnp.result_type(inputs.query, inputs.key, inputs.value)),
         JT=inputs.transition.shape[-1],
         JV=inputs.value.shape[-1],
         JO=inputs.mark.shape[-3],
@@ -73,20 +74,12 @@ def rounded_up(size: int) -> int:
 
 
 def ranking(inputs: Inputs) -> tuple[Timing, ...]:
-    """What was measured for a call's family on `jax.devices()[0]`, the fastest first.
+    """What was measured for a call's family on the default device, the fastest first.
 
     Raises:
         ValueError: the table of this device is malformed.
     """
-    return table_of(jax.devices()[0].device_kind).get(family_of(inputs), ())
-
-
-def chunk_size(inputs: Inputs, implementation: str) -> int | None:
-    """The fastest measured chunk size of an implementation; None where there is none."""
-    for timing in ranking(inputs):
-        if timing.implementation == implementation:
-            return timing.chunk_size
-    return None
+    return table_of(default_device().device_kind).get(family_of(inputs), ())
 
 
 def path_of(device_kind: str) -> Path:

@@ -1,4 +1,4 @@
-"""The 1D op on Hopper GPUs, as Pallas kernels lowered by Mosaic GPU (README.md, section 7).
+"""The 1D op on Hopper GPUs, as Pallas kernels lowered by Mosaic GPU (README.md, section 10).
 
 `states` finds the states at the chunks' starts, `outputs` the outputs and `gradients` the
 cotangents; all build the levels of the gates themselves (`gates`) and multiply on tensor cores
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from plstm_seq.ops.sequence.device import default_device
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.kernel import Limits
 
@@ -94,10 +95,14 @@ class PallasGPU:
 
 
 def check_device() -> None:
-    """Declines where the kernels cannot be compiled."""
+    """Declines where the kernels cannot be compiled.
+
+    Raises:
+        NotImplementedError: an older jax, or the default device is no Hopper GPU.
+    """
     if jax.__version_info__ < VERSION:
         raise NotImplementedError(f"needs jax 0.11.2 or newer, this is {jax.__version__}")
-    device = jax.devices()[0]
+    device = default_device()
     if device.platform != "gpu":
         raise NotImplementedError(f"needs an NVIDIA GPU, the default device is {device}")
     capability = getattr(device, "compute_capability", "unknown")
@@ -106,12 +111,25 @@ def check_device() -> None:
 
 
 def check_arguments(inputs: Inputs) -> None:
-    """Declines types and sizes that the kernels do not support."""
+    """Declines types and sizes that the kernels do not support.
+
+    Raises:
+        NotImplementedError: neither float32 nor bfloat16, or JT, JV or JO above 8.
+    """
     if inputs.query.dtype not in (jnp.float32, jnp.bfloat16):
         raise NotImplementedError(f"supports float32 and bfloat16, not {inputs.query.dtype}")
     for name, size in zip(("JT", "JV", "JO"), _gate_sizes(inputs), strict=True):
         if size > 8:
             raise NotImplementedError(f"supports sizes to 8: {name} is {size}")
+
+
+def padding(inputs: Inputs) -> float:
+    """How many times larger the kernels' [64, 64] states are than those asked for, JK = JQ = 1."""
+    J = max(_gate_sizes(inputs))
+    DK, DV, gates = inputs.query.shape[-2], inputs.value.shape[-2], inputs.transition.shape[-1]
+    padded = next((size for size in (1, 2, 4, 8) if size >= J), J)
+    tiles = -(-DK // 64) * -(-DV * padded // 64)
+    return tiles * 64 * 64 / (DK * DV * gates)
 
 
 def _gate_sizes(inputs: Inputs) -> tuple[int, int, int]:

@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+from jax import Array
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from plstm_seq.ops.sequence import varying
+
+# The last axis of a grid may be longer than this, the others may not.
+LAST_AXES = 65535
 
 # Whether the kernels being traced run on the CPU, interpreted: for tests.
 _interpreted: contextvars.ContextVar[bool] = contextvars.ContextVar("interpreted", default=False)
@@ -50,11 +54,13 @@ def call(
         scratch: shared memory and barriers.
     """
     body.__name__ = f"plstm_1d_{name}"
+    if any(size > LAST_AXES for size in list(grid.values())[:-1]):
+        grid = dict(sorted(grid.items(), key=lambda axis: axis[1]))
     kernel = plgpu.kernel(
         body,
         out_type=jax.tree.map(lambda x: varying.result(x.shape, x.dtype, *arguments), out_type),
         grid=tuple(grid.values()),
-        grid_names=tuple(grid),
+        grid_names=tuple(_axis(name) for name in grid),
         scratch_types=dict(scratch or {}),
         compiler_params=plgpu.CompilerParams(
             lowering_semantics=plgpu.LoweringSemantics.Lane, unsafe_no_auto_barriers=True
@@ -62,6 +68,16 @@ def call(
         interpret=_interpreter() if is_interpreted() else None,
     )
     return kernel(*arguments)
+
+
+def position(axis: str) -> Array:
+    """Where on an axis of the grid this warpgroup is."""
+    return jax.lax.axis_index(_axis(axis))
+
+
+def _axis(name: str) -> str:
+    """An axis of the grid by a name that no mesh of a user's has."""
+    return f"plstm_1d_{name}"
 
 
 def _interpreter() -> Any:

@@ -22,7 +22,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.pallas_gpu import gates as g
 from plstm_seq.ops.sequence.pallas_gpu import tiles as t
-from plstm_seq.ops.sequence.pallas_gpu.call import call
+from plstm_seq.ops.sequence.pallas_gpu.call import call, position
 from plstm_seq.ops.sequence.pallas_gpu.tiles import LEVELS, L, Ref
 
 # What the way down needs from the way up: copies of small matrices, 4 KiB each where J = 4. Where
@@ -76,10 +76,10 @@ def gradients(
         _chunk(ins, bars, memory, J=J, parts=parts, scale=scale)
 
     def each(*refs: Ref, **memory: Any) -> None:
-        chunk(jax.lax.axis_index("n"), jax.lax.axis_index("c"), refs, memory)
+        chunk(position("n"), position("c"), refs, memory)
 
     def work(*refs: Ref, **memory: Any) -> None:
-        worker = jax.lax.axis_index("worker")
+        worker = position("worker")
         own = [ref.at[worker] for ref in refs[-len(kept) :]]
         whole = memory | dict(zip(kept, own, strict=True))
 
@@ -140,7 +140,7 @@ def _chunk(
 
     lower, _ = t.multiply(m["queries"], t.transposed(m["keys"]))
     upper, _ = t.multiply(m["keys"], t.transposed(m["queries"]))
-    row, column = t.distance()
+    row, column = t.row_and_column()
     scores = jnp.where(row > column, lower, upper) * scale
     scores_bar = t.zeros(L)
     if "direct" in ins:

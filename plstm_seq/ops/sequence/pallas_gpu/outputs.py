@@ -11,7 +11,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.pallas_gpu import gates as g
 from plstm_seq.ops.sequence.pallas_gpu import tiles as t
-from plstm_seq.ops.sequence.pallas_gpu.call import call
+from plstm_seq.ops.sequence.pallas_gpu.call import call, position
 from plstm_seq.ops.sequence.pallas_gpu.tiles import L, Ref
 
 
@@ -39,7 +39,7 @@ def outputs(x: Inputs, states: Array, *, scale: float, dtype: jnp.dtype) -> Arra
         arrays["direct"] = x.direct
 
     def body(*refs: Ref, **m: Any) -> None:
-        n, c = jax.lax.axis_index("n"), jax.lax.axis_index("c")
+        n, c = position("n"), position("c")
         chunk = pl.ds(c * L, L)
         *ins, output = refs
         ins = dict(zip(arrays, ins, strict=True))
@@ -55,7 +55,7 @@ def outputs(x: Inputs, states: Array, *, scale: float, dtype: jnp.dtype) -> Arra
         t.wait(m["ready"], parts)
         scores, _ = t.multiply(m["queries"], t.transposed(m["keys"]))
         scores = scores * scale
-        row, column = t.distance()
+        row, column = t.row_and_column()
         if "direct" in ins:
             own = jnp.sum(t.where(row == column, scores), axis=1)
             direct = ins["direct"].at[n, chunk]

@@ -15,7 +15,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from plstm_seq.ops.sequence.pallas_gpu import gates as g
 from plstm_seq.ops.sequence.pallas_gpu import tiles as t
-from plstm_seq.ops.sequence.pallas_gpu.call import call
+from plstm_seq.ops.sequence.pallas_gpu.call import call, position
 from plstm_seq.ops.sequence.pallas_gpu.tiles import L, Ref, f32
 
 # A warpgroup's part of the state, [16, 8 n]: every warp four rows, every lane one number in eight.
@@ -60,7 +60,7 @@ def contributions(
         transitions: Ref,
         ready: Ref,
     ) -> None:
-        n, c = jax.lax.axis_index("n"), jax.lax.axis_index("c")
+        n, c = position("n"), position("c")
         chunk = pl.ds(c * L, L)
         t.fetch(vectors.at[n, chunk], keys, ready)
         side = g.load(gate.at[n, chunk], transposed=not backward)
@@ -126,7 +126,7 @@ def walk(added: Array, total: Array, begin: Array, *, backward: bool) -> tuple[A
     J = total.shape[-1]
 
     def body(added: Ref, total: Ref, begin: Ref, states: Ref, end: Ref) -> None:
-        n, slab = jax.lax.axis_index("n"), jax.lax.axis_index("slab")
+        n, slab = position("n"), position("slab")
         features = pl.ds(slab * SLAB, SLAB)
 
         def chunk(step: Array) -> Array:

@@ -196,7 +196,7 @@ def store_blocks(ref: Ref, blocks: Sequence[Array]) -> None:
         store(ref.at[:, :, w], plgpu.layout_cast(block, SCATTERED))
 
 
-def distance() -> tuple[Array, Array]:
+def row_and_column() -> tuple[Array, Array]:
     """Row and column of every element of a matrix."""
     row, column = (plgpu.broadcasted_iota(jnp.int32, (L, L), d, layout=MATRIX) for d in (0, 1))
     return row, column

@@ -13,9 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from plstm_seq.ops.sequence.device import default_device
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.kernel import Limits
 
+# v5e and v6e: what tests compile the kernels for.
+COMPILED_FOR = ("TPU v5 lite", "TPU v6 lite")
 DK_MAX = 256
 COLUMNS_MAX = 256
 GATE_MAX = 8
@@ -110,8 +113,13 @@ class PallasTPU:
 
 
 def _check_devices() -> None:
-    if jax.default_backend() != "tpu":
-        raise NotImplementedError(f"the backend is {jax.default_backend()}, not tpu")
+    device = default_device()
+    if device.platform != "tpu":
+        raise NotImplementedError(f"needs a TPU, the default device is {device}")
+    if device.device_kind not in COMPILED_FOR:
+        raise NotImplementedError(
+            f"compiled for {' and '.join(COMPILED_FOR)} alone, not for {device.device_kind}"
+        )
     # A TPU's compiler knows no `custom_partitioning` (jax issue 38196): a program for several
     # devices would not compile, and here it is not known whether this is one.
     mesh = jax.sharding.get_abstract_mesh()

@@ -1,0 +1,17 @@
+"""The device that a call runs on, as far as that is known while it is traced."""
+
+from typing import Any
+
+import jax
+
+
+def default_device() -> Any:
+    """What `jax.default_device` names, else the first device.
+
+    Inside `jit` the arguments' own devices are not known: a program for another device than the
+    default one has to name its implementation.
+    """
+    named: Any = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(named, str):
+        return jax.devices(named)[0]
+    return jax.devices()[0] if named is None else named

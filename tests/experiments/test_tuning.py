@@ -65,13 +65,13 @@ def test_command(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout) == str(path)
     assert len(tuned.read(path)) == 1
+    nowhere = tmp_path / "table.json" / "no_folder.json"
+    refused = command.invoke(experiments.cli.app, ["tune", "--output", str(nowhere)])
+    assert refused.exit_code == 2
+    assert "cannot be written" in refused.stderr
 
 
 def test_an_unknown_set_of_shapes_is_a_users_mistake():
     result = CliRunner().invoke(experiments.cli.app, ["tune", "--shapes", "some"])
     assert result.exit_code == 2
     assert "quick or full" in result.stderr
-    nowhere = tmp_path / "table.json" / "no_folder.json"
-    refused = command.invoke(experiments.cli.app, ["tune", "--output", str(nowhere)])
-    assert refused.exit_code == 2
-    assert "cannot be written" in refused.stderr

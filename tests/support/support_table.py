@@ -48,7 +48,8 @@ one was named. Whether they compute the right thing is for the conformance tests
 
 ## Machines
 
-Of the implementations that are kernels; forward and backward pass alike.
+Of the implementations that are kernels; forward and backward pass alike. `pallas_tpu` was compiled
+for these TPUs and has never run on one.
 
 """
 SIZES = f"""

@@ -8,6 +8,7 @@ large kernels takes longer than all timing. Beside it stands the time of calls t
 after another, launches included: an upper bound, and the fallback where the profiler has no events.
 """
 
+import collections
 import statistics
 import tempfile
 import time
@@ -58,10 +59,27 @@ def _queued(function: Callable[..., Any], arguments: tuple, calls: int) -> float
     return (time.perf_counter() - begin) / calls
 
 
+def kernels(function: Callable[..., Any], *arguments: Any, calls: int = 10) -> dict[str, float]:
+    """Microseconds of a call in each kernel, the longest first; empty where there are no events."""
+    jax.block_until_ready(function(*arguments))
+    total: collections.defaultdict[str, float] = collections.defaultdict(float)
+    for name, begin, end in _traced(function, arguments, calls):
+        total[name] += end - begin
+    longest = sorted(total.items(), key=lambda item: -item[1])
+    return {name: nanoseconds / calls / 1e3 for name, nanoseconds in longest}
+
+
 def _profiled(function: Callable[..., Any], arguments: tuple, calls: int) -> float | None:
     """Seconds of a call; None where the device leaves no events (a CPU does)."""
     if jax.default_backend() == "cpu":
         return None
+    nanoseconds = busy((begin, end) for _, begin, end in _traced(function, arguments, calls))
+    return nanoseconds / calls / 1e9 if nanoseconds else None
+
+
+def _traced(
+    function: Callable[..., Any], arguments: tuple, calls: int
+) -> list[tuple[str, float, float]]:
     options = jax.profiler.ProfileOptions()
     options.python_tracer_level = 0
     options.host_tracer_level = 0
@@ -69,20 +87,17 @@ def _profiled(function: Callable[..., Any], arguments: tuple, calls: int) -> flo
         with jax.profiler.trace(folder, profiler_options=options):
             _queued(function, arguments, calls)
         files = list(Path(folder).rglob("*.xplane.pb"))
-        if not files:
-            return None
-        nanoseconds = busy(_intervals(jax.profiler.ProfileData.from_file(str(files[0]))))
-    return nanoseconds / calls / 1e9 if nanoseconds else None
+        return _events(jax.profiler.ProfileData.from_file(str(files[0]))) if files else []
 
 
-def _intervals(data: Any) -> list[tuple[float, float]]:
-    """Begin and end of what ran on the first device, in nanoseconds."""
+def _events(data: Any) -> list[tuple[str, float, float]]:
+    """Name, begin and end of what ran on the first device, in nanoseconds."""
     planes = sorted(
         (plane for plane in data.planes if plane.name.startswith("/device:GPU")),
         key=lambda plane: plane.name,
     )
     return [
-        (event.start_ns, event.start_ns + event.duration_ns)
+        (event.name, event.start_ns, event.start_ns + event.duration_ns)
         for plane in planes[:1]
         for line in plane.lines
         if line.name.startswith(_STREAM)

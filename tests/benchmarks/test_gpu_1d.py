@@ -62,10 +62,11 @@ import sys
 sys.path.insert(0, FOLDER)
 from jax.profiler import ProfileData
 import gpu_1d_cases as grid, gpu_1d_table as table, peers
-from device_time import _intervals, busy
+from device_time import _events, busy
 
 space = ProfileData.text_proto_to_serialized_xspace(PROFILE)
-assert busy(_intervals(ProfileData.from_serialized_xspace(space))) == 4000
+events = _events(ProfileData.from_serialized_xspace(space))
+assert busy((begin, end) for _, begin, end in events) == 4000
 assert busy([]) == 0
 assert busy([(0, 2), (1, 3), (5, 6), (5.5, 5.6)]) == 4
 names = [(case.name, case.dtype) for case in grid.cases()]

@@ -21,7 +21,7 @@ Function = Callable[..., Any]
 
 @functools.lru_cache(maxsize=1024)
 def over_leading_axes(function: Function, leading: int) -> Function:
-    """Flattens the `leading` first axes of all arguments for `function`, and restores its results'.
+    """Flattens the `leading` first axes (one or more) of all arguments, restores its results'.
 
     Not differentiable: a derivative rule stands around it.
     """
@@ -50,13 +50,8 @@ def _partitioned(function: Function, leading: int, arguments: Any) -> Function:
     def flat(*arguments: Any) -> Any:
         shape = jax.tree.leaves(arguments)[0].shape[:leading]
         merge = functools.partial(jax.lax.collapse, start_dimension=0, stop_dimension=leading)
-        if not leading:
-            merge = functools.partial(jnp.expand_dims, axis=0)
         results = jax.jit(function)(*jax.tree.map(merge, arguments))
         return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), results)
-
-    if not leading:
-        return flat
 
     def partition(mesh: Mesh, arguments: Any, results: Any) -> tuple[Any, ...]:
         shardings = functools.partial(_shardings, leading, (arguments, results))

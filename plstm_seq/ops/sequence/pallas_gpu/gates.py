@@ -19,6 +19,7 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.pallas_gpu import tiles as t
 from plstm_seq.ops.sequence.pallas_gpu.tiles import LEVELS, Components, L, Ref, add, f32
 
@@ -54,6 +55,13 @@ def blocked(gate: Array) -> Array:
     J = gate.shape[-1]
     h = _height(J)
     return gate.reshape(*gate.shape[:-2], J // h, h, J // h, h)
+
+
+def arrays_of(x: Inputs) -> dict[str, Array]:
+    """The inputs as kernels take them; without direct where there is none."""
+    gates = {name: blocked(getattr(x, name)) for name in ("source", "transition", "mark")}
+    arrays = x._replace(**gates)._asdict()
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def load(ref: Ref, *, transposed: bool = False) -> Components:

@@ -46,18 +46,10 @@ def gradients(
     """
     N, T, _ = x.query.shape
     J, parts = x.transition.shape[-1], t.parts_of(x.query.dtype)
-    arrays = {
-        "query": x.query,
-        "key": x.key,
-        "value": x.value,
-        "source": g.blocked(x.source),
-        "transition": g.blocked(x.transition),
-        "mark": g.blocked(x.mark),
-    }
-    if x.direct is not None:
-        arrays["direct"] = x.direct
+    arrays = g.arrays_of(x)
     wanted = {name: jax.ShapeDtypeStruct(y.shape, y.dtype) for name, y in arrays.items()}
-    arrays |= {"states": states, "after": after_bar, "output": output_bar}
+    of_chunks = {"states": states, "after": after_bar}
+    arrays |= of_chunks | {"output": output_bar}
 
     chunks = T // L
     kept = {name: g.small(J, copies) for name, copies in KEPT.items()}
@@ -70,7 +62,10 @@ def gradients(
     }
 
     def chunk(n: Array, c: Array, refs: Sequence[Ref], memory: Mapping[str, Any]) -> None:
-        at = [ref.at[n, c if ref.shape[1] == chunks else pl.ds(c * L, L)] for ref in refs]
+        at = [
+            ref.at[n, c] if name in of_chunks else ref.at[n, pl.ds(c * L, L)]
+            for name, ref in zip((*arrays, *wanted), refs, strict=True)
+        ]
         ins = dict(zip(arrays, at[: len(arrays)], strict=True))
         bars = dict(zip(wanted, at[len(arrays) :], strict=True))
         _chunk(ins, bars, memory, J=J, parts=parts, scale=scale)

@@ -26,17 +26,7 @@ def outputs(x: Inputs, states: Array, *, scale: float, dtype: jnp.dtype) -> Arra
     """
     N, T, _ = x.query.shape
     J, parts = x.transition.shape[-1], t.parts_of(x.query.dtype)
-    arrays = {
-        "query": x.query,
-        "key": x.key,
-        "value": x.value,
-        "source": g.blocked(x.source),
-        "transition": g.blocked(x.transition),
-        "mark": g.blocked(x.mark),
-        "states": states,
-    }
-    if x.direct is not None:
-        arrays["direct"] = x.direct
+    arrays = g.arrays_of(x) | {"states": states}
 
     def body(*refs: Ref, **m: Any) -> None:
         n, c = position("n"), position("c")

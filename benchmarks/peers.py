@@ -1,6 +1,7 @@
 """Other people's kernels at the shape of `gpu_1d.py`'s targets: 8 x 8 heads, T = 2048, size 64.
 
-python benchmarks/peers.py       prints one JSON line a peer
+python benchmarks/peers.py               prints one JSON line a peer
+python benchmarks/peers.py --compile     compiles all of them at once into Triton's cache
 
 They need PyTorch, Triton and the packages `fla-core`, `flash-linear-attention`, `mlstm_kernels`;
 one that is missing or fails is a row with the reason. They run in a process of their own
@@ -15,6 +16,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -24,11 +26,13 @@ from device_time import busy
 B, H, T, D = 8, 8, 2048, 64
 _MARK = "PEER "
 _SECONDS = 200
+_COMPILING_SECONDS = 300
 
 
 def torch_peers(names: list[str] | None = None) -> list[dict[str, Any]]:
-    """Rows of the peers in PyTorch, from a process of their own."""
+    """Rows of the peers in PyTorch, from a process of their own; compiled before, all at once."""
     wanted = [name for name in PEERS if names is None or name in names]
+    compile_all(wanted)
     command = [sys.executable, str(Path(__file__)), *wanted]
     try:
         done = subprocess.run(
@@ -43,6 +47,22 @@ def torch_peers(names: list[str] | None = None) -> list[dict[str, Any]]:
     lines = (line[len(_MARK) :] for line in output.splitlines() if line.startswith(_MARK))
     rows = {row["implementation"]: row for row in map(json.loads, lines)}
     return [rows.get(name, {"implementation": name, "reason": end[:200]}) for name in wanted]
+
+
+def compile_all(names: list[str]) -> None:
+    """Each peer once, forward and backward, in a process of its own; Triton keeps the kernels."""
+    command = [sys.executable, str(Path(__file__)), "--compile"]
+    nowhere = subprocess.DEVNULL
+    processes = [
+        subprocess.Popen([*command, name], stdout=nowhere, stderr=nowhere) for name in names
+    ]
+    end = time.monotonic() + _COMPILING_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def attention(implementation: Literal["xla", "cudnn"]) -> tuple[Callable, Callable, tuple]:
@@ -157,6 +177,12 @@ def _rows(names: list[str]) -> Iterator[dict[str, Any]]:
         yield row
 
 
+def _compile(name: str) -> None:
+    torch = importlib.import_module("torch")
+    function, arguments = PEERS[name](torch)
+    function(*[x.detach().requires_grad_() for x in arguments]).sum().backward()
+
+
 def _backward(torch: Any, function: Callable, arguments: list) -> dict[str, Any]:
     """Forward and all gradients; the reason alone where the peer refuses."""
     leaves = [x.detach().requires_grad_() for x in arguments]
@@ -215,6 +241,18 @@ def _words(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
 
 
+def main(arguments: list[str]) -> None:
+    """Rows of the peers named, or of all; with `--compile` none, but kernels in Triton's cache."""
+    compiling = "--compile" in arguments
+    names = [name for name in arguments if name != "--compile"]
+    if not compiling:
+        for row in _rows(names or list(PEERS)):
+            print(_MARK + json.dumps(row), flush=True)
+    elif len(names) == 1:
+        _compile(names[0])
+    else:
+        compile_all(names or list(PEERS))
+
+
 if __name__ == "__main__":
-    for peer in _rows(sys.argv[1:] or list(PEERS)):
-        print(_MARK + json.dumps(peer), flush=True)
+    main(sys.argv[1:])

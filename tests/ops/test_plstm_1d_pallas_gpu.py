@@ -154,7 +154,7 @@ def gradient_of(form):
 
 
 @FORM
-@pytest.mark.parametrize("transform", ["vmap_of_grad", "grad_of_vmap", "remat", "scan"])
+@pytest.mark.parametrize("transform", ["vmap_of_grad", "grad_of_vmap", "remat", "scan", "shard_map"])
 def test_transformations(form, transform):
     inputs, state = draw(65, "J1", "float32", batch=(3, 2), DK=2, DV=2)
     expected = jax.jit(gradient_of("recurrent"))(inputs, state)
@@ -172,6 +172,10 @@ def test_transformations(form, transform):
             transformed = jax.grad(loss, argnums=(0, 1))
         case "remat":
             transformed = jax.checkpoint(gradient)
+        case "shard_map":
+            spec = jax.sharding.PartitionSpec("device")
+            mesh = jax.sharding.Mesh(jax.devices()[:1], ("device",))
+            transformed = jax.shard_map(gradient, mesh=mesh, in_specs=spec, out_specs=spec)
         case _:
 
             def transformed(*arguments):

@@ -58,7 +58,7 @@ def call(
         grid = dict(sorted(grid.items(), key=lambda axis: axis[1]))
     kernel = plgpu.kernel(
         body,
-        out_type=jax.tree.map(lambda x: varying.result(x.shape, x.dtype, *arguments), out_type),
+        out_type=out_type,
         grid=tuple(grid.values()),
         grid_names=tuple(_axis(name) for name in grid),
         scratch_types=dict(scratch or {}),
@@ -67,7 +67,8 @@ def call(
         ),
         interpret=_interpreter() if is_interpreted() else None,
     )
-    return kernel(*arguments)
+    # jax launches it without an account of the axes of `jax.shard_map`.
+    return varying.vary(kernel(*arguments), varying.axes_of(arguments))
 
 
 def position(axis: str) -> Array:

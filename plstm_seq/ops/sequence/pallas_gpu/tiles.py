@@ -16,6 +16,7 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
+from plstm_seq.ops.sequence import varying
 from plstm_seq.ops.sequence.pallas_gpu.call import is_interpreted
 
 L = 64
@@ -43,7 +44,10 @@ def matrix(parts: int) -> list[Any]:
 
 def load(ref: Ref, layout: Any) -> Array:
     """An array of any strides, in global or shared memory, in its type."""
-    return plgpu.load(ref, layout=layout, optimized=False)  # pyright: ignore[reportCallIssue]
+    x = plgpu.load(ref, layout=layout, optimized=False)  # pyright: ignore[reportCallIssue]
+    # Inside `jax.shard_map` what is read varies over the mesh's axes, and what is made of it in a
+    # kernel does not: a loop could not carry it. The compiler takes the product away.
+    return x * x.dtype.type(1) if varying.axes_of(x) else x
 
 
 def store(ref: Ref, x: Array) -> None:

@@ -4,7 +4,6 @@ python benchmarks/gpu_1d.py                     the whole grid, into results/gpu
 python benchmarks/gpu_1d.py --only target GLA   cases, implementations or peers by name
 python benchmarks/gpu_1d.py --quick             the shapes of the targets, and the peers
 python benchmarks/gpu_1d.py --table             Markdown of what was measured
-python benchmarks/gpu_1d.py --tuned             what was measured, as the table plstm_1d asks
 python benchmarks/gpu_1d.py --cpu-smoke         tiny shapes, anywhere; says nothing about speed
 
 Time is the device's own (`device_time.py` says how and why). The two limits, a large copy and a
@@ -251,30 +250,6 @@ def run(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def write_tuned(document: dict[str, Any]) -> Path:
-    """The table that `plstm_1d` asks on this device, from rows that were measured."""
-    import gpu_1d_cases as grid
-    import jax
-
-    from plstm_seq.ops.sequence import tuned
-
-    table: dict[tuned.Family, tuple[tuned.Timing, ...]] = {}
-    measured = [row for row in document["rows"] if "forward_backward_ms" in row]
-    for case in grid.cases():
-        timings = tuple(
-            tuned.Timing(row["implementation"], None, round(row["forward_backward_ms"], 4))
-            for row in measured
-            if (row["case"], row["dtype"]) == (case.name, case.dtype)
-        )
-        if len(timings) > 1:
-            inputs, _ = jax.eval_shape(lambda case=case: grid.arguments(case))
-            table[tuned.family_of(inputs)] = tuple(sorted(timings, key=lambda x: x.milliseconds))
-    path = tuned.path_of(document["device"])
-    about = {"device_kind": document["device"], "jax": document["jax"]}
-    tuned.write(path, table, **about, jaxlib=document["jaxlib"], source="benchmarks/gpu_1d.py")
-    return path
-
-
 def main() -> None:
     """Measures, prints and writes JSON; or prints the table of an earlier run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -290,15 +265,11 @@ def main() -> None:
     parser.add_argument("--name", default="gpu_1d", help="of the JSON")
     parser.add_argument("--table", action="store_true", help="Markdown from the JSON, nothing runs")
     parser.add_argument("--summary", action="store_true", help="the same as plain text, ratios")
-    parser.add_argument("--tuned", action="store_true", help="plstm_1d's table from the JSON")
     options = parser.parse_args()
-    if options.table or options.summary or options.tuned:
+    if options.table or options.summary:
         path = (options.folder or measure.RESULTS) / f"{options.name}.json"
         document = json.loads(path.read_text())
-        if options.tuned:
-            print(write_tuned(document))
-        else:
-            print(table.markdown(document) if options.table else table.summary(document["rows"]))
+        print(table.markdown(document) if options.table else table.summary(document["rows"]))
         return
     if options.folder is None and not options.cpu_smoke:
         options.folder = measure.RESULTS

@@ -8,8 +8,11 @@ result = fit(model, task.sample, config, key=jax.random.key(0), folder="run/chec
 from plstm_seq.training.checkpoint import Checkpoints, load_model
 from plstm_seq.training.config import Solved, TrainingConfig
 from plstm_seq.training.curriculum import Curriculum, Staged, Uniform
-from plstm_seq.training.loop import FitResult, NonFiniteLossError, fit
+from plstm_seq.training.ledger import FitResult, NonFiniteLossError
+from plstm_seq.training.loop import fit
 from plstm_seq.training.manifest import CorruptCheckpointError
+from plstm_seq.training.members import Member, fit_members
+from plstm_seq.training.mesh import data_mesh
 from plstm_seq.training.optimizer import (
     OptimizerConfig,
     is_decayed,
@@ -31,6 +34,7 @@ from plstm_seq.training.trackers import (
     ProgressTracker,
     TensorBoardTracker,
     Tracker,
+    WandbTracker,
     read_jsonl,
 )
 
@@ -43,6 +47,7 @@ __all__ = [
     "FitResult",
     "JsonlTracker",
     "LengthRange",
+    "Member",
     "NonFiniteLossError",
     "OptimizerConfig",
     "ProgressTracker",
@@ -54,7 +59,10 @@ __all__ = [
     "TrainState",
     "TrainingConfig",
     "Uniform",
+    "WandbTracker",
+    "data_mesh",
     "fit",
+    "fit_members",
     "init_state",
     "is_decayed",
     "load_model",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 from flax import nnx
+from jax.experimental import multihost_utils
 
 from plstm_seq.training.leaves import Leaves, describe, named_leaves, replace_leaves
 from plstm_seq.training.manifest import (
@@ -75,8 +77,10 @@ class Checkpoints:
             },
         )
         if not read_only:
-            for step in set(self._all_steps()) - set(self.steps()):
-                shutil.rmtree(self.folder / str(step))
+            with _first_process("clean up") as first:
+                if first:
+                    for step in set(self._all_steps()) - set(self.steps()):
+                        shutil.rmtree(self.folder / str(step))
             self._manager.reload()
 
     def steps(self) -> list[int]:
@@ -112,7 +116,9 @@ class Checkpoints:
                 meta=ocp.args.JsonSave(meta),  # pyright: ignore[reportCallIssue]
             ),
         )
-        write_manifest(self.folder / str(step))
+        with _first_process("seal") as first:
+            if first:
+                write_manifest(self.folder / str(step))
 
     def restore(self, target: TrainState) -> Restored | None:
         """Read the latest checkpoint that is whole, skipping corrupt ones with a warning.
@@ -157,14 +163,14 @@ class Checkpoints:
             PermissionError: the folder was opened with `read_only`.
         """
         self._check_writable()
-        for other in [s for s in self.steps() if s > step]:
-            path = self.folder / str(other)
-            target = self.folder / f"corrupt-{other}"
-            number = 1
-            while target.exists():
-                target = self.folder / f"corrupt-{other}-{number}"
-                number += 1
-            path.rename(target)
+        with _first_process("set aside") as first:
+            for other in [s for s in self.steps() if first and s > step]:
+                target = self.folder / f"corrupt-{other}"
+                number = 1
+                while target.exists():
+                    target = self.folder / f"corrupt-{other}-{number}"
+                    number += 1
+                (self.folder / str(other)).rename(target)
         self._manager.reload()
 
     def close(self) -> None:
@@ -243,6 +249,14 @@ def load_model(model: nnx.Module, folder: str | Path) -> int:
 
 class _MismatchError(Exception):
     """The checkpoint is whole, and of something else."""
+
+
+@contextmanager
+def _first_process(what: str) -> Iterator[bool]:
+    """Yields whether this is the first of several processes; at the end all wait for it."""
+    yield jax.process_index() == 0
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
 
 
 def _leaves(state: TrainState) -> dict[str, Leaves]:

@@ -8,9 +8,11 @@ from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
 Draw = Literal["sequence", "batch"]
+Limit = Int[Array, ""] | np.int32
 
 
 class Phase(NamedTuple):
@@ -126,13 +128,13 @@ Curriculum = Uniform | Staged
 
 
 def draw_lengths(
-    key: Array, batch: int, minimum: Int[Array, ""], maximum: Int[Array, ""], draw: Draw
+    key: Array, batch: int, minimum: Limit, maximum: Limit, draw: Draw
 ) -> Int[Array, " batch"]:
     """Lengths of one batch, uniform in `minimum .. maximum` (traced, so nothing is recompiled)."""
     shape = (batch,) if draw == "sequence" else ()
     # The remainder of 32 random bits is off uniform by one part in 2^32 / span: `randint` would
     # hash three times to remove that, which is paid in compile time.
-    span = (maximum - minimum + 1).astype(jnp.uint32)
+    span = jnp.asarray(maximum - minimum + 1).astype(jnp.uint32)
     lengths = minimum + (jax.random.bits(key, shape, jnp.uint32) % span).astype(jnp.int32)
     return jnp.broadcast_to(lengths, (batch,))
 

@@ -8,12 +8,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from plstm_seq.training.config import TrainingConfig
 from plstm_seq.training.curriculum import Draw, Phase
+from plstm_seq.training.mesh import over_data, over_members, whole
 from plstm_seq.training.optimizer import OptimizerConfig, make_optimizer
 from plstm_seq.training.step import (
     LengthRange,
@@ -38,6 +39,10 @@ class ProgramKey(NamedTuple):
     capacity: int
     structure: Any  # of the state, a `jax.tree_util.PyTreeDef`
     leaves: tuple[jax.ShapeDtypeStruct, ...]
+    # Members: the state has them as its first axis, split over the mesh's axis `member`.
+    members: bool
+    # Otherwise the batch is split over the mesh's axis `data`.
+    mesh: Mesh | None
 
 
 def program_key(
@@ -46,6 +51,9 @@ def program_key(
     config: TrainingConfig,
     bucket: int,
     state: TrainState,
+    *,
+    members: bool = False,
+    mesh: Mesh | None = None,
 ) -> ProgramKey:
     """The key of the program that trains `state` on arrays of length `bucket`."""
     leaves, structure = jax.tree.flatten(state)
@@ -63,6 +71,8 @@ def program_key(
         leaves=tuple(
             jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for leaf in leaves
         ),
+        members=members,
+        mesh=mesh,
     )
 
 
@@ -73,6 +83,7 @@ def compile_program(key: ProgramKey) -> jax.stages.Compiled:
     Kept from one call of `fit` to the next: seeds and learning rates share programs. The state
     that goes in is donated.
     """
+    data = None if key.members else key.mesh
     step = make_train_step(
         key.graphdef,
         make_optimizer(key.optimizer, key.steps),
@@ -80,11 +91,31 @@ def compile_program(key: ProgramKey) -> jax.stages.Compiled:
         batch_size=key.batch_size,
         bucket=key.bucket,
         draw=key.draw,
+        batch_sharding=None if data is None else over_data(data),
     )
-    program = jax.jit(make_dispatch(step, key.capacity), donate_argnums=0)
+    dispatch = make_dispatch(step, key.capacity)
     state = jax.tree.unflatten(key.structure, key.leaves)
-    lengths = LengthRange(jnp.int32(1), jnp.int32(key.bucket))
-    return program.lower(state, lengths, jnp.int32(1)).compile()
+    count = np.int32(1)
+    if key.members:
+        dispatch = over_members(dispatch, key.mesh)
+        count = np.ones(state.step.shape, np.int32)
+    # Parameters and metrics whole on every device, where the batch is split.
+    results = None if data is None else whole(data)
+    program = jax.jit(dispatch, donate_argnums=0, out_shardings=results)
+    return program.lower(state, LengthRange(np.int32(1), np.int32(key.bucket)), count).compile()
+
+
+def memory_of(program: jax.stages.Compiled) -> int | None:
+    """Bytes on a device of a program's arguments and temporaries, by the compiler's account."""
+    analysis = program.memory_analysis()
+    if analysis is None:
+        return None
+    return analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
+
+
+def larger(one: int | None, other: int | None) -> int | None:
+    """The larger of two numbers of which either may be unknown."""
+    return max((x for x in (one, other) if x is not None), default=None)
 
 
 def summarize(metrics: Mapping[str, np.ndarray]) -> Record:
@@ -112,4 +143,4 @@ def summarize(metrics: Mapping[str, np.ndarray]) -> Record:
 
 def length_range(phase: Phase) -> LengthRange:
     """A phase's shortest and longest length as arrays."""
-    return LengthRange(jnp.int32(phase.minimum), jnp.int32(phase.maximum))
+    return LengthRange(np.int32(phase.minimum), np.int32(phase.maximum))

@@ -17,11 +17,14 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from plstm_seq.training.curriculum import Draw, draw_lengths
+from plstm_seq.training.curriculum import Draw, Limit, draw_lengths
 from plstm_seq.training.leaves import is_key
 from plstm_seq.training.optimizer import Optimizer
 
 StepMetrics = dict[str, Array]
+
+# Folded into a step's key for what dropout draws; lengths and batch draw from its `split`.
+_DROPOUT = 0xD509
 
 
 class Examples(Protocol):
@@ -70,8 +73,8 @@ class TrainState:
 class LengthRange:
     """Shortest and longest length to draw, int32 [], both included."""
 
-    minimum: Int[Array, ""]
-    maximum: Int[Array, ""]
+    minimum: Limit
+    maximum: Limit
 
 
 TrainStep = Callable[[TrainState, LengthRange], tuple[TrainState, StepMetrics]]
@@ -143,6 +146,7 @@ def make_train_step(
     batch_size: int,
     bucket: int,
     draw: Draw = "sequence",
+    batch_sharding: jax.sharding.Sharding | None = None,
 ) -> TrainStep:
     """Build one training step.
 
@@ -153,6 +157,7 @@ def make_train_step(
         batch_size: sequences a step.
         bucket: padded length of the batch.
         draw: whether each sequence or each batch has its own random length.
+        batch_sharding: how the batch lies on several devices; None: on one.
 
     Returns:
         A pure function (state, lengths) -> (state, metrics). Metrics are scalars: the loss, the
@@ -161,14 +166,21 @@ def make_train_step(
     """
 
     def train_step(state: TrainState, lengths: LengthRange) -> tuple[TrainState, StepMetrics]:
-        length_key, batch_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        step_key = jax.random.fold_in(state.key, state.step)
+        length_key, batch_key = jax.random.split(step_key)
         drawn = draw_lengths(length_key, batch_size, lengths.minimum, lengths.maximum, draw)
         batch = sample(batch_key, batch_size, bucket, lengths=drawn)
+        if batch_sharding is not None:
+            batch = jax.lax.with_sharding_constraint(batch, batch_sharding)
 
         def loss_of(parameters: nnx.State):
             # Copied, so that a model may write to its own variables under differentiation.
             model: Any = nnx.merge(graphdef, parameters, state.rest, copy=True)
-            loss, counts = score(model(batch.inputs), batch.targets, batch.mask)
+            uses_dropout = getattr(model, "uses_dropout", False)
+            options = (
+                {"dropout_key": jax.random.fold_in(step_key, _DROPOUT)} if uses_dropout else {}
+            )
+            loss, counts = score(model(batch.inputs, **options), batch.targets, batch.mask)
             return loss, (counts, nnx.split(model, nnx.Param, ...)[2])
 
         gradient = jax.value_and_grad(loss_of, has_aux=True)

@@ -181,7 +181,7 @@ def test_solved_stops_after_enough_good_records_at_the_longest_lengths(tmp_path)
     assert stages == [2] * 10 + [4] * (len(stages) - 10)
     assert good[-2:] == [True, True]
     assert not any(a and b for a, b in pairwise(good[:-1]))
-    assert result == ("solved", recorder.records[-1]["step"], recorder.records[-1])
+    assert result[:3] == ("solved", recorder.records[-1]["step"], recorder.records[-1])
     assert recorder.statuses == ["solved"]
     inputs = Parity().draw(jax.random.key(2), 8, 4)
     np.testing.assert_array_equal(model(inputs).argmax(-1), np.cumsum(inputs, axis=1) % 2)

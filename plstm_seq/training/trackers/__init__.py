@@ -4,6 +4,7 @@ from plstm_seq.training.trackers.base import TIMING_FIELDS, CompositeTracker, Re
 from plstm_seq.training.trackers.jsonl import JsonlTracker, read_jsonl
 from plstm_seq.training.trackers.progress import ProgressTracker
 from plstm_seq.training.trackers.tensorboard import TensorBoardTracker
+from plstm_seq.training.trackers.wandb import WandbTracker
 
 __all__ = [
     "TIMING_FIELDS",
@@ -13,5 +14,6 @@ __all__ = [
     "Record",
     "TensorBoardTracker",
     "Tracker",
+    "WandbTracker",
     "read_jsonl",
 ]

@@ -1,0 +1,182 @@
+"""Many members in one program against one at a time: parity, width 64, batch 64, lengths to 40.
+
+python benchmarks/sweep.py                       1, 4, 16 and 64 members, into results/sweep_*.json
+python benchmarks/sweep.py --members 64 256      other numbers (1 is always measured)
+python benchmarks/sweep.py --implementations recurrent chunkwise
+python benchmarks/sweep.py --cpu-smoke           a tiny model, nothing written
+
+The program is the one that `fit` and `fit_members` run: many training steps, batches drawn on the
+device. The baseline is the same program with one member and no axis of members, run by itself:
+"ratio" is how many times the members' steps a second. Compile time stands apart. The device's share
+is from the profiler where it has events: at one member it shows whether the device is busy at all.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import time
+from typing import Any
+
+import jax
+import measure
+import numpy as np
+from device_time import device_time
+from flax import nnx
+
+import tasks
+from plstm_seq.layers.initializers import Constant, FanIn
+from plstm_seq.layers.transition import Factorized
+from plstm_seq.models import SequenceModel, SequenceModelConfig
+from plstm_seq.models.presets import state_tracking
+from plstm_seq.training import OptimizerConfig, TrainingConfig, Uniform, init_state, make_optimizer
+from plstm_seq.training.members import stacked
+from plstm_seq.training.programs import compile_program, length_range, memory_of, program_key
+
+Row = dict[str, Any]
+
+
+def model_config(width: int, dim: int, implementation: str | None) -> SequenceModelConfig:
+    """The model that `plstm-seq train parity` trains, JT = `dim`."""
+    transition = Factorized(
+        dim=dim,
+        eigenvalue_bias_init=Constant(0.4),
+        eigenvalue_weight_init=FanIn(0.3),
+        inproj_weight_init=FanIn(),
+        outproj_weight_init=FanIn(),
+    )
+    config = state_tracking(transition, width=width)
+    mixer = dataclasses.replace(config.mixer, implementation=implementation)
+    return dataclasses.replace(config, mixer=mixer)
+
+
+class Case:
+    """The model, its training, and the states of members by seed."""
+
+    def __init__(self, model: SequenceModelConfig, training: TrainingConfig):
+        self.task = tasks.get("parity")
+        self.model, self.training = model, training
+        self.optimizer = make_optimizer(training.optimizer, training.steps)
+
+    def state(self, seed: int) -> Any:
+        """Structure and state of one member."""
+        model = SequenceModel(
+            len(self.task.vocabulary),
+            self.model,
+            output_size=len(self.task.labels),
+            rngs=nnx.Rngs(seed),
+        )
+        return init_state(model, self.optimizer, jax.random.key(seed))
+
+    def measure(self, members: int | None, seconds: float) -> Row:
+        """A row: `members` in one program; None: one, without an axis of members."""
+        graphdef, state = self.state(0)
+        if members is not None:
+            state = stacked([self.state(seed)[1] for seed in range(members)])
+        phase = self.training.curriculum.phase(0)
+        key = program_key(
+            graphdef,
+            self.task.sample,
+            self.training,
+            phase.bucket,
+            state,
+            members=members is not None,
+        )
+        begin = time.perf_counter()
+        program = compile_program(key)
+        compile_seconds = time.perf_counter() - begin
+        steps = self.training.steps_per_dispatch
+        count = np.int32(steps) if members is None else np.full(members, steps, np.int32)
+        lengths = length_range(phase)
+        state, metrics = program(state, lengths, count)
+        jax.block_until_ready(metrics)
+        times: list[float] = []
+        while len(times) < 3 or sum(times) < seconds:
+            begin = time.perf_counter()
+            state, metrics = program(state, lengths, count)
+            jax.block_until_ready(metrics)
+            times.append(time.perf_counter() - begin)
+        per_step = statistics.median(times) / steps
+        count_members = 1 if members is None else members
+        memory = memory_of(program)
+        return {
+            "members": count_members,
+            "ms_per_step": 1e3 * per_step,
+            "member_steps_per_second": count_members / per_step,
+            "compile_s": compile_seconds,
+            "memory_mib": None if memory is None else memory / 2**20,
+            "device_busy": busy_share(program, state, lengths, count, steps * per_step),
+            "loss": float(np.asarray(metrics["loss"]).reshape(-1)[-1]),
+        }
+
+
+def busy_share(program: Any, state: Any, lengths: Any, count: Any, seconds: float) -> float | None:
+    """Which share of the time the device computes; None where it leaves no events."""
+    if jax.default_backend() == "cpu":
+        return None
+
+    holder = [state]
+
+    def call() -> Any:
+        # The state is donated: each call goes on from the one before.
+        holder[0], metrics = program(holder[0], lengths, count)
+        return metrics
+
+    measured = device_time(call, seconds=0.2, most=3)
+    return measured.milliseconds / 1e3 / seconds if measured.method == "profiler" else None
+
+
+def line(row: Row) -> str:
+    """A row in words."""
+    busy = "" if row["device_busy"] is None else f"  device busy {row['device_busy']:.0%}"
+    return (
+        f"{row['implementation']}: {row['members']:4d} members  {row['ms_per_step']:8.3f} ms a step"
+        f"  {row['member_steps_per_second']:10.1f} member steps/s  {row['ratio']:6.2f}x  compile "
+        f"{row['compile_s']:.1f} s  memory {row['memory_mib'] or 0:.1f} MiB{busy}"
+    )
+
+
+def main() -> None:
+    """Measures, prints, writes JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--members", type=int, nargs="+", default=[4, 16, 64])
+    parser.add_argument("--implementations", nargs="+", default=["default"])
+    parser.add_argument("--dim", type=int, default=2, help="JT")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=50, help="in one program")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of timing, a program")
+    parser.add_argument("--folder", default=None, help="for the JSON (default: benchmarks/results)")
+    parser.add_argument("--cpu-smoke", action="store_true", help="tiny, nothing written")
+    options = parser.parse_args()
+    tiny = options.cpu_smoke
+    training = TrainingConfig(
+        steps=10**6,
+        batch_size=4 if tiny else options.batch_size,
+        steps_per_dispatch=2 if tiny else options.steps,
+        optimizer=OptimizerConfig(schedule="constant"),
+        curriculum=Uniform(1, 8 if tiny else 40),
+        solved=None,
+    )
+    rows = []
+    for name in options.implementations:
+        implementation = None if name == "default" else name
+        case = Case(model_config(8 if tiny else 64, options.dim, implementation), training)
+        alone = None
+        for members in [None, *([2] if tiny else options.members)]:
+            row = {
+                "implementation": name,
+                "JT": options.dim,
+                **case.measure(members, 0.1 if tiny else options.seconds),
+            }
+            alone = alone or row["member_steps_per_second"]
+            row["ratio"] = row["member_steps_per_second"] / alone
+            rows.append(row)
+            print(line(row), flush=True)
+    if not tiny:
+        folder = measure.RESULTS if options.folder is None else measure.Path(options.folder)
+        about = {"batch_size": training.batch_size, "steps": options.steps}
+        name = f"sweep_{jax.default_backend()}"
+        print(measure.write(name, rows, folder, **about))
+
+
+if __name__ == "__main__":
+    main()

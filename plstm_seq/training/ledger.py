@@ -1,0 +1,149 @@
+"""What the host keeps of one training: where it is, its records, its checkpoints, its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from plstm_seq.training.checkpoint import Checkpoints
+from plstm_seq.training.config import TrainingConfig
+from plstm_seq.training.curriculum import Phase
+from plstm_seq.training.programs import summarize
+from plstm_seq.training.step import TrainState
+from plstm_seq.training.trackers import Record, Tracker
+
+Status = Literal["finished", "solved", "diverged"]
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss or its gradient became infinite or not a number.
+
+    Attributes:
+        step: the first step (counted from 1) at which it did.
+        checkpoint: step of the last good checkpoint, or None if none is kept.
+    """
+
+    def __init__(self, step: int, loss: float, gradient_norm: float, checkpoint: int | None):
+        kept = "no checkpoint is kept" if checkpoint is None else f"step {checkpoint} is kept"
+        super().__init__(
+            f"step {step}: loss {loss}, gradient norm {gradient_norm}; {kept}. A lower learning "
+            "rate, a longer warm-up or a smaller clip_norm usually helps."
+        )
+        self.step = step
+        self.checkpoint = checkpoint
+
+
+class FitResult(NamedTuple):
+    """How a training ended.
+
+    Attributes:
+        status: `finished` (all steps), `solved`, or, of a member, `diverged`.
+        step: steps taken.
+        record: the last record; empty if none was made.
+        members: how many trainings shared the program.
+        memory_bytes: arguments and temporaries of the largest program, on a device; None where
+            nothing was run, or the compiler does not say.
+        error: why it diverged.
+    """
+
+    status: Status
+    step: int
+    record: Record
+    members: int = 1
+    memory_bytes: int | None = None
+    error: NonFiniteLossError | None = None
+
+
+class Ledger:
+    """One training as the host sees it; the state itself is on the device."""
+
+    def __init__(self, config: TrainingConfig, checkpoints: Checkpoints | None, tracker: Tracker):
+        self.config = config
+        self.checkpoints = checkpoints
+        self.tracker = tracker
+        self.step = 0
+        self.saved: int | None = None
+        self.record: Record = {}
+        self._streak = 0
+
+    @property
+    def is_solved(self) -> bool:
+        """Whether the rule to stop early is met."""
+        return self.config.solved is not None and self._streak >= self.config.solved.checks
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.is_solved or self.step >= self.config.steps
+
+    @property
+    def status(self) -> Status:
+        """How it ended, once it has."""
+        return "solved" if self.is_solved else "finished"
+
+    def restore(self, state: TrainState) -> TrainState:
+        """The state of the latest whole checkpoint, else the one given."""
+        if self.checkpoints is None:
+            return state
+        restored = self.checkpoints.restore(state)
+        if restored is None:
+            return state
+        self.checkpoints.discard_after(restored.step)
+        self.step = self.saved = restored.step
+        self._streak = restored.notes["streak"]
+        self.record = restored.notes["record"]
+        return restored.state
+
+    def save(self, state: TrainState) -> None:
+        """Writes a checkpoint unless there is one of this step."""
+        if self.checkpoints is not None and self.saved != self.step:
+            self.checkpoints.save(state, {"streak": self._streak, "record": self.record})
+            self.saved = self.step
+
+    def next_stop(self, phase: Phase, *strides: int) -> int:
+        """The step at which the host looks next: a multiple of a stride, or an end."""
+        # Multiples counted from step 0, so that a resumed run stops where the whole one did.
+        config = self.config
+        every = (config.steps_per_dispatch, config.checkpoint_every, *strides)
+        stops = [(self.step // stride + 1) * stride for stride in every]
+        return min(*stops, config.steps, *([] if phase.until is None else [phase.until]))
+
+    def divergence(self, metrics: Mapping[str, np.ndarray]) -> NonFiniteLossError | None:
+        """What to raise where a step's loss or gradient is not finite."""
+        loss, norm = metrics["loss"], metrics["gradient_norm"]
+        bad = np.flatnonzero(~(np.isfinite(loss) & np.isfinite(norm)))
+        if not bad.size:
+            return None
+        first = int(bad[0])
+        return NonFiniteLossError(
+            self.step + first + 1, float(loss[first]), float(norm[first]), self.saved
+        )
+
+    def take(
+        self,
+        metrics: Mapping[str, np.ndarray],
+        phase: Phase,
+        *,
+        seconds: float,
+        compile_seconds: float,
+    ) -> None:
+        """Goes on by the steps that `metrics` [steps] are of, and makes their record."""
+        self.step += len(metrics["loss"])
+        self.record = {
+            "step": self.step,
+            **summarize(metrics),
+            "maximum_length": phase.maximum,
+            "seconds": seconds,
+            "tokens_per_second": float(metrics["tokens"].sum()) / seconds,
+            "compile_seconds": compile_seconds,
+        }
+
+    def log(self, phase: Phase, extra: Mapping[str, Any] | None = None) -> None:
+        """Counts the record for the rule to stop early, and hands it to the trackers."""
+        self.record |= extra or {}
+        solved = self.config.solved
+        if solved is not None and phase.until is None and solved.metric in self.record:
+            self._streak = self._streak + 1 if self.record[solved.metric] >= solved.threshold else 0
+        self.tracker.log(self.record)

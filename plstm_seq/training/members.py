@@ -1,0 +1,411 @@
+"""`fit_members`: many trainings of one shape as one program, by `vmap` over their states."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array
+
+from plstm_seq.training.checkpoint import Checkpoints
+from plstm_seq.training.config import VALIDATION, TrainingConfig
+from plstm_seq.training.curriculum import Phase
+from plstm_seq.training.interrupt import deferred_interrupt
+from plstm_seq.training.leaves import is_key
+from plstm_seq.training.ledger import FitResult, Ledger, NonFiniteLossError
+from plstm_seq.training.memory import Device, device_memory
+from plstm_seq.training.mesh import member_mesh, split_members
+from plstm_seq.training.optimizer import make_optimizer, with_hyperparameters
+from plstm_seq.training.programs import (
+    compile_program,
+    larger,
+    length_range,
+    memory_of,
+    program_key,
+)
+from plstm_seq.training.step import Sample, TrainState, init_state
+from plstm_seq.training.trackers import CompositeTracker, Record, Tracker
+
+# Members that have ended are taken out of the program where that saves this many times the
+# seconds of compiling a smaller one.
+_WORTH = 2.0
+
+
+@dataclass(frozen=True)
+class Member:
+    """One training among others of the same shape.
+
+    Attributes:
+        model: as in `fit`; holds the trained parameters afterwards.
+        config: may differ from the other members' in the learning rate and the weight decay.
+        key: typed key, as in `fit`.
+        folder: of its checkpoints; None keeps none.
+        trackers: take its records.
+    """
+
+    model: nnx.Module
+    config: TrainingConfig
+    key: Array
+    folder: Path | None = None
+    trackers: Sequence[Tracker] = ()
+
+
+def fit_members(
+    members: Sequence[Member],
+    sample: Sample,
+    *,
+    progress: Tracker | None = None,
+    memory_limit: int | None = None,
+    devices: Sequence[Device] | None = None,
+) -> list[FitResult]:
+    """Train members at once in one compiled program, each as `fit` would train it alone.
+
+    A member that is solved or has diverged is left as it is while the others go on, and taken out
+    where a smaller program pays. All are resumed from their own folders; one that has ended is not
+    touched. Those that a kill left behind the others catch up first.
+
+    Args:
+        members: of one structure: same shapes, same training apart from learning rate and weight
+            decay, and forward passes that differ in nothing but variables.
+        sample: draws a batch, see `Sample`.
+        progress: takes the mean records of all that are being trained.
+        memory_limit: bytes on one device that a program may take, by the compiler's account;
+            members that do not fit together are trained one group after another. None: what the
+            device has.
+        devices: over which members are split; None: all of this process.
+
+    Returns:
+        How each ended, in order. A diverged member holds its last checkpoint, and the result says
+        why it diverged.
+
+    Raises:
+        ValueError: members differ in more than they may, or stop early by validation.
+        TypeError: a key is not a typed key.
+        KeyboardInterrupt: Ctrl-C; every member was saved first (a second Ctrl-C does not wait).
+    """
+    if not members:
+        return []
+    _check(members)
+    devices = jax.local_devices() if devices is None else list(devices)
+    limit = device_memory(devices[0]) if memory_limit is None else memory_limit
+    with ExitStack() as stack:
+        ledgers = [_open(member, stack) for member in members]
+        group = _Group(members, ledgers, sample, devices, limit)
+        group.train(progress)
+    return [group.result(index) for index in range(len(members))]
+
+
+def _open(member: Member, stack: ExitStack) -> Ledger:
+    checkpoints = None
+    if member.folder is not None:
+        keep = member.config.keep_checkpoints
+        checkpoints = stack.enter_context(Checkpoints(member.folder, keep=keep))
+    return Ledger(member.config, checkpoints, CompositeTracker(member.trackers))
+
+
+class _Group:
+    """Members by number, what the host knows of each, and how many a program can hold."""
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        ledgers: Sequence[Ledger],
+        sample: Sample,
+        devices: Sequence[Device],
+        limit: int | None,
+    ):
+        self.members, self.ledgers = members, ledgers
+        self.sample, self.limit = sample, limit
+        self.config = members[0].config
+        self.mesh = member_mesh(devices)
+        self.devices = len(devices)
+        self.states: dict[int, TrainState] = {}
+        self.errors: dict[int, NonFiniteLossError] = {}
+        self.memory: int | None = None
+        self.width = 1
+        for index, member in enumerate(members):
+            state = _initial(member)[1]
+            self.states[index] = ledgers[index].restore(state)
+        self.graphdef = _initial(members[0])[0]
+
+    def result(self, index: int) -> FitResult:
+        """How a member ended."""
+        ledger, error = self.ledgers[index], self.errors.get(index)
+        status = ledger.status if error is None else "diverged"
+        return FitResult(status, ledger.step, ledger.record, self.width, self.memory, error)
+
+    def train(self, progress: Tracker | None) -> None:
+        """Trains all that have not ended, as many at once as fit."""
+        left = [i for i, ledger in enumerate(self.ledgers) if not ledger.has_ended]
+        for i in set(range(len(self.members))) - set(left):
+            self.hand_over(i, self.states.pop(i))
+        if not left:
+            return
+        self.width = self._fitting(len(left))
+        with deferred_interrupt() as interrupted:
+            for start in range(0, len(left), self.width):
+                part = left[start : start + self.width]
+                _Together(self, part).run(progress, interrupted)
+
+    def program(self, state: TrainState, phase: Phase) -> jax.stages.Compiled:
+        """The program that trains a stack of members in a phase."""
+        key = program_key(
+            self.graphdef,
+            self.sample,
+            self.config,
+            phase.bucket,
+            state,
+            members=True,
+            mesh=self.mesh,
+        )
+        program = compile_program(key)
+        self.memory = larger(self.memory, memory_of(program))
+        return program
+
+    def stack(self, indices: Sequence[int], width: int) -> TrainState:
+        """The states of members, filled up with copies of the last to a multiple of devices."""
+        states = [self.states[i] for i in indices]
+        states += states[-1:] * (width - len(states))
+        return split_members(stacked(states), self.mesh)
+
+    def rounded(self, count: int) -> int:
+        """How many rows a program for `count` members has."""
+        return -(-count // self.devices) * self.devices
+
+    def _fitting(self, count: int) -> int:
+        """How many of `count` members fit into the memory at once, in parts of one size."""
+        if self.limit is None or count == 1:
+            return count
+        index = next(iter(self.states))
+        phase = self.config.curriculum.phase(self.config.curriculum.final_start)
+        rows = self.rounded(count)
+        need = memory_of(self.program(self.stack([index], rows), phase))
+        if need is None or need <= self.limit:
+            return count
+        self.memory = None  # that program will not run
+        most = max(1, rows * self.limit // need // self.devices * self.devices)
+        parts = -(-count // most)
+        return -(-count // parts)
+
+    def hand_over(self, index: int, state: TrainState) -> None:
+        """Gives a member's model what was trained."""
+        nnx.update(self.members[index].model, state.parameters, state.rest)
+
+
+class _Together:
+    """Members in one program, from where the last of them is to where all have ended."""
+
+    def __init__(self, group: _Group, indices: Sequence[int]):
+        self.group = group
+        self.indices = list(indices)
+        self.ended: set[int] = set()
+        self.compiling = 0.0
+        self._load(group.rounded(len(indices)))
+
+    def _load(self, rows: int) -> None:
+        self.rows = rows
+        self.state = self.group.stack(self.indices, rows)
+
+    def run(self, progress: Tracker | None, interrupted: Callable[[], bool]) -> None:
+        ledgers = {i: self.group.ledgers[i] for i in self.indices}
+        status = dict.fromkeys(ledgers, "failed")
+        for ledger in ledgers.values():
+            ledger.tracker.start(ledger.step, ledger.config.steps)
+        if progress is not None:
+            progress.start(min(x.step for x in ledgers.values()), self.group.config.steps)
+        try:
+            self._save(i for i in self.indices if ledgers[i].saved is None)
+            while self.training and not interrupted():
+                self._advance(progress)
+            for i in self.ended:
+                status[i] = self.group.result(i).status
+            if self.training:
+                for i in self.training:
+                    status[i] = "interrupted"
+                self._save(self.training)
+                for i in self.training:
+                    self._end(i)
+                step = max(x.step for x in ledgers.values())
+                raise KeyboardInterrupt(f"stopped at step {step}")
+        finally:
+            for i, ledger in ledgers.items():
+                ledger.tracker.close(status[i])
+            if progress is not None:
+                whole = "interrupted" if "interrupted" in status.values() else "finished"
+                progress.close("failed" if "failed" in status.values() else whole)
+
+    @property
+    def training(self) -> list[int]:
+        """The members that have not ended."""
+        return [i for i in self.indices if i not in self.ended]
+
+    def _advance(self, progress: Tracker | None) -> None:
+        group = self.group
+        step = min(group.ledgers[i].step for i in self.training)
+        # Those that are ahead wait.
+        active = [i for i in self.training if group.ledgers[i].step == step]
+        phase = group.config.curriculum.phase(step)
+        count = group.ledgers[active[0]].next_stop(phase) - step
+        entered = time.perf_counter()
+        program = group.program(self.state, phase)
+        compiled = time.perf_counter()
+        counts = np.zeros(self.rows, np.int32)
+        counts[[self.indices.index(i) for i in active]] = count
+        self.state, metrics = program(self.state, length_range(phase), counts)
+        metrics = {name: np.asarray(value)[:, :count] for name, value in metrics.items()}
+        seconds = time.perf_counter() - compiled
+        clock = {"seconds": seconds, "compile_seconds": compiled - entered}
+        for i in active:
+            row = self.indices.index(i)
+            self._take(i, {name: value[row] for name, value in metrics.items()}, phase, clock)
+        self._keep(active)
+        if progress is not None:
+            _report(progress, [group.ledgers[i].record for i in active if i not in group.errors])
+        self._compact(seconds / count, compiled - entered)
+
+    def _take(
+        self, i: int, metrics: Mapping[str, np.ndarray], phase: Phase, clock: Mapping[str, float]
+    ) -> None:
+        ledger = self.group.ledgers[i]
+        if error := ledger.divergence(metrics):
+            self.group.errors[i] = error
+            return
+        ledger.take(metrics, phase, **clock)
+        ledger.log(phase)
+
+    def _keep(self, active: Sequence[int]) -> None:
+        """Saves where it is time to, and lets go of those that have ended."""
+        group = self.group
+        good = [i for i in active if i not in group.errors]
+        every = group.config.checkpoint_every
+        self._save(
+            i for i in good if group.ledgers[i].has_ended or group.ledgers[i].step % every == 0
+        )
+        for i in good:
+            if group.ledgers[i].has_ended:
+                self._end(i)
+        for i in set(active) - set(good):
+            checkpoints = group.ledgers[i].checkpoints
+            if checkpoints is not None:
+                checkpoints.restore_model(group.members[i].model)
+            group.states.pop(i)
+            self.ended.add(i)
+
+    def _save(self, indices: Iterable[int]) -> None:
+        for i in list(indices):
+            ledger = self.group.ledgers[i]
+            if ledger.checkpoints is not None and ledger.saved != ledger.step:
+                ledger.save(self._state_of(i))
+
+    def _state_of(self, i: int) -> TrainState:
+        return _row(self.state, self.indices.index(i))
+
+    def _end(self, i: int) -> None:
+        self.group.hand_over(i, self._state_of(i))
+        self.group.states.pop(i)
+        self.ended.add(i)
+
+    def _compact(self, seconds_a_step: float, compile_seconds: float) -> None:
+        """Goes on with a smaller program where that pays."""
+        training = self.training
+        rows = self.group.rounded(max(len(training), 1))
+        if not training or rows > self.rows // 2:
+            return
+        self.compiling = max(self.compiling, compile_seconds)
+        steps = max(self.group.config.steps - self.group.ledgers[i].step for i in training)
+        saved = steps * seconds_a_step * (1 - rows / self.rows)
+        if saved < _WORTH * self.compiling:
+            return
+        for i in training:
+            self.group.states[i] = self._state_of(i)
+        self.indices, self.ended = training, set()
+        self._load(rows)
+
+
+def _initial(member: Member) -> tuple[nnx.GraphDef[Any], TrainState]:
+    config = member.config.optimizer
+    optimizer = make_optimizer(config, member.config.steps)
+    graphdef, state = init_state(member.model, optimizer, member.key)
+    values = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
+    return graphdef, replace(state, optimizer=with_hyperparameters(state.optimizer, **values))
+
+
+def _report(progress: Tracker, records: Sequence[Record]) -> None:
+    if not records:
+        return
+    mean = {name: float(np.mean([r[name] for r in records])) for name in records[0]}
+    total = sum(record["tokens_per_second"] for record in records)
+    progress.log(
+        mean
+        | {
+            "step": int(records[0]["step"]),
+            "tokens_per_second": total,
+            "members": len(records),
+        }
+    )
+
+
+@jax.jit
+def _row(state: TrainState, index: Array) -> TrainState:
+    return jax.tree.map(lambda x: x[index], state)
+
+
+@jax.jit
+def stacked(states: Sequence[TrainState]) -> TrainState:
+    """States as one, with a first axis of members."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def _check(members: Sequence[Member]) -> None:
+    first = members[0]
+    solved = first.config.solved
+    if solved is not None and solved.metric.startswith(VALIDATION):
+        raise ValueError(
+            f"solved.metric is {solved.metric!r}: members are not validated while they train"
+        )
+    folders = [member.folder for member in members if member.folder is not None]
+    if len(set(folders)) < len(folders):
+        raise ValueError("two members have the same folder")
+    shared = _shared(first.config)
+    forms: dict[Any, str] = {}
+    for number, member in enumerate(members):
+        if not is_key(member.key):
+            raise TypeError(f"key must be a typed key (jax.random.key), got {member.key!r}")
+        if _shared(member.config) != shared:
+            raise ValueError(
+                f"member {number} trains otherwise than member 0: members may differ in "
+                "learning_rate and weight_decay alone"
+            )
+        graphdef = nnx.split(member.model)[0]
+        if graphdef not in forms:
+            forms[graphdef] = _form(member.model)
+        if forms[graphdef] != next(iter(forms.values())):
+            raise ValueError(
+                f"the model of member {number} computes otherwise than that of member 0: only "
+                "values of variables may differ"
+            )
+
+
+def _shared(config: TrainingConfig) -> TrainingConfig:
+    return replace(config, optimizer=replace(config.optimizer, learning_rate=1.0, weight_decay=0.0))
+
+
+def _form(model: nnx.Module) -> str:
+    """What a model computes, as text: two that differ in variables alone have the same."""
+    graphdef, state = nnx.split(model)
+
+    def forward(state: nnx.State, inputs: Array) -> Any:
+        return nnx.merge(graphdef, state)(inputs)  # pyright: ignore[reportCallIssue]
+
+    jaxpr = jax.make_jaxpr(forward)(state, jnp.zeros((1, 2), jnp.int32))
+    constants = [np.asarray(x).tolist() for x in jaxpr.consts]
+    return re.sub(r"0x[0-9a-f]+", "", f"{jaxpr.jaxpr} {constants}")

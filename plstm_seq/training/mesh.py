@@ -1,0 +1,110 @@
+"""Several devices: batches split over an axis `data`, or members over an axis `member`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+from plstm_seq.training.leaves import is_key
+from plstm_seq.training.memory import Device
+
+Tree = TypeVar("Tree")
+
+DATA, MEMBER = "data", "member"
+
+
+def data_mesh(size: int | None = None) -> Mesh:
+    """A mesh of the axis `data`, over the devices of all processes.
+
+    Args:
+        size: how many devices; None: all.
+
+    Raises:
+        ValueError: there are not that many, or with several processes not all are taken.
+    """
+    devices = jax.devices()
+    size = len(devices) if size is None else size
+    if not 1 <= size <= len(devices):
+        raise ValueError(f"mesh data={size}: there are {len(devices)} devices")
+    if jax.process_count() > 1 and size != len(devices):
+        raise ValueError(
+            f"mesh data={size}: {jax.process_count()} processes have {len(devices)} devices, and "
+            "all have to take part"
+        )
+    return Mesh(np.array(devices[:size]), (DATA,))
+
+
+def check_mesh(mesh: Mesh, batch_size: int) -> None:
+    """Refuses a mesh that a batch cannot be split over.
+
+    Raises:
+        ValueError: it has no axis `data`, or one that does not divide the batch size.
+    """
+    if mesh.axis_names != (DATA,):
+        raise ValueError(f"mesh has the axes {mesh.axis_names}: ({DATA!r},) is expected")
+    if batch_size % mesh.size:
+        raise ValueError(
+            f"batch_size {batch_size} cannot be split over {mesh.size} devices: take a multiple"
+        )
+
+
+def over_data(mesh: Mesh) -> NamedSharding:
+    """How a batch [B, ...] lies on the devices."""
+    return NamedSharding(mesh, P(DATA))
+
+
+def whole(mesh: Mesh) -> NamedSharding:
+    """The same array on every device."""
+    return NamedSharding(mesh, P())
+
+
+def replicate(tree: Tree, mesh: Mesh) -> Tree:
+    """The whole tree on every device; every process has to bring the same."""
+    sharding = whole(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+
+    def spread(leaf: Array) -> Array:
+        if is_key(leaf):
+            data = spread(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        here = np.asarray(leaf)
+        return jax.make_array_from_callback(here.shape, sharding, lambda index: here[index])
+
+    return jax.tree.map(spread, tree)
+
+
+def member_mesh(devices: Sequence[Device]) -> Mesh | None:
+    """A mesh of the axis `member`; None for one device."""
+    return Mesh(np.array(devices), (MEMBER,)) if len(devices) > 1 else None
+
+
+def split_members(tree: Tree, mesh: Mesh | None) -> Tree:
+    """Leaves [members, ...] split over the devices of a `member_mesh`."""
+    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P(MEMBER)))
+
+
+def over_members(dispatch: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
+    """A dispatch for many states at once: state and number of steps have a first axis of members.
+
+    A member whose number of steps is reached is left as it is while others go on: that is what
+    `vmap` makes of a loop whose end differs. Devices do not wait for each other.
+    """
+    mapped = jax.vmap(dispatch, in_axes=(0, None, 0))
+    if mesh is None:
+        return mapped
+    split = P(MEMBER)
+    return jax.shard_map(
+        mapped,
+        mesh=mesh,
+        in_specs=(split, P(), split),
+        out_specs=split,
+        # The loop's carry starts as zeros that are the same everywhere.
+        check_vma=False,
+    )

@@ -26,6 +26,7 @@ from plstm_seq.training.memory import Device, device_memory
 from plstm_seq.training.mesh import member_mesh, split_members
 from plstm_seq.training.optimizer import make_optimizer, with_hyperparameters
 from plstm_seq.training.programs import (
+    Members,
     compile_program,
     larger,
     length_range,
@@ -67,7 +68,7 @@ def fit_members(
     memory_limit: int | None = None,
     devices: Sequence[Device] | None = None,
 ) -> list[FitResult]:
-    """Train members at once in one compiled program, each as `fit` would train it alone.
+    """Train members in one compiled program, each as `fit` would train it alone.
 
     A member that is solved or has diverged is left as it is while the others go on, and taken out
     where a smaller program pays. All are resumed from their own folders; one that has ended is not
@@ -127,6 +128,7 @@ class _Group:
         self.sample, self.limit = sample, limit
         self.config = members[0].config
         self.mesh = member_mesh(devices)
+        self.how = how_on(devices[0])
         self.devices = len(devices)
         self.states: dict[int, TrainState] = {}
         self.errors: dict[int, NonFiniteLossError] = {}
@@ -164,7 +166,7 @@ class _Group:
             self.config,
             phase.bucket,
             state,
-            members=True,
+            members=self.how,
             mesh=self.mesh,
         )
         program = compile_program(key)
@@ -318,7 +320,7 @@ class _Together:
         """Goes on with a smaller program where that pays."""
         training = self.training
         rows = self.group.rounded(max(len(training), 1))
-        if not training or rows > self.rows // 2:
+        if not training or rows > self.rows // 2 or self.group.how == "in turn":
             return
         self.compiling = max(self.compiling, compile_seconds)
         steps = max(self.group.config.steps - self.group.ledgers[i].step for i in training)
@@ -329,6 +331,15 @@ class _Together:
             self.group.states[i] = self._state_of(i)
         self.indices, self.ended = training, set()
         self._load(rows)
+
+
+def how_on(device: Device) -> Members:
+    """How a program goes through its members.
+
+    A CPU computes one member out of its caches, and several at once out of memory: together they
+    take longer there than in turn.
+    """
+    return "in turn" if device.platform == "cpu" else "together"
 
 
 def _initial(member: Member) -> tuple[nnx.GraphDef[Any], TrainState]:

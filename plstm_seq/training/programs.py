@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -25,6 +25,8 @@ from plstm_seq.training.step import (
 )
 from plstm_seq.training.trackers import Record
 
+Members = Literal["together", "in turn"]
+
 
 class ProgramKey(NamedTuple):
     """All that a program is compiled for; what is not here it takes as an argument."""
@@ -39,8 +41,8 @@ class ProgramKey(NamedTuple):
     capacity: int
     structure: Any  # of the state, a `jax.tree_util.PyTreeDef`
     leaves: tuple[jax.ShapeDtypeStruct, ...]
-    # Members: the state has them as its first axis, split over the mesh's axis `member`.
-    members: bool
+    # Of members: the state has them as its first axis, split over the mesh's axis `member`.
+    members: Members | None
     # Otherwise the batch is split over the mesh's axis `data`.
     mesh: Mesh | None
 
@@ -52,7 +54,7 @@ def program_key(
     bucket: int,
     state: TrainState,
     *,
-    members: bool = False,
+    members: Members | None = None,
     mesh: Mesh | None = None,
 ) -> ProgramKey:
     """The key of the program that trains `state` on arrays of length `bucket`."""
@@ -97,7 +99,7 @@ def compile_program(key: ProgramKey) -> jax.stages.Compiled:
     state = jax.tree.unflatten(key.structure, key.leaves)
     count = np.int32(1)
     if key.members:
-        dispatch = over_members(dispatch, key.mesh)
+        dispatch = over_members(dispatch, key.mesh, in_turn=key.members == "in turn")
         count = np.ones(state.step.shape, np.int32)
     # Parameters and metrics whole on every device, where the batch is split.
     results = None if data is None else whole(data)

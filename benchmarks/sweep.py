@@ -137,7 +137,8 @@ def line(row: Row) -> str:
     busy = "" if row["device_busy"] is None else f"  device busy {row['device_busy']:.0%}"
     return (
         f"{row['implementation']}: {row['members']:4d} members {row['how']}  "
-        f"{row['ms_per_step']:8.3f} ms a step  {row['member_steps_per_second']:10.1f} member steps/s  {row['ratio']:6.2f}x  compile "
+        f"{row['ms_per_step']:8.3f} ms a step  "
+        f"{row['member_steps_per_second']:10.1f} member steps/s  {row['ratio']:6.2f}x  compile "
         f"{row['compile_s']:.1f} s  memory {row['memory_mib'] or 0:.1f} MiB{busy}"
     )
 

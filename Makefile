@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 TPU_VENV := $(VENV)-tpu
 TPU_READY := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(TPU_VENV)/.ready)
 
-.PHONY: quickstart test test-gpu test-gpu-interpreted lint format golden-table support-table clean
+.PHONY: quickstart test test-gpu test-gpu-interpreted test-slurm lint format golden-table support-table clean
 
 quickstart: $(READY)
 	$(BIN)/plstm-seq quickstart
@@ -24,6 +24,11 @@ test-gpu-interpreted: $(READY)
 test-gpu: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[cuda]'
 	XLA_PYTHON_CLIENT_PREALLOCATE=false $(BIN)/pytest -m gpu -n 8 tests/ops
+
+# A sweep through a Slurm of one node; as root on a throwaway Debian or Ubuntu.
+test-slurm: $(READY)
+	$(BIN)/python tests/support/slurm_node.py install
+	$(BIN)/pytest -m slurm -rA tests/slurm
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

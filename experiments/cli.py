@@ -1,16 +1,14 @@
 """The command line: every command is a thin wrapper over a function of `experiments`."""
 
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 import plstm_seq
+from experiments import cli_results, cli_sweep
+from experiments.console import Json, err, out, print_error, print_result, user_errors
 
 # What takes long to import (jax, flax, polars) is imported by the commands that need it.
 
@@ -24,33 +22,12 @@ app = typer.Typer(
 tasks_app = typer.Typer(help="List the tasks, or show one.", invoke_without_command=True)
 app.add_typer(tasks_app, name="tasks")
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or name in runs/.")]
 
 
 def main() -> None:
     """The console command `plstm-seq`."""
     app()
-
-
-@contextmanager
-def _user_errors() -> Iterator[None]:
-    """What a user got wrong ends with one line and exit code 2."""
-    from experiments.config import ConfigError
-    from experiments.run import RunError
-
-    try:
-        yield
-    except (ConfigError, RunError, ValueError) as error:
-        err.print(f"[red]error:[/red] {_plain(error)}", soft_wrap=True)
-        raise typer.Exit(2) from None
-
-
-def _plain(error: BaseException) -> str:
-    return str(error).replace("[", r"\[")
 
 
 def _version(wanted: bool) -> None:
@@ -81,7 +58,7 @@ def list_tasks(as_json: Json = False) -> None:
     from experiments import show
 
     rows = [show.task_row(name) for name in tasks.names()]
-    _print(rows, show.task_table(rows), as_json)
+    print_result(rows, show.task_table(rows), as_json)
 
 
 @tasks_app.command("show")
@@ -98,11 +75,11 @@ def show_task(
     """Show a task: its rule, its symbols and some examples."""
     from experiments import default_config, override, show
 
-    with _user_errors():
+    with user_errors():
         assignments = [f"task.{option}" for option in options or []]
         task = override(default_config(name), assignments).task.make()
         description = show.describe(task, length=length, count=count, seed=seed)
-        _print(description, show.description(description), as_json)
+        print_result(description, show.description(description), as_json)
 
 
 @app.command()
@@ -125,6 +102,17 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run NAME from its last checkpoint.")
     ] = False,
+    mesh: Annotated[
+        str | None,
+        typer.Option(
+            metavar="data=N",
+            help="Split every batch over N devices (data=all: all), also of several processes.",
+        ),
+    ] = None,
+    trackers: Annotated[
+        list[str] | None,
+        typer.Option("--tracker", help="Also log to: wandb (needs the extra 'wandb')."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the config, all fields, and train nothing.")
     ] = False,
@@ -137,33 +125,38 @@ def train(
     """
     from experiments import commands
 
-    with _user_errors():
+    with user_errors():
         chosen = commands.choose_config(task, assignments or [], config, name, resume)
         if dry_run:
             sys.stdout.write(commands.as_yaml(chosen))
             return
-        run, record = _train(chosen, name, resume)
+        run, record = _train(chosen, name, resume, mesh, trackers or [])
     summary = {"run": str(run.folder), **record}
     text = f"trained {run.folder}: " + ", ".join(
         f"{key} {record[key]:.4g}"
         for key in ("step", "loss", "token_accuracy", "sequence_accuracy")
     )
-    _print(summary, f"{text}\nnext: plstm-seq evaluate {run.folder}", as_json)
+    print_result(summary, f"{text}\nnext: plstm-seq evaluate {run.folder}", as_json)
 
 
-def _train(chosen: Any, name: str | None, resume: bool) -> tuple[Any, dict[str, Any]]:
+def _train(
+    chosen: Any, name: str | None, resume: bool, mesh: str | None, trackers: list[str]
+) -> tuple[Any, dict[str, Any]]:
     """Trains; an interruption or divergence ends the command and says what to do."""
     from experiments import commands
+    from experiments.distributed import make_mesh
     from plstm_seq.training import NonFiniteLossError
 
+    commands.check_trackers(trackers)
+    devices = None if mesh is None else make_mesh(mesh)
     run = commands.open_run(chosen, name, resume)
     try:
-        record = commands.fit_and_report(run)
+        record = commands.fit_and_report(run, commands.make_trackers(trackers, run), devices)
     except KeyboardInterrupt:
         err.print(f"stopped; continue with: plstm-seq train --name {run.name} --resume")
         raise typer.Exit(130) from None
     except NonFiniteLossError as error:
-        err.print(f"[red]error:[/red] {_plain(error)} Run: {run.folder}", soft_wrap=True)
+        print_error(f"{error} Run: {run.folder}")
         raise typer.Exit(1) from None
     return run, record
 
@@ -183,11 +176,11 @@ def evaluate(
     from experiments import commands, load_run, show
     from experiments import evaluate as evaluate_run
 
-    with _user_errors():
+    with user_errors():
         result = evaluate_run(
             load_run(run), commands.parse_lengths(lengths), num_sequences=num_sequences
         )
-    _print([row._asdict() for row in result.rows], show.evaluation_table(result), as_json)
+    print_result([row._asdict() for row in result.rows], show.evaluation_table(result), as_json)
 
 
 @app.command()
@@ -202,7 +195,7 @@ def decode(
     from experiments import decode as decode_text
     from experiments import load_run, show
 
-    with _user_errors():
+    with user_errors():
         loaded = load_run(run)
         if text is None and sys.stdin.isatty():
             err.print(
@@ -211,7 +204,9 @@ def decode(
         for line in [text] if text is not None else sys.stdin:
             if line.strip():
                 decoded = decode_text(loaded, line)
-                _print([entry._asdict() for entry in decoded], show.decoded_table(decoded), as_json)
+                print_result(
+                    [entry._asdict() for entry in decoded], show.decoded_table(decoded), as_json
+                )
 
 
 @app.command()
@@ -226,9 +221,9 @@ def plot(
     from experiments import load_run
     from experiments import plot as plot_runs
 
-    with _user_errors():
+    with user_errors():
         files = plot_runs([load_run(run) for run in runs], output)
-    _print([str(file) for file in files], "\n".join(map(str, files)), as_json)
+    print_result([str(file) for file in files], "\n".join(map(str, files)), as_json)
 
 
 @app.command()
@@ -243,12 +238,12 @@ def quickstart(
     from experiments import quickstart as run_quickstart
     from experiments import show
 
-    with _user_errors():
+    with user_errors():
         results, files = run_quickstart(
             folder, seeds=range(seeds), announce=lambda text: err.print(f"[bold]{text}[/bold]")
         )
     rows = show.quickstart_rows(results)
-    _print(rows, show.quickstart_table(rows), as_json)
+    print_result(rows, show.quickstart_table(rows), as_json)
     if not as_json:
         out.print(f"figure: {files[0]} and {files[1].suffix[1:]}")
 
@@ -267,19 +262,16 @@ def tune(
     """Measure which implementation of the 1D op is fastest on this device, shape by shape."""
     from experiments import tuning
 
-    with _user_errors():
+    with user_errors():
         if dry_run:
             plan = tuning.plan(tuning.shapes_named(shapes))
-            _print(plan, "\n".join(plan), as_json)
+            print_result(plan, "\n".join(plan), as_json)
             return
         path = tuning.tune(
             tuning.shapes_named(shapes), output, announce=lambda text: err.print(text)
         )
-    _print(str(path), f"wrote {path}", as_json)
+    print_result(str(path), f"wrote {path}", as_json)
 
 
-def _print(data: Any, text: Any, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(data))  # noqa: T201
-    else:
-        out.print(text)
+cli_sweep.register(app)
+cli_results.register(app)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from jax.sharding import Mesh
 
 from experiments.config import (
     ConfigError,
@@ -13,9 +14,11 @@ from experiments.config import (
     read_config,
     to_document,
 )
+from experiments.distributed import is_alone, is_first, wait
 from experiments.overrides import override
 from experiments.run import ROOT, Run, RunError, create_run, load_run
 from experiments.running import fit_run
+from plstm_seq.training import Tracker, WandbTracker
 
 
 def choose_config(
@@ -53,15 +56,50 @@ def choose_config(
 
 
 def open_run(config: ExperimentConfig, name: str | None, resume: bool) -> Run:
-    """The run to train: a new folder, or the one to continue."""
+    """The run to train: a new folder, or the one to continue.
+
+    Raises:
+        RunError: the folder is there already, or one of several processes was given no name.
+    """
     if resume and name is not None:
         return load_run(name)
-    return create_run(config, None if name is None else ROOT / name)
+    folder = None if name is None else ROOT / name
+    if is_alone():
+        return create_run(config, folder)
+    if folder is None:
+        raise RunError("several processes train one run: name it, with --name")
+    run = create_run(config, folder) if is_first() else Run(folder, config)
+    wait("the run's folder is made")
+    return run
 
 
-def fit_and_report(run: Run) -> dict[str, Any]:
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuses names that `make_trackers` does not know.
+
+    Raises:
+        ConfigError: there is no such tracker.
+    """
+    for name in names:
+        if name != "wandb":
+            raise ConfigError(f"--tracker {name!r}: wandb is the one to choose")
+
+
+def make_trackers(names: Sequence[str], run: Run) -> list[Tracker]:
+    """The trackers that a user names, beside those that every run has.
+
+    Raises:
+        ValueError: what one needs is not installed.
+    """
+    if not names or not is_first():
+        return []
+    return [WandbTracker(run.folder, config=to_document(run.config))]
+
+
+def fit_and_report(
+    run: Run, trackers: Sequence[Tracker] = (), mesh: Mesh | None = None
+) -> dict[str, Any]:
     """Trains a run; its status and last record."""
-    result = fit_run(run, progress=True)
+    result = fit_run(run, progress=True, trackers=trackers, mesh=mesh)
     return {"status": result.status, **result.record}
 
 

@@ -10,6 +10,7 @@ import pydantic
 import yaml
 
 import tasks
+from experiments.files import write_whole
 from experiments.presets import recommended_model, recommended_training
 from experiments.suggestions import nearest
 from plstm_seq.models import SequenceModelConfig
@@ -125,7 +126,7 @@ def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
 
 def write_config(config: ExperimentConfig, path: str | Path) -> None:
     """Writes a config as YAML."""
-    Path(path).write_text(yaml.safe_dump(to_document(config), sort_keys=False), encoding="utf-8")
+    write_whole(Path(path), yaml.safe_dump(to_document(config), sort_keys=False))
 
 
 def read_config(path: str | Path) -> ExperimentConfig:

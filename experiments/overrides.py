@@ -6,7 +6,7 @@ assigned to it: `transition=orthogonal`. What was changed in the old kind stays 
 has the field.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -28,25 +28,56 @@ def override(config: ExperimentConfig, assignments: Iterable[str]) -> Experiment
     Raises:
         ConfigError: a path is unknown or names several fields, or a value is wrong.
     """
-    pairs = [_parse(assignment) for assignment in assignments]
+    return assign(config, [parse_assignment(assignment) for assignment in assignments])
+
+
+def assign(config: ExperimentConfig, pairs: Sequence[tuple[Path, Any]]) -> ExperimentConfig:
+    """A config with fields changed, kinds first.
+
+    Args:
+        config: what is changed.
+        pairs: a field's path, or a tail of it, and its new value.
+
+    Raises:
+        ConfigError: a path is unknown or names several fields, or a value is wrong.
+    """
     document = to_document(config)
-    kinds = [pair for pair in pairs if _sets_kind(document, pair)]
+    kinds = [pair for pair in pairs if sets_kind(document, pair)]
     for path, value in kinds:
-        _with_kind(document, _resolve(document, path), value)
+        _with_kind(document, resolve(document, path), value)
     for path, value in (pair for pair in pairs if pair not in kinds):
-        _assign(document, _resolve(document, path), value)
+        _assign(document, resolve(document, path), value)
     return from_document(document)
 
 
-def _parse(assignment: str) -> tuple[Path, Any]:
+def parse_assignment(assignment: str) -> tuple[Path, Any]:
+    """A field's path and value from `path=value`.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    path, text = split_assignment(assignment)
+    try:
+        return path, parse_value(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{assignment!r}: {text!r} is not a YAML value: {error}") from None
+
+
+def split_assignment(assignment: str) -> tuple[Path, str]:
+    """A field's path and the text of its value.
+
+    Raises:
+        ConfigError: it is not of the form `path=value`.
+    """
     path, equals, text = assignment.partition("=")
     if not equals or not all(path.strip().split(".")):
         raise ConfigError(f"{assignment!r}: expected field=value, such as training.steps=500")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{assignment!r}: {text!r} is not a YAML value: {error}") from None
-    return tuple(path.strip().split(".")), _number(value)
+    return tuple(path.strip().split(".")), text
+
+
+def parse_value(text: str) -> Any:
+    """A value written as YAML; `yaml.YAMLError` if it is none."""
+    return _number(yaml.safe_load(text))
 
 
 def _number(value: Any) -> Any:
@@ -67,7 +98,12 @@ def _fields(document: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
             yield from _fields(value, (*path, name))
 
 
-def _resolve(document: Mapping[str, Any], path: Path) -> Path:
+def resolve(document: Mapping[str, Any], path: Path) -> Path:
+    """The whole path of the field that a tail of it names.
+
+    Raises:
+        ConfigError: there is no such field, or more than one.
+    """
     known = [candidate for candidate, _ in _fields(document)]
     if path in known or path[:-1] == ("task",):
         return path
@@ -93,7 +129,8 @@ def _at(document: Mapping[str, Any], path: Path) -> Any:
     return node
 
 
-def _sets_kind(document: Mapping[str, Any], pair: tuple[Path, Any]) -> bool:
+def sets_kind(document: Mapping[str, Any], pair: tuple[Path, Any]) -> bool:
+    """Whether an assignment puts another kind of thing at a path."""
     path, value = pair
     if not isinstance(value, str):
         return False

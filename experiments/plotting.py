@@ -1,6 +1,7 @@
-"""Figures: accuracy against length."""
+"""The style of all figures, and accuracy against length of runs."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,13 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "svg.hashsalt": "plstm-seq",
 }
+LINES = ("-", "--", "-.", ":")
 TITLES = {"token": "token accuracy", "sequence": "sequence accuracy"}
+
+
+def styled() -> AbstractContextManager[None]:
+    """The style of all figures; for drawing and for saving."""
+    return matplotlib.rc_context(STYLE)
 
 
 def label(run: Run) -> str:
@@ -57,7 +64,7 @@ def plot(
     if not runs:
         raise RunError("no runs to plot")
     frames = [run.evaluation for run in runs]
-    with matplotlib.rc_context(STYLE):
+    with styled():
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")
         axes = figure.subplots(1, 2, sharex=True, sharey=True)
         names = [label(run) for run in runs] if labels is None else labels
@@ -79,7 +86,7 @@ def plot(
             loc="outside lower center",
             ncols=1 + (len(runs) > 3),
         )
-        return _save(figure, Path(path))
+        return save(figure, Path(path))
 
 
 def _curve(axis, frame: polars.DataFrame, metric: str, colour: str, marker: str, name: str) -> None:
@@ -88,9 +95,19 @@ def _curve(axis, frame: polars.DataFrame, metric: str, colour: str, marker: str,
     axis.fill_between(rows["length"], rows["low"], rows["high"], color=colour, alpha=0.2, lw=0)
 
 
-def _save(figure: Figure, path: Path) -> list[Path]:
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Writes a figure as PNG and SVG, the same bytes every time.
+
+    Args:
+        figure: any.
+        path: without its ending; folders are made.
+
+    Returns:
+        The two files.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     files = [path.with_name(f"{path.name}.{ending}") for ending in ("png", "svg")]
-    figure.savefig(files[0], dpi=200)
-    figure.savefig(files[1], metadata={"Date": None})
+    with styled():
+        figure.savefig(files[0], dpi=200)
+        figure.savefig(files[1], metadata={"Date": None})
     return files

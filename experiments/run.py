@@ -3,17 +3,24 @@
 import json
 import platform
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jax
 import polars
 from flax import nnx
 
 import tasks
-from experiments.config import ExperimentConfig, read_config, write_config
+from experiments.config import (
+    ConfigError,
+    ExperimentConfig,
+    read_config,
+    to_document,
+    write_config,
+)
+from experiments.files import write_whole
 from experiments.suggestions import nearest
 from plstm_seq.evaluation import read_parquet
 from plstm_seq.models import SequenceModel
@@ -25,6 +32,29 @@ _PACKAGES = ("plstm-seq", "jax", "jaxlib", "flax", "optax", "numpy")
 
 class RunError(Exception):
     """A run is missing, is there already, or lacks what was asked of it; the message says what."""
+
+
+Ending = Literal["finished", "solved", "diverged", "interrupted", "failed"]
+ENDED: tuple[Ending, ...] = ("finished", "solved", "diverged")
+
+
+class RunStatus(NamedTuple):
+    """How the last training of a run ended or stopped.
+
+    Attributes:
+        status: `finished`, `solved` and `diverged` are final; training goes on after the others.
+        step: the steps taken until then.
+        error: what went wrong, if something did.
+    """
+
+    status: Ending
+    step: int
+    error: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.status in ENDED
 
 
 @dataclass(frozen=True)
@@ -59,10 +89,31 @@ class Run:
         """One row a length and metric."""
         return self.folder / "evaluation.parquet"
 
+    @property
+    def status_path(self) -> Path:
+        """How training ended; absent while it runs, or if it was killed."""
+        return self.folder / "status.json"
+
+    @property
+    def cost_path(self) -> Path:
+        """What the model takes in memory, operations and time."""
+        return self.folder / "cost.json"
+
+    @property
+    def status(self) -> RunStatus | None:
+        """How the last training ended or stopped; None: it never came to an end."""
+        document = _read_json(self.status_path)
+        return None if document is None else RunStatus(**document)
+
+    @property
+    def cost(self) -> dict[str, Any] | None:
+        """What the model takes: parameters, state, operations, time, memory; None: not measured."""
+        return _read_json(self.cost_path)
+
     @cached_property
     def task(self) -> tasks.Task:
-        """The task."""
-        return self.config.task.make()
+        """The task; one object for all runs on it, so that they share compiled programs."""
+        return _task(self.config.task.name, json.dumps(self.config.task.options))
 
     @cached_property
     def model(self) -> SequenceModel:
@@ -152,9 +203,29 @@ def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
             raise RunError(
                 f"{folder} exists already: take another name, or continue it with --resume"
             ) from None
-    write_config(config, folder / "config.yaml")
-    environment = json.dumps(read_environment(), indent=2) + "\n"
-    (folder / "environment.json").write_text(environment, encoding="utf-8")
+    return complete_run(config, folder)
+
+
+def complete_run(config: ExperimentConfig, folder: Path) -> Run:
+    """The run of a folder; config and environment are written where they are missing.
+
+    Raises:
+        RunError: the folder holds another config.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.yaml"
+    if not path.exists():
+        write_config(config, path)
+    else:
+        try:
+            same = to_document(read_config(path)) == to_document(config)
+        except ConfigError as error:
+            raise RunError(f"{error}; delete the folder {folder} to train it anew") from None
+        if not same:
+            raise RunError(f"{path} is not the config that belongs there: move {folder} away")
+    if not (folder / "environment.json").exists():
+        environment = json.dumps(read_environment(), indent=2) + "\n"
+        write_whole(folder / "environment.json", environment)
     return Run(folder, config)
 
 
@@ -169,3 +240,15 @@ def read_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         **{package: version(package) for package in _PACKAGES},
     }
+
+
+@lru_cache
+def _task(name: str, options: str) -> tasks.Task:
+    return tasks.get(name, **json.loads(options))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None

@@ -1,19 +1,28 @@
-"""Training a run."""
+"""Training: one run, or the runs of a group in one program."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 
 import jax
+from jax.sharding import Mesh
 
 from experiments.config import ExperimentConfig, to_document
-from experiments.run import Run, RunError, create_run, load_run, new_model
+from experiments.distributed import is_first
+from experiments.files import write_whole
+from experiments.run import Run, RunError, RunStatus, create_run, load_run, new_model
+from experiments.status import StatusTracker, write_status
 from plstm_seq.training import (
     FitResult,
     JsonlTracker,
+    Member,
+    NonFiniteLossError,
     ProgressTracker,
     TensorBoardTracker,
     Tracker,
     fit,
+    fit_members,
 )
 
 
@@ -24,6 +33,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     trackers: Sequence[Tracker] = (),
+    mesh: Mesh | None = None,
 ) -> Run:
     """Trains a model on a task, in a folder that holds everything about the run.
 
@@ -35,6 +45,7 @@ def train(
         resume: continue the run in `folder` from its last checkpoint.
         progress: whether progress is written to standard error.
         trackers: take the records beside `metrics.jsonl` and the TensorBoard events.
+        mesh: devices that every batch is split over, see `fit`; None: one device.
 
     Returns:
         The run; `run.model` is trained.
@@ -45,15 +56,39 @@ def train(
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
     """
     run = _resumed(config, folder) if resume else _created(config, folder)
-    fit_run(run, progress=progress, trackers=trackers)
+    fit_run(run, progress=progress, trackers=trackers, mesh=mesh)
     return run
 
 
-def fit_run(run: Run, *, progress: bool, trackers: Sequence[Tracker] = ()) -> FitResult:
-    """Trains a run from its last checkpoint, or from the start if it has none."""
-    own: list[Tracker] = [JsonlTracker(run.metrics_path), TensorBoardTracker(run.folder)]
-    if progress:
-        own.append(ProgressTracker())
+def fit_run(
+    run: Run, *, progress: bool, trackers: Sequence[Tracker] = (), mesh: Mesh | None = None
+) -> FitResult:
+    """Trains a run from its last checkpoint, or from the start if it has none.
+
+    Of several processes that share a mesh, the first writes into the run's folder; checkpoints are
+    everybody's.
+
+    Raises:
+        NonFiniteLossError: training diverged; the run's status says so, too.
+        KeyboardInterrupt: Ctrl-C; a checkpoint was saved.
+    """
+    if not is_first():
+        return _fit(run, (), mesh)
+    status = StatusTracker(run)
+    shown = [ProgressTracker()] if progress else []
+    try:
+        result = _fit(run, [*_own_trackers(run, status), *shown, *trackers], mesh)
+    except NonFiniteLossError as error:
+        write_status(run, RunStatus("diverged", status.step, str(error)))
+        raise
+    except Exception as error:
+        write_status(run, RunStatus("failed", status.step, _one_line(error)))
+        raise
+    _write_outcome(run, result, status)
+    return result
+
+
+def _fit(run: Run, trackers: Sequence[Tracker], mesh: Mesh | None) -> FitResult:
     return fit(
         new_model(run.config),
         run.task.sample,
@@ -61,8 +96,78 @@ def fit_run(run: Run, *, progress: bool, trackers: Sequence[Tracker] = ()) -> Fi
         key=jax.random.key(run.config.seed),
         folder=run.checkpoints,
         resume=True,
-        trackers=[*own, *trackers],
+        trackers=trackers,
+        mesh=mesh,
     )
+
+
+def train_members(runs: Sequence[Run], *, progress: bool) -> list[FitResult]:
+    """Trains runs of one group in one program, each from its last checkpoint.
+
+    Args:
+        runs: their configs have the same `group_key`.
+        progress: whether progress is written to standard error.
+
+    Returns:
+        How each ended; one that diverged does not stop the others.
+
+    Raises:
+        ValueError: the runs cannot share a program.
+        KeyboardInterrupt: Ctrl-C; every run was saved first.
+    """
+    if not runs:
+        return []
+    statuses = [StatusTracker(run) for run in runs]
+    members = [
+        Member(
+            new_model(run.config),
+            run.config.training,
+            jax.random.key(run.config.seed),
+            run.checkpoints,
+            _own_trackers(run, status),
+        )
+        for run, status in zip(runs, statuses, strict=True)
+    ]
+    shown = ProgressTracker(f"{len(runs)} members") if progress else None
+    try:
+        results = fit_members(members, runs[0].task.sample, progress=shown)
+    except Exception as error:
+        for run, status in zip(runs, statuses, strict=True):
+            if run.status is None or not run.status.ended:
+                write_status(run, RunStatus("failed", status.step, _one_line(error)))
+        raise
+    for run, result, status in zip(runs, results, statuses, strict=True):
+        _write_outcome(run, result, status)
+    return results
+
+
+def _own_trackers(run: Run, status: StatusTracker) -> list[Tracker]:
+    return [JsonlTracker(run.metrics_path), TensorBoardTracker(run.folder), status]
+
+
+def _write_outcome(run: Run, result: FitResult, tracker: StatusTracker) -> None:
+    """Writes what training came to, and what it took; the latter stays if nothing was trained."""
+    error = None if result.error is None else str(result.error)
+    write_status(run, RunStatus(result.status, result.step, error))
+    if tracker.records or run.cost is None:
+        _write_cost(run, result)
+
+
+def _write_cost(run: Run, result: FitResult) -> None:
+    from experiments.results.costs import costs_of
+
+    speeds = [record["tokens_per_second"] for record in run.metrics]
+    cost = {
+        **costs_of(run.config)._asdict(),
+        "tokens_per_second": median(speeds) if speeds else None,
+        "members_in_program": result.members,
+        "peak_memory_bytes": result.memory_bytes,
+    }
+    write_whole(run.cost_path, json.dumps(cost, indent=2) + "\n")
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _created(config: ExperimentConfig | None, folder: str | Path | None) -> Run:

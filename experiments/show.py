@@ -22,7 +22,8 @@ QUICKSTART_COLUMNS: tuple[tuple[str, Metric, int], ...] = (
 )
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
+def plain_table(*columns: str, title: str | None = None) -> Table:
+    """A table without lines; the first column to the left, the others to the right."""
     table = Table(
         title=title,
         title_justify="left",
@@ -51,7 +52,7 @@ def task_row(name: str) -> dict[str, Any]:
 
 def task_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The tasks as a table."""
-    table = _table("task", "symbols", "labels", "chance", "labelled", "rule")
+    table = plain_table("task", "symbols", "labels", "chance", "labelled", "rule")
     table.columns[-1].justify = "left"
     for row in rows:
         table.add_row(
@@ -88,7 +89,7 @@ def describe(task: tasks.Task, *, length: int, count: int, seed: int) -> dict[st
 
 def description(data: dict[str, Any]) -> Group:
     """A described task as text."""
-    examples = _table("inputs", "labels (. is not scored)", title="\nexamples")
+    examples = plain_table("inputs", "labels (. is not scored)", title="\nexamples")
     examples.columns[1].justify = "left"
     for example in data["examples"]:
         examples.add_row(Text(example["inputs"]), Text(example["labels"]))
@@ -104,14 +105,14 @@ def description(data: dict[str, Any]) -> Group:
 
 def evaluation_table(result: LengthGeneralization) -> Group:
     """Accuracy with intervals at every length, and the horizons."""
-    table = _table("length", *METRICS, "scaled")
+    table = plain_table("length", *METRICS, "scaled")
     for column in table.columns:
         column.no_wrap = True
     for length in result.lengths:
         rows = [result.row(metric, length) for metric in METRICS]
         cells = (f"{row.value:.3f} ({row.low:.3f}-{row.high:.3f})" for row in rows)
         table.add_row(str(length), *(Text(cell) for cell in cells), f"{rows[0].scaled:.3f}")
-    horizons = _table("horizon", *METRICS)
+    horizons = plain_table("horizon", *METRICS)
     for threshold in sorted({threshold for _, threshold in result.horizons()}):
         horizons.add_row(
             f"{threshold:g}", *(str(result.horizon(metric, threshold)) for metric in METRICS)
@@ -125,7 +126,7 @@ def evaluation_table(result: LengthGeneralization) -> Group:
 
 def decoded_table(decoded: Sequence[Decoded]) -> Table:
     """Prediction after prediction, beside what the rule says."""
-    table = _table("symbol", "prediction", "probability", "rule")
+    table = plain_table("symbol", "prediction", "probability", "rule")
     for entry in decoded:
         right = entry.label is None or entry.label == entry.prediction
         table.add_row(
@@ -162,7 +163,7 @@ def quickstart_table(rows: Sequence[dict[str, Any]]) -> Group:
     """The rows as a table."""
     several = len({row["seed"] for row in rows}) > 1
     names = [name for name in rows[0] if name != "run" and (several or name != "seed")]
-    table = _table(*names)
+    table = plain_table(*names)
     for column in table.columns:
         column.no_wrap = True
     for row in rows:

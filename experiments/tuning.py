@@ -83,7 +83,9 @@ def shapes_named(name: str) -> list[Shape]:
     ]
     words = [Shape(dtype, 5, 2, 5, T, 4096) for dtype in dtypes for T in (32, 128, 512)]
     sweeps = [Shape(dtype, J, 32, 8, 64, 1024) for dtype in dtypes for J in (1, 2, 4)]
-    return language + words + sweeps
+    # The default model of `plstm-seq train` and `sweep`, heads times batch times members.
+    members = [Shape("float32", J, 4, 4, 40, N) for N in (256, 16384) for J in (1, 2, 4)]
+    return language + words + sweeps + members
 
 
 def candidates(shape: Shape) -> list[tuple[str, int | None]]:

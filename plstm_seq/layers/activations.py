@@ -23,7 +23,7 @@ def soft_cap(x: Float[Array, "*S"], scale: float) -> Float[Array, "*S"]:
     return scale * jnp.tanh(x / scale)
 
 
-def logsigmoid(x: Float[Array, "*S"], scale: float) -> Float[Array, "*S"]:
+def logsigmoid(x: Float[Array, "*S"], scale: float | Float[Array, ""]) -> Float[Array, "*S"]:
     """Return `sigmoid(x) ** scale`, in (0, 1), computed as `exp(scale * log_sigmoid(x))`.
 
     The published name speaks of how it is computed: the power is taken in log space, so that it
@@ -39,7 +39,7 @@ def logsigmoid(x: Float[Array, "*S"], scale: float) -> Float[Array, "*S"]:
     return jnp.exp(scale * jax.nn.log_sigmoid(x))
 
 
-def expexp(x: Float[Array, "*S"], scale: float) -> Float[Array, "*S"]:
+def expexp(x: Float[Array, "*S"], scale: float | Float[Array, ""]) -> Float[Array, "*S"]:
     """Return `exp(-scale * exp(x))`, in (0, 1) and *falling* in x.
 
     The eigenvalue map of the same name (`layers.transition.Factorized`) is this at `-x`.

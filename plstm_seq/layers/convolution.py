@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from plstm_seq.layers.checks import require_positive, require_shape
+from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.precision import promote
 
 _kernel_init = jax.nn.initializers.lecun_normal(in_axis=(0, 1))
@@ -27,7 +28,7 @@ class ConvolutionConfig:
         require_positive(kernel_size=self.kernel_size)
 
 
-class CausalConvolution(nnx.Module):
+class CausalConvolution(Configured[ConvolutionConfig]):
     """`y_t = bias + sum_k kernel_k * x_{t - K + 1 + k}`, each feature for itself.
 
     A sum of K shifted products rather than a grouped convolution of the backend, which is slow
@@ -51,7 +52,7 @@ class CausalConvolution(nnx.Module):
         rngs: nnx.Rngs,
     ):
         require_positive(features=features)
-        self.features, self.config, self.dtype = features, config, dtype
+        self.features, self.kept, self.dtype = features, Kept(config), dtype
         shape = (config.kernel_size, 1, features)
         self.kernel = nnx.Param(_kernel_init(rngs.params(), shape, param_dtype))
         if config.bias:

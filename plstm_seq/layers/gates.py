@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from plstm_seq.layers.activations import ActivationName, activation
 from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
+from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.initializers import Constant, Initializer, Zeros
 from plstm_seq.layers.sub_heads import sub_head_linear
 
@@ -51,7 +52,7 @@ class GateConfig:
             )
 
 
-class Gate(nnx.Module):
+class Gate(Configured[GateConfig]):
     """A gate with the axes of a source [JT, JK, JV], mark [JO, JQ, JT] or direct [JO, JQ, JK, JV].
 
     Args:
@@ -79,7 +80,7 @@ class Gate(nnx.Module):
         require_positive(num_heads=num_heads, input_dim=input_dim)
         sub_heads = config.sub_heads
         self.num_heads, self.input_dim, self.shape = num_heads, input_dim, shape
-        self.config, self.dtype = config, dtype
+        self.kept, self.dtype = Kept(config), dtype
         self.bias = nnx.Param(config.bias_init(rngs.params(), (num_heads, *shape), param_dtype))
         if config.weight:
             require_divisible("num_heads", num_heads, "sub_heads", sub_heads)

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
+from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.initializers import Initializer, Small, Zeros
 from plstm_seq.layers.precision import accumulation_dtype, promote
 
@@ -45,7 +46,7 @@ class HeadProjectionConfig:
             )
 
 
-class HeadProjection(nnx.Module):
+class HeadProjection(Configured[HeadProjectionConfig]):
     """Map input vectors [..., I] to [..., H, D, J]: a query, key or value.
 
     With `sub_heads` S the input is split into S blocks, each seen by 1/S of the outputs: the
@@ -92,7 +93,7 @@ class HeadProjection(nnx.Module):
             require_divisible("features", features, "sub_heads / num_heads", sub_heads // num_heads)
         self.input_dim, self.sub_heads = input_dim, sub_heads
         self.head_shape = (num_heads, features, tracking_dim)
-        self.config, self.dtype = config, dtype
+        self.kept, self.dtype = Kept(config), dtype
         weight_shape = (
             max(1, num_heads // sub_heads),
             features // max(1, sub_heads // num_heads),

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from plstm_seq.layers.checks import require_positive, require_shape
+from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.convolution import CausalConvolution
 from plstm_seq.layers.gates import Gate
 from plstm_seq.layers.head_projection import HeadProjection
@@ -44,7 +45,7 @@ class PLSTM1DState:
     position: Int[Array, " B"]
 
 
-class PLSTM1DLayer(nnx.Module):
+class PLSTM1DLayer(Configured[PLSTM1DConfig]):
     """A 1D pLSTM layer (arXiv 2506.11997, section 4 and appendix A.5).
 
     Gates, query, key and value are made from the input, or from a short causal convolution of it;
@@ -85,7 +86,7 @@ class PLSTM1DLayer(nnx.Module):
         rngs: nnx.Rngs,
     ):
         sizes = config.sizes(input_dim)
-        self.input_dim, self.config, self.sizes = input_dim, config, sizes
+        self.input_dim, self.kept, self.sizes = input_dim, Kept(config), sizes
         self.output_dim = _output_dim(input_dim, output_dim, config)
         self.dtype, self.param_dtype = dtype, param_dtype
         types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}

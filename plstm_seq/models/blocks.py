@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,9 @@ from plstm_seq.layers import (
     Scale,
 )
 from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.configured import Configured, Kept
+from plstm_seq.layers.dropout import check_dropout, dropout
+from plstm_seq.layers.hyperparameter import Hyperparameter, add_hyperparameters
 from plstm_seq.layers.initializers import Initializer, Small, Zeros
 
 GatingFunction = Literal["silu", "gelu"]
@@ -38,12 +41,16 @@ class PreUpConfig:
         bias: whether the projections have biases.
         skip: whether the block adds to its input.
         norm: the norm in front; None: none.
+        dropout: the probability with which training zeroes a feature of what the block adds to
+            its input; None: no dropout, and no random numbers.
         upproj_weight_init: of the up-projection's kernel.
         upproj_bias_init: of its bias.
         downproj_weight_init: of the down-projection's kernel.
         downproj_bias_init: of its bias.
         kind: tells this block from others.
     """
+
+    leaf_fields: ClassVar[tuple[str, ...]] = ("dropout",)
 
     projection_scaling: float = 2.0
     projection_round: int = 64
@@ -52,6 +59,7 @@ class PreUpConfig:
     bias: bool = True
     skip: bool = True
     norm: NormConfig | None = field(default_factory=NormConfig)
+    dropout: float | None = None
     upproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
     upproj_bias_init: Initializer = field(default_factory=Zeros)
     downproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
@@ -76,12 +84,16 @@ class PostUpConfig:
         skip: whether each of the two parts adds to its input.
         use_scale: whether a learned factor a feature multiplies each part's output.
         norm: the norm in front of each part; None: none.
+        dropout: the probability with which training zeroes a feature of each part's output; None:
+            no dropout, and no random numbers.
         upproj_weight_init: of the up-projection's kernel.
         upproj_bias_init: of its bias.
         downproj_weight_init: of the down-projection's kernel.
         downproj_bias_init: of its bias.
         kind: tells this block from others.
     """
+
+    leaf_fields: ClassVar[tuple[str, ...]] = ("dropout",)
 
     projection_scaling: float = 4.0
     projection_round: int = 64
@@ -91,6 +103,7 @@ class PostUpConfig:
     skip: bool = True
     use_scale: bool = False
     norm: NormConfig | None = field(default_factory=NormConfig)
+    dropout: float | None = None
     upproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
     upproj_bias_init: Initializer = field(default_factory=Zeros)
     downproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
@@ -102,10 +115,12 @@ class PostUpConfig:
 
 
 BlockConfig = PreUpConfig | PostUpConfig
+C = TypeVar("C", PreUpConfig, PostUpConfig)
 
 
 def _check(config: BlockConfig) -> None:
     require_positive(projection_round=config.projection_round)
+    check_dropout(config.dropout)
     if not config.projection_scaling > 0:
         raise ValueError(f"projection_scaling: got {config.projection_scaling}, expected above 0")
     if config.gating_function not in _GATING:
@@ -120,15 +135,29 @@ def inner_dim(config: BlockConfig, width: int) -> int:
     return int(steps) * config.projection_round
 
 
-class _Block(nnx.Module):
+class _Block(Configured[C]):
     """What both blocks share: a mixer with a state, inside maps that act on each step alone."""
 
     mixer: PLSTM1DLayer
+    dropout: Hyperparameter | None
 
     def _around(
-        self, x: Array, mix: Callable[[Array], tuple[Array, PLSTM1DState]]
+        self,
+        x: Array,
+        mix: Callable[[Array], tuple[Array, PLSTM1DState]],
+        dropout_key: Array | None = None,
     ) -> tuple[Array, PLSTM1DState]:
         raise NotImplementedError
+
+    def _drop(self, h: Array, key: Array | None, part: int = 0) -> Array:
+        if key is None or self.dropout is None:
+            return h
+        return dropout(h, self.dropout.constant(), jax.random.fold_in(key, part))
+
+    @property
+    def uses_dropout(self) -> bool:
+        """Whether a `dropout_key` makes a difference."""
+        return self.dropout is not None
 
     @property
     def bounded_state(self) -> bool:
@@ -145,13 +174,17 @@ class _Block(nnx.Module):
         *,
         initial_state: PLSTM1DState | None = None,
         return_state: bool = False,
+        dropout_key: Array | None = None,
     ) -> Float[Array, "B T D"] | tuple[Float[Array, "B T D"], PLSTM1DState]:
-        """Run over a sequence, or over its next piece; arguments as those of the mixer."""
+        """Run over a sequence, or over its next piece; arguments as those of the mixer.
+
+        With `dropout_key`, a typed key, features are dropped as in training.
+        """
 
         def mix(h: Array) -> tuple[Array, PLSTM1DState]:
             return self.mixer(h, initial_state=initial_state, return_state=True)
 
-        y, state = self._around(x, mix)
+        y, state = self._around(x, mix, dropout_key)
         return (y, state) if return_state else y
 
     def step(
@@ -161,7 +194,7 @@ class _Block(nnx.Module):
         return self._around(x, lambda h: self.mixer.step(h, state))
 
 
-class PreUpBlock(_Block):
+class PreUpBlock(_Block[PreUpConfig]):
     """Norm, up-projection, mixer, gate, down-projection: `x + down(mixer(u) * act(g))`.
 
     `u` and `g` are the two halves of the up-projection of `norm(x)`.
@@ -187,14 +220,18 @@ class PreUpBlock(_Block):
     ):
         types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         inner = inner_dim(config, width)
-        self.config = config
+        self.kept = Kept(config)
+        add_hyperparameters(self, config, param_dtype)
         self.norm = None if config.norm is None else Norm(width, config.norm, **types)
         self.upproj = _upproj(width, inner * (2 if config.gated else 1), config, types)
         self.mixer = PLSTM1DLayer(inner, mixer, output_dim=inner, **types)
         self.downproj = _downproj(inner, width, config, types)
 
     def _around(
-        self, x: Array, mix: Callable[[Array], tuple[Array, PLSTM1DState]]
+        self,
+        x: Array,
+        mix: Callable[[Array], tuple[Array, PLSTM1DState]],
+        dropout_key: Array | None = None,
     ) -> tuple[Array, PLSTM1DState]:
         h = self.upproj(x if self.norm is None else self.norm(x))
         if self.config.gated:
@@ -203,11 +240,11 @@ class PreUpBlock(_Block):
             h = h * _GATING[self.config.gating_function](gate)
         else:
             h, state = mix(h)
-        h = self.downproj(h)
+        h = self._drop(self.downproj(h), dropout_key)
         return (x + h if self.config.skip else h), state
 
 
-class PostUpBlock(_Block):
+class PostUpBlock(_Block[PostUpConfig]):
     """Mixer, then a feed-forward part: `h = x + mixer(norm(x))`, `h + feed_forward(norm2(h))`.
 
     The feed-forward part is `down(act(up(.)))`, gated `down(u * act(g))` with `u` and `g` the two
@@ -234,7 +271,8 @@ class PostUpBlock(_Block):
     ):
         types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         inner = inner_dim(config, width)
-        self.config = config
+        self.kept = Kept(config)
+        add_hyperparameters(self, config, param_dtype)
         self.norm = None if config.norm is None else Norm(width, config.norm, **types)
         self.mixer = PLSTM1DLayer(width, mixer, output_dim=width, **types)
         self.norm2 = None if config.norm is None else Norm(width, config.norm, **types)
@@ -244,12 +282,15 @@ class PostUpBlock(_Block):
         self.scale2 = Scale(width, **types) if config.use_scale else None
 
     def _around(
-        self, x: Array, mix: Callable[[Array], tuple[Array, PLSTM1DState]]
+        self,
+        x: Array,
+        mix: Callable[[Array], tuple[Array, PLSTM1DState]],
+        dropout_key: Array | None = None,
     ) -> tuple[Array, PLSTM1DState]:
         h, state = mix(x if self.norm is None else self.norm(x))
-        x = self._join(x, h, self.scale1)
+        x = self._join(x, h, self.scale1, dropout_key, 0)
         h = self._feed_forward(x if self.norm2 is None else self.norm2(x))
-        return self._join(x, h, self.scale2), state
+        return self._join(x, h, self.scale2, dropout_key, 1), state
 
     def _feed_forward(self, x: Array) -> Array:
         act = _GATING[self.config.gating_function]
@@ -259,9 +300,12 @@ class PostUpBlock(_Block):
             return self.downproj(h * act(gate))
         return self.downproj(act(h))
 
-    def _join(self, x: Array, h: Array, scale: Scale | None) -> Array:
+    def _join(
+        self, x: Array, h: Array, scale: Scale | None, dropout_key: Array | None, part: int
+    ) -> Array:
         if scale is not None:
             h = scale(h)
+        h = self._drop(h, dropout_key, part)
         return x + h if self.config.skip else h
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from plstm_seq.layers import Norm, NormConfig, PLSTM1DConfig, PLSTM1DState
 from plstm_seq.layers.activations import soft_cap
 from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.initializers import Initializer, Small
 from plstm_seq.layers.precision import accumulation_dtype, promote
 from plstm_seq.models.blocks import BlockConfig, PostUpConfig, make_block
@@ -54,7 +56,7 @@ class SequenceModelConfig:
 _DEFAULT = SequenceModelConfig()
 
 
-class SequenceModel(nnx.Module):
+class SequenceModel(Configured[SequenceModelConfig]):
     """Embedding, blocks, norm and head; as the published language model.
 
     For a label a sequence, read the logits at its last position. The parameters split off with
@@ -92,7 +94,7 @@ class SequenceModel(nnx.Module):
             )
         types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.vocab_size, self.output_size = vocab_size, output_size
-        self.config, self.dtype = config, dtype
+        self.kept, self.dtype = Kept(config), dtype
         self.token_embedding = nnx.Embed(
             vocab_size, config.width, embedding_init=config.embed_init, **types
         )
@@ -109,6 +111,11 @@ class SequenceModel(nnx.Module):
             self.lm_head = nnx.Param(config.head_init(rngs.params(), shape, param_dtype))
 
     @property
+    def uses_dropout(self) -> bool:
+        """Whether training has to hand over a `dropout_key`."""
+        return any(block.uses_dropout for block in self.blocks)
+
+    @property
     def bounded_state(self) -> bool:
         """Whether the state's size does not grow with the length, so that streaming is cheap."""
         return all(block.bounded_state for block in self.blocks)
@@ -123,6 +130,7 @@ class SequenceModel(nnx.Module):
         *,
         initial_state: SequenceState | None = None,
         return_state: bool = False,
+        dropout_key: Array | None = None,
     ) -> Float[Array, "B T V"] | tuple[Float[Array, "B T V"], SequenceState]:
         """Read a sequence, or its next piece.
 
@@ -130,6 +138,8 @@ class SequenceModel(nnx.Module):
             tokens: [B, T], integers below `vocab_size`.
             initial_state: the state that the piece before returned; None: that of `init_state`.
             return_state: whether to return the state after the last token too.
+            dropout_key: typed key for the features to drop in training; None, and a model without
+                dropout: all are kept.
 
         Returns:
             The logits [B, T, output_size], and, where asked for, the state.
@@ -142,8 +152,11 @@ class SequenceModel(nnx.Module):
         states = (None,) * len(self.blocks) if initial_state is None else initial_state
         self._check_count(states)
         x, last = self.token_embedding(tokens), []
-        for block, state in zip(self.blocks, states, strict=True):
-            x, state = block(x, initial_state=state, return_state=True)
+        keys: Sequence[Array | None] = (None,) * len(states)
+        if dropout_key is not None and self.uses_dropout:
+            keys = list(jax.random.split(dropout_key, len(states)))
+        for block, state, key in zip(self.blocks, states, keys, strict=True):
+            x, state = block(x, initial_state=state, return_state=True, dropout_key=key)
             last.append(state)
         logits = self._head(x)
         return (logits, tuple(last)) if return_state else logits

@@ -128,7 +128,7 @@ class _Group:
         self.sample, self.limit = sample, limit
         self.config = members[0].config
         self.mesh = member_mesh(devices)
-        self.how = how_on(devices[0])
+        self.how: Members = how_on(devices[0])
         self.devices = len(devices)
         self.states: dict[int, TrainState] = {}
         self.errors: dict[int, NonFiniteLossError] = {}

@@ -27,7 +27,8 @@ def test_version(command):
 
 
 def test_every_command_has_help(command):
-    for name in ("tasks", "train", "evaluate", "decode", "plot", "quickstart", "tune"):
+    training = ("tasks", "train", "evaluate", "decode", "plot", "quickstart", "tune")
+    for name in (*training, "sweep", "status", "resume", "results", "compare", "report"):
         result = command(name, "--help")
         assert result.exit_code == 0
         assert "Usage" in result.stdout

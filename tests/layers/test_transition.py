@@ -51,7 +51,7 @@ def call(module, x):
 
 
 def names(module) -> set[str]:
-    return {name for (name,), _ in nnx.to_flat_state(nnx.state(module))}
+    return {name for (name,), _ in nnx.to_flat_state(nnx.state(module, nnx.Param))}
 
 
 def norms(matrices) -> np.ndarray:
@@ -85,12 +85,13 @@ def test_a_head_reads_its_block_of_the_input_alone(name):
 def test_vmap_and_grad_over_members(name):
     config = randomized(FAMILIES[name], dim=3)
     members = [make(config, seed=seed) for seed in range(2)]
-    graph, _ = nnx.split(members[0])
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(nnx.state, members))
+    graph, _, rest = nnx.split(members[0], nnx.Param, ...)
+    states = [nnx.state(member, nnx.Param) for member in members]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     x, weight = inputs(5, 8), inputs(5, 4, 3, 3)
 
     def loss(state):
-        return jnp.sum(weight * nnx.merge(graph, state)(x))
+        return jnp.sum(weight * nnx.merge(graph, state, rest)(x))
 
     values, gradients = jax.jit(jax.vmap(jax.value_and_grad(loss)))(stacked)
     expected = [jnp.sum(weight * call(member, x)) for member in members]

@@ -65,14 +65,14 @@ def module(golden: Golden, *, published: bool) -> Transition:
 
 def errors(golden: Golden, *, published: bool) -> tuple[float, dict[str, float]]:
     """The relative error of the output, and of the gradient of every parameter and the input."""
-    graph, state = nnx.split(module(golden, published=published))
+    graph, state, rest = nnx.split(module(golden, published=published), nnx.Param, ...)
     flat = dict(nnx.to_flat_state(state))
     assert {name for (name,) in flat} == set(golden.params)
     parameters = {name: jnp.asarray(x, jnp.float64) for name, x in golden.params.items()}
 
     def call(parameters, x):
         loaded = [((name,), flat[(name,)].replace(value)) for name, value in parameters.items()]
-        return nnx.merge(graph, nnx.from_flat_state(loaded))(x)
+        return nnx.merge(graph, nnx.from_flat_state(loaded), rest)(x)
 
     # Not compiled as a whole: 42 programs would be, where a few matrix functions are enough.
     y, pull = jax.vjp(call, parameters, jnp.asarray(golden.inputs["x"], jnp.float64))

@@ -154,7 +154,9 @@ def gradient_of(form):
 
 
 @FORM
-@pytest.mark.parametrize("transform", ["vmap_of_grad", "grad_of_vmap", "remat", "scan", "shard_map"])
+@pytest.mark.parametrize(
+    "transform", ["vmap_of_grad", "grad_of_vmap", "remat", "scan", "shard_map"]
+)
 def test_transformations(form, transform):
     inputs, state = draw(65, "J1", "float32", batch=(3, 2), DK=2, DV=2)
     expected = jax.jit(gradient_of("recurrent"))(inputs, state)

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from plstm_seq.layers.hyperparameter import fill_hyperparameters
+
 M = TypeVar("M", bound=nnx.Module)
 
 
@@ -19,4 +21,5 @@ def randomised(make: Callable[[], M], seed: int = 0) -> M:
         values = 0.3 * rng.normal(size=variable.shape) + (path[-1] == "scale")
         filled.append((path, variable.replace(jnp.asarray(values, variable.dtype))))
     nnx.update(module, nnx.from_flat_state(filled))
+    fill_hyperparameters(module)
     return module

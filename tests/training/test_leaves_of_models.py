@@ -16,6 +16,7 @@ from plstm_seq.models import PostUpConfig, SequenceModel, SequenceModelConfig
 from plstm_seq.training import Member, TrainingConfig, Uniform, fit, fit_members, load_model
 from plstm_seq.training.leaves import named_leaves
 
+TASK = Parity()
 TRAINING = TrainingConfig(
     steps=8,
     batch_size=4,
@@ -50,7 +51,7 @@ def leaves(model):
 def train(config, folder=None, resume=False):
     model = make(config)
     key = jax.random.key(1)
-    fit(model, Parity().sample, TRAINING, key=key, folder=folder, resume=resume)
+    fit(model, TASK.sample, TRAINING, key=key, folder=folder, resume=resume)
     return leaves(model)
 
 
@@ -68,7 +69,7 @@ def test_members_that_differ_in_leaves_are_each_what_they_are_alone():
     ]
     models = [make(config) for config in configs]
     members = [Member(model, TRAINING, jax.random.key(1)) for model in models]
-    results = fit_members(members, Parity().sample)
+    results = fit_members(members, TASK.sample)
     assert [result.members for result in results] == [3, 3, 3]
     for model, config in zip(models, configs, strict=True):
         assert_same(leaves(model), train(config), 1e-5)

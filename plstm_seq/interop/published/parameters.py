@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
+from plstm_seq.layers.hyperparameter import fill_hyperparameters
+
 # Published name -> ours; applied in this order.
 _RENAMES = (
     (re.compile(r"^block_stack\."), ""),
@@ -27,7 +29,7 @@ def parameter_name(published: str) -> str:
 
 
 def load_parameters(module: nnx.Module, parameters: Mapping[str, ArrayLike]) -> None:
-    """Fill a module with published parameters, in place.
+    """Fill a module with published parameters, in place; also one made by `nnx.eval_shape`.
 
     Args:
         module: a layer, block or model of ours, of the shape that `read_config` gives.
@@ -57,3 +59,4 @@ def load_parameters(module: nnx.Module, parameters: Mapping[str, ArrayLike]) -> 
     if problems:
         raise ValueError("parameters do not fit the module:\n  " + "\n  ".join(sorted(problems)))
     nnx.update(module, nnx.from_flat_state(list(filled.values())))
+    fill_hyperparameters(module)

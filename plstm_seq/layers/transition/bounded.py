@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jax import Array
 from jaxtyping import Float
@@ -25,6 +25,8 @@ class Bounded(Parametrization):
         matrix_bias_init: of `matrix_bias` [H, JT, JT].
         matrix_weight_init: of `matrix_weight` [H / S, S, JT, JT, I / S].
     """
+
+    leaf_fields: ClassVar[tuple[str, ...]] = ("norm_bound",)
 
     norm_bound: float = 1.0
     matrix_bias_init: Initializer = field(default_factory=Diagonal)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,8 @@ class Diagonal(Parametrization):
         eigenvalue_bias_init: of `eigenvalues_bias` [H, JT].
         eigenvalue_weight_init: of `eigenvalues_weight` [H / S, S, JT, I / S].
     """
+
+    leaf_fields: ClassVar[tuple[str, ...]] = ("eigenvalue_factor",)
 
     entries: Entries = "signed"
     eigenvalue_factor: float = 10.0

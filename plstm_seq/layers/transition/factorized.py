@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import jax.numpy as jnp
 from jax import Array
@@ -54,6 +54,8 @@ class Factorized(Parametrization):
         outproj_bias_init: of `outproj_bias`, shaped like `inproj_bias`.
         outproj_weight_init: of `outproj_weight`, shaped like `inproj_weight`.
     """
+
+    leaf_fields: ClassVar[tuple[str, ...]] = ("eigenvalue_factor", "orthogonalization_factor")
 
     eigenvalue_representation: EigenvalueRepresentation = "tanh"
     eigenvalue_factor: float = 5.0

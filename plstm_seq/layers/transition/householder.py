@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 from jax import Array
@@ -32,6 +32,8 @@ class HouseholderProduct(Parametrization):
         beta_bias_init: of `beta_bias` [H, n]; by default beta is about 1/4, near the identity.
         beta_weight_init: of `beta_weight` [H / S, S, n, I / S].
     """
+
+    leaf_fields: ClassVar[tuple[str, ...]] = ("beta_max",)
 
     num_reflections: int | None = None
     beta_max: float = 2.0

@@ -7,17 +7,20 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
+from plstm_seq.layers.configured import Configured, Kept
+from plstm_seq.layers.hyperparameter import Hyperparameter, add_hyperparameters
 from plstm_seq.layers.precision import accumulation_dtype
 from plstm_seq.layers.sub_heads import sub_head_linear
 from plstm_seq.layers.transition.parametrization import Parametrization
 
 
-class Transition(nnx.Module):
+class Transition(Configured[Parametrization]):
     """Map input vectors [..., I] to transition matrices [..., H, JT, JT].
 
     The parameters are `NAME_bias` [H, *shape] and, if transitions depend on the input,
     `NAME_weight` [H / S, S, *shape, I / S] (S = `config.sub_heads`, head `h S + s` reads block
-    `s`), for every name in `config.quantities()`.
+    `s`), for every name in `config.quantities()`. The numbers that `config.leaf_fields` names are
+    arrays [] of the same names, no parameters but leaves of the state.
 
     Args:
         num_heads: H.
@@ -46,7 +49,8 @@ class Transition(nnx.Module):
         require_divisible("input_dim", input_dim, "sub_heads", config.sub_heads)
         config.check_heads(num_heads)
         self.num_heads, self.input_dim = num_heads, input_dim
-        self.config, self.dtype = config, dtype
+        self.kept, self.dtype = Kept(config), dtype
+        add_hyperparameters(self, config, param_dtype)
         blocks = config.sub_heads
         for name, quantity in config.quantities().items():
             shape = (num_heads, *quantity.shape)
@@ -73,11 +77,23 @@ class Transition(nnx.Module):
         require_shape("x", x, ("...", self.input_dim))
         quantities = {name: self._project(name, x) for name in self.config.quantities()}
         # Without weights the matrices are made once, and only then repeated for every input.
-        matrix = self.config.matrix(quantities, self.num_heads)
+        matrix = self._with_leaves(quantities).matrix(quantities, self.num_heads)
         if not quantities:  # a constant, which knows no type
             matrix = matrix.astype(accumulation_dtype(self.dtype or x.dtype))
         dim = self.config.dim
         return jnp.broadcast_to(matrix, (*x.shape[:-1], self.num_heads, dim, dim))
+
+    def _with_leaves(self, quantities: dict[str, Array]) -> Parametrization:
+        """The config with the numbers of the state, in the type of the quantities."""
+        if not self.config.leaf_fields:
+            return self.config
+        dtype = jnp.result_type(*quantities.values())
+        leaves: dict[str, Hyperparameter] = {
+            name: getattr(self, name) for name in self.config.leaf_fields
+        }
+        return self.config.with_leaves(
+            {name: leaf.constant(dtype) for name, leaf in leaves.items()}
+        )
 
     def _project(self, name: str, x: Array) -> Array:
         bias = getattr(self, f"{name}_bias")[...]

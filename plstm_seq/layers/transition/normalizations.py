@@ -28,7 +28,7 @@ def eigenvalue_restriction(matrix: Float[Array, "*S J J"]) -> Float[Array, "*S J
 
 @jax.jit
 def singularvalue_restriction(
-    matrix: Float[Array, "*S J J"], bound: float = 1.0
+    matrix: Float[Array, "*S J J"], bound: float | Float[Array, ""] = 1.0
 ) -> Float[Array, "*S J J"]:
     """Scale back to spectral norm `bound` where the norm exceeds it."""
     return matrix / jnp.maximum(spectral_norm(matrix) / bound, 1)[..., None, None]
@@ -42,7 +42,7 @@ def householder_orthogonalization(matrix: Float[Array, "*S J J"]) -> Float[Array
 
 @jax.jit
 def exponential_orthogonalization(
-    matrix: Float[Array, "*S J J"], factor: float = 1.0
+    matrix: Float[Array, "*S J J"], factor: float | Float[Array, ""] = 1.0
 ) -> Float[Array, "*S J J"]:
     """Return `exp(factor (matrix - matrix^T))`, a rotation."""
     return exponential_of_skew(factor * skew_part(matrix))

@@ -1,8 +1,10 @@
 """What every family of transitions is: some linear functions of the input, made into a matrix."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from jax import Array
 from jaxtyping import Float
@@ -36,7 +38,10 @@ class Parametrization(ABC):
             `h % sub_heads` only.
         weight: whether transitions depend on the input; else on the biases alone, and the
             `*_weight_init` have nothing to do.
+        leaf_fields: the fields that enter `matrix` as numbers; see `layers/hyperparameter.py`.
     """
+
+    leaf_fields: ClassVar[tuple[str, ...]] = ()
 
     dim: int = 4
     sub_heads: int = 1
@@ -48,6 +53,16 @@ class Parametrization(ABC):
     def check_heads(self, num_heads: int) -> None:
         """Raise `ValueError` where the config does not suit this number of heads."""
         require_positive(num_heads=num_heads)
+
+    def with_leaves(self, values: Mapping[str, Array]) -> Self:
+        """Return a copy in which arrays [] stand for `leaf_fields`, to call `matrix` on.
+
+        Arrays may be traced and are not validated: the values that they were made from were.
+        """
+        filled = copy.copy(self)
+        for name, value in values.items():
+            object.__setattr__(filled, name, value)
+        return filled
 
     @abstractmethod
     def quantities(self) -> dict[str, Quantity]:

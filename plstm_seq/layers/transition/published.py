@@ -30,7 +30,7 @@ def qr(matrix: Float[Array, "*S J J"]) -> Float[Array, "*S J J"]:
 
 @partial(jax.jit, static_argnames="order")
 def exponential_orthogonalization(
-    matrix: Float[Array, "*S J J"], factor: float, order: int
+    matrix: Float[Array, "*S J J"], factor: float | Float[Array, ""], order: int
 ) -> Float[Array, "*S J J"]:
     """Return the first `order` terms of the exponential series, without scaling and squaring.
 

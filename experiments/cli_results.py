@@ -1,0 +1,128 @@
+"""The commands `results`, `compare` and `report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.console import Json, print_result, user_errors
+
+# What takes long to import (jax, polars, matplotlib) is imported by the commands that need it.
+
+SweepName = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A sweep's folder or name in sweeps/.")
+]
+By = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FIELD,FIELD",
+        help="What makes a setting, e.g. transition.dim (default: all that varies but the seed).",
+    ),
+]
+_ENDINGS = {".csv": "csv", ".tex": "latex", ".md": "markdown"}
+
+
+def results(
+    sweep: SweepName,
+    by: By = None,
+    metric: Annotated[str, typer.Option(help="token, sequence or last.")] = "sequence",
+    length: Annotated[
+        str | None, typer.Option(help="Lengths, such as 40,256 (default: all evaluated ones).")
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=VALUE",
+            help="Only members with that value, or one of several between commas; repeatable.",
+        ),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="table, csv, latex or markdown (default: by the ending of --output, else table).",
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Summarize a sweep: best, median, mean, success rate and horizon of each setting over seeds.
+
+    plstm-seq results jt --by transition.dim --length 256 --where learning_rate=0.003
+    """
+    from experiments import commands
+    from experiments.results import export, gather, summarize
+    from experiments.results import where as rows_where
+
+    with user_errors():
+        frame = rows_where(gather(sweep), where or [])
+        summary = summarize(frame, _names(by), metric, commands.parse_lengths(length))
+        chosen = form or _ENDINGS.get(output.suffix if output else "", "table")
+        text = export(summary, chosen)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+        print_result(str(output), f"wrote {output}", as_json)
+    elif as_json:
+        print_result(summary.to_dicts(), None, as_json)
+    else:
+        print(text, end="")  # noqa: T201
+
+
+def compare(
+    sweeps: Annotated[
+        list[str], typer.Argument(metavar="SWEEP...", help="Folders of sweeps or names in sweeps/.")
+    ],
+    by: By = None,
+    length: Annotated[
+        int | None,
+        typer.Option(help="Where one accuracy is read (default: the longest length in training)."),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(help="The beginning of the figures' paths: PREFIX_accuracy.png, ...")
+    ] = Path("compare"),
+    as_json: Json = False,
+) -> None:
+    """Draw what tells the settings of sweeps apart, as PNG and SVG, and print what they cost.
+
+    Accuracy against length, steps, time and costs; horizon against JT; solve rate against the
+    learning rate.
+    """
+    from experiments.results.comparing import compare as draw
+    from experiments.results.cost_summary import readable_costs
+    from experiments.results.export import to_text
+
+    with user_errors():
+        figures, costs = draw(sweeps, output, by=_names(by), length=length)
+    files = [str(file) for file in figures]
+    data = {"figures": files, "costs": costs.to_dicts()}
+    if as_json:
+        print_result(data, None, as_json)
+    else:
+        print(to_text(readable_costs(costs)), *files, sep="\n")  # noqa: T201
+
+
+def report(
+    sweep: SweepName,
+    output: Annotated[
+        Path | None, typer.Option(help="The file (default: report.html in the sweep's folder).")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write one HTML page about a sweep: figures, tables, commands to repeat it, environment."""
+    from experiments.reporting import report as write_report
+
+    with user_errors():
+        path = write_report(sweep, output)
+    print_result(str(path), f"wrote {path}", as_json)
+
+
+def _names(by: str | None) -> list[str] | None:
+    return None if by is None else [name.strip() for name in by.split(",") if name.strip()]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to an app."""
+    app.command()(results)
+    app.command()(compare)
+    app.command()(report)

@@ -1,0 +1,173 @@
+"""The commands `sweep`, `status` and `resume`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from experiments.console import Json, err, plain, print_error, print_result, user_errors
+
+if TYPE_CHECKING:
+    from experiments.sweeps.executors import Executor
+
+# What takes long to import (jax, flax, polars) is imported by the commands that need it.
+
+SweepName = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A sweep's folder or name in sweeps/.")
+]
+ExecutorName = Annotated[
+    str,
+    typer.Option("--executor", help="Who works: local (this process), processes, or slurm."),
+]
+MaxParallel = Annotated[
+    int | None, typer.Option(min=1, help="Groups at once, with --executor processes or slurm.")
+]
+SlurmOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--slurm",
+        metavar="KEY=VALUE",
+        help="What a job asks of Slurm, e.g. partition=gpu time=240.",
+    ),
+]
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Return once the jobs are in Slurm's queue.")
+]
+
+
+def sweep(
+    task: Annotated[
+        str | None, typer.Argument(help="A task (plstm-seq tasks); left out with --config.")
+    ] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUES]...", help="Fields and their values, e.g. seed=0..7 width=32,64."
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A YAML file to start from: a sweep, or a run's config.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The sweep goes to sweeps/NAME (default: sweeps/TASK-N).")
+    ] = None,
+    zipped: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--zip",
+            metavar="FIELD,FIELD",
+            help="Fields whose values go together instead of being combined; may be repeated.",
+        ),
+    ] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(
+            help="Solve a size of each model so that all cost the same: state, parameters or flops."
+        ),
+    ] = None,
+    executor: ExecutorName = "local",
+    max_parallel: MaxParallel = None,
+    slurm: SlurmOption = None,
+    detach: Detach = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print groups, members and memory, and train nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train and evaluate a model for every combination of the values of some fields.
+
+    plstm-seq sweep s3_word_problem transition.dim=1,2,4 seed=0..7 learning_rate=1e-3,3e-3
+
+    Members that differ in no shape are trained together, as one program. The same command with
+    the same --name goes on where it was stopped.
+    """
+    from experiments.sweeps import create_sweep, plan
+    from experiments.sweeps.commands import choose_sweep
+    from experiments.sweeps.executors import make_executor
+    from experiments.sweeps.folder import ROOT
+    from experiments.sweeps.matching import match_costs
+    from experiments.sweeps.show import plan_rows, plan_tables
+
+    with user_errors():
+        chosen = choose_sweep(task, words or [], config, zipped or [])
+        if match is not None:
+            chosen = match_costs(chosen, match, announce=lambda text: err.print(plain(text)))
+        if dry_run:
+            expanded = plan(chosen, memory=True)
+            print_result(plan_rows(expanded), plan_tables(expanded), as_json)
+            return
+        worker = make_executor(
+            executor, max_parallel=max_parallel, slurm=slurm or (), detach=detach
+        )
+        folder = create_sweep(chosen, None if name is None else ROOT / name)
+        _run(folder.path, worker, as_json)
+
+
+def status(name: SweepName, as_json: Json = False) -> None:
+    """Show how far the members of a sweep are; a running sweep is not disturbed."""
+    from experiments.sweeps import status as read_status
+    from experiments.sweeps.show import status_table
+
+    with user_errors():
+        rows = read_status(name)
+        print_result([row._asdict() for row in rows], status_table(rows), as_json)
+
+
+def resume(
+    name: SweepName,
+    executor: ExecutorName = "local",
+    max_parallel: MaxParallel = None,
+    slurm: SlurmOption = None,
+    detach: Detach = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with a sweep that was stopped or killed; members that have ended are not rerun."""
+    from experiments.sweeps import open_sweep
+    from experiments.sweeps.executors import make_executor
+
+    with user_errors():
+        worker = make_executor(
+            executor, max_parallel=max_parallel, slurm=slurm or (), detach=detach
+        )
+        _run(open_sweep(name).path, worker, as_json)
+
+
+def _run(folder: Path, executor: "Executor", as_json: bool) -> None:
+    from experiments.sweeps import run_sweep
+    from experiments.sweeps import status as read_status
+    from experiments.sweeps.show import summary
+
+    with _endings(folder):
+        results = run_sweep(folder, executor=executor)
+    rows = read_status(folder)
+    data = {
+        "sweep": str(folder),
+        "results": str(results),
+        "members": [row._asdict() for row in rows],
+    }
+    text = f"{folder}: {summary(rows)}\nnext: plstm-seq results {folder.name}"
+    print_result(data, text, as_json)
+
+
+@contextmanager
+def _endings(folder: Path) -> Iterator[None]:
+    """An interruption or a failed group ends the command and says what to do."""
+    from experiments.sweeps.executors import GroupsFailedError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print(f"stopped; continue with: plstm-seq resume {folder.name}")
+        raise typer.Exit(130) from None
+    except GroupsFailedError as error:
+        print_error(f"{error}; try again: plstm-seq resume {folder.name}")
+        raise typer.Exit(1) from None
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to an app."""
+    app.command()(sweep)
+    app.command()(status)
+    app.command()(resume)

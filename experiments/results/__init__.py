@@ -1,0 +1,29 @@
+"""What a sweep has measured: rows, summaries, tables, figures, and settings of equal cost.
+
+frame = gather("sweeps/jt")
+print(summarize(frame, by=["transition.dim"], metric="sequence", length=256))
+"""
+
+from experiments.results.costs import Costs, costs_of
+from experiments.results.export import export, readable, to_csv, to_latex, to_markdown, to_text
+from experiments.results.matching import choices, matched
+from experiments.results.rows import find_sweep, gather
+from experiments.results.settings import where
+from experiments.results.summary import summarize
+
+__all__ = [
+    "Costs",
+    "choices",
+    "costs_of",
+    "export",
+    "find_sweep",
+    "gather",
+    "matched",
+    "readable",
+    "summarize",
+    "to_csv",
+    "to_latex",
+    "to_markdown",
+    "to_text",
+    "where",
+]

@@ -1,0 +1,180 @@
+"""The figures that compare the settings of one or more sweeps, wherever there is a difference."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import polars
+from matplotlib.figure import Figure
+
+from experiments.plotting import save
+from experiments.results import figures
+from experiments.results.cost_summary import summarize_costs
+from experiments.results.curves import training_curves, training_records
+from experiments.results.matching import TOLERANCE
+from experiments.results.rows import find_sweep, gather
+from experiments.results.settings import grouping
+from experiments.results.summary import default_length
+
+TASK = "task.name"
+
+
+class Drawing(NamedTuple):
+    """A figure to draw.
+
+    Attributes:
+        name: what its file is called by.
+        caption: what it shows.
+        draw: draws it.
+    """
+
+    name: str
+    caption: str
+    draw: Callable[[], Figure]
+
+
+class Comparison(NamedTuple):
+    """What `compare` found.
+
+    Attributes:
+        figures: the files, two a figure.
+        costs: of `summarize_costs`.
+    """
+
+    figures: list[Path]
+    costs: polars.DataFrame
+
+
+def compare(
+    sweeps: Sequence[str | Path],
+    output: str | Path = "compare",
+    *,
+    by: Sequence[str] | None = None,
+    length: int | None = None,
+) -> Comparison:
+    """Draws what tells the settings of one or more sweeps apart, as PNG and SVG.
+
+    Accuracy against length; horizon against JT and solve rate against the learning rate, where
+    these vary; accuracy against parameters, state, operations and throughput, where these differ;
+    training against steps and time. Each task has its own figures.
+
+    Args:
+        sweeps: their folders, or names in `sweeps/`.
+        output: the beginning of the files' names: `output_accuracy.png`, ...
+        by: what makes a setting; columns, or tails of them. None: all that varies but the seed.
+        length: where one number is given for accuracy; None: the first evaluated one from the
+            longest trained one on.
+
+    Returns:
+        The figures' files, and what the settings cost.
+
+    Raises:
+        RunError: a sweep is missing, or no member has been evaluated.
+        ConfigError: a column or the length is not there.
+    """
+    frame, records = gather_all(sweeps)
+    output = Path(output)
+    files = [
+        file
+        for drawing in drawings(frame, records, by, length)
+        for file in save(drawing.draw(), output.with_name(f"{output.name}_{drawing.name}"))
+    ]
+    return Comparison(files, summarize_costs(frame, by))
+
+
+def gather_all(sweeps: Sequence[str | Path]) -> tuple[polars.DataFrame, polars.DataFrame]:
+    """The rows and the training records of several sweeps as one; several have a column `sweep`."""
+    if len(sweeps) == 1:
+        return gather(sweeps[0]), training_records(sweeps[0])
+    frames, records = [], []
+    for sweep in sweeps:
+        name = find_sweep(sweep).resolve().name
+        within = polars.concat_str(polars.lit(f"{name}/"), polars.col("member")).alias("member")
+        frames.append(gather(sweep).with_columns(within, polars.lit(name).alias("sweep")))
+        records.append(training_records(sweep).with_columns(within))
+    return polars.concat(frames, how="diagonal_relaxed"), polars.concat(records)
+
+
+def drawings(
+    frame: polars.DataFrame,
+    records: polars.DataFrame,
+    by: Sequence[str] | None = None,
+    length: int | None = None,
+) -> Iterator[Drawing]:
+    """The figures that apply, for each task; arguments and errors as those of `compare`."""
+    tasks = frame[TASK].unique(maintain_order=True).to_list()
+    if len(tasks) == 1:
+        yield from _of_one_task(frame, records, by, length)
+        return
+    for task in tasks:
+        own = frame.filter(polars.col(TASK) == task)
+        if own["metric"].is_null().all():
+            continue
+        chosen = None if by is None else [name for name in grouping(frame, by) if name != TASK]
+        for drawing in _of_one_task(own, records, chosen, length):
+            caption = f"{task.replace('_', ' ')}: {drawing.caption}"
+            yield Drawing(f"{task}_{drawing.name}", caption, drawing.draw)
+
+
+def _of_one_task(
+    frame: polars.DataFrame,
+    records: polars.DataFrame,
+    by: Sequence[str] | None,
+    length: int | None,
+) -> Iterator[Drawing]:
+    length = default_length(frame) if length is None else length
+    bands = "Lines are medians over seeds, bands lie between their quartiles."
+    for name, metric in (("accuracy", "sequence"), ("token_accuracy", "token")):
+        yield Drawing(
+            name,
+            f"{figures.METRIC_TITLES[metric].capitalize()} against length. {bands} Dotted: the "
+            "longest length in training" + ("; dashed: chance." if metric == "token" else "."),
+            partial(figures.accuracy, frame, by, metric),
+        )
+    if _several(frame, figures.JT):
+        yield Drawing(
+            "horizon",
+            "Horizon against JT: the largest length such that it and all shorter ones have 0.9 of "
+            "sequences right. Lines are medians over seeds, dots are seeds; open triangles passed "
+            "the longest evaluated length.",
+            partial(figures.horizon, frame, by),
+        )
+    if _several(frame, figures.LEARNING_RATE):
+        yield Drawing(
+            "solve_rate",
+            f"Share of members with 0.9 of sequences right at length {length}, with Wilson's 95% "
+            "intervals.",
+            partial(figures.solve_rate, frame, by, length=length),
+        )
+    for cost, title in figures.COSTS.items():
+        if _differs(frame.drop_nulls("metric"), f"cost.{cost}"):
+            yield Drawing(
+                f"cost_{cost}",
+                f"Sequence accuracy at length {length} against {title}. Medians over seeds, bars "
+                "between their quartiles.",
+                partial(figures.against_cost, frame, by, cost=cost, length=length),
+            )
+    own = records.filter(polars.col("member").is_in(frame["member"].unique().to_list()))
+    if not own.is_empty():
+        yield Drawing(
+            "steps",
+            f"Sequence accuracy in training against steps; lengths grow on the way. {bands}",
+            partial(training_curves, frame, own, by, against="step"),
+        )
+        yield Drawing(
+            "time",
+            "The same against time: what training took, compiling apart, a group's time shared "
+            "equally between its members.",
+            partial(training_curves, frame, own, by, against="seconds"),
+        )
+
+
+def _several(frame: polars.DataFrame, column: str) -> bool:
+    return column in frame.columns and frame[column].drop_nulls().n_unique() > 1
+
+
+def _differs(frame: polars.DataFrame, column: str) -> bool:
+    """Whether a cost is not the same, to what `matched` allows."""
+    known = frame[column].drop_nulls().to_list() if column in frame.columns else []
+    return bool(known) and max(known) > (1 + TOLERANCE) * min(known)

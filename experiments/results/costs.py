@@ -1,0 +1,143 @@
+"""What a config costs before anything is trained: parameters, state, operations a token.
+
+Operations are those of the recurrence: one `step` of the model, which every mixer computes whatever
+implementation trains it, so that the count depends on the model alone and not on chunk sizes or a
+device. XLA counts them in the program as written, before it optimises. It counts the body of a loop
+once; the loops whose length is known (`scan`) are therefore counted here, body by body. Left at
+once are loops that end by what they compute: the squarings of a matrix exponential.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
+
+from experiments.config import ExperimentConfig, from_document, to_document
+from experiments.run import new_model
+from plstm_seq.models import SequenceModel
+
+# What is computed once for all sequences (gates without weights) should not weigh on a token.
+TOKENS = 256
+
+
+class Costs(NamedTuple):
+    """What a model costs.
+
+    Attributes:
+        parameters: trained numbers.
+        state_size: numbers that are carried from token to token for one sequence: the state C and
+            the convolution's history of all blocks. The count of tokens read is not among them.
+        flops_per_token: floating point operations to read a token; exponentials and the like are
+            not counted.
+    """
+
+    parameters: int
+    state_size: int
+    flops_per_token: float
+
+
+def costs_of(config: ExperimentConfig) -> Costs:
+    """Counts what a config's model costs; nothing is allocated, compiled or trained.
+
+    Raises:
+        ValueError: the sizes of the model do not fit each other.
+    """
+    return Costs(parameters(config), state_size(config), flops_per_token(config))
+
+
+def parameters(config: ExperimentConfig) -> int:
+    """See `Costs`."""
+    return _parameters(model_key(config))
+
+
+def state_size(config: ExperimentConfig) -> int:
+    """See `Costs`."""
+    return _state_size(model_key(config))
+
+
+def flops_per_token(config: ExperimentConfig) -> float:
+    """See `Costs`."""
+    return _flops_per_token(model_key(config))
+
+
+def flops(function: Callable[..., Any], *arguments: Any) -> float:
+    """The operations of a function by XLA's count, scans counted at their full length.
+
+    Args:
+        function: traceable.
+        *arguments: arrays, or their shapes and types (`jax.ShapeDtypeStruct`).
+    """
+    return _flops(jax.make_jaxpr(function)(*arguments))
+
+
+def model_key(config: ExperimentConfig) -> str:
+    """A text that is the same for configs of the same task and model, hence of the same costs."""
+    document = to_document(config)
+    return json.dumps({"task": document["task"], "model": document["model"]}, sort_keys=True)
+
+
+@functools.lru_cache(maxsize=1024)
+def _shapes(key: str) -> SequenceModel:
+    """The model without numbers."""
+    config = from_document(json.loads(key))
+    return nnx.eval_shape(lambda: new_model(config))
+
+
+@functools.cache
+def _parameters(key: str) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(_shapes(key), nnx.Param)))
+
+
+@functools.cache
+def _state_size(key: str) -> int:
+    leaves = jax.tree.leaves(_state(key, 1))
+    return sum(leaf.size for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating))
+
+
+@functools.cache
+def _flops_per_token(key: str) -> float:
+    graphdef, variables = nnx.split(_shapes(key))
+
+    def step(variables: Any, tokens: jax.Array, state: Any) -> Any:
+        return nnx.merge(graphdef, variables).step(tokens, state)
+
+    tokens = jax.ShapeDtypeStruct((TOKENS,), jnp.int32)
+    return flops(step, variables, tokens, _state(key, TOKENS)) / TOKENS
+
+
+def _state(key: str, batch: int) -> Any:
+    """Shapes of the state of that many sequences."""
+    graphdef, variables = nnx.split(_shapes(key))
+    return jax.eval_shape(lambda leaves: nnx.merge(graphdef, leaves).init_state(batch), variables)
+
+
+def _flops(program: ClosedJaxpr) -> float:
+    scans = _scans(program.jaxpr)
+    missing = sum(length * _flops(body) - _counted(body) for length, body in scans)
+    return _counted(program) + missing
+
+
+def _counted(program: ClosedJaxpr) -> float:
+    """XLA's count, in which the body of a loop counts once."""
+    lowered = jax.jit(jaxpr_as_fun(program)).lower(*program.in_avals)
+    analysis: Any = lowered.cost_analysis()
+    return float(analysis.get("flops", 0.0))
+
+
+def _scans(jaxpr: Jaxpr) -> Iterator[tuple[int, ClosedJaxpr]]:
+    """Length and body of the scans of a program that are not inside another scan."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            yield equation.params["length"], equation.params["jaxpr"]
+            continue
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(inner, ClosedJaxpr):
+                    yield from _scans(inner.jaxpr)
+                elif isinstance(inner, Jaxpr):
+                    yield from _scans(inner)

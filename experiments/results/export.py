@@ -1,0 +1,172 @@
+"""Summaries as text, CSV, LaTeX and Markdown."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import polars
+
+from experiments.config import ConfigError
+from experiments.results.settings import text, titles
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "≥": r"$\geq$",
+}
+
+
+class Table(NamedTuple):
+    """A table for people: a header a column, and rows of cells.
+
+    Attributes:
+        headers: of the columns.
+        rows: of text.
+        words: how many of the first columns hold words (the others hold numbers).
+    """
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: int
+
+
+Cell = Callable[[Mapping[str, Any]], str]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _spread(value: float | None, spread: float | None) -> str:
+    return _number(value) if spread is None else f"{_number(value)} ± {spread:.3f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None else f"{low:.2f}-{high:.2f}"
+
+
+def _success(row: Mapping[str, Any]) -> str:
+    if not row["trials"]:
+        return ""
+    interval = _interval(row["success_low"], row["success_high"])
+    return f"{row['successes']}/{row['trials']} ({interval})"
+
+
+def _horizon(row: Mapping[str, Any]) -> str:
+    return "" if row["horizon"] is None else f"{'≥' * row['horizon_open']}{row['horizon']}"
+
+
+_CELLS: Mapping[str, Cell] = {
+    "metric": lambda row: row["metric"],
+    "length": lambda row: str(row["length"]),
+    "n": lambda row: (
+        str(row["n"]) if row["n"] == row["members"] else f"{row['n']}/{row['members']}"
+    ),
+    "best": lambda row: _number(row["best"]),
+    "median ± MAD": lambda row: _spread(row["median"], row["mad"]),
+    "mean ± std": lambda row: _spread(row["mean"], row["std"]),
+    "95% of mean": lambda row: _interval(row["mean_low"], row["mean_high"]),
+    "success (95%)": _success,
+    "horizon": _horizon,
+}
+
+
+def readable(summary: polars.DataFrame) -> Table:
+    """A summary (`summarize`) as people read it; the metric is left out where all rows share it."""
+    by = summary.columns[: summary.columns.index("metric")]
+    names = titles(by)
+    cells = {names[name]: _value(name) for name in by}
+    cells |= {name: cell for name, cell in _CELLS.items() if name != "metric" or _several(summary)}
+    rows = tuple(
+        tuple(cell(row) for cell in cells.values()) for row in summary.iter_rows(named=True)
+    )
+    return Table(tuple(cells), rows, len(by))
+
+
+def _several(summary: polars.DataFrame) -> bool:
+    return summary["metric"].n_unique() > 1
+
+
+def _value(name: str) -> Cell:
+    return lambda row: text(row[name])
+
+
+def to_text(table: Table) -> str:
+    """Columns beside each other, words to the left, numbers to the right."""
+    lines = [table.headers, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "".join(f"{_text_row(line, widths, table.words)}\n" for line in lines)
+
+
+def _text_row(cells: Sequence[str], widths: Sequence[int], words: int) -> str:
+    padded = (
+        cell.ljust(width) if index < words else cell.rjust(width)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join(padded).rstrip()
+
+
+def to_csv(summary: polars.DataFrame) -> str:
+    """All columns of a summary, with all digits."""
+    return summary.write_csv()
+
+
+def to_latex(table: Table) -> str:
+    r"""A `tabular` with booktabs rules; needs `\usepackage{booktabs}` and nothing else."""
+    lines = [
+        rf"\begin{{tabular}}{{{'l' * table.words}{'r' * (len(table.headers) - table.words)}}}",
+        r"\toprule",
+        _latex_row(table.headers),
+        r"\midrule",
+        *map(_latex_row, table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    escaped = ("".join(_LATEX.get(letter, letter) for letter in cell) for cell in cells)
+    return " & ".join(escaped) + r" \\"
+
+
+def to_markdown(table: Table) -> str:
+    """A table of GitHub's Markdown."""
+    sides = [":--"] * table.words + ["--:"] * (len(table.headers) - table.words)
+    lines = [table.headers, sides, *table.rows]
+    return "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)
+
+
+def _markdown_cell(cell: str) -> str:
+    return cell.replace("\\", r"\\").replace("|", r"\|").replace("\n", " ")
+
+
+FORMATS: Mapping[str, Callable[[polars.DataFrame], str]] = {
+    "table": lambda summary: to_text(readable(summary)),
+    "csv": to_csv,
+    "latex": lambda summary: to_latex(readable(summary)),
+    "markdown": lambda summary: to_markdown(readable(summary)),
+}
+
+
+def export(summary: polars.DataFrame, form: str) -> str:
+    """A summary as text.
+
+    Args:
+        summary: of `summarize`.
+        form: `table` (text), `csv`, `latex` or `markdown`.
+
+    Raises:
+        ConfigError: another form.
+    """
+    if form not in FORMATS:
+        raise ConfigError(f"format is {form!r}: one of {', '.join(FORMATS)} is expected")
+    return FORMATS[form](summary)

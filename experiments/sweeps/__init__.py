@@ -1,0 +1,35 @@
+"""Sweeps: many runs that differ in some fields, as a value, on disk, and in few programs.
+
+sweep = Sweep(default_config("s3_word_problem"),
+              product(vary("transition.dim", [1, 2, 4]), vary("seed", range(8))))
+folder = create_sweep(sweep, "sweeps/dimensions")
+run_sweep(folder.path)
+"""
+
+from experiments.sweeps.folder import SweepFolder, create_sweep, open_sweep
+from experiments.sweeps.grouping import group_key
+from experiments.sweeps.launch import MemberStatus, run_sweep, status
+from experiments.sweeps.plan import GroupPlan, MemberPlan, Plan, plan
+from experiments.sweeps.sweep import Sweep, read_sweep, sweep_of_words
+from experiments.sweeps.values import chain, product, vary, zip_together
+
+__all__ = [
+    "GroupPlan",
+    "MemberPlan",
+    "MemberStatus",
+    "Plan",
+    "Sweep",
+    "SweepFolder",
+    "chain",
+    "create_sweep",
+    "group_key",
+    "open_sweep",
+    "plan",
+    "product",
+    "read_sweep",
+    "run_sweep",
+    "status",
+    "sweep_of_words",
+    "vary",
+    "zip_together",
+]

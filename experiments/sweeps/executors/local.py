@@ -1,0 +1,41 @@
+"""This process works on one group after the other."""
+
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.console import err, plain
+from experiments.sweeps.executors.base import GroupsFailedError
+from experiments.sweeps.folder import SweepFolder
+from experiments.sweeps.group import run_group
+from experiments.sweeps.signals import terminate_as_interrupt
+
+
+class LocalExecutor:
+    """Works on groups in this process, which keeps what it has compiled."""
+
+    def __init__(self, *, progress: bool = True):
+        self._progress = progress
+
+    def run(self, folder: Path, groups: Sequence[str]) -> None:
+        """See `Executor`."""
+        opened = SweepFolder(folder)
+        failures: dict[str, Exception] = {}
+        with terminate_as_interrupt():
+            for group in groups:
+                try:
+                    run_group(opened, group, progress=self._progress, announce=self._announce)
+                except Exception as error:  # the other groups go on
+                    failures[group] = error
+                    with opened.log(group).open("a", encoding="utf-8") as log:
+                        traceback.print_exc(file=log)
+                    self._announce(f"{group}: failed: {error} (more in {opened.log(group)})")
+        if failures:
+            reasons = "; ".join(f"{group}: {error}" for group, error in failures.items())
+            raise GroupsFailedError(
+                f"{len(failures)} of {len(groups)} groups failed: {reasons}"
+            ) from ExceptionGroup("groups failed", list(failures.values()))
+
+    def _announce(self, text: str) -> None:
+        if self._progress:
+            err.print(plain(text), soft_wrap=True)

@@ -1,0 +1,285 @@
+"""A sweep on a Slurm cluster: one array task per group, through submitit."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+
+from experiments.config import ConfigError
+from experiments.console import err, plain
+from experiments.overrides import split_assignment
+from experiments.run import RunError
+from experiments.suggestions import nearest
+from experiments.sweeps.executors import slurm_job
+from experiments.sweeps.executors.base import GroupsFailedError
+from experiments.sweeps.executors.slurm_job import GroupJob
+from experiments.sweeps.executors.slurm_queue import FINISHED, SKIPPED, follow, queued
+from experiments.sweeps.folder import SweepFolder
+from experiments.sweeps.worker import BUSY, DONE
+
+if TYPE_CHECKING:
+    from submitit.core.core import Job
+
+# The part of the time between signal and kill that a worker has to end.
+_GRACE = 0.75
+_LOG_LEVEL = "SUBMITIT_LOG_LEVEL"
+# submitit gives up a job after so many time limits; a group takes as long as it needs.
+_TIME_LIMITS = 1000
+
+
+@dataclass(frozen=True)
+class SlurmOptions:
+    """What the job of one group asks of the cluster; None takes the cluster's default.
+
+    Attributes:
+        partition: where it is queued.
+        account: what it is charged to.
+        time: minutes until it is stopped and queued again.
+        cpus: cores.
+        gpus: GPUs, over which the members of the group are spread.
+        memory: main memory in GB.
+        setup: lines of shell before the job, such as `module load cuda`.
+        signal_seconds: how long before the time limit training is stopped and saved.
+    """
+
+    partition: str | None = None
+    account: str | None = None
+    time: int = 60
+    cpus: int | None = None
+    gpus: int | None = None
+    memory: float | None = None
+    setup: tuple[str, ...] = ()
+    signal_seconds: int = 90
+
+    def __post_init__(self):
+        for name in ("time", "cpus", "signal_seconds"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"slurm {name} must be >= 1, got {value}")
+        if self.gpus is not None and self.gpus < 0:
+            raise ValueError(f"slurm gpus must be >= 0, got {self.gpus}")
+        if self.memory is not None and self.memory <= 0:
+            raise ValueError(f"slurm memory must be > 0 GB, got {self.memory}")
+        if self.signal_seconds >= 60 * self.time:
+            raise ValueError(
+                f"slurm signal_seconds must be less than the time limit of {self.time} minutes, "
+                f"got {self.signal_seconds}"
+            )
+
+
+def read_options(words: Sequence[str]) -> SlurmOptions:
+    """The options that words of a command line set.
+
+    Args:
+        words: `time=30`, `partition=gpu`, ...; `setup=LINE` once for every line.
+
+    Raises:
+        ConfigError: an option is unknown or a value is wrong.
+    """
+    values: dict[str, Any] = {}
+    known = [field.name for field in fields(SlurmOptions)]
+    for path, text in map(split_assignment, words):
+        name = ".".join(path)
+        if name not in known:
+            raise ConfigError(f"unknown option of slurm {name!r}; {nearest(name, known)}")
+        if name == "setup":
+            values[name] = (*values.get(name, ()), text)
+        else:
+            values[name] = text
+    try:
+        return pydantic.TypeAdapter(SlurmOptions).validate_python(values)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = "".join(f"slurm {name}: " for name in first["loc"][:1])
+        raise ConfigError(where + first["msg"].removeprefix("Value error, ")) from None
+
+
+class SlurmExecutor:
+    """One array task a group; time limits and preemption queue it again from its checkpoints.
+
+    The jobs do not depend on this process: they go on when it ends, and `run` finds them again.
+    """
+
+    def __init__(
+        self,
+        options: SlurmOptions | None = None,
+        *,
+        max_parallel: int | None = None,
+        detach: bool = False,
+    ):
+        """Says what is asked of the cluster.
+
+        Args:
+            options: of every task.
+            max_parallel: how many groups run at once; None: as many as the cluster grants.
+            detach: whether `run` returns when the jobs are in the queue.
+
+        Raises:
+            RunError: submitit is not installed.
+        """
+        _submitit()
+        self._options = options or SlurmOptions()
+        self._max_parallel = max_parallel
+        self._detach = detach
+
+    def run(self, folder: Path, groups: Sequence[str]) -> None:
+        """See `Executor`; Ctrl-C leaves the jobs in the queue."""
+        if not groups:
+            return
+        jobs = submit(folder, groups, self._options, max_parallel=self._max_parallel)
+        ids = " ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs.values()))
+        what = "1 group is" if len(jobs) == 1 else f"{len(jobs)} groups are"
+        _announce(f"{what} in the queue as job {ids}; it ends with: scancel {ids}")
+        if self._detach:
+            return
+        try:
+            outcomes = follow(jobs, _announce)
+        except KeyboardInterrupt:
+            _announce(f"what is in the queue goes on; it ends with: scancel {ids}")
+            raise
+        failed = [group for group in groups if outcomes[group] not in (FINISHED, SKIPPED)]
+        if failed:
+            ends = ", ".join(
+                f"{group} {outcomes[group]} ({SweepFolder(folder).log(group)}, "
+                f"{jobs[group].paths.stdout})"
+                for group in failed
+            )
+            raise GroupsFailedError(
+                f"{len(failed)} of {len(groups)} groups did not end well: {ends}"
+            )
+
+
+def submit(
+    folder: Path,
+    groups: Sequence[str],
+    options: SlurmOptions,
+    *,
+    max_parallel: int | None = None,
+    cluster: str = "slurm",
+) -> dict[str, Job[Any]]:
+    """Submits one array task per group; what is in the queue from before is not submitted again.
+
+    Args:
+        folder: of the sweep, where every node sees it.
+        groups: their names.
+        options: of every task.
+        max_parallel: how many run at once; None: as many as the cluster grants.
+        cluster: where submitit runs them; "local": processes of this machine.
+
+    Returns:
+        The jobs by group.
+
+    Raises:
+        RunError: this is no machine of a cluster, or it refused the job.
+    """
+    folder = folder.resolve()
+    before = submitted(folder) if cluster == "slurm" else {}
+    jobs = {group: before[group] for group in queued(before) & set(groups)}
+    new = [group for group in groups if group not in jobs]
+    if new:
+        tasks = [_group_job(folder, group, options) for group in new]
+        parameters = _parameters(folder, options, max_parallel)
+        made = _submit_array(_jobs_folder(folder), tasks, parameters, cluster)
+        jobs |= dict(zip(new, made, strict=True))
+        if cluster == "slurm":
+            _remember(folder, {**before, **jobs})
+    return {group: jobs[group] for group in groups}
+
+
+def submitted(folder: Path) -> dict[str, Job[Any]]:
+    """The jobs that were last submitted to Slurm for the groups of a sweep."""
+    path = _memory(folder)
+    ids = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {
+        group: _submitit().SlurmJob(_jobs_folder(folder), job_id) for group, job_id in ids.items()
+    }
+
+
+def _submit_array(
+    folder: Path, tasks: Sequence[GroupJob], parameters: dict[str, Any], cluster: str
+) -> Sequence[Job[Any]]:
+    submitit = _submitit()
+    import cloudpickle
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    limits = {"slurm_max_num_timeout": _TIME_LIMITS} if cluster == "slurm" else {}
+    try:
+        executor = submitit.AutoExecutor(folder, cluster=cluster, **limits)
+    except RuntimeError as error:
+        raise RunError(f"{error} Slurm takes jobs from the machines of its cluster") from None
+    executor.update_parameters(**parameters)
+    cloudpickle.register_pickle_by_value(slurm_job)
+    try:
+        return executor.submit_array(tasks)
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise RunError(f"Slurm refused the job: {error}") from None
+    finally:
+        cloudpickle.unregister_pickle_by_value(slurm_job)
+
+
+def _group_job(folder: Path, group: str, options: SlurmOptions) -> GroupJob:
+    return GroupJob(
+        command=(sys.executable, "-m", "experiments.sweeps.worker", str(folder), group),
+        log=SweepFolder(folder).log(group),
+        grace_seconds=_GRACE * options.signal_seconds,
+        fine_codes=(DONE, BUSY),
+    )
+
+
+def _parameters(folder: Path, options: SlurmOptions, max_parallel: int | None) -> dict[str, Any]:
+    """The options in submitit's words."""
+    return {
+        "name": folder.name,
+        "timeout_min": options.time,
+        "cpus_per_task": options.cpus,
+        "gpus_per_node": options.gpus,
+        "mem_gb": options.memory,
+        "stderr_to_stdout": True,
+        "slurm_partition": options.partition,
+        "slurm_account": options.account,
+        "slurm_setup": list(options.setup) or None,
+        "slurm_signal_delay_s": options.signal_seconds,
+        "slurm_array_parallelism": max_parallel,
+    }
+
+
+def _jobs_folder(folder: Path) -> Path:
+    return folder / "slurm"
+
+
+def _memory(folder: Path) -> Path:
+    return _jobs_folder(folder) / "jobs.json"
+
+
+def _remember(folder: Path, jobs: dict[str, Job[Any]]) -> None:
+    ids = {group: job.job_id for group, job in jobs.items()}
+    _memory(folder).write_text(json.dumps(ids, indent=2) + "\n", encoding="utf-8")
+
+
+def _submitit() -> ModuleType:
+    """submitit, which is an extra.
+
+    It configures logging when it is imported, and with that Python closes every handler there is,
+    those of other libraries too; here it is told not to. In its jobs it may.
+    """
+    quiet = {_LOG_LEVEL: "NOCONFIG"} if _LOG_LEVEL not in os.environ else {}
+    os.environ.update(quiet)
+    try:
+        return importlib.import_module("submitit")
+    except ImportError:
+        raise RunError("Slurm needs the package submitit: pip install 'plstm-seq[slurm]'") from None
+    finally:
+        for name in quiet:
+            del os.environ[name]
+
+
+def _announce(text: str) -> None:
+    err.print(plain(text), soft_wrap=True)

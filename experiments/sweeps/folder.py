@@ -1,0 +1,139 @@
+"""A sweep on disk: `sweep.yaml`, `members/`, `groups/`, `results.parquet`."""
+
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+
+from experiments.config import ConfigError
+from experiments.files import write_new
+from experiments.results.rows import ROOT, find_sweep
+from experiments.run import Run, RunError, complete_run
+from experiments.sweeps.lock import holder, locked
+from experiments.sweeps.plan import MemberPlan, Plan, plan
+from experiments.sweeps.sweep import Sweep, read_sweep, to_yaml
+
+SWEEP = "sweep.yaml"
+
+
+class SweepFolder:
+    """The folder of a sweep; files are read when they are asked for.
+
+    Attributes:
+        path: where it is.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.resolve().name
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        """What is swept."""
+        return read_sweep(self.path / SWEEP)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Its members and groups."""
+        return plan(self.sweep)
+
+    def run(self, member: MemberPlan) -> Run:
+        """The run of a member; its folder may not be there yet."""
+        return Run(self.path / "members" / member.name, member.config)
+
+    def create_run(self, member: MemberPlan) -> Run:
+        """The run of a member; what its folder lacks is written.
+
+        Raises:
+            RunError: the folder holds another run.
+        """
+        return complete_run(member.config, self.run(member).folder)
+
+    def lock(self, group: str) -> AbstractContextManager[bool]:
+        """Holds a group while a block runs; yields whether this process got it."""
+        return locked(self._groups / f"{group}.lock")
+
+    def holder(self, group: str) -> str | None:
+        """The process that works on a group; None: there is none."""
+        return holder(self._groups / f"{group}.lock")
+
+    def log(self, group: str) -> Path:
+        """What a worker process printed about a group."""
+        return self._groups / f"{group}.log"
+
+    @property
+    def _groups(self) -> Path:
+        folder = self.path / "groups"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+
+def open_sweep(path: str | Path) -> SweepFolder:
+    """Opens a sweep.
+
+    Args:
+        path: its folder, or its name in `sweeps/`.
+
+    Raises:
+        RunError: there is no such sweep; the nearest names are given.
+    """
+    return SweepFolder(find_sweep(path))
+
+
+def create_sweep(sweep: Sweep, path: str | Path | None = None) -> SweepFolder:
+    """Makes the folder of a sweep, or opens it if it is there and holds the same sweep.
+
+    Args:
+        sweep: what is swept; it is expanded first, so that a mistake writes nothing.
+        path: where; None: `sweeps/<task>-<n>` with the first n that is free.
+
+    Raises:
+        ConfigError: the sweep cannot be expanded.
+        RunError: there is another sweep, or something else, at that place.
+    """
+    plan(sweep)
+    folder = SweepFolder(_free_folder(sweep) if path is None else path)
+    _refuse_others(folder.path)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    try:
+        write_new(folder.path / SWEEP, to_yaml(sweep))
+    except FileExistsError:
+        _refuse_another(folder, sweep)
+    return folder
+
+
+def _free_folder(sweep: Sweep) -> Path:
+    number = 1
+    while True:
+        folder = ROOT / f"{sweep.base.task.name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def _refuse_others(path: Path) -> None:
+    """An empty folder, or one in which a process was killed before it wrote anything, is free."""
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file: take another name")
+    if not path.exists() or (path / SWEEP).exists():
+        return
+    if any(not file.name.startswith(".") for file in path.iterdir()):
+        raise RunError(f"{path} is not a sweep and not empty: take another name")
+
+
+def _refuse_another(folder: SweepFolder, sweep: Sweep) -> None:
+    try:
+        same = to_yaml(folder.sweep) == to_yaml(sweep)
+    except ConfigError as error:
+        raise RunError(f"{error}; take another name") from None
+    if not same:
+        raise RunError(
+            f"{folder.path} is another sweep: take another --name, or continue that one with "
+            f"plstm-seq resume {folder.name}"
+        )

@@ -1,0 +1,25 @@
+"""Which members share one compiled program: those that differ only in arrays.
+
+What fills an array, or is one, is a *leaf*: the seed, the learning rate, the weight decay, and in
+the model every `Initializer` and the fields that a config lists in `leaf_fields`. How a member is
+evaluated does not touch its training. All else decides shapes and operations.
+"""
+
+import json
+from collections.abc import Hashable
+from dataclasses import replace
+
+from experiments.config import ExperimentConfig
+from plstm_seq.layers.configured import structure
+
+
+def group_key(config: ExperimentConfig) -> Hashable:
+    """Something that is equal for configs whose runs can be trained by one program."""
+    training = config.training
+    optimizer = replace(training.optimizer, learning_rate=1.0, weight_decay=0.0)
+    return (
+        config.task.name,
+        json.dumps(config.task.options, sort_keys=True),
+        structure(config.model),
+        replace(training, optimizer=optimizer),
+    )

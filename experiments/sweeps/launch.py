@@ -1,0 +1,111 @@
+"""Running a sweep, and saying how far it is."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.results.rows import gather
+from experiments.run import Run
+from experiments.sweeps.executors import Executor, make_executor
+from experiments.sweeps.folder import SweepFolder, open_sweep
+
+
+def run_sweep(
+    folder: str | Path,
+    *,
+    executor: str | Executor = "local",
+    max_parallel: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Does all that is left to do of a sweep; so it also resumes one that was stopped or killed.
+
+    Args:
+        folder: of a sweep (`create_sweep`), or its name in `sweeps/`.
+        executor: `local`, `processes`, `slurm`, or an executor.
+        max_parallel: how many groups are worked on at once, where the executor is named.
+        progress: whether progress is written to standard error.
+
+    Returns:
+        The table of results. Groups that another process works on are skipped, and what of them
+        is there is in the table; that process writes it anew.
+
+    Raises:
+        RunError: there is no such sweep, or a group failed (the table is written all the same).
+        ConfigError: there is no such executor.
+        KeyboardInterrupt: Ctrl-C; everything is saved.
+    """
+    opened = open_sweep(folder)
+    if isinstance(executor, str):
+        executor = make_executor(executor, max_parallel=max_parallel, progress=progress)
+    left = [group.name for group in opened.plan.groups if not _is_done(opened, group.name)]
+    try:
+        executor.run(opened.path, left)
+    finally:
+        if any((opened.path / "members").glob("*/config.yaml")):
+            gather(opened.path)
+    return opened.path / "results.parquet"
+
+
+class MemberStatus(NamedTuple):
+    """How far a member is.
+
+    Attributes:
+        member: its name.
+        group: the name of its group.
+        status: `finished`, `solved`, `diverged`, `interrupted`, `failed`, `running` (a process
+            works on its group), `stopped` (it was killed) or `waiting`.
+        step: steps taken.
+        steps: steps in all.
+        evaluated: whether it has an evaluation.
+        error: what went wrong, if something did.
+    """
+
+    member: str
+    group: str
+    status: str
+    step: int
+    steps: int
+    evaluated: bool
+    error: str | None
+
+
+def status(folder: str | Path) -> list[MemberStatus]:
+    """How far the members of a sweep are; a running sweep is not disturbed.
+
+    Args:
+        folder: of a sweep, or its name in `sweeps/`.
+
+    Raises:
+        RunError: there is no such sweep.
+    """
+    opened = open_sweep(folder)
+    held = {group.name for group in opened.plan.groups if opened.holder(group.name)}
+    return [
+        _status(opened.run(member), member.group, member.group in held)
+        for member in opened.plan.members
+    ]
+
+
+def _status(run: Run, group: str, held: bool) -> MemberStatus:
+    ending, records = run.status, run.metrics
+    step = ending.step if ending else int(records[-1]["step"]) if records else 0
+    if ending is not None and (ending.ended or not held):
+        name = ending.status
+    elif held:
+        name = "running"
+    else:
+        name = "stopped" if run.checkpoints.exists() else "waiting"
+    return MemberStatus(
+        member=run.name,
+        group=group,
+        status=name,
+        step=step,
+        steps=run.config.training.steps,
+        evaluated=run.evaluation_path.exists(),
+        error=None if ending is None else ending.error,
+    )
+
+
+def _is_done(folder: SweepFolder, group: str) -> bool:
+    """Whether every member of a group has ended and been evaluated."""
+    runs = [folder.run(member) for member in folder.plan.group(group).members]
+    return all(r.status is not None and r.status.ended and r.evaluation_path.exists() for r in runs)

@@ -1,0 +1,150 @@
+"""What a sweep comes to: its members, and the groups that each are one program."""
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from experiments.config import ConfigError, ExperimentConfig, to_document
+from experiments.overrides import resolve, sets_kind
+from experiments.results.columns import short_names
+from experiments.sweeps.grouping import group_key
+from experiments.sweeps.memory import member_bytes
+from experiments.sweeps.naming import member_names
+from experiments.sweeps.sweep import Sweep
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class MemberPlan:
+    """A member of a sweep.
+
+    Attributes:
+        name: of its folder.
+        config: what it is made of.
+        varied: the values of the fields that differ between members, by short name.
+        group: the name of its group.
+    """
+
+    name: str
+    config: ExperimentConfig
+    varied: Mapping[str, Any]
+    group: str
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """Members that are trained by one program.
+
+    Attributes:
+        name: `g00`, `g01`, ... in the order of their first members.
+        members: in the order of the sweep.
+        memory_bytes: an estimate of the memory that training them at once takes, see
+            `member_bytes`; None: not asked for.
+    """
+
+    name: str
+    members: tuple[MemberPlan, ...]
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All members and groups of a sweep.
+
+    Attributes:
+        members: in the order of the sweep.
+        groups: in the order of their names.
+    """
+
+    members: tuple[MemberPlan, ...]
+    groups: tuple[GroupPlan, ...]
+
+    def group(self, name: str) -> GroupPlan:
+        """The group of a name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        for group in self.groups:
+            if group.name == name:
+                return group
+        raise ConfigError(
+            f"no group {name!r}; there are {self.groups[0].name} to {self.groups[-1].name}"
+        )
+
+
+def plan(sweep: Sweep, *, memory: bool = False) -> Plan:
+    """Expands a sweep.
+
+    Args:
+        sweep: what is expanded; the same sweep always gives the same names.
+        memory: whether the memory of each group is estimated, which traces its model once.
+
+    Raises:
+        ConfigError: a field is unknown, a value is wrong, or two members are the same.
+    """
+    configs = sweep.configs()
+    documents = [to_document(config) for config in configs]
+    varied = _varied(sweep, documents)
+    _refuse_twins(documents, varied)
+    groups: dict[Hashable, str] = {}
+    members = []
+    for name, config, values in zip(member_names(varied), configs, varied, strict=True):
+        group = groups.setdefault(group_key(config), f"g{len(groups):02d}")
+        members.append(MemberPlan(name, config, values, group))
+    return Plan(
+        tuple(members),
+        tuple(_group(name, members, memory=memory) for name in groups.values()),
+    )
+
+
+def _group(name: str, members: Sequence[MemberPlan], *, memory: bool) -> GroupPlan:
+    group = GroupPlan(name, tuple(member for member in members if member.group == name), None)
+    if not memory:
+        return group
+    return replace(group, memory_bytes=len(group.members) * member_bytes(group.members[0].config))
+
+
+def _varied(sweep: Sweep, documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of each member the fields that are set and not the same in all, by short name."""
+    members = [_values(*pair) for pair in zip(sweep.settings, documents, strict=True)]
+    fields = dict.fromkeys(field for member in members for field in member)
+    names = short_names(
+        field
+        for field in fields
+        if any(m.get(field, _ABSENT) != members[0].get(field, _ABSENT) for m in members)
+    )
+    return [{name: m[field] for field, name in names.items() if field in m} for m in members]
+
+
+def _values(setting: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that a setting sets, by dotted path, as the document of the member holds them."""
+    values: dict[str, Any] = {}
+    for given, assigned in setting.items():
+        path = resolve(document, tuple(given.split(".")))
+        if sets_kind(document, (path, assigned)) and path[-1] != "kind":
+            path = (*path, "kind")
+        field = ".".join(path)
+        if field in values:
+            raise ConfigError(f"{given} is set twice, by two of its names: {field}")
+        value: Any = document
+        for name in path:
+            value = value[name]
+        values[field] = value
+    return values
+
+
+def _refuse_twins(
+    documents: Sequence[Mapping[str, Any]], varied: Sequence[Mapping[str, Any]]
+) -> None:
+    seen: dict[str, int] = {}
+    for index, document in enumerate(documents):
+        first = seen.setdefault(json.dumps(document, sort_keys=True), index)
+        if first < index:
+            values = ", ".join(f"{name}={value}" for name, value in varied[index].items())
+            raise ConfigError(
+                f"members {first + 1} and {index + 1} are the same ({values or 'nothing varies'}): "
+                "leave one out"
+            )

@@ -1,0 +1,173 @@
+"""A sweep is a value: a config, and the settings of its members. The same in YAML and in Python."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import yaml
+
+from experiments import config as configs
+from experiments.config import ConfigError, ExperimentConfig
+from experiments.overrides import assign, sets_kind
+from experiments.sweeps.values import (
+    COMBINATIONS,
+    Setting,
+    product,
+    read_values,
+    vary,
+    zip_together,
+)
+from experiments.sweeps.words import parse_word
+
+MEMBERS = "members"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Many runs that differ in some fields.
+
+    Attributes:
+        base: the config that they share.
+        settings: what each member changes in it: values by field, named as in `override`.
+    """
+
+    base: ExperimentConfig
+    settings: tuple[Setting, ...]
+
+    def __post_init__(self):
+        try:
+            pydantic.TypeAdapter(tuple[dict[str, Any], ...]).validate_python(self.settings)
+        except pydantic.ValidationError:
+            raise ConfigError(
+                "settings: a list of settings is expected, such as product(vary(...), vary(...))"
+            ) from None
+        object.__setattr__(self, "settings", tuple(dict(setting) for setting in self.settings))
+        if not self.settings:
+            raise ConfigError("a sweep needs one member or more: let a field vary, as seed=0..7")
+
+    def configs(self) -> list[ExperimentConfig]:
+        """The config of each member.
+
+        Raises:
+            ConfigError: a field is unknown or has a wrong value.
+        """
+        return [
+            assign(self.base, [(tuple(field.split(".")), value) for field, value in items.items()])
+            for items in self.settings
+        ]
+
+
+def sweep_of_words(
+    base: ExperimentConfig, words: Iterable[str], zipped: Sequence[Sequence[str]] = ()
+) -> Sweep:
+    """The sweep that a command line describes, see `parse_word`: a product of its fields.
+
+    Args:
+        base: what the members share.
+        words: `field=values` each. A field with one value belongs to the base.
+        zipped: fields that change together instead of being combined, as groups of their names.
+
+    Raises:
+        ConfigError: a word is wrong, or a zipped field has no word.
+    """
+    values: dict[str, list[Any]] = {}
+    for field, given in map(parse_word, words):
+        if field in values:
+            raise ConfigError(f"{field} is set twice: give all its values in one word")
+        values[field] = given
+    return _combine(base, values, zipped)
+
+
+def _combine(
+    base: ExperimentConfig, values: dict[str, list[Any]], zipped: Sequence[Sequence[str]]
+) -> Sweep:
+    names = [name for group in zipped for name in group]
+    for name in names:
+        if name not in values:
+            raise ConfigError(
+                f"--zip: {name!r} is not among the fields that are set: {_of(values)}"
+            )
+        if names.count(name) > 1:
+            raise ConfigError(f"--zip: {name!r} is named twice")
+    fixed = {} if _kind_varies(base, values) else _fixed(values)
+    factors: dict[str, list[Setting]] = {}
+    for field, given in values.items():
+        group = next((group for group in zipped if field in group), None)
+        if group is not None:
+            # In the place of the group's first field.
+            if not any(name in factors for name in group):
+                factors[field] = zip_together(*(vary(name, values[name]) for name in group))
+        elif field not in fixed:
+            factors[field] = vary(field, given)
+    base = assign(base, [(tuple(field.split(".")), value) for field, value in fixed.items()])
+    return Sweep(base, tuple(product(*factors.values())))
+
+
+def _fixed(values: Mapping[str, list[Any]]) -> dict[str, Any]:
+    return {field: given[0] for field, given in values.items() if len(given) == 1}
+
+
+def _kind_varies(base: ExperimentConfig, values: Mapping[str, list[Any]]) -> bool:
+    """Then a field with one value may be of only some kinds: it stays with the members."""
+    document = configs.to_document(base)
+    return any(
+        len(given) > 1 and any(sets_kind(document, (tuple(field.split(".")), v)) for v in given)
+        for field, given in values.items()
+    )
+
+
+def _of(values: Iterable[str]) -> str:
+    return ", ".join(values) or "none"
+
+
+def to_document(sweep: Sweep) -> dict[str, Any]:
+    """The sweep as YAML holds it."""
+    return {"base": configs.to_document(sweep.base), MEMBERS: [dict(s) for s in sweep.settings]}
+
+
+def from_document(document: Any) -> Sweep:
+    """The sweep that a document describes.
+
+    Args:
+        document: a mapping with `base`, a config in which fields may be left out, and either
+            `members`, a list of settings, or `product`, `zip` or `chain` as in `read_values`.
+
+    Raises:
+        ConfigError: it is none, or a field of it is wrong.
+    """
+    if not isinstance(document, Mapping) or "base" not in document:
+        raise ConfigError("a sweep needs 'base', a config: base: {task: {name: parity}}")
+    rest = {name: value for name, value in document.items() if name != "base"}
+    unknown = [name for name in rest if name not in (*COMBINATIONS, MEMBERS)]
+    if unknown or not rest or (MEMBERS in rest and len(rest) > 1):
+        raise ConfigError(
+            f"beside 'base' a sweep has product, zip or chain, or else {MEMBERS}; "
+            f"got {_of(map(str, rest))}"
+        )
+    base = configs.from_document(document["base"])
+    return Sweep(base, rest[MEMBERS] if MEMBERS in rest else tuple(read_values(rest)))
+
+
+def to_yaml(sweep: Sweep) -> str:
+    """The sweep as YAML, one line a member."""
+    document = to_document(sweep)
+    base = yaml.safe_dump({"base": document["base"]}, sort_keys=False)
+    lines = [
+        "- " + yaml.safe_dump(setting, sort_keys=False, default_flow_style=True, width=10**6)
+        for setting in document[MEMBERS]
+    ]
+    return f"{base}{MEMBERS}:\n{''.join(lines)}"
+
+
+def read_sweep(path: str | Path) -> Sweep:
+    """Reads a sweep from YAML.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML or not a sweep.
+    """
+    try:
+        return from_document(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
+        raise ConfigError(f"{path}: {error}") from None

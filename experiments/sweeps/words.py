@@ -1,0 +1,73 @@
+"""Fields and their values as words of a command line: `transition.dim=1,2,4 seed=0..7`."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from experiments.config import ConfigError
+from experiments.overrides import parse_value, split_assignment
+
+_RANGE = re.compile(r"\s*(-?[\d_]+)\.\.(-?[\d_]+)\s*")
+_LOOKS_LIKE_A_RANGE = re.compile(r"[-+.\deE_\s]*\.\.[-+.\deE_\s]*")
+_OPENING, _CLOSING, _QUOTES = "[{", "]}", "\"'"
+
+
+def parse_word(word: str) -> tuple[str, list[Any]]:
+    """A field and its values.
+
+    Args:
+        word: `field=values`. Values are YAML, separated by commas outside brackets and quotes;
+            `a..b` stands for the whole numbers from a to b, both included.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    path, text = split_assignment(word)
+    field = ".".join(path)
+    return field, parse_values(field, text)
+
+
+def parse_values(field: str, text: str) -> list[Any]:
+    """The values after `field=`; see `parse_word`."""
+    return [value for part in _parts(text) for value in _parse_part(field, part)]
+
+
+def _parse_part(field: str, text: str) -> list[Any]:
+    if not text.strip():
+        raise ConfigError(
+            f"{field}: a value is missing; write values such as 1,2,4 or a range such as 0..7"
+        )
+    if numbers := _RANGE.fullmatch(text):
+        first, last = (int(number) for number in numbers.groups())
+        if last < first:
+            raise ConfigError(f"{field}: the range {text.strip()} is empty; write {last}..{first}")
+        return list(range(first, last + 1))
+    if _LOOKS_LIKE_A_RANGE.fullmatch(text):
+        raise ConfigError(
+            f"{field}: {text.strip()!r} is not a range; ranges are of whole numbers, such as 0..7"
+        )
+    try:
+        return [parse_value(text)]
+    except yaml.YAMLError:
+        raise ConfigError(f"{field}: {text!r} is not a YAML value") from None
+
+
+def _parts(text: str) -> Iterator[str]:
+    """The text between commas that stand outside brackets and quotes."""
+    start = depth = 0
+    quote = ""
+    for index, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in _QUOTES:
+            quote = character
+        elif character in _OPENING:
+            depth += 1
+        elif character in _CLOSING:
+            depth -= 1
+        elif character == "," and depth <= 0:
+            yield text[start:index]
+            start = index + 1
+    yield text[start:]

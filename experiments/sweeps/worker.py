@@ -1,0 +1,44 @@
+"""A process that works on one group: `python -m experiments.sweeps.worker FOLDER GROUP`.
+
+It goes on from checkpoints, so it may be killed and started again at any time, and it ends at once
+if another process has the group. SIGTERM is taken as Ctrl-C: all members are saved first.
+
+Exit codes: 0: done; 3: another process has the group; 130: interrupted; 1: it failed.
+"""
+
+import sys
+from typing import TextIO
+
+from experiments.sweeps.folder import SweepFolder
+from experiments.sweeps.group import run_group
+from experiments.sweeps.signals import terminate_as_interrupt
+
+DONE, FAILED, BUSY, INTERRUPTED = 0, 1, 3, 130
+
+
+def work(folder: str, group: str, *, stream: TextIO | None = None) -> int:
+    """Does what is left to do of a group.
+
+    Args:
+        folder: of the sweep.
+        group: its name.
+        stream: is told what begins; None: standard error.
+
+    Returns:
+        The exit code.
+    """
+
+    def announce(text: str) -> None:
+        print(text, file=stream or sys.stderr, flush=True)
+
+    with terminate_as_interrupt():
+        try:
+            outcome = run_group(SweepFolder(folder), group, announce=announce)
+        except KeyboardInterrupt:
+            announce(f"{group}: stopped; all members are saved")
+            return INTERRUPTED
+    return DONE if outcome == "done" else BUSY
+
+
+if __name__ == "__main__":
+    sys.exit(work(*sys.argv[1:]))

@@ -5,12 +5,22 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from experiments.cli import app
+from experiments.sweeps.sweep import from_document
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-COMMANDS = [line.partition("  #")[0] for line in re.findall(r"^plstm-seq (.*)$", README, re.M)]
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SWEEPS = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+
+
+def commands_in(text):
+    return [line.partition("  #")[0] for line in re.findall(r"^plstm-seq (.*)$", text, re.M)]
+
+
+COMMANDS = commands_in(README)
 TRAINING = [
     command
     for command in COMMANDS
@@ -31,7 +41,24 @@ def test_every_command_is_shown():
         "evaluate",
         "plot",
         "decode",
+        "sweep",
+        "results",
+        "compare",
+        "report",
     }
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in (*COMMANDS, *commands_in(SWEEPS)) if c.startswith("sweep ")]
+)
+def test_sweeps_are_valid(command):
+    result = CliRunner().invoke(app, [*shlex.split(command), "--dry-run", "--json"])
+    assert result.exit_code == 0, result.stderr
+
+
+def test_the_sweep_in_yaml_is_valid():
+    (text,) = re.findall(r"```yaml\n(.*?)```", SWEEPS, re.S)
+    assert len(from_document(yaml.safe_load(text)).configs()) == 16
 
 
 def test_the_layer_example_runs():

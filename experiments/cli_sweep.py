@@ -147,7 +147,7 @@ def _run(folder: Path, executor: "Executor", as_json: bool) -> None:
         "results": str(results),
         "members": [row._asdict() for row in rows],
     }
-    text = f"{folder}: {summary(rows)}\nnext: plstm-seq results {folder.name}"
+    text = f"{folder}: {summary(rows)}\nnext: plstm-seq results {folder}"
     print_result(data, text, as_json)
 
 
@@ -159,10 +159,10 @@ def _endings(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        err.print(f"stopped; continue with: plstm-seq resume {folder.name}")
+        err.print(f"stopped; continue with: plstm-seq resume {folder}")
         raise typer.Exit(130) from None
     except GroupsFailedError as error:
-        print_error(f"{error}; try again: plstm-seq resume {folder.name}")
+        print_error(f"{error}; try again: plstm-seq resume {folder}")
         raise typer.Exit(1) from None
 
 

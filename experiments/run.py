@@ -106,6 +106,11 @@ class Run:
         return None if document is None else RunStatus(**document)
 
     @property
+    def is_trained(self) -> bool:
+        """Whether training has ended, and all that is written at its end is there."""
+        return self.status is not None and self.status.ended and self.cost is not None
+
+    @property
     def cost(self) -> dict[str, Any] | None:
         """What the model takes: parameters, state, operations, time, memory; None: not measured."""
         return _read_json(self.cost_path)

@@ -14,6 +14,7 @@ from experiments.files import write_whole
 from experiments.run import Run, RunError, RunStatus, create_run, load_run, new_model
 from experiments.status import StatusTracker, write_status
 from plstm_seq.training import (
+    CompositeTracker,
     FitResult,
     JsonlTracker,
     Member,
@@ -101,12 +102,15 @@ def _fit(run: Run, trackers: Sequence[Tracker], mesh: Mesh | None) -> FitResult:
     )
 
 
-def train_members(runs: Sequence[Run], *, progress: bool) -> list[FitResult]:
+def train_members(
+    runs: Sequence[Run], *, progress: bool, events: str | Path | None = None
+) -> list[FitResult]:
     """Trains runs of one group in one program, each from its last checkpoint.
 
     Args:
         runs: their configs have the same `group_key`.
         progress: whether progress is written to standard error.
+        events: folder for TensorBoard events of the group, the means of its members; None: none.
 
     Returns:
         How each ended; one that diverged does not stop the others.
@@ -128,17 +132,21 @@ def train_members(runs: Sequence[Run], *, progress: bool) -> list[FitResult]:
         )
         for run, status in zip(runs, statuses, strict=True)
     ]
-    shown = ProgressTracker(f"{len(runs)} members") if progress else None
+    shown: list[Tracker] = [ProgressTracker(f"{len(runs)} members")] if progress else []
+    if events is not None:
+        shown.append(TensorBoardTracker(events))
     try:
-        results = fit_members(members, runs[0].task.sample, progress=shown)
+        return fit_members(
+            members,
+            runs[0].task.sample,
+            progress=CompositeTracker(shown),
+            ended=lambda index, result: _write_outcome(runs[index], result, statuses[index]),
+        )
     except Exception as error:
         for run, status in zip(runs, statuses, strict=True):
             if run.status is None or not run.status.ended:
                 write_status(run, RunStatus("failed", status.step, _one_line(error)))
         raise
-    for run, result, status in zip(runs, results, statuses, strict=True):
-        _write_outcome(run, result, status)
-    return results
 
 
 def _own_trackers(run: Run, status: StatusTracker) -> list[Tracker]:

@@ -31,7 +31,7 @@ def training_records(sweep_folder: str | Path) -> polars.DataFrame:
 
     Returns:
         One row per member and record: `member`, `step`, `seconds` (since training began,
-        compiling apart; the time of a group is shared equally between its members), `loss`,
+        compiling apart; each member's share of its program's time), `loss`,
         `token_accuracy`, `sequence_accuracy`.
 
     Raises:
@@ -40,10 +40,9 @@ def training_records(sweep_folder: str | Path) -> polars.DataFrame:
     """
     rows = []
     for run in members(find_sweep(sweep_folder)):
-        sharing = (run.cost or {}).get("members_in_program") or 1
         seconds = 0.0
         for record in run.metrics:
-            seconds += record["seconds"] / sharing
+            seconds += record["seconds"]
             names = ("step", "loss", "token_accuracy", "sequence_accuracy")
             values = {name: record[name] for name in names}
             rows.append({"member": run.name, **values, "seconds": seconds})

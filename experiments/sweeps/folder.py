@@ -64,6 +64,10 @@ class SweepFolder:
         """What a worker process printed about a group."""
         return self._groups / f"{group}.log"
 
+    def events(self, group: str) -> Path:
+        """The TensorBoard events of a group: the means of its members."""
+        return self._groups / group
+
     @property
     def _groups(self) -> Path:
         folder = self.path / "groups"
@@ -135,5 +139,5 @@ def _refuse_another(folder: SweepFolder, sweep: Sweep) -> None:
     if not same:
         raise RunError(
             f"{folder.path} is another sweep: take another --name, or continue that one with "
-            f"plstm-seq resume {folder.name}"
+            f"plstm-seq resume {folder.path}"
         )

@@ -1,6 +1,7 @@
 """The work on one group: train its members in one program, and evaluate each."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Literal
 
 from experiments.evaluating import evaluate
@@ -41,18 +42,25 @@ def run_group(
             announce(f"{group}: {folder.holder(group) or 'another process'} works on it; skipped")
             return "busy"
         runs = [folder.create_run(member) for member in members]
-        _train(group, runs, progress, announce)
+        _train(group, runs, folder.events(group), progress, announce)
         _evaluate(group, runs, announce)
         return "done"
 
 
 def _train(
-    group: str, runs: Sequence[Run], progress: bool, announce: Callable[[str], None]
+    group: str,
+    runs: Sequence[Run],
+    events: Path,
+    progress: bool,
+    announce: Callable[[str], None],
 ) -> None:
-    left = [run for run in runs if run.status is None or not run.status.ended]
+    left = [run for run in runs if not run.is_trained]
     if left:
         announce(f"{group}: training {_count(left)}")
-        train_members(left, progress=progress)
+        for run in left:  # what was evaluated half-trained is not what there will be
+            if run.status is None or not run.status.ended:
+                run.evaluation_path.unlink(missing_ok=True)
+        train_members(left, progress=progress, events=events)
 
 
 def _evaluate(group: str, runs: Sequence[Run], announce: Callable[[str], None]) -> None:

@@ -108,4 +108,4 @@ def _status(run: Run, group: str, held: bool) -> MemberStatus:
 def _is_done(folder: SweepFolder, group: str) -> bool:
     """Whether every member of a group has ended and been evaluated."""
     runs = [folder.run(member) for member in folder.plan.group(group).members]
-    return all(r.status is not None and r.status.ended and r.evaluation_path.exists() for r in runs)
+    return all(run.is_trained and run.evaluation_path.exists() for run in runs)

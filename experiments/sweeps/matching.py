@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from experiments.results.matching import choices
+from experiments.config import to_document
+from experiments.overrides import resolve
+from experiments.results.matching import Choice, choices
 from experiments.sweeps.sweep import Sweep
+from experiments.sweeps.values import Setting
 
 
 def match_costs(
@@ -29,7 +32,17 @@ def match_costs(
     for line in dict.fromkeys(choice.describe(match) for choice in chosen):  # pyright: ignore[reportArgumentType]
         announce(line)
     settings = [
-        {**setting, choice.field: choice.after}
+        {**_without(setting, choice), choice.field: choice.after}
         for setting, choice in zip(sweep.settings, chosen, strict=True)
     ]
     return replace(sweep, settings=tuple(settings))
+
+
+def _without(setting: Setting, choice: Choice) -> Setting:
+    """The setting without the solved field, by whichever of its names it is set."""
+    document = to_document(choice.config)
+    return {
+        name: value
+        for name, value in setting.items()
+        if ".".join(resolve(document, tuple(name.split(".")))) != choice.field
+    }

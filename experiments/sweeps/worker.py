@@ -9,6 +9,7 @@ Exit codes: 0: done; 3: another process has the group; 130: interrupted; 1: it f
 import sys
 from typing import TextIO
 
+from experiments.results.rows import gather
 from experiments.sweeps.folder import SweepFolder
 from experiments.sweeps.group import run_group
 from experiments.sweeps.signals import terminate_as_interrupt
@@ -34,6 +35,7 @@ def work(folder: str, group: str, *, stream: TextIO | None = None) -> int:
     with terminate_as_interrupt():
         try:
             outcome = run_group(SweepFolder(folder), group, announce=announce)
+            gather(folder)
         except KeyboardInterrupt:
             announce(f"{group}: stopped; all members are saved")
             return INTERRUPTED

@@ -18,7 +18,7 @@ from plstm_seq.training.config import VALIDATION, TrainingConfig
 from plstm_seq.training.interrupt import deferred_interrupt
 from plstm_seq.training.leaves import is_key
 from plstm_seq.training.ledger import FitResult, Ledger
-from plstm_seq.training.mesh import check_mesh, replicate
+from plstm_seq.training.mesh import anywhere, check_mesh, replicate
 from plstm_seq.training.optimizer import make_optimizer
 from plstm_seq.training.programs import (
     compile_program,
@@ -146,10 +146,11 @@ class _Run:
         with deferred_interrupt() as interrupted:
             while not ledger.has_ended:
                 self._advance()
-                stopping = ledger.has_ended or interrupted()
+                pressed = anywhere(interrupted())
+                stopping = ledger.has_ended or pressed
                 if stopping or ledger.step % self.config.checkpoint_every == 0:
                     ledger.save(self.state)
-                if interrupted():
+                if pressed:
                     self._hand_over()
                     raise KeyboardInterrupt(f"stopped at step {ledger.step}")
         self._hand_over()

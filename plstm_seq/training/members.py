@@ -67,6 +67,7 @@ def fit_members(
     progress: Tracker | None = None,
     memory_limit: int | None = None,
     devices: Sequence[Device] | None = None,
+    ended: Callable[[int, FitResult], None] | None = None,
 ) -> list[FitResult]:
     """Train members in one compiled program, each as `fit` would train it alone.
 
@@ -83,6 +84,7 @@ def fit_members(
             members that do not fit together are trained one group after another. None: what the
             device has.
         devices: over which members are split; None: all of this process.
+        ended: called with a member's number and how it ended, as soon as it has.
 
     Returns:
         How each ended, in order. A diverged member holds its last checkpoint, and the result says
@@ -100,7 +102,7 @@ def fit_members(
     limit = device_memory(devices[0]) if memory_limit is None else memory_limit
     with ExitStack() as stack:
         ledgers = [_open(member, stack) for member in members]
-        group = _Group(members, ledgers, sample, devices, limit)
+        group = _Group(members, ledgers, sample, devices, limit, ended)
         group.train(progress)
     return [group.result(index) for index in range(len(members))]
 
@@ -123,9 +125,10 @@ class _Group:
         sample: Sample,
         devices: Sequence[Device],
         limit: int | None,
+        ended: Callable[[int, FitResult], None] | None,
     ):
         self.members, self.ledgers = members, ledgers
-        self.sample, self.limit = sample, limit
+        self.sample, self.limit, self.tell = sample, limit, ended
         self.config = members[0].config
         self.mesh = member_mesh(devices)
         self.how: Members = how_on(devices[0])
@@ -145,11 +148,17 @@ class _Group:
         status = ledger.status if error is None else "diverged"
         return FitResult(status, ledger.step, ledger.record, self.width, self.memory, error)
 
+    def announce(self, index: int) -> None:
+        """Says that a member has ended."""
+        if self.tell is not None:
+            self.tell(index, self.result(index))
+
     def train(self, progress: Tracker | None) -> None:
         """Trains all that have not ended, as many at once as fit."""
         left = [i for i, ledger in enumerate(self.ledgers) if not ledger.has_ended]
         for i in set(range(len(self.members))) - set(left):
             self.hand_over(i, self.states.pop(i))
+            self.announce(i)
         if not left:
             return
         self.width = self._fitting(len(left))
@@ -219,31 +228,28 @@ class _Together:
 
     def run(self, progress: Tracker | None, interrupted: Callable[[], bool]) -> None:
         ledgers = {i: self.group.ledgers[i] for i in self.indices}
-        status = dict.fromkeys(ledgers, "failed")
         for ledger in ledgers.values():
             ledger.tracker.start(ledger.step, ledger.config.steps)
         if progress is not None:
             progress.start(min(x.step for x in ledgers.values()), self.group.config.steps)
+        status = "failed"
         try:
             self._save(i for i in self.indices if ledgers[i].saved is None)
             while self.training and not interrupted():
                 self._advance(progress)
-            for i in self.ended:
-                status[i] = self.group.result(i).status
             if self.training:
-                for i in self.training:
-                    status[i] = "interrupted"
                 self._save(self.training)
                 for i in self.training:
-                    self._end(i)
+                    self.group.hand_over(i, self._state_of(i))
+                status = "interrupted"
                 step = max(x.step for x in ledgers.values())
                 raise KeyboardInterrupt(f"stopped at step {step}")
+            status = "finished"
         finally:
-            for i, ledger in ledgers.items():
-                ledger.tracker.close(status[i])
+            for i in self.training:
+                ledgers[i].tracker.close(status)
             if progress is not None:
-                whole = "interrupted" if "interrupted" in status.values() else "finished"
-                progress.close("failed" if "failed" in status.values() else whole)
+                progress.close(status)
 
     @property
     def training(self) -> list[int]:
@@ -265,7 +271,8 @@ class _Together:
         self.state, metrics = program(self.state, length_range(phase), counts)
         metrics = {name: np.asarray(value)[:, :count] for name, value in metrics.items()}
         seconds = time.perf_counter() - compiled
-        clock = {"seconds": seconds, "compile_seconds": compiled - entered}
+        # Each has its share of the program's time, so that times of members add up.
+        clock = {"seconds": seconds / len(active), "compile_seconds": compiled - entered}
         for i in active:
             row = self.indices.index(i)
             self._take(i, {name: value[row] for name, value in metrics.items()}, phase, clock)
@@ -299,8 +306,7 @@ class _Together:
             checkpoints = group.ledgers[i].checkpoints
             if checkpoints is not None:
                 checkpoints.restore_model(group.members[i].model)
-            group.states.pop(i)
-            self.ended.add(i)
+            self._let_go(i)
 
     def _save(self, indices: Iterable[int]) -> None:
         for i in list(indices):
@@ -313,6 +319,11 @@ class _Together:
 
     def _end(self, i: int) -> None:
         self.group.hand_over(i, self._state_of(i))
+        self._let_go(i)
+
+    def _let_go(self, i: int) -> None:
+        self.group.ledgers[i].tracker.close(self.group.result(i).status)
+        self.group.announce(i)
         self.group.states.pop(i)
         self.ended.add(i)
 
@@ -329,7 +340,7 @@ class _Together:
             return
         for i in training:
             self.group.states[i] = self._state_of(i)
-        self.indices, self.ended = training, set()
+        self.indices = training
         self._load(rows)
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
@@ -78,6 +79,13 @@ def replicate(tree: Tree, mesh: Mesh) -> Tree:
         return jax.make_array_from_callback(here.shape, sharding, lambda index: here[index])
 
     return jax.tree.map(spread, tree)
+
+
+def anywhere(flag: bool) -> bool:
+    """Whether the flag is up in any process: all have to stop at the same step."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
 def member_mesh(devices: Sequence[Device]) -> Mesh | None:

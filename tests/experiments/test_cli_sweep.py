@@ -102,8 +102,8 @@ def test_a_name_goes_on_with_the_same_sweep_and_refuses_another(command, worked_
     other = command("sweep", "parity", *TINY, "seed=0..2", "--name", "mine")
     assert other.exit_code == 2
     assert (
-        "is another sweep: take another --name, or continue that one with plstm-seq resume mine"
-        in (other.stderr)
+        "is another sweep: take another --name, or continue that one with "
+        "plstm-seq resume sweeps/mine" in (other.stderr)
     )
     assert command("resume", "mine").exit_code == 0
     assert len(worked_on) == 6
@@ -146,13 +146,12 @@ def test_interruptions_and_failures_say_how_to_go_on(command, monkeypatch):
     monkeypatch.setattr(local, "run_group", interrupted)
     result = command("sweep", *words)
     assert result.exit_code == 130
-    assert "stopped; continue with: plstm-seq resume mine" in result.stderr
+    assert "stopped; continue with: plstm-seq resume sweeps/mine" in result.stderr
     monkeypatch.setattr(local, "run_group", failing)
     result = command("resume", "mine")
     assert result.exit_code == 1
-    assert (
-        "1 of 1 groups failed: g00: not enough; try again: plstm-seq resume mine" in result.stderr
-    )
+    hint = "try again: plstm-seq resume sweeps/mine"
+    assert f"1 of 1 groups failed: g00: not enough; {hint}" in result.stderr
 
 
 def test_ctrl_c_stops_all_worker_processes_and_saves_their_members(tmp_path):
@@ -194,7 +193,7 @@ def test_ctrl_c_stops_all_worker_processes_and_saves_their_members(tmp_path):
     finally:
         process.kill()
     assert process.returncode == 130, errors
-    assert "stopped; continue with: plstm-seq resume long" in errors
+    assert "stopped; continue with: plstm-seq resume sweeps/long" in errors
     for row in rows():
         assert row.status == "interrupted"
         assert (folder / "members" / row.member / "checkpoints" / str(row.step)).is_dir()

@@ -96,11 +96,11 @@ def test_accuracy_against_cost(frame):
     assert [y for ((_, y),) in drawn.values()] == pytest.approx([0.4, 0.6, 0.8])
 
 
-def test_records_share_the_time_of_their_program(folder):
+def test_records_add_up_their_shares_of_the_time(folder):
     records = training_records(folder)
     own = records.filter(member="JT=2,learning_rate=0.001,seed=0")
     assert own["step"].to_list() == [2, 4, 6]
-    assert own["seconds"].to_list() == [0.5, 1.0, 2.0]
+    assert own["seconds"].to_list() == [1.0, 2.0, 4.0]
     assert "JT=4,learning_rate=0.001,seed=2" not in set(records["member"])
 
 

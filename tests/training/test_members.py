@@ -246,7 +246,10 @@ def test_solved_members_stay_and_leave_the_program(monkeypatch):
 
     group = [replace(m, trackers=(Recorder(),)) for m in group]
     monkeypatch.setattr(module.Ledger, "is_solved", property(is_solved))
-    results = fit_members(group, TASK.sample)
+    told = []
+    results = fit_members(group, TASK.sample, ended=lambda i, r: told.append((i, r.status, r.step)))
+    assert told == [(0, "solved", 4), (1, "solved", 8), (2, "solved", 8), (3, "finished", 24)]
+    assert [m.trackers[0].statuses for m in group] == [["solved"]] * 3 + [["finished"]]
     assert [(r.status, r.step) for r in results] == [
         ("solved", 4),
         ("solved", 8),

@@ -16,6 +16,7 @@ import pydantic
 
 from experiments.config import ConfigError
 from experiments.console import err, plain
+from experiments.files import write_whole
 from experiments.overrides import split_assignment
 from experiments.run import RunError
 from experiments.suggestions import nearest
@@ -261,7 +262,7 @@ def _memory(folder: Path) -> Path:
 
 def _remember(folder: Path, jobs: dict[str, Job[Any]]) -> None:
     ids = {group: job.job_id for group, job in jobs.items()}
-    _memory(folder).write_text(json.dumps(ids, indent=2) + "\n", encoding="utf-8")
+    write_whole(_memory(folder), json.dumps(ids, indent=2) + "\n")
 
 
 def _submitit() -> ModuleType:

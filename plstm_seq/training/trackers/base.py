@@ -8,7 +8,8 @@ from typing import Protocol
 # One record stands for the steps since the one before: `step` is the last of them.
 Record = dict[str, int | float]
 
-# Fields of a record that depend on the clock; all others are the same in every identical run.
+# Fields of a record that depend on the clock; all others are the same in every identical run. Of
+# members in one program, `seconds` is each one's share, and `tokens_per_second` the program's rate.
 TIMING_FIELDS = ("seconds", "tokens_per_second", "compile_seconds")
 
 

@@ -365,12 +365,11 @@ def _report(progress: Tracker, records: Sequence[Record]) -> None:
     if not records:
         return
     mean = {name: float(np.mean([r[name] for r in records])) for name in records[0]}
-    total = sum(record["tokens_per_second"] for record in records)
     progress.log(
         mean
         | {
             "step": int(records[0]["step"]),
-            "tokens_per_second": total,
+            "seconds": sum(record["seconds"] for record in records),
             "members": len(records),
         }
     )

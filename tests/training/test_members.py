@@ -150,6 +150,9 @@ def test_records_and_checkpoints_of_each(tmp_path):
             assert checkpoints.steps() == [0, 6, 12]
     assert [r["step"] for r in progress.records] == [4, 5, 6, 8, 12]
     assert progress.records[0]["members"] == 2
+    first = [read_jsonl(folder / "metrics.jsonl")[0] for folder in folders]
+    assert progress.records[0]["seconds"] == sum(record["seconds"] for record in first)
+    assert first[0]["tokens_per_second"] == first[0]["tokens"] / first[0]["seconds"]
     assert progress.statuses == ["finished"]
 
 

@@ -126,7 +126,7 @@ def test_from_training_to_the_figure(command):
 
 
 def test_an_interruption_says_how_to_resume(command, monkeypatch):
-    def interrupted(run):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("experiments.commands.fit_and_report", interrupted)
@@ -136,7 +136,7 @@ def test_an_interruption_says_how_to_resume(command, monkeypatch):
 
 
 def test_divergence_ends_with_1(command, monkeypatch):
-    def diverged(run):
+    def diverged(*_):
         raise NonFiniteLossError(3, float("nan"), 1.0, 2)
 
     monkeypatch.setattr("experiments.commands.fit_and_report", diverged)

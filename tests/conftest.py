@@ -5,11 +5,27 @@ depends on the optimised program (memory, end to end runs) is tested in processe
 marked `gpu` need a Hopper GPU: `pytest -m gpu`.
 """
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_disable_most_optimizations", True)
+
+# Linux gives a process 65,530 mappings of memory; a compiled training takes some 350 of them, and
+# the compiler crashes when there are no more.
+MOST_MAPPINGS = 30_000
+MAPPINGS = Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True)
+def _forget_programs() -> Iterator[None]:
+    """Forgets what was compiled before there is no room for more."""
+    yield
+    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -347,8 +347,8 @@ class _Together:
 def how_on(device: Device) -> Members:
     """How a program goes through its members.
 
-    A CPU computes one member out of its caches, and several at once out of memory: together they
-    take longer there than in turn.
+    A CPU is filled by one member: together they are hardly faster there, and take the memory of
+    all, while in turn those that have ended cost nothing (`benchmarks/sweep.py`).
     """
     return "in turn" if device.platform == "cpu" else "together"
 

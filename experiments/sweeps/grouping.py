@@ -16,10 +16,9 @@ from plstm_seq.layers.configured import structure
 def group_key(config: ExperimentConfig) -> Hashable:
     """Something that is equal for configs whose runs can be trained by one program."""
     training = config.training
-    optimizer = replace(training.optimizer, learning_rate=1.0, weight_decay=0.0)
     return (
         config.task.name,
         json.dumps(config.task.options, sort_keys=True),
         structure(config.model),
-        replace(training, optimizer=optimizer),
+        replace(training, optimizer=training.optimizer.without_leaves()),
     )

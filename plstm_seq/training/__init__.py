@@ -11,7 +11,8 @@ from plstm_seq.training.curriculum import Curriculum, Staged, Uniform
 from plstm_seq.training.ledger import FitResult, NonFiniteLossError
 from plstm_seq.training.loop import fit
 from plstm_seq.training.manifest import CorruptCheckpointError
-from plstm_seq.training.members import Member, fit_members
+from plstm_seq.training.member import Member
+from plstm_seq.training.members import fit_members
 from plstm_seq.training.mesh import data_mesh
 from plstm_seq.training.optimizer import (
     OptimizerConfig,

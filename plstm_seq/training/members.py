@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -17,11 +15,10 @@ from flax import nnx
 from jaxtyping import Array
 
 from plstm_seq.training.checkpoint import Checkpoints
-from plstm_seq.training.config import VALIDATION, TrainingConfig
 from plstm_seq.training.curriculum import Phase
 from plstm_seq.training.interrupt import deferred_interrupt
-from plstm_seq.training.leaves import is_key
 from plstm_seq.training.ledger import FitResult, Ledger, NonFiniteLossError
+from plstm_seq.training.member import Member, check_members
 from plstm_seq.training.memory import Device, device_memory
 from plstm_seq.training.mesh import member_mesh, split_members
 from plstm_seq.training.optimizer import make_optimizer, with_hyperparameters
@@ -39,25 +36,6 @@ from plstm_seq.training.trackers import CompositeTracker, Record, Tracker
 # Members that have ended are taken out of the program where that saves this many times the
 # seconds of compiling a smaller one.
 _WORTH = 2.0
-
-
-@dataclass(frozen=True)
-class Member:
-    """One training among others of the same shape.
-
-    Attributes:
-        model: as in `fit`; holds the trained parameters afterwards.
-        config: may differ from the other members' in the learning rate and the weight decay.
-        key: typed key, as in `fit`.
-        folder: of its checkpoints; None keeps none.
-        trackers: take its records.
-    """
-
-    model: nnx.Module
-    config: TrainingConfig
-    key: Array
-    folder: Path | None = None
-    trackers: Sequence[Tracker] = ()
 
 
 def fit_members(
@@ -97,7 +75,7 @@ def fit_members(
     """
     if not members:
         return []
-    _check(members)
+    check_members(members)
     devices = jax.local_devices() if devices is None else list(devices)
     limit = device_memory(devices[0]) if memory_limit is None else memory_limit
     with ExitStack() as stack:
@@ -138,9 +116,10 @@ class _Group:
         self.memory: int | None = None
         self.width = 1
         for index, member in enumerate(members):
-            state = _initial(member)[1]
+            graphdef, state = _initial(member)
             self.states[index] = ledgers[index].restore(state)
-        self.graphdef = _initial(members[0])[0]
+            if index == 0:
+                self.graphdef = graphdef
 
     def result(self, index: int) -> FitResult:
         """How a member ended."""
@@ -384,49 +363,3 @@ def _row(state: TrainState, index: Array) -> TrainState:
 def stacked(states: Sequence[TrainState]) -> TrainState:
     """States as one, with a first axis of members."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-
-
-def _check(members: Sequence[Member]) -> None:
-    first = members[0]
-    solved = first.config.solved
-    if solved is not None and solved.metric.startswith(VALIDATION):
-        raise ValueError(
-            f"solved.metric is {solved.metric!r}: members are not validated while they train"
-        )
-    folders = [member.folder for member in members if member.folder is not None]
-    if len(set(folders)) < len(folders):
-        raise ValueError("two members have the same folder")
-    shared = _shared(first.config)
-    forms: dict[Any, str] = {}
-    for number, member in enumerate(members):
-        if not is_key(member.key):
-            raise TypeError(f"key must be a typed key (jax.random.key), got {member.key!r}")
-        if _shared(member.config) != shared:
-            raise ValueError(
-                f"member {number} trains otherwise than member 0: members may differ in "
-                "learning_rate and weight_decay alone"
-            )
-        graphdef = nnx.split(member.model)[0]
-        if graphdef not in forms:
-            forms[graphdef] = _form(member.model)
-        if forms[graphdef] != next(iter(forms.values())):
-            raise ValueError(
-                f"the model of member {number} computes otherwise than that of member 0: only "
-                "values of variables may differ"
-            )
-
-
-def _shared(config: TrainingConfig) -> TrainingConfig:
-    return replace(config, optimizer=replace(config.optimizer, learning_rate=1.0, weight_decay=0.0))
-
-
-def _form(model: nnx.Module) -> str:
-    """What a model computes, as text: two that differ in variables alone have the same."""
-    graphdef, state = nnx.split(model)
-
-    def forward(state: nnx.State, inputs: Array) -> Any:
-        return nnx.merge(graphdef, state)(inputs)  # pyright: ignore[reportCallIssue]
-
-    jaxpr = jax.make_jaxpr(forward)(state, jnp.zeros((1, 2), jnp.int32))
-    constants = [np.asarray(x).tolist() for x in jaxpr.consts]
-    return re.sub(r"0x[0-9a-f]+", "", f"{jaxpr.jaxpr} {constants}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -45,6 +45,10 @@ class OptimizerConfig:
     b1: float = 0.9
     b2: float = 0.99
     eps: float = 1e-8
+
+    def without_leaves(self) -> OptimizerConfig:
+        """What a program is compiled for: the rate and the decay are leaves of its state."""
+        return replace(self, learning_rate=1.0, weight_decay=0.0)
 
     def __post_init__(self):
         _check("learning_rate", self.learning_rate, self.learning_rate > 0, "> 0")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -62,8 +61,7 @@ def program_key(
     return ProgramKey(
         graphdef=graphdef,
         sample=sample,
-        # The rate and the decay are leaves of the state: programs do not differ in them.
-        optimizer=replace(config.optimizer, learning_rate=1.0, weight_decay=0.0),
+        optimizer=config.optimizer.without_leaves(),
         steps=config.steps,
         batch_size=config.batch_size,
         bucket=bucket,

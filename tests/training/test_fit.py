@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import resumable_run
 from flax import nnx
+from recorder import Recorder
 from resumable_run import CONFIG
 from toy import Parity, ToyModel
 
@@ -31,24 +32,6 @@ from plstm_seq.training import (
 from plstm_seq.training.leaves import named_leaves
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-class Recorder:
-    """Keeps the records; calls `then` after each."""
-
-    def __init__(self, then=None):
-        self.records, self.statuses, self.starts, self.then = [], [], [], then
-
-    def start(self, step, steps):
-        self.starts.append((step, steps))
-
-    def log(self, record):
-        self.records.append(record)
-        if self.then is not None:
-            self.then(record)
-
-    def close(self, status):
-        self.statuses.append(status)
 
 
 def press_ctrl_c_at(step):

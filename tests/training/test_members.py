@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from processes import run_script
+from recorder import Recorder
 from toy import Parity, ToyModel
 
 from plstm_seq.layers.transition import Factorized
@@ -67,22 +68,6 @@ def assert_close(actual, expected, tolerance):
     for name, value in parameters(expected).items():
         error = np.abs(parameters(actual)[name] - value).max()
         assert error <= tolerance * max(1.0, np.abs(value).max()), f"{name}: {error}"
-
-
-class Recorder:
-    def __init__(self, then=None):
-        self.records, self.starts, self.statuses, self.then = [], [], [], then
-
-    def start(self, step, steps):
-        self.starts.append((step, steps))
-
-    def log(self, record):
-        self.records.append(record)
-        if self.then is not None:
-            self.then(record)
-
-    def close(self, status):
-        self.statuses.append(status)
 
 
 @pytest.fixture(autouse=True)

@@ -29,9 +29,8 @@ from plstm_seq.layers.transition import Factorized
 from plstm_seq.models import SequenceModel, SequenceModelConfig
 from plstm_seq.models.presets import state_tracking
 from plstm_seq.training import OptimizerConfig, TrainingConfig, Uniform, init_state, make_optimizer
-from plstm_seq.training.members import how_on, stacked
+from plstm_seq.training.members import stacked
 from plstm_seq.training.programs import (
-    Members,
     compile_program,
     length_range,
     memory_of,
@@ -73,7 +72,7 @@ class Case:
         )
         return init_state(model, self.optimizer, jax.random.key(seed))
 
-    def measure(self, members: int | None, how: Members, seconds: float) -> Row:
+    def measure(self, members: int | None, seconds: float) -> Row:
         """A row: `members` in one program; None: one, without an axis of members."""
         graphdef, state = self.state(0)
         if members is not None:
@@ -85,7 +84,7 @@ class Case:
             self.training,
             phase.bucket,
             state,
-            members=None if members is None else how,
+            members=members is not None,
         )
         begin = time.perf_counter()
         program = compile_program(key)
@@ -106,7 +105,6 @@ class Case:
         memory = memory_of(program)
         return {
             "members": count_members,
-            "how": "alone" if members is None else how,
             "ms_per_step": 1e3 * per_step,
             "member_steps_per_second": count_members / per_step,
             "compile_s": compile_seconds,
@@ -136,7 +134,7 @@ def line(row: Row) -> str:
     """A row in words."""
     busy = "" if row["device_busy"] is None else f"  device busy {row['device_busy']:.0%}"
     return (
-        f"{row['implementation']}: {row['members']:4d} members {row['how']}  "
+        f"{row['implementation']}: {row['members']:4d} members  "
         f"{row['ms_per_step']:8.3f} ms a step  "
         f"{row['member_steps_per_second']:10.1f} member steps/s  {row['ratio']:6.2f}x  compile "
         f"{row['compile_s']:.1f} s  memory {row['memory_mib'] or 0:.1f} MiB{busy}"
@@ -148,7 +146,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--members", type=int, nargs="+", default=[4, 16, 64])
     parser.add_argument("--implementations", nargs="+", default=["default"])
-    parser.add_argument("--how", choices=["together", "in turn"], help="default: as fit_members")
     parser.add_argument("--dim", type=int, default=2, help="JT")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=50, help="in one program")
@@ -171,11 +168,10 @@ def main() -> None:
         case = Case(model_config(8 if tiny else 64, options.dim, implementation), training)
         alone = None
         for members in [None, *([2] if tiny else options.members)]:
-            how: Members = options.how or how_on(jax.devices()[0])
             row = {
                 "implementation": name,
                 "JT": options.dim,
-                **case.measure(members, how, 0.1 if tiny else options.seconds),
+                **case.measure(members, 0.1 if tiny else options.seconds),
             }
             alone = alone or row["member_steps_per_second"]
             row["ratio"] = row["member_steps_per_second"] / alone

@@ -23,7 +23,6 @@ from plstm_seq.training.memory import Device, device_memory
 from plstm_seq.training.mesh import member_mesh, split_members
 from plstm_seq.training.optimizer import make_optimizer, with_hyperparameters
 from plstm_seq.training.programs import (
-    Members,
     compile_program,
     larger,
     length_range,
@@ -109,7 +108,6 @@ class _Group:
         self.sample, self.limit, self.tell = sample, limit, ended
         self.config = members[0].config
         self.mesh = member_mesh(devices)
-        self.how: Members = how_on(devices[0])
         self.devices = len(devices)
         self.states: dict[int, TrainState] = {}
         self.errors: dict[int, NonFiniteLossError] = {}
@@ -154,7 +152,7 @@ class _Group:
             self.config,
             phase.bucket,
             state,
-            members=self.how,
+            members=True,
             mesh=self.mesh,
         )
         program = compile_program(key)
@@ -310,7 +308,7 @@ class _Together:
         """Goes on with a smaller program where that pays."""
         training = self.training
         rows = self.group.rounded(max(len(training), 1))
-        if not training or rows > self.rows // 2 or self.group.how == "in turn":
+        if not training or rows > self.rows // 2:
             return
         self.compiling = max(self.compiling, compile_seconds)
         steps = max(self.group.config.steps - self.group.ledgers[i].step for i in training)
@@ -321,15 +319,6 @@ class _Together:
             self.group.states[i] = self._state_of(i)
         self.indices = training
         self._load(rows)
-
-
-def how_on(device: Device) -> Members:
-    """How a program goes through its members.
-
-    A CPU is filled by one member: together they are hardly faster there, and take the memory of
-    all, while in turn those that have ended cost nothing (`benchmarks/sweep.py`).
-    """
-    return "in turn" if device.platform == "cpu" else "together"
 
 
 def _initial(member: Member) -> tuple[nnx.GraphDef[Any], TrainState]:

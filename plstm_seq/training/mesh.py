@@ -98,21 +98,13 @@ def split_members(tree: Tree, mesh: Mesh | None) -> Tree:
     return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, P(MEMBER)))
 
 
-def over_members(
-    dispatch: Callable[..., Any], mesh: Mesh | None, *, in_turn: bool
-) -> Callable[..., Any]:
+def over_members(dispatch: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
     """A dispatch for many states: state and number of steps have a first axis of members.
 
-    Together, by `vmap`, a member whose number of steps is reached is left as it is while others go
-    on: that is what `vmap` makes of a loop whose end differs. In turn, each takes all its steps
-    before the next begins. Devices do not wait for each other.
+    A member whose number of steps is reached is left as it is while others go on: that is what
+    `vmap` makes of a loop whose end differs. Devices do not wait for each other.
     """
-
-    def members(state: Any, lengths: Any, counts: Array) -> Any:
-        if in_turn:
-            return jax.lax.map(lambda one: dispatch(one[0], lengths, one[1]), (state, counts))
-        return jax.vmap(dispatch, in_axes=(0, None, 0))(state, lengths, counts)
-
+    members = jax.vmap(dispatch, in_axes=(0, None, 0))
     if mesh is None:
         return members
     split = P(MEMBER)

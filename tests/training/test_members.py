@@ -77,12 +77,6 @@ def ctrl_c_means_interrupt():
     signal.signal(signal.SIGINT, previous)
 
 
-@pytest.fixture
-def together(monkeypatch):
-    """As on a GPU: by `vmap`."""
-    monkeypatch.setattr(module, "how_on", lambda _: "together")
-
-
 RATES = (3e-3, 1e-2, 1e-3)
 
 
@@ -95,7 +89,6 @@ def sequence_model(seed, dtype):
 @pytest.mark.parametrize(
     ("dtype", "steps", "tolerance"), [(jnp.float64, 50, 1e-9), (jnp.float32, 1, 1e-6)]
 )
-@pytest.mark.usefixtures("together")
 def test_a_member_is_the_run_alone(dtype, steps, tolerance):
     """Seeds, learning rates and weight decays differ; all parameters agree."""
     base = replace(CONFIG, steps=steps, curriculum=Uniform(2, 6), steps_per_dispatch=25)
@@ -153,7 +146,6 @@ def test_an_ended_group_is_not_touched(tmp_path):
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
 
 
-@pytest.mark.usefixtures("together")
 def test_those_behind_catch_up(tmp_path):
     """A kill between two saves leaves members at different steps."""
     whole = [member(seed) for seed in range(2)]
@@ -195,7 +187,6 @@ def test_ctrl_c_saves_all(tmp_path):
         assert_close(one.model, other.model, 0.0)
 
 
-@pytest.mark.usefixtures("together")
 def test_a_diverged_member_does_not_stop_the_others(tmp_path):
     group = [member(s, folder=tmp_path / str(s), trackers=[Recorder()]) for s in range(3)]
     broken = group[1].model.head.kernel
@@ -210,7 +201,6 @@ def test_a_diverged_member_does_not_stop_the_others(tmp_path):
     assert np.isinf(parameters(group[1].model)["head.kernel"]).all()
 
 
-@pytest.mark.usefixtures("together")
 def test_solved_members_stay_and_leave_the_program(monkeypatch):
     """Compacted, the others go on as before."""
     monkeypatch.setattr(module, "_WORTH", 0.0)
@@ -252,7 +242,6 @@ def test_solved_members_stay_and_leave_the_program(monkeypatch):
     )
 
 
-@pytest.mark.usefixtures("together")
 def test_more_members_than_memory_are_trained_in_parts():
     everything = fit_members([member(seed) for seed in range(4)], TASK.sample)
     memory = everything[0].memory_bytes
@@ -298,7 +287,6 @@ from flax import nnx
 from toy import Parity, ToyModel
 from plstm_seq.training import Member, TrainingConfig, Uniform, fit, fit_members
 from plstm_seq.training import members
-members.how_on = lambda _: "together"
 
 task, config = Parity(), TrainingConfig(
     steps=6, batch_size=4, steps_per_dispatch=3, curriculum=Uniform(2, 6), solved=None

@@ -52,6 +52,9 @@ class TrainingConfig:
         validate_every: steps between calls of `validate`, if one is given to `fit`.
         optimizer: AdamW and its schedule.
         curriculum: the lengths.
+        label_smoothing: share of each label that the loss spreads evenly over all labels. The loss
+            then is smallest at finite logits, the same for all states of a label, and keeps pulling
+            long after every answer is right (`docs/state_tracking.md`).
         solved: when to stop early; None trains all steps.
     """
 
@@ -65,6 +68,7 @@ class TrainingConfig:
     validate_every: int = 500
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     curriculum: Curriculum = field(default_factory=Uniform)
+    label_smoothing: float = 0.0
     solved: Solved | None = field(default_factory=Solved)
 
     def __post_init__(self):
@@ -72,6 +76,8 @@ class TrainingConfig:
         for name, least in (*((size, 1) for size in sizes), ("keep_checkpoints", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
         if self.curriculum.final_start >= self.steps:
             raise ValueError(
                 f"steps={self.steps} end before the curriculum's last stage, which starts at step "

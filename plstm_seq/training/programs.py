@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,8 +24,6 @@ from plstm_seq.training.step import (
 )
 from plstm_seq.training.trackers import Record
 
-Members = Literal["together", "in turn"]
-
 
 class ProgramKey(NamedTuple):
     """All that a program is compiled for; what is not here it takes as an argument."""
@@ -37,11 +35,12 @@ class ProgramKey(NamedTuple):
     batch_size: int
     bucket: int
     draw: Draw
+    label_smoothing: float
     capacity: int
     structure: Any  # of the state, a `jax.tree_util.PyTreeDef`
     leaves: tuple[jax.ShapeDtypeStruct, ...]
-    # Of members: the state has them as its first axis, split over the mesh's axis `member`.
-    members: Members | None
+    # Whether the state has members as its first axis, split over the mesh's axis `member`.
+    members: bool
     # Otherwise the batch is split over the mesh's axis `data`.
     mesh: Mesh | None
 
@@ -53,7 +52,7 @@ def program_key(
     bucket: int,
     state: TrainState,
     *,
-    members: Members | None = None,
+    members: bool = False,
     mesh: Mesh | None = None,
 ) -> ProgramKey:
     """The key of the program that trains `state` on arrays of length `bucket`."""
@@ -66,6 +65,7 @@ def program_key(
         batch_size=config.batch_size,
         bucket=bucket,
         draw=config.curriculum.draw,
+        label_smoothing=config.label_smoothing,
         capacity=config.steps_per_dispatch,
         structure=structure,
         leaves=tuple(
@@ -91,13 +91,14 @@ def compile_program(key: ProgramKey) -> jax.stages.Compiled:
         batch_size=key.batch_size,
         bucket=key.bucket,
         draw=key.draw,
+        label_smoothing=key.label_smoothing,
         batch_sharding=None if data is None else over_data(data),
     )
     dispatch = make_dispatch(step, key.capacity)
     state = jax.tree.unflatten(key.structure, key.leaves)
     count = np.int32(1)
     if key.members:
-        dispatch = over_members(dispatch, key.mesh, in_turn=key.members == "in turn")
+        dispatch = over_members(dispatch, key.mesh)
         count = np.ones(state.step.shape, np.int32)
     # Parameters and metrics whole on every device, where the batch is split.
     results = None if data is None else whole(data)

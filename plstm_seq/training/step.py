@@ -114,9 +114,18 @@ def _own(leaf: Array) -> Array:
 
 
 def score(
-    logits: Float[Array, "B T V"], targets: Int[Array, "B T"], mask: Bool[Array, "B T"]
+    logits: Float[Array, "B T V"],
+    targets: Int[Array, "B T"],
+    mask: Bool[Array, "B T"],
+    label_smoothing: float = 0.0,
 ) -> tuple[Float[Array, ""], StepMetrics]:
     """Cross entropy over the scored positions, and what was right.
+
+    Args:
+        logits: [B, T, V].
+        targets: [B, T], labels below V where `mask` is true.
+        mask: [B, T], the scored positions.
+        label_smoothing: what is spread evenly over all labels instead of the right one alone.
 
     Returns:
         The mean loss per scored position in nats, and the counts `correct_tokens`,
@@ -126,6 +135,9 @@ def score(
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     targets = jnp.where(mask, targets, 0)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    if label_smoothing:
+        right_logit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+        losses += label_smoothing * (right_logit - logits.mean(-1))
     scored = mask.sum(dtype=jnp.int32)
     loss = jnp.where(mask, losses, 0).sum() / jnp.maximum(scored, 1)
     right = logits.argmax(-1) == targets
@@ -146,6 +158,7 @@ def make_train_step(
     batch_size: int,
     bucket: int,
     draw: Draw = "sequence",
+    label_smoothing: float = 0.0,
     batch_sharding: jax.sharding.Sharding | None = None,
 ) -> TrainStep:
     """Build one training step.
@@ -157,6 +170,7 @@ def make_train_step(
         batch_size: sequences a step.
         bucket: padded length of the batch.
         draw: whether each sequence or each batch has its own random length.
+        label_smoothing: see `TrainingConfig`.
         batch_sharding: how the batch lies on several devices; None: on one.
 
     Returns:
@@ -180,7 +194,8 @@ def make_train_step(
             options = (
                 {"dropout_key": jax.random.fold_in(step_key, _DROPOUT)} if uses_dropout else {}
             )
-            loss, counts = score(model(batch.inputs, **options), batch.targets, batch.mask)
+            logits = model(batch.inputs, **options)
+            loss, counts = score(logits, batch.targets, batch.mask, label_smoothing)
             return loss, (counts, nnx.split(model, nnx.Param, ...)[2])
 
         gradient = jax.value_and_grad(loss_of, has_aux=True)

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from hypothesis import given, settings
@@ -45,6 +46,15 @@ def assert_same_bits(one, other):
         np.testing.assert_array_equal(a, b)
 
     jax.tree.map(compare, one, other)
+
+
+def test_smoothed_labels_are_those_of_optax():
+    rng = np.random.default_rng(0)
+    logits, targets = jnp.asarray(rng.normal(size=(2, 3, 4))), rng.integers(4, size=(2, 3))
+    smoothed = optax.smooth_labels(jax.nn.one_hot(targets, 4), 0.1)
+    expected = optax.softmax_cross_entropy(logits, smoothed).mean()
+    loss, _ = score(logits, jnp.asarray(targets), jnp.ones((2, 3), bool), 0.1)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
 @settings(max_examples=30, deadline=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import jax
@@ -14,11 +14,16 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from tasks import settling
 from tasks.base import token_rows
 from tasks.prefix import PrefixTask, prefix_products
+from tasks.regular import regular_table
+from tasks.tables import Table, read_table
 
 MAX_MONOID = 512
 """Automata with more elements in their transition monoid than this are run step by step."""
+
+_MODULO_3 = ((0, 1), (2, 0), (1, 2))
 
 
 class Monoid(NamedTuple):
@@ -133,11 +138,15 @@ class AutomatonTask(PrefixTask):
 
 @dataclass(frozen=True)
 class Automaton(AutomatonTask):
-    """Any deterministic finite automaton, given as a table.
+    """Any deterministic finite automaton: a table, a file or a regular expression.
 
     *Rule.* `state_t = transition[state_(t-1)][x_t]`; the label at position t is that of `state_t`.
+    Of a regular expression it is 1 if the symbols so far match the whole of it.
 
-    *Alphabet.* Symbols 0, 1, ... (the columns of the table), drawn uniformly; or the names given.
+    *Alphabet.* Symbols 0, 1, ... (the columns of the table), or the names given, or those of the
+    expression; drawn uniformly. Where words can settle the label for good (`b` of `a(ab)*`), only
+    one half of the inputs does so, at a uniform position, and symbols that would are left out
+    until then: see `tasks.settling`. Such inputs are drawn anew at every length.
 
     *Example.* The default reads a binary number from its first digit on and labels it with its
     remainder modulo 3 (`2 state + bit`):
@@ -145,71 +154,146 @@ class Automaton(AutomatonTask):
         input   1 1 0 1
         label   1 0 0 1
 
-    *Chance.* Frequency of the most frequent label in long inputs, from the chain of states.
+    *Chance.* Frequency of the most frequent label in long inputs, from the chain of states; at
+    length 128 where words settle.
 
     *Source.* Liu et al., Transformers Learn Shortcuts to Automata, arXiv 2210.10749.
+
+    Tasks with the same automaton are equal, however it was given.
 
     Args:
         transition: `[states][symbols]`, the next state.
         outputs: Label id of each state; by default the state itself. For a language: 1 in the
             accepting states, 0 in the others.
-        initial: State before the first symbol.
+        initial: State before the first symbol, by default 0.
         symbol_names: Names of the input symbols.
         label_names: Names of the labels.
+        file: A text file with a table: see `tasks.tables.read_table`. It is read once.
+        regex: A regular expression, such as "(ab|ba)*": see `tasks.regular.regular_table`.
+        alphabet: The symbols of the expression, such as "abc"; by default those that it has.
         labels_at: Score "every" position or the "last" of each row.
 
     Raises:
-        ValueError: If sizes don't fit each other, a state doesn't exist or names repeat.
+        ValueError: If sizes don't fit each other, a state doesn't exist, names repeat, a file or an
+            expression is wrong, or an automaton is given in more than one way.
     """
 
-    transition: tuple[tuple[int, ...], ...] = ((0, 1), (2, 0), (1, 2))
-    outputs: tuple[int, ...] | None = None
-    initial: int = 0
-    symbol_names: tuple[str, ...] | None = None
-    label_names: tuple[str, ...] | None = None
+    transition: Sequence[Sequence[int]] | np.ndarray | None = field(default=None, compare=False)
+    outputs: Sequence[int] | np.ndarray | None = field(default=None, compare=False)
+    initial: int | None = field(default=None, compare=False)
+    symbol_names: Sequence[str] | None = field(default=None, compare=False)
+    label_names: Sequence[str] | None = field(default=None, compare=False)
+    file: str | None = field(default=None, compare=False)
+    regex: str | None = field(default=None, compare=False)
+    alphabet: str | None = field(default=None, compare=False)
+    table: Table = field(init=False, repr=False)
 
     name: ClassVar[str] = "automaton"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        table = _whole_numbers("transition", self.transition, 2)
-        states = len(table)
-        outputs = range(states) if self.outputs is None else self.outputs
-        outputs = _whole_numbers("outputs", outputs, 1)
-        if table.max() >= states:
-            raise ValueError(
-                f"transition names state {table.max()}, but has rows 0 .. {states - 1}"
-            )
-        if len(outputs) != states:
-            raise ValueError(f"outputs must have one label for each of {states} states")
-        _whole_numbers("initial", [self.initial], 1)
-        if self.initial >= states:
-            raise ValueError(f"initial must be a state in 0 .. {states - 1}, got {self.initial}")
-        symbols = _names("symbol_names", self.symbol_names, table.shape[1])
-        labels = _names("label_names", self.label_names, int(outputs.max()) + 1)
-        # Lists and arrays are welcome, tuples make the task hashable.
-        object.__setattr__(self, "transition", tuple(map(tuple, table.tolist())))
-        object.__setattr__(self, "outputs", tuple(outputs.tolist()))
-        object.__setattr__(self, "symbol_names", symbols)
-        object.__setattr__(self, "label_names", labels)
+        object.__setattr__(self, "table", self._table())
+
+    def _table(self) -> Table:
+        plain = ("transition", "outputs", "initial", "symbol_names", "label_names")
+        given = [option for option in plain if getattr(self, option) is not None]
+        ways = [*given[:1], *(w for w in ("file", "regex") if getattr(self, w) is not None)]
+        if len(ways) > 1:
+            raise ValueError(f"an automaton is given in one way, not by {' and '.join(ways)}")
+        if self.alphabet is not None and self.regex is None:
+            raise ValueError(f"alphabet={self.alphabet!r} needs a regex")
+        if self.file is not None:
+            return read_table(self.file)
+        if self.regex is not None:
+            return regular_table(self.regex, self.alphabet)
+        return _checked(
+            _MODULO_3 if self.transition is None else self.transition,
+            self.outputs,
+            0 if self.initial is None else self.initial,
+            self.symbol_names,
+            self.label_names,
+        )
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
         """Names of the symbols."""
-        return self.symbol_names or ()
+        return self.table.symbols
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the labels."""
-        return self.label_names or ()
+        return self.table.labels
 
     @functools.cached_property
     def machine(self) -> Machine:
         """The automaton, with uniform symbols."""
-        transition = np.array(self.transition, np.int32)
+        transition = np.array(self.table.transition, np.int32)
         symbols = transition.shape[1]
         frequencies = np.full(symbols, 1 / symbols)
-        return Machine(transition, np.array(self.outputs, np.int32), self.initial, frequencies)
+        outputs = np.array(self.table.outputs, np.int32)
+        return Machine(transition, outputs, self.table.initial, frequencies)
+
+    @functools.cached_property
+    def _choices(self) -> settling.Choices | None:
+        machine = self.machine
+        return settling.choices(machine.transition, machine.outputs, machine.initial)
+
+    @property
+    def per_token(self) -> bool:
+        """Whether inputs of all lengths begin alike, so that one pass measures every length."""
+        return self._choices is None
+
+    @property
+    def chance(self) -> float:
+        """Frequency of the most frequent label in long inputs."""
+        return self._chance
+
+    @functools.cached_property
+    def _chance(self) -> float:
+        machine, chosen = self.machine, self._choices
+        if chosen is None:
+            return machine.chance
+        shares = settling.label_frequencies(
+            machine.transition,
+            machine.outputs,
+            machine.initial,
+            chosen,
+            last=self.labels_at == "last",
+        )
+        return float(shares.max())
+
+    def _draw(self, key: Array, lengths: Array, width: int) -> Array:
+        machine, chosen = self.machine, self._choices
+        if chosen is None:
+            return super()._draw(key, lengths, width)
+        return settling.draw(machine.transition, machine.initial, chosen, key, lengths, width)
+
+
+def _checked(
+    transition: object,
+    outputs: object | None,
+    initial: int,
+    symbol_names: Sequence[str] | None,
+    label_names: Sequence[str] | None,
+) -> Table:
+    """A table of given values, checked for fitting each other."""
+    table = _whole_numbers("transition", transition, 2)
+    states = len(table)
+    if table.max() >= states:
+        raise ValueError(f"transition names state {table.max()}, but has rows 0 .. {states - 1}")
+    labels = _whole_numbers("outputs", np.arange(states) if outputs is None else outputs, 1)
+    if len(labels) != states:
+        raise ValueError(f"outputs must have one label for each of {states} states")
+    _whole_numbers("initial", [initial], 1)
+    if initial >= states:
+        raise ValueError(f"initial must be a state in 0 .. {states - 1}, got {initial}")
+    return Table(
+        tuple(map(tuple, table.tolist())),
+        tuple(labels.tolist()),
+        int(initial),
+        _names("symbol_names", symbol_names, table.shape[1]),
+        _names("label_names", label_names, int(labels.max()) + 1),
+    )
 
 
 def _whole_numbers(name: str, values: object, axes: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import abc
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,15 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+Lengths = TypeVar("Lengths", Array, np.ndarray)
+"""Lengths of rows `[B]`, on the device or on the host."""
+
 State = Any
 """A pytree of arrays with a leading batch axis: what a stream has seen so far."""
 
 
 class Batch(NamedTuple):
-    """One batch of a task.
+    """One batch of a task. T is the length asked for, and more where an answer needs room.
 
     Attributes:
         inputs: int32 `[B, T]`, symbol ids; 0 behind the end of a row.
@@ -73,8 +76,16 @@ class Task(Protocol):
         """Draw a batch, a pure function of the arguments; `lengths` may be traced."""
         ...
 
+    def width(self, length: int) -> int:
+        """Width of the arrays that `sample` draws: `length` where no answer is appended."""
+        ...
+
     def targets(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> Array:
         """Label given inputs `[B, T]`; the function that `sample` itself uses."""
+        ...
+
+    def scored(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> Array:
+        """The scored positions of given inputs `[B, T]`, bool; as `sample` itself has them."""
         ...
 
     def decode(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> list[str]:
@@ -88,7 +99,10 @@ class Task(Protocol):
 
 @runtime_checkable
 class StreamingTask(Task, Protocol):
-    """A per-token task whose input can be drawn and labelled in chunks.
+    """A task whose input can be drawn and labelled in chunks.
+
+    Where `per_token` is false its inputs are drawn in another way at each length, and streams are
+    no measure of that.
 
     Chunks that `draw` makes follow one another; `advance` labels a chunk of any size. Labels of
     the chunks, one after another, are the labels of the whole.
@@ -130,20 +144,27 @@ class SymbolTask(abc.ABC):
         """Target symbols; the index of a symbol is its label id."""
 
     @abc.abstractmethod
-    def _targets(self, tokens: Array, lengths: Array) -> Array:
-        """Labels of int32 `[B, T]` symbols; 0 where there is none and behind a row's length."""
+    def _label(self, tokens: Array, lengths: Array) -> tuple[Array, Array]:
+        """Labels of int32 `[B, T]` symbols, and which are scored, bool.
+
+        Labels are 0 where there is none and behind a row's end.
+        """
 
     @abc.abstractmethod
-    def _draw(self, key: Array, lengths: Array, length: int) -> Array:
-        """Inputs `[B, length]`; what stands behind a row's end does not matter."""
-
-    @abc.abstractmethod
-    def _scored(self, lengths: Array, length: int) -> Array:
-        """The scored positions, bool `[B, length]`."""
+    def _draw(self, key: Array, lengths: Array, width: int) -> Array:
+        """Inputs `[B, width]`; what stands behind a row's end does not matter."""
 
     def _usable(self, lengths: Array) -> Array:
         """The longest length of an input that is not above the length asked for."""
         return lengths
+
+    def _ends(self, lengths: Lengths) -> Lengths:
+        """Where rows of given lengths end: behind the answer, where a row has room for one."""
+        return lengths
+
+    def width(self, length: int) -> int:
+        """Positions that inputs of up to `length` take: `length` where nothing is appended."""
+        return int(self._ends(np.arange(1, length + 1)).max())
 
     def sample(
         self, key: Array, batch: int, length: int, *, lengths: ArrayLike | None = None
@@ -156,12 +177,13 @@ class SymbolTask(abc.ABC):
         Args:
             key: Typed random key.
             batch: Number of rows, at least 1.
-            length: Width of the arrays, at least 1.
+            length: The longest length, at least 1.
             lengths: Integer `[batch]`, real length of each row in 1 .. `length`; all `length` by
                 default. Behind it inputs and targets are 0 and the mask is False.
 
         Returns:
-            Inputs, targets and mask, each `[batch, length]`.
+            Inputs, targets and mask, each `[batch, width(length)]`. The width is `length`, but for
+            tasks that append room for an answer.
 
         Raises:
             ValueError: If a size is below 1, or `lengths` has another shape or leaves its range.
@@ -185,14 +207,31 @@ class SymbolTask(abc.ABC):
             TypeError: If `inputs` or `lengths` aren't integers.
         """
         tokens = token_rows(inputs)
-        return _label(self, tokens, resolve_lengths(lengths, *tokens.shape))
+        return _label(self, tokens, resolve_lengths(lengths, *tokens.shape))[0]
+
+    def scored(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> Array:
+        """The positions of given inputs that are scored: the mask that `sample` returns.
+
+        Args:
+            inputs: Integer `[B, T]`, token ids.
+            lengths: Integer `[B]`, real length of each row in 1 .. T; all T by default.
+
+        Returns:
+            bool `[B, T]`.
+
+        Raises:
+            ValueError: If a shape is wrong or `lengths` leave their range.
+            TypeError: If `inputs` or `lengths` aren't integers.
+        """
+        tokens = token_rows(inputs)
+        return _label(self, tokens, resolve_lengths(lengths, *tokens.shape))[1]
 
     def decode(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> list[str]:
         """Write token ids as text, one string for each row.
 
         Args:
             inputs: Integer `[B, T]` or `[T]`, token ids.
-            lengths: Integer `[B]`; what stands behind a row's length is left out.
+            lengths: Integer `[B]`; what stands behind a row's end is left out.
 
         Returns:
             One string a row. Symbols are joined by spaces if one of them is longer than a letter.
@@ -206,7 +245,9 @@ class SymbolTask(abc.ABC):
             raise ValueError(
                 f"inputs must be token ids in 0 .. {size - 1}, got {rows.min()} .. {rows.max()}"
             )
-        ends = np.asarray(resolve_lengths(lengths, *rows.shape))
+        ends = np.full(len(rows), rows.shape[1])
+        if lengths is not None:
+            ends = self._ends(np.asarray(resolve_lengths(lengths, *rows.shape)))
         separator = "" if self._single_letters else " "
         return [
             separator.join(self.vocabulary[token] for token in row[:end])
@@ -245,14 +286,14 @@ class SymbolTask(abc.ABC):
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _sample(task: SymbolTask, key: Array, lengths: Array, length: int) -> Batch:
     # Compiled as one: outside of jit, too, a call compiles once, and not every operation by itself.
-    real = task._usable(lengths)
-    inputs = jnp.where(inside(real, length), task._draw(key, real, length), 0)
-    return Batch(inputs, task._targets(inputs, real), task._scored(real, length))
+    real, width = task._usable(lengths), task.width(length)
+    inputs = jnp.where(inside(task._ends(real), width), task._draw(key, real, width), 0)
+    return Batch(inputs, *task._label(inputs, real))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _label(task: SymbolTask, tokens: Array, lengths: Array) -> Array:
-    return task._targets(tokens, lengths)
+def _label(task: SymbolTask, tokens: Array, lengths: Array) -> tuple[Array, Array]:
+    return task._label(tokens, lengths)
 
 
 def inside(lengths: Array, length: int) -> Array:

@@ -14,8 +14,11 @@ import numpy as np
 MAX_ORDER = 5040
 """Largest order of a group (that of S7): a Cayley table has as many entries as its square."""
 
-_FACTOR = re.compile(r"([zcdsaq])([1-9]\d*)")
-_KINDS = "Z5 (also C5), D4 (order 8), S5, A5, Q8, and products such as A4xZ5"
+_FACTOR = re.compile(r"([zcdsaq]|psl2_)([1-9]\d*)")
+_KINDS = (
+    "Z5 (also C5), D4 (order 8), S5, A5, Q8, PSL2_7, products such as A4xZ5, and permutations "
+    "that generate one, such as <(0 1)(2 3),(0 1 2 3 4)>"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +28,13 @@ class Group:
     Attributes:
         name: Canonical name, such as `S5` or `A4xZ5`.
         elements: Readable name of each element. Permutations are written in cycles of the points
-            1 .. n, the identity as `e`; names of a product's elements are joined by a colon.
+            1 .. n (of 0 .. n - 1 in a group that is given by generators), the identity as `e`;
+            names of a product's elements are joined by a colon.
         table: int32 `[order, order]`, read-only; `table[a, b]` is the product `a b`. For
             permutations `(a b)[i] = a[b[i]]`: `b` acts first.
         generators: Ids of a small generating set.
-        images: int32 `[order, n]` for S_n and A_n: where each element sends the points 0 .. n-1.
+        images: int32 `[order, n]` for permutation groups: where each element sends the points
+            0 .. n - 1. None for the others and for products.
     """
 
     name: str
@@ -75,13 +80,18 @@ def group(name: str) -> Group:
     """Find a group by its name, in any case.
 
     `Zn` (or `Cn`) is cyclic, `Dn` dihedral of order 2n, `Sn` symmetric, `An` alternating, `Q8` the
-    quaternion group; `x` or `_x_` between names makes the direct product. Elements are
-    numbered as in the published generators: permutations in lexicographic order of their images,
-    `Zn` by the power of its generator, `Dn` with `r^p s^t` at `n t + p`, and products with the
-    last factor fastest.
+    quaternion group, `PSL2_p` for a prime p the projective special linear group of 2 x 2 matrices
+    modulo p, acting on the projective line (points 1 .. p are 0 .. p - 1, and p + 1 is infinity);
+    `x` or `_x_` between names makes the direct product. Elements are numbered as in the published
+    generators: permutations in lexicographic order of their images, `Zn` by the power of its
+    generator, `Dn` with `r^p s^t` at `n t + p`, and products with the last factor fastest.
+
+    A group can also be given by permutations that generate it, in cycles of the points 0, 1, ...
+    and between `<` and `>`: `<(0 1)(2 3),(0 1 2 3 4)>`. They are its `generators`, in this order.
+    Points of a cycle are separated by spaces or commas; points that are not named stay.
 
     Args:
-        name: Such as `S5`, `z60`, `A4xZ5` or `A4_x_Z5`.
+        name: Such as `S5`, `z60`, `A4xZ5`, `A4_x_Z5`, `PSL2_7` or `<(0 1),(0 1 2)>`.
 
     Raises:
         TypeError: If the name is not text.
@@ -89,6 +99,8 @@ def group(name: str) -> Group:
     """
     if not isinstance(name, str):
         raise TypeError(f"group must be a name such as 'S5', got {name!r}")
+    if name.strip().startswith("<"):
+        return _generated(read_permutations(name))
     factors = [_factor(part, name) for part in re.split(r"_?x_?", name.strip().lower())]
     order = math.prod(_order(kind, n) for kind, n in factors)
     if order > MAX_ORDER:
@@ -102,7 +114,10 @@ def _factor(part: str, whole: str) -> tuple[str, int]:
     match = _FACTOR.fullmatch(part)
     if match is None or (match[1] == "q" and match[2] != "8"):
         raise ValueError(f"unknown group {whole!r}; groups are {_KINDS}")
-    return match[1].replace("c", "z"), int(match[2])
+    kind, n = match[1].replace("c", "z"), int(match[2])
+    if kind == "psl2_" and (n < 2 or any(n % k == 0 for k in range(2, math.isqrt(n) + 1))):
+        raise ValueError(f"unknown group {whole!r}: PSL2_p needs a prime p, got {n}")
+    return kind, n
 
 
 def _order(kind: str, n: int) -> int:
@@ -110,6 +125,8 @@ def _order(kind: str, n: int) -> int:
         # A large enough n need not be multiplied out to be refused.
         order = math.factorial(min(n, 20))
         return order if kind == "s" else max(1, order // 2)
+    if kind == "psl2_":
+        return n * (n * n - 1) // math.gcd(2, n - 1)
     return {"z": n, "d": 2 * n, "q": 8}[kind]
 
 
@@ -164,25 +181,100 @@ def _is_even(image: tuple[int, ...]) -> bool:
     return sum(a > b for a, b in itertools.combinations(image, 2)) % 2 == 0
 
 
-def _permutations(name: str, images: np.ndarray, generators: list[np.ndarray]) -> Group:
-    n = images.shape[1]
-    weights = n ** np.arange(n - 1, -1, -1)
-    ranks = images @ weights  # ascending, because images are in lexicographic order
-    table = np.stack([np.searchsorted(ranks, image[images] @ weights) for image in images])
+def _projective(p: int) -> Group:
+    # z -> z + 1 and z -> -1 / z generate it; infinity is point p.
+    shift = np.r_[(np.arange(p) + 1) % p, p]
+    inverse = np.r_[p, [-pow(z, -1, p) % p for z in range(1, p)], 0]
+    generators = [shift, inverse]
+    return _permutations(f"PSL2_{p}", _closure(generators), generators)
+
+
+def read_permutations(text: str) -> np.ndarray:
+    """Read permutations in cycle notation.
+
+    Args:
+        text: Such as `(0 1)(2 3),(0 1 2 3 4)`, in `<` and `>` or not: permutations separated by
+            commas, each a product of cycles, whose points are separated by spaces or commas.
+
+    Returns:
+        int `[number, points]`, where each sends the points 0 .. points - 1.
+
+    Raises:
+        ValueError: If the text is no such list, or cycles of a permutation share a point.
+    """
+    inner = text.strip().removeprefix("<").removesuffix(">").strip()
+    cycle = r"\(\s*\d+(?:[\s,]+\d+)*\s*\)"
+    if not re.fullmatch(rf"(?:{cycle}\s*,?\s*)+(?<!,)", inner):
+        raise ValueError(
+            f"permutations must be written in cycles such as (0 1)(2 3),(0 1 2 3 4); got {text!r}"
+        )
+    permutations = [
+        [[int(point) for point in re.findall(r"\d+", found)] for found in re.findall(cycle, part)]
+        for part in re.split(r"(?<=\))\s*,\s*", inner)
+    ]
+    points = 1 + max(point for cycles in permutations for found in cycles for point in found)
+    if points > MAX_ORDER:
+        raise ValueError(f"points must be below {MAX_ORDER}, got {points - 1}")
+    images = np.tile(np.arange(points), (len(permutations), 1))
+    for image, cycles in zip(images, permutations, strict=True):
+        named = [point for found in cycles for point in found]
+        if len(set(named)) < len(named):
+            raise ValueError(f"cycles of one permutation must have different points; got {text!r}")
+        for found in cycles:
+            image[found] = np.roll(found, -1)
+    return images
+
+
+def _generated(generators: np.ndarray) -> Group:
+    images = _closure(list(generators))
+    if len(images) < 2:
+        raise ValueError("the given permutations generate a trivial group")
+    texts = [_cycles(image, 0) for image in generators.tolist()]
+    return _permutations(f"<{','.join(texts)}>", images, list(generators), first=0)
+
+
+def _closure(generators: list[np.ndarray]) -> np.ndarray:
+    """All products of permutations, in lexicographic order of their images."""
+    found = {tuple(range(len(generators[0])))}
+    frontier = np.array(list(found))
+    while len(frontier):
+        products = np.concatenate([frontier[:, generator] for generator in generators])
+        fresh = [image for image in set(map(tuple, products.tolist())) if image not in found]
+        found.update(fresh)
+        if len(found) > MAX_ORDER:
+            raise ValueError(f"the given permutations generate more than {MAX_ORDER} elements")
+        frontier = np.array(fresh, np.int64).reshape(-1, len(generators[0]))
+    return np.array(sorted(found), np.int32)
+
+
+def _permutations(
+    name: str, images: np.ndarray, generators: list[np.ndarray], *, first: int = 1
+) -> Group:
+    # Sums of random weights tell the permutations apart, whatever the number of points.
+    weights = np.random.default_rng(0).integers(2**62, size=images.shape[1])
+    marks = images @ weights
+    order = np.argsort(marks)
+
+    def ids(permutations: np.ndarray) -> np.ndarray:
+        return order[np.searchsorted(marks[order], permutations @ weights)]
+
+    if len(np.unique(marks)) < len(images):
+        raise RuntimeError(f"two elements of {name} have the same mark")
+    table = np.stack([ids(image[images]) for image in images])
     images.setflags(write=False)
-    names = tuple(_cycles(image) for image in images.tolist())
-    found = dict.fromkeys(int(np.searchsorted(ranks, g @ weights)) for g in generators)
+    names = tuple(_cycles(image, first) for image in images.tolist())
+    found = dict.fromkeys(int(ids(generator)) for generator in generators)
     return Group(name, names, _frozen(table), tuple(found), images)
 
 
-def _cycles(image: list[int]) -> str:
-    separator = "" if len(image) < 10 else ","
+def _cycles(image: list[int], first: int = 1) -> str:
+    separator = "" if first and len(image) < 10 else ","
     text, seen = "", set()
-    for first in range(len(image)):
-        cycle, point = [], first
+    for start in range(len(image)):
+        cycle, point = [], start
         while point not in seen:
             seen.add(point)
-            cycle.append(str(point + 1))
+            cycle.append(str(point + first))
             point = image[point]
         if len(cycle) > 1:
             text += f"({separator.join(cycle)})"
@@ -204,4 +296,5 @@ _BUILDERS = {
     "q": _quaternion,
     "s": _symmetric,
     "a": _alternating,
+    "psl2_": _projective,
 }

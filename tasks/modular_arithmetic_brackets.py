@@ -81,7 +81,15 @@ class ModularArithmeticBrackets(ExpressionTask):
             known = np.vstack([known, np.mean(counts, axis=0)])
         return known[length - 1]
 
-    def _targets(self, tokens: Array, lengths: Array) -> Array:
+    def _label(self, tokens: Array, lengths: Array) -> tuple[Array, Array]:
+        last = at_end(lengths, tokens.shape[1])
+        return jnp.where(last, self.values(tokens), 0), last
+
+    def values(self, tokens: Array) -> Array:
+        """What prefixes of int32 `[B, T]` symbols are worth, where they are expressions: `[B, T]`.
+
+        Symbols that are no part of an expression change nothing.
+        """
         batch, length = tokens.shape
         rows, room = jnp.arange(batch), length // 2 + 1
         opening, closing = self._id("("), self._id(")")
@@ -104,11 +112,10 @@ class ModularArithmeticBrackets(ExpressionTask):
 
         stack = jnp.zeros((batch, room, 2), jnp.int32)
         start = Reading.nothing(batch), stack, jnp.zeros((batch,), jnp.int32)
-        _, values = jax.lax.scan(step, start, tokens.T)
-        return jnp.where(at_end(lengths, length), values.T, 0)
+        return jax.lax.scan(step, start, tokens.T)[1].T
 
-    def _draw(self, key: Array, lengths: Array, length: int) -> Array:
-        batch = lengths.shape[0]
+    def _draw(self, key: Array, lengths: Array, width: int) -> Array:
+        batch, length = lengths.shape[0], width
         split_key, digit_key, operator_key = jax.random.split(key, 3)
         bits = jax.random.bits(split_key, (batch, length), jnp.uint32)
         operators = jnp.array([self._id(symbol) for symbol in self.operators], jnp.int32)
@@ -146,6 +153,3 @@ class ModularArithmeticBrackets(ExpressionTask):
         tokens = jnp.where((size > 2) & (here == first + size - 1), closing, tokens)
         signed = ((size == 2) & (here == first)) | ((size == 4) & (here == first + 1))
         return jnp.where(signed, minus, tokens)
-
-    def _scored(self, lengths: Array, length: int) -> Array:
-        return at_end(lengths, length)

@@ -33,11 +33,15 @@ class PrefixTask(SymbolTask):
 
     labels_at: str = field(default="every", kw_only=True)
 
-    per_token: ClassVar[bool] = True
     _places: ClassVar[tuple[str, ...]] = ("every", "last")
 
     def __post_init__(self) -> None:
         check_choice("labels_at", self.labels_at, self._places)
+
+    @property
+    def per_token(self) -> bool:
+        """Whether one pass over a long input measures every length."""
+        return True
 
     @property
     def period(self) -> int:
@@ -86,14 +90,16 @@ class PrefixTask(SymbolTask):
             )
         return self._symbols(key, batch, length)
 
-    def _targets(self, tokens: Array, lengths: Array) -> Array:
+    def _label(self, tokens: Array, lengths: Array) -> tuple[Array, Array]:
         labels, _ = self.advance(tokens, self.start(tokens.shape[0]))
-        return jnp.where(inside(lengths, tokens.shape[1]), labels, 0)
+        length = tokens.shape[1]
+        return jnp.where(inside(lengths, length), labels, 0), self._scored(lengths, length)
 
-    def _draw(self, key: Array, lengths: Array, length: int) -> Array:
-        return self._symbols(key, lengths.shape[0], length)
+    def _draw(self, key: Array, lengths: Array, width: int) -> Array:
+        return self._symbols(key, lengths.shape[0], width)
 
     def _scored(self, lengths: Array, length: int) -> Array:
+        """The scored positions, bool `[B, length]`."""
         return (at_end if self.labels_at == "last" else inside)(lengths, length)
 
 

@@ -8,22 +8,53 @@ from typing import Any
 
 from tasks.automaton import Automaton
 from tasks.base import SymbolTask, Task
+from tasks.binary import BinaryAddition, BinaryMultiplication, ComputeSqrt
 from tasks.cycle_navigation import CycleNavigation
 from tasks.even_pairs import EvenPairs
 from tasks.flip_flop import FlipFlop
+from tasks.majority import Majority, MajorityCount
+from tasks.missing_duplicate import MissingDuplicate
 from tasks.modular_arithmetic import ModularArithmetic
 from tasks.modular_arithmetic_brackets import ModularArithmeticBrackets
+from tasks.mqar import MQAR
 from tasks.parity import Parity
+from tasks.random_automaton import RandomAutomaton
+from tasks.solve_equation import SolveEquation
+from tasks.stack_manipulation import StackManipulation
+from tasks.strings import (
+    BucketSort,
+    DuplicateString,
+    OddsFirst,
+    Repetition,
+    ReverseString,
+    Set,
+)
 from tasks.word_problem import WordProblem
 
 _TASKS: dict[str, type[SymbolTask]] = {
     "automaton": Automaton,
+    "binary_addition": BinaryAddition,
+    "binary_multiplication": BinaryMultiplication,
+    "bucket_sort": BucketSort,
+    "compute_sqrt": ComputeSqrt,
     "cycle_navigation": CycleNavigation,
+    "duplicate_string": DuplicateString,
     "even_pairs": EvenPairs,
     "flip_flop": FlipFlop,
+    "majority": Majority,
+    "majority_count": MajorityCount,
+    "missing_duplicate": MissingDuplicate,
     "modular_arithmetic": ModularArithmetic,
     "modular_arithmetic_brackets": ModularArithmeticBrackets,
+    "mqar": MQAR,
+    "odds_first": OddsFirst,
     "parity": Parity,
+    "random_automaton": RandomAutomaton,
+    "repetition": Repetition,
+    "reverse_string": ReverseString,
+    "set": Set,
+    "solve_equation": SolveEquation,
+    "stack_manipulation": StackManipulation,
     "word_problem": WordProblem,
 }
 _WORD_PROBLEM = "_word_problem"
@@ -59,7 +90,8 @@ def get(name: str, **options: Any) -> Task:
         ('(12)', '(23)')
     """
     task, fixed = _find(name)
-    known = [field.name for field in dataclasses.fields(task) if field.name not in fixed]
+    fields = [field.name for field in dataclasses.fields(task) if field.init]
+    known = [name for name in fields if name not in fixed]
     for option in options:
         if option not in known:
             raise ValueError(f"task {name!r} has no option {option!r}; {_nearest(option, known)}")

@@ -18,7 +18,9 @@ from tasks.prefix import PrefixTask, prefix_products
 
 FILLER = "_"
 
-_SETS = ("all", "standard", "swaps", "swaps_and_3_cycles")
+_SETS = ("all", "standard", "random", "swaps", "swaps_and_3_cycles")
+_TRIES = 1000
+"""Random alphabets drawn before giving up: a few are enough wherever there is one."""
 
 
 class WordState(NamedTuple):
@@ -64,15 +66,19 @@ class WordProblem(PrefixTask):
     arXiv 2411.12537; two generators: Terzić et al., arXiv 2412.19350.
 
     Args:
-        group: Name of the group, such as "S5", "Z60", "D4", "A4xZ5": see `tasks.groups.group`.
-        generators: The alphabet: "all" elements, the "standard" generators of the group, "swaps"
-            (the identity and all transpositions; for S_n), "swaps_and_3_cycles" (those that move
-            at most 3 points; for S_n and A_n), or names of elements.
+        group: Name of the group, such as "S5", "Z60", "D4", "A4xZ5", "PSL2_7", or permutations that
+            generate it, "<(0 1)(2 3),(0 1 2 3 4)>": see `tasks.groups.group`.
+        generators: The alphabet: "all" elements, the "standard" generators of the group (those it
+            is given by, if it is), "swaps" (the identity and all transpositions; for permutation
+            groups), "swaps_and_3_cycles" (those that move at most 3 points), "random" elements that
+            generate the group (without the identity), or names of elements.
         composition: "right" multiplies the newest symbol on the right, as all sources do; "left"
             on the left, so that as maps the newest symbol acts last.
         tokens_per_transition: Number of tokens k that each group element takes.
         filler: The tokens that follow an element where k > 1: a filler "symbol" of its own
             (default), "repeat" the element, or the "identity".
+        num_generators: How many elements `generators="random"` has, 2 by default.
+        generator_seed: Which random elements, from 0 (the default) on.
         labels_at: Score "every" position, the "last" of a row, or the last token of each of the
             "transitions".
 
@@ -85,6 +91,8 @@ class WordProblem(PrefixTask):
     composition: Literal["right", "left"] = "right"
     tokens_per_transition: int = 1
     filler: Literal["symbol", "repeat", "identity"] | None = None
+    num_generators: int | None = None
+    generator_seed: int | None = None
 
     _places: ClassVar[tuple[str, ...]] = ("every", "last", "transitions")
 
@@ -98,6 +106,12 @@ class WordProblem(PrefixTask):
                 raise ValueError(
                     f"filler={self.filler!r} needs tokens_per_transition above 1, got 1"
                 )
+        for option, minimum in {"num_generators": 1, "generator_seed": 0}.items():
+            value = getattr(self, option)
+            if value is not None:
+                check_at_least(option, value, minimum)
+                if self.generators != "random":
+                    raise ValueError(f"{option}={value} needs generators='random'")
         if not isinstance(self.generators, str):
             object.__setattr__(self, "generators", tuple(self.generators))
         object.__setattr__(self, "group", group(self.group).name)
@@ -146,6 +160,9 @@ class WordProblem(PrefixTask):
     @functools.cached_property
     def _symbol_elements(self) -> tuple[int, ...]:
         """Group element of each symbol of the alphabet, without the filler."""
+        if self.generators == "random":
+            count = 2 if self.num_generators is None else self.num_generators
+            return _random_set(self._group, count, self.generator_seed or 0)
         if isinstance(self.generators, str):
             return _named_set(self._group, self.generators)
         elements = tuple(self._group.element(name) for name in self.generators)
@@ -221,7 +238,18 @@ def _named_set(of: Group, name: str) -> tuple[int, ...]:
     if name == "standard":
         return of.generators
     if of.images is None:
-        raise ValueError(f"generators={name!r} is for permutation groups S_n, A_n; got {of.name}")
+        raise ValueError(f"generators={name!r} is for permutation groups; got {of.name}")
     points = 2 if name == "swaps" else 3
     moved = (of.images != np.arange(of.images.shape[1])).sum(axis=1)
     return tuple(np.flatnonzero(moved <= points).tolist())
+
+
+def _random_set(of: Group, count: int, seed: int) -> tuple[int, ...]:
+    """Ids of random elements other than the identity that generate a group, ascending."""
+    random = np.random.default_rng((seed, count, of.order))
+    if count < of.order:
+        for _ in range(_TRIES):
+            chosen = 1 + random.choice(of.order - 1, count, replace=False)
+            if len(of.closure(chosen.tolist())) == of.order:
+                return tuple(sorted(chosen.tolist()))
+    raise ValueError(f"no {count} elements were found that generate {of.name}")

@@ -16,10 +16,10 @@ TABLES = {
 
 
 def run(task, row):
-    state, labels = task.initial, []
+    state, labels = task.table.initial, []
     for symbol in row:
-        state = task.transition[state][symbol]
-        labels.append(task.outputs[state])
+        state = task.table.transition[state][symbol]
+        labels.append(task.table.outputs[state])
     return labels
 
 

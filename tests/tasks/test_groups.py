@@ -24,6 +24,10 @@ NAMES = [
     "A5",
     "A4xZ5",
     "Z1xZ3",
+    "PSL2_2",
+    "PSL2_7",
+    "<(0 1)(2 3),(0 1 2 3 4)>",
+    "<(0 3),(1 2),(0 12)>",
 ]
 
 
@@ -43,7 +47,16 @@ def test_table_is_a_group(name):
 
 @pytest.mark.parametrize(
     ("name", "order"),
-    [("Z60", 60), ("D30", 60), ("S6", 720), ("A5", 60), ("A4xZ5", 60), ("Z2xZ2xS3", 24)],
+    [
+        ("Z60", 60),
+        ("D30", 60),
+        ("S6", 720),
+        ("A6", 360),
+        ("PSL2_11", 660),
+        ("A5", 60),
+        ("A4xZ5", 60),
+        ("Z2xZ2xS3", 24),
+    ],
 )
 def test_order(name, order):
     assert group(name).order == order
@@ -139,6 +152,46 @@ def test_trivial_group_is_refused(name):
 def test_group_must_be_named():
     with pytest.raises(TypeError, match="name"):
         group(5)
+
+
+def test_generators_give_a_group_of_points_from_zero():
+    found = group("<(0 1)(2 3), (0,1,2,3,4)>")
+    assert found.name == "<(0,1)(2,3),(0,1,2,3,4)>"
+    assert [found.elements[g] for g in found.generators] == ["(0,1)(2,3)", "(0,1,2,3,4)"]
+    assert found.images[found.generators[1]].tolist() == [1, 2, 3, 4, 0]
+    np.testing.assert_array_equal(found.images, group("A5").images)
+    np.testing.assert_array_equal(found.table, group("A5").table)
+    assert group(found.name.lower()).name == found.name
+
+
+def test_projective_group_is_that_of_fractional_linear_maps():
+    # z -> (a z + b) / (c z + d) with a d - b c = 1 modulo 7, on 0 .. 6 and infinity (7).
+    points, maps = range(7), set()
+    for a, b, c, d in itertools.product(points, repeat=4):
+        if (a * d - b * c) % 7 == 1:
+            above = [(a * z + b, c * z + d) for z in points] + [(a, c)]
+            maps.add(tuple(7 if v % 7 == 0 else u * pow(v, -1, 7) % 7 for u, v in above))
+    assert {tuple(image) for image in group("PSL2_7").images.tolist()} == maps
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("<>", "must be written in cycles"),
+        ("<(0 1),>", "must be written in cycles"),
+        ("<(0 1) 2>", "must be written in cycles"),
+        ("<(0 1", "must be written in cycles"),
+        ("<(0 1)(1 2)>", "different points"),
+        ("<(4)>", "trivial"),
+        ("<(0 99999)>", "points must be below 5040"),
+        ("<(0 1),(0 1 2 3 4 5 6 7)>", "more than 5040"),
+        ("PSL2_9", "needs a prime p, got 9"),
+        ("PSL2_23", "more than 5040"),
+    ],
+)
+def test_mistakes_in_generators_are_explained(name, message):
+    with pytest.raises(ValueError, match=message):
+        group(name)
 
 
 def test_unknown_element():

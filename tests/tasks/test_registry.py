@@ -9,14 +9,24 @@ import pytest
 
 import tasks
 from tasks.registry import _TASKS
+from tasks.sequences import SequenceTask
+from tasks.strings import StringTask
 
 VARIANTS = [
     ("parity", {"labels_at": "last"}),
     ("automaton", {"transition": [[1, 0], [0, 0]], "outputs": [0, 1], "symbol_names": ["a", "bb"]}),
+    ("automaton", {"regex": "(ab|ba)*"}),
     ("cycle_navigation", {"modulus": 600}),
     ("flip_flop", {"num_values": 3, "hold_probability": 0.0}),
     ("modular_arithmetic", {"labels_at": "last"}),
     ("modular_arithmetic", {"modulus": 12, "operators": "-"}),
+    ("mqar", {"pairs": 1, "power": 1.0, "filler": "blank"}),
+    ("solve_equation", {"operators": "+-*"}),
+    ("stack_manipulation", {"convention": "slice"}),
+    ("binary_addition", {"convention": "slice"}),
+    ("compute_sqrt", {"convention": "slice"}),
+    ("duplicate_string", {"convention": "slice"}),
+    ("missing_duplicate", {"convention": "slice"}),
     ("s4_word_problem", {"generators": "swaps", "composition": "left"}),
     ("s3_word_problem", {"tokens_per_transition": 3, "labels_at": "transitions"}),
     ("s3_word_problem", {"tokens_per_transition": 2, "filler": "repeat", "labels_at": "last"}),
@@ -34,6 +44,12 @@ def usable(task, lengths):
     return lengths - (lengths + 1) % 2 if task.name == "modular_arithmetic" else lengths
 
 
+def answered(task):
+    """Whether positions are scored that the lengths alone don't tell."""
+    hidden = task.name == "missing_duplicate" and task.convention == "slice"
+    return isinstance(task, SequenceTask) or task.name == "mqar" or hidden
+
+
 def scored(task, lengths):
     """The mask as the docstrings promise it."""
     positions = np.arange(LENGTH)
@@ -49,7 +65,7 @@ def scored(task, lengths):
 def test_batches(name, options):
     task = tasks.get(name, **options)
     assert isinstance(task, tasks.Task)
-    assert isinstance(task, tasks.StreamingTask) == task.per_token
+    assert isinstance(task, tasks.StreamingTask) >= task.per_token
     traces = 0
 
     @jax.jit
@@ -58,22 +74,32 @@ def test_batches(name, options):
         traces += 1
         return task.sample(key, BATCH, LENGTH, lengths=lengths)
 
-    label = jax.jit(lambda inputs, lengths: task.targets(inputs, lengths=lengths))
+    @jax.jit
+    def label(inputs, lengths):
+        targets = task.targets(inputs, lengths=lengths)
+        return targets, task.scored(inputs, lengths=lengths)
+
     drawn = []
     for seed, lengths in enumerate(([8, 7, 2, 1], [3, 4, 5, 6], [8, 8, 8, 8])):
         lengths = np.array(lengths)
         inputs, targets, mask = map(np.asarray, sample(jax.random.key(seed), lengths))
         assert inputs.dtype == targets.dtype == np.int32
-        assert inputs.shape == targets.shape == mask.shape == (BATCH, LENGTH)
-        np.testing.assert_array_equal(mask, scored(task, lengths))
-        behind = np.arange(LENGTH) >= usable(task, lengths)[:, None]
+        width, ends = task.width(LENGTH), task._ends(usable(task, lengths))
+        assert inputs.shape == targets.shape == mask.shape == (BATCH, width)
+        if not answered(task):
+            assert width == LENGTH
+            np.testing.assert_array_equal(mask, scored(task, lengths))
+        behind = np.arange(width) >= ends[:, None]
         assert not inputs[behind].any()
-        assert not targets[behind].any()
+        assert not (targets | mask)[behind].any()
         assert inputs.min() >= 0
         assert inputs.max() < len(task.vocabulary)
         assert targets.max() < len(task.labels)
-        np.testing.assert_array_equal(label(inputs, usable(task, lengths)), targets)
-        rows = zip(task.decode(inputs, lengths=lengths), inputs, lengths, strict=True)
+        again, marked = label(inputs, usable(task, lengths))
+        np.testing.assert_array_equal(again, targets)
+        np.testing.assert_array_equal(marked, mask)
+        ends = task._ends(lengths)
+        rows = zip(task.decode(inputs, lengths=lengths), inputs, ends, strict=True)
         for text, row, end in rows:
             np.testing.assert_array_equal(task.encode(text), row[:end])
         drawn.append(inputs)
@@ -83,7 +109,7 @@ def test_batches(name, options):
     if task.per_token:
         whole, cut = np.full(BATCH, LENGTH), 5
         mixed = np.concatenate([drawn[2][:, :cut], drawn[0][:, cut:]], axis=1)
-        same = np.asarray(label(drawn[2], whole)) == np.asarray(label(mixed, whole))
+        same = np.asarray(label(drawn[2], whole)[0]) == np.asarray(label(mixed, whole)[0])
         assert same[:, :cut].all(), "a label depends on what comes later"
 
 
@@ -106,11 +132,21 @@ def test_batches_are_the_same_with_and_without_jit_and_differ_by_key():
 FREQUENCIES = [
     ("automaton", {}),
     ("automaton", {"transition": [[0, 1], [2, 0], [2, 2]], "outputs": [1, 1, 0]}),
+    ("automaton", {"regex": "(ab|ba)*", "labels_at": "last"}),
     ("cycle_navigation", {"modulus": 3}),
     ("even_pairs", {}),
+    ("binary_addition", {"convention": "slice"}),
     ("flip_flop", {"num_values": 3}),
+    ("majority_count", {}),
     ("modular_arithmetic", {}),
     ("modular_arithmetic_brackets", {}),
+    ("mqar", {"values": 8}),
+    ("random_automaton", {}),
+    ("repetition", {"symbols": 3}),
+    ("set", {"symbols": 3}),
+    ("solve_equation", {}),
+    ("stack_manipulation", {}),
+    ("stack_manipulation", {"convention": "slice"}),
     ("parity", {}),
     ("s3_word_problem", {"generators": "swaps"}),
 ]
@@ -123,11 +159,17 @@ FREQUENCIES = [
 )
 def test_chance_is_the_share_of_the_most_frequent_label(name, options):
     task, rows = tasks.get(name, **options), 4096
-    length = 128 if name == "modular_arithmetic_brackets" else 32
-    targets = np.asarray(task.sample(jax.random.key(7), rows, length).targets)
-    last = targets[:, length - 2 if name == "modular_arithmetic" else length - 1]
-    share = np.bincount(last).max() / rows
-    assert share == pytest.approx(task.chance, abs=5 * (task.chance / rows) ** 0.5)
+    settles = not task.per_token and name == "automaton"
+    length = 128 if settles or name in ("modular_arithmetic_brackets", "majority_count") else 32
+    if isinstance(task, SequenceTask) and not isinstance(task, StringTask):
+        rows, length = 64, 1024
+    _, targets, mask = map(np.asarray, task.sample(jax.random.key(7), rows, length))
+    if task.per_token:
+        mask = np.arange(length) == length - (2 if name == "modular_arithmetic" else 1)
+        mask = np.broadcast_to(mask, targets.shape)
+    share = np.bincount(targets[mask]).max() / mask.sum()
+    bound = 5 * (task.chance / rows) ** 0.5
+    assert share == pytest.approx(task.chance, abs=bound)
 
 
 def documented_example(task_class):
@@ -142,9 +184,9 @@ def documented_example(task_class):
 def test_worked_example(name):
     task = tasks.get(name, **({"group": "S3"} if name == "word_problem" else {}))
     text, labels = documented_example(type(task))
-    targets = np.asarray(task.targets(task.encode(text)[None]))[0]
-    assert [task.labels[target] for target in targets[-len(labels) :]] == labels
-    assert len(labels) == (len(targets) if task.per_token else 1)
+    inputs = task.encode(text)[None]
+    scored = np.asarray(task.targets(inputs))[np.asarray(task.scored(inputs))]
+    assert [task.labels[target] for target in scored] == labels
 
 
 @pytest.mark.parametrize("name", _TASKS)
@@ -177,6 +219,14 @@ def test_any_group_has_a_word_problem():
         (lambda: tasks.get("modular_arithmetic", operators="++"), "operators must differ"),
         (lambda: tasks.get("modular_arithmetic_brackets", operators="*"), "must hold"),
         (lambda: tasks.get("flip_flop", hold_probability=1.0), "hold_probability"),
+        (lambda: tasks.get("set", convention="xlstm"), "convention must be one of chomsky, slice"),
+        (lambda: tasks.get("missing_duplicate", convention="c"), "convention must be one of"),
+        (lambda: tasks.get("reverse_string", symbols=1), "symbols must be at least 2, got 1"),
+        (lambda: tasks.get("majority", symbols=1), "symbols must be at least 2, got 1"),
+        (lambda: tasks.get("mqar", keys=7), "keys must be at least 8, got 7"),
+        (lambda: tasks.get("mqar", power=0.0), "power must be above 0"),
+        (lambda: tasks.get("mqar").sample(jax.random.key(0), 2, 3), "length must be at least 4"),
+        (lambda: tasks.get("automaton", table=1), "no option 'table'"),
         (lambda: tasks.get("parity").sample(jax.random.key(0), 2, 0), "length must be at least 1"),
         (lambda: tasks.get("parity").sample(jax.random.key(0), 0, 2), "batch must be at least 1"),
         (

@@ -65,16 +65,41 @@ def test_chance_counts_what_the_generators_reach():
     assert tasks.WordProblem("A4xZ5", ("e:1",)).chance == 1 / 5
 
 
+@pytest.mark.parametrize(("name", "count"), [("A5", 2), ("A5", 12), ("S5", 32)])
+def test_random_alphabets_generate_the_group(name, count):
+    alphabets = {
+        tasks.WordProblem(name, "random", num_generators=count, generator_seed=seed).vocabulary
+        for seed in range(5)
+    }
+    assert len(alphabets) == 5
+    for names in alphabets:
+        assert len(set(names)) == count
+        assert "e" not in names
+        assert tasks.WordProblem(name, names).chance == 1 / group(name).order
+
+
+def test_group_given_by_its_generators():
+    task = tasks.get("word_problem", group="<(0 1)(2 3),(0 1 2 3 4)>", generators="standard")
+    assert task.vocabulary == ("(0,1)(2,3)", "(0,1,2,3,4)")
+    assert task.chance == 1 / 60
+    assert tasks.get(task.name, generators="standard") == task
+    assert tasks.get("psl2_7_word_problem").chance == 1 / 168
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"group": "S1"}, "trivial"),
-        ({"generators": "transpositions"}, "generators must be one of all, standard, swaps"),
+        ({"num_generators": 3}, "num_generators=3 needs generators='random'"),
+        ({"generators": "all", "generator_seed": 0}, "generator_seed=0 needs"),
+        ({"generators": "random", "num_generators": 1}, "no 1 elements were found that generate"),
+        ({"generators": "random", "num_generators": 120}, "no 120 elements were found"),
+        ({"generators": "transpositions"}, "generators must be one of all, standard, random"),
         ({"generators": ["(12)", "(67)"]}, r"no element '\(67\)'"),
         ({"generators": ["(12)", "(12)"]}, "generators must differ"),
         ({"generators": ["e"]}, "other than the identity"),
         ({"generators": []}, "other than the identity"),
-        ({"group": "D4", "generators": "swaps"}, "permutation groups S_n, A_n; got D4"),
+        ({"group": "D4", "generators": "swaps"}, "permutation groups; got D4"),
         ({"group": "A5", "generators": "swaps"}, "other than the identity"),
         ({"composition": "up"}, "composition must be one of right, left"),
         ({"tokens_per_transition": 0}, "tokens_per_transition must be at least 1"),

@@ -1,0 +1,230 @@
+"""Arithmetic on binary numbers, written as sequences of bits."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from tasks import digits
+from tasks.base import Lengths, inside
+from tasks.sequences import SequenceTask, pick
+
+_OPERATOR = 2
+
+
+@dataclass(frozen=True)
+class BinaryOperation(SequenceTask):
+    """Two binary numbers with an operator between them."""
+
+    symbol: ClassVar[str]
+
+    @abc.abstractmethod
+    def _result(self, a: Array, b: Array) -> Array:
+        """Results: bits `[B, W]`, the lowest first."""
+
+    @property
+    def source(self) -> tuple[str, ...]:
+        """Bits, then the operator."""
+        return ("0", "1", self.symbol)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Bits, then the end or nothing."""
+        return ("0", "1", "." if self._acts else "$")
+
+    def _sizes(self, lengths: Lengths) -> Lengths:
+        sizes = super()._sizes(lengths)
+        return sizes + (3 - sizes) * (sizes < 3) if self._acts else sizes
+
+    def _question(self, key: Array, sizes: Array, width: int) -> Array:
+        place_key, a_key, b_key = jax.random.split(key, 3)
+        here = jnp.arange(width, dtype=jnp.int32)
+        highest = jnp.maximum(sizes - 2, 1)
+        middle = jax.random.randint(place_key, sizes.shape, 1, highest + 1, jnp.int32)
+        if not self._acts:
+            # Below 3 symbols there is one number only, and it may be 0 but not all ones.
+            alone = sizes < _OPERATOR + 1
+            a = digits.nonzero(a_key, jnp.where(alone, sizes, middle), width)
+            b = digits.nonzero(b_key, jnp.maximum(sizes - middle - 1, 0), width)
+            number = jnp.where(alone[:, None], 1 - a, a)
+            middle = jnp.where(alone, width, middle)[:, None]
+            behind = jnp.where(here == middle, _OPERATOR, pick(b, here - middle - 1))
+            return jnp.where(here < middle, number, behind)
+        bits = jax.random.randint(a_key, (len(sizes), width), 0, 2, jnp.int32)
+        middle, last = middle[:, None], sizes[:, None] - 1
+        bits = jnp.where((here == middle - 1) | (here == last), 1, bits)
+        return jnp.where(here == middle, _OPERATOR, bits)
+
+    def _answer(self, source: Array, sizes: Array) -> tuple[Array, Array]:
+        width = source.shape[1]
+        place = jnp.arange(width, dtype=jnp.int32)
+        operator = source == _OPERATOR
+        middle = jnp.where(operator.any(1), operator.argmax(1), sizes)[:, None].astype(jnp.int32)
+        second = place < sizes[:, None] - middle - 1
+        a = jnp.where(place < middle, source, 0)
+        b = jnp.where(second, pick(source, place + middle + 1), 0)
+        result = self._result(a, b)
+        size = digits.size_of(result)
+        if self._acts:
+            return jnp.where(place < size[:, None], result, _OPERATOR), sizes
+        end = jnp.minimum(size, self._answers(sizes) - 1)[:, None]
+        behind = jnp.where(place == end, _OPERATOR, 0)
+        return jnp.where(place < end, result, behind), end[:, 0] + 1
+
+
+@dataclass(frozen=True)
+class BinaryAddition(BinaryOperation):
+    """What is the sum of two binary numbers?
+
+    *Rule.* Numbers are written with the lowest bit first. The answer is their sum without leading
+    zeros and an end symbol `$`; what follows is not scored.
+
+    *Alphabet.* 0, 1, `+`; `_` where the answer is given; labels 0, 1, `$`. The place of the
+    operator is uniform, and each number uniform on 1 .. 2^k - 1 where k is its number of bits. A
+    source below length 3 is one number, which is copied.
+
+    *Example.* 2 + 3 = 5:
+
+        input   0 1 + 1 1 _ _ _ _ _ _
+        label             1 0 1 $
+
+    *The other source* (`convention="slice"`): the highest bit of each number is 1; the sum is
+    followed by `.` up to the length of the source, all of it scored; the first answering position
+    holds `!`. Lengths below 5 are drawn as 5.
+
+    *Chance.* 1/2 (bits of long sums); with "slice" 3/8, for a quarter of the positions is `.`.
+
+    *Source.* Delétang et al., Neural Networks and the Chomsky Hierarchy, arXiv 2207.02098; Walker
+    et al., arXiv 2505.17761.
+
+    Args:
+        convention: "chomsky": `length` counts the source, and the answer has room for one symbol
+            more. "slice": it counts source and answer, which are equally long.
+    """
+
+    name: ClassVar[str] = "binary_addition"
+    symbol: ClassVar[str] = "+"
+
+    @property
+    def chance(self) -> float:
+        """Frequency of the most frequent label of long inputs."""
+        return 3 / 8 if self._acts else 1 / 2
+
+    def _answers(self, sizes: Lengths) -> Lengths:
+        return sizes if self._acts else sizes + 1
+
+    def _result(self, a: Array, b: Array) -> Array:
+        return digits.add(a, b)
+
+
+@dataclass(frozen=True)
+class BinaryMultiplication(BinaryOperation):
+    """What is the product of two binary numbers?
+
+    *Rule.* Numbers are written with the lowest bit first. The answer is their product without
+    leading zeros and an end symbol `$`; what follows is not scored.
+
+    *Alphabet.* 0, 1, `*`; `_` where the answer is given; labels 0, 1, `$`. The place of the
+    operator is uniform, and each number uniform on 1 .. 2^k - 1 where k is its number of bits. A
+    source below length 3 is one number, and its product with nothing is 0.
+
+    *Example.* 2 * 3 = 6:
+
+        input   0 1 * 1 1 _ _ _ _ _
+        label             0 1 1 $
+
+    *The other source* (`convention="slice"`): the highest bit of each number is 1; the product is
+    followed by `.` up to the length of the source, all of it scored; the first answering position
+    holds `!`. Lengths below 5 are drawn as 5.
+
+    *Chance.* 1/2, for bits of long products.
+
+    *Source.* Delétang et al., Neural Networks and the Chomsky Hierarchy, arXiv 2207.02098; Walker
+    et al., arXiv 2505.17761.
+
+    Args:
+        convention: "chomsky": `length` counts the source. "slice": it counts source and answer.
+            Source and answer are equally long.
+    """
+
+    name: ClassVar[str] = "binary_multiplication"
+    symbol: ClassVar[str] = "*"
+    chance: ClassVar[float] = 1 / 2
+
+    def _result(self, a: Array, b: Array) -> Array:
+        return digits.multiply(a, b)
+
+
+@dataclass(frozen=True)
+class ComputeSqrt(SequenceTask):
+    """What is the integer part of the square root of a binary number?
+
+    *Rule.* Number and root are written with the highest bit first; the root of n bits has
+    `ceil(n / 2)`, with leading zeros.
+
+    *Alphabet.* 0, 1; `_` where the answer is given; labels 0, 1. Numbers are uniform on
+    1 .. 2^n - 1.
+
+    *Example.* The root of 13 is 3:
+
+        input   1 1 0 1 _ _
+        label           1 1
+
+    *The other source* (`convention="slice"`): number and root are written with the lowest bit
+    first, and the highest bit of the number is 1. A length L is reduced by 1 if 6 divides it and by
+    2 if it is 3 modulo 6; then the number has `floor(2 L / 3)` bits and the root is followed by
+    `.` up to L, all of it scored. The first answering position holds `!`. Published labels of
+    numbers above 2^102 are wrong, because their roots were taken in floating point.
+
+    *Chance.* 1/2, for bits of long roots.
+
+    *Source.* Delétang et al., Neural Networks and the Chomsky Hierarchy, arXiv 2207.02098; Walker
+    et al., arXiv 2505.17761.
+
+    Args:
+        convention: "chomsky": `length` counts the number. "slice": it counts number and answer.
+    """
+
+    name: ClassVar[str] = "compute_sqrt"
+    chance: ClassVar[float] = 1 / 2
+
+    @property
+    def source(self) -> tuple[str, ...]:
+        """Bits."""
+        return ("0", "1")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Bits, and nothing."""
+        return ("0", "1", ".") if self._acts else ("0", "1")
+
+    def _sizes(self, lengths: Lengths) -> Lengths:
+        if not self._acts:
+            return lengths
+        used = lengths - (lengths % 6 == 0) - 2 * (lengths % 6 == 3)
+        return (2 * used + (used == 1)) // 3  # pyright: ignore[reportReturnType]
+
+    def _answers(self, sizes: Lengths) -> Lengths:
+        return sizes // 2 + 1 if self._acts else (sizes + 1) // 2
+
+    def _question(self, key: Array, sizes: Array, width: int) -> Array:
+        if not self._acts:
+            place = jnp.arange(width, dtype=jnp.int32)
+            return pick(digits.nonzero(key, sizes, width), sizes[:, None] - 1 - place)
+        bits = jax.random.randint(key, (len(sizes), width), 0, 2, jnp.int32)
+        return jnp.where(jnp.arange(width) == sizes[:, None] - 1, 1, bits)
+
+    def _answer(self, source: Array, sizes: Array) -> tuple[Array, Array]:
+        place = jnp.arange(source.shape[1], dtype=jnp.int32)
+        answers = self._answers(sizes)
+        if self._acts:
+            root = digits.square_root(source)
+            return jnp.where(place < digits.size_of(root)[:, None], root, 2), answers
+        number = pick(source, sizes[:, None] - 1 - place)
+        root = digits.square_root(jnp.where(inside(sizes, source.shape[1]), number, 0))
+        return pick(root, answers[:, None] - 1 - place), answers

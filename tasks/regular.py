@@ -1,0 +1,208 @@
+"""Regular expressions as automata: a small parser, subsets of positions, the smallest automaton."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tasks.tables import Table
+
+MAX_STATES = 4096
+"""Largest number of states on the way to an automaton."""
+
+_SPECIAL = set("|*+?()[].\\")
+_Part = tuple[bool, frozenset[int], frozenset[int]]
+"""Whether the empty word is in a language; positions its words begin with; those they end with."""
+
+
+def regular_table(expression: str, alphabet: str | None = None) -> Table:
+    """The smallest complete automaton that accepts what a regular expression matches as a whole.
+
+    Single letters stand for themselves, `.` for any symbol, `[abc]` for one of some; a
+    backslash makes the letter behind it stand for itself. `|` is or; `*`, `+`, `?` repeat any
+    number of times, at least once, at most once; brackets group, `()` is the empty word. White
+    space doesn't count.
+
+    Args:
+        expression: Such as `(ab|ba)*`.
+        alphabet: The symbols, such as `abc`; by default those of the expression, sorted.
+
+    Returns:
+        States numbered from the initial one in the order in which words reach them, shortest words
+        first; label 1 of states that accept, 0 of others.
+
+    Raises:
+        ValueError: If the expression is none, has a symbol that is not in the alphabet, or either
+            all words or none (but for the empty one) match.
+    """
+    parser = _Parser(expression, alphabet)
+    start = parser.alternatives()
+    if parser.place < len(parser.letters):
+        parser.refuse("has no opening bracket")
+    empty, first, last = start
+    # Subsets of positions (Glushkov): position -1 is the beginning.
+    ids: dict[frozenset[int], int] = {frozenset({-1}): 0}
+    subsets, rows = list(ids), list[list[int]]()
+    following = {-1: first, **parser.following}
+    for subset in subsets:  # grows while it is walked
+        reached = frozenset().union(*(following[position] for position in subset))
+        row = []
+        for symbol in parser.alphabet:
+            after = frozenset(p for p in reached if symbol in parser.symbols[p])
+            if after not in ids:
+                ids[after] = len(subsets)
+                subsets.append(after)
+            row.append(ids[after])
+        rows.append(row)
+        if len(subsets) > MAX_STATES:
+            raise ValueError(f"{expression!r} takes more than {MAX_STATES} states")
+    accepting = [bool(subset & last) or (empty and -1 in subset) for subset in subsets]
+    if len({accepting[state] for row in rows for state in row}) < 2:
+        which = "every" if accepting[rows[0][0]] else "no"
+        raise ValueError(f"{which} word matches {expression!r}: there is nothing to learn")
+    transition, outputs = _smallest(rows, list(map(int, accepting)))
+    return Table(transition, outputs, 0, tuple(parser.alphabet), ("0", "1"))
+
+
+@dataclass
+class _Parser:
+    """Reads an expression from left to right; every letter of it is a position.
+
+    `symbols` are those that may stand at each position, `following` the positions that may come
+    next.
+    """
+
+    expression: str
+    given: str | None
+    place: int = 0
+    symbols: list[frozenset[str]] = field(default_factory=list)
+    following: dict[int, frozenset[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for option, value in {"regex": self.expression, "alphabet": self.given or ""}.items():
+            if not isinstance(value, str):
+                raise TypeError(f"{option} must be text, got {value!r}: quote it")
+        self.letters = self._letters()
+        own = {letter for letter, escaped in self.letters if escaped or letter not in _SPECIAL}
+        alphabet = "".join(sorted(own)) if self.given is None else self.given
+        if len(set(alphabet)) < len(alphabet) or any(letter.isspace() for letter in alphabet):
+            raise ValueError(f"alphabet must be different letters, got {alphabet!r}")
+        if not alphabet:
+            raise ValueError(f"regex {self.expression!r} has no symbols; give an alphabet")
+        if own - set(alphabet):
+            raise ValueError(
+                f"regex {self.expression!r} has {min(own - set(alphabet))!r}, which is not in the "
+                f"alphabet {alphabet!r}"
+            )
+        self.alphabet = alphabet
+
+    def _letters(self) -> list[tuple[str, bool]]:
+        """Letters of the expression, and whether a backslash is before each."""
+        letters, escaped = list[tuple[str, bool]](), False
+        for letter in self.expression:
+            if letter == "\\" and not escaped:
+                escaped = True
+            elif not letter.isspace():
+                letters.append((letter, escaped))
+                escaped = False
+        if escaped:
+            raise ValueError(f"regex {self.expression!r} must not end with a backslash")
+        return letters
+
+    def refuse(self, problem: str) -> None:
+        """Raise the error that something is wrong at the place reached."""
+        there = self.letters[self.place][0] if self.place < len(self.letters) else "the end"
+        raise ValueError(f"regex {self.expression!r}: {there!r} at {self.place + 1} {problem}")
+
+    def _next(self) -> str:
+        """The special letter that comes next, or nothing."""
+        if self.place == len(self.letters) or self.letters[self.place][1]:
+            return ""
+        letter = self.letters[self.place][0]
+        return letter if letter in _SPECIAL else ""
+
+    def alternatives(self) -> _Part:
+        """Read `a|b|...`."""
+        empty, first, last = self._sequence()
+        while self._next() == "|":
+            self.place += 1
+            also, more, ends = self._sequence()
+            empty, first, last = empty or also, first | more, last | ends
+        return empty, first, last
+
+    def _sequence(self) -> _Part:
+        empty, first, last = True, frozenset[int](), frozenset[int]()
+        while self.place < len(self.letters) and self._next() not in ("|", ")"):
+            also, more, ends = self._repeated()
+            self._join(last, more)
+            first = first | more if empty else first
+            last = last | ends if also else ends
+            empty = empty and also
+        return empty, first, last
+
+    def _repeated(self) -> _Part:
+        empty, first, last = self._single()
+        while (sign := self._next()) and sign in "*+?":
+            self.place += 1
+            if sign in "*+":
+                self._join(last, first)
+            empty = empty or sign in "*?"
+        return empty, first, last
+
+    def _join(self, before: frozenset[int], after: frozenset[int]) -> None:
+        for position in before:
+            self.following[position] |= after
+
+    def _single(self) -> _Part:
+        special = self._next()
+        if special == "(":
+            self.place += 1
+            part = self.alternatives()
+            if self._next() != ")":
+                self.refuse("comes where a closing bracket is missing")
+            self.place += 1
+            return part
+        if special and special not in "[.":
+            self.refuse("has nothing before it to repeat" if special in "*+?" else "is misplaced")
+        if special == ".":
+            return self._position(frozenset(self.alphabet))
+        if special != "[":
+            return self._position(frozenset(self.letters[self.place][0]))
+        chosen = set[str]()
+        self.place += 1
+        while self._next() != "]":
+            if self.place == len(self.letters):
+                self.refuse("comes where ']' is missing")
+            if self._next():
+                self.refuse("needs a backslash before it")
+            chosen.add(self.letters[self.place][0])
+            self.place += 1
+        return self._position(frozenset(chosen))
+
+    def _position(self, symbols: frozenset[str]) -> _Part:
+        position = len(self.symbols)
+        self.symbols.append(symbols)
+        self.following[position] = frozenset()
+        self.place += 1
+        here = frozenset({position})
+        return False, here, here
+
+
+def _smallest(
+    rows: list[list[int]], outputs: list[int]
+) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
+    """Join states that no word tells apart (Moore), numbered in the order of the first of each."""
+    classes, count = outputs, len(set(outputs))
+    while True:
+        marks = [
+            (mark, *(classes[state] for state in row))
+            for mark, row in zip(classes, rows, strict=True)
+        ]
+        numbers = {mark: number for number, mark in enumerate(dict.fromkeys(marks))}
+        classes = [numbers[mark] for mark in marks]
+        if len(numbers) == count:
+            break
+        count = len(numbers)
+    members = {number: state for state, number in reversed(list(enumerate(classes)))}
+    kept = [members[number] for number in range(count)]
+    transition = tuple(tuple(classes[state] for state in rows[member]) for member in kept)
+    return transition, tuple(outputs[member] for member in kept)

@@ -1,5 +1,6 @@
 """Array operations: arrays in, arrays out, jax alone."""
 
+from plstm_seq.ops.grid.api import plstm_2d
 from plstm_seq.ops.sequence.api import plstm_1d, plstm_1d_step
 
-__all__ = ["plstm_1d", "plstm_1d_step"]
+__all__ = ["plstm_1d", "plstm_1d_step", "plstm_2d"]

@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from plstm_seq.ops.products import einsum, small_matmul
 from plstm_seq.ops.sequence.inputs import Inputs
-from plstm_seq.ops.sequence.levels import einsum, small_matmul
 
 
 def across_devices(

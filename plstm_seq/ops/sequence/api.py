@@ -1,12 +1,15 @@
 """The public functions of the 1D op, and the choice of how they are computed."""
 
+import functools
 from collections.abc import Callable
 
 import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq import notation as n
-from plstm_seq.ops.sequence import tuned, varying
+from plstm_seq.ops import varying
+from plstm_seq.ops.choice import check_name, first_that_supports
+from plstm_seq.ops.sequence import tuned
 from plstm_seq.ops.sequence.across_devices import across_devices
 from plstm_seq.ops.sequence.chunkwise import chunkwise
 from plstm_seq.ops.sequence.inputs import Inputs, check
@@ -165,27 +168,19 @@ def _defaults(
 
 
 def _choose(name: str | None) -> Implementation:
-    if name is not None and name not in IMPLEMENTATIONS:
-        raise ValueError(f"implementation is {name!r}: expected one of {list(IMPLEMENTATIONS)}")
+    check_name(name, IMPLEMENTATIONS)
     names = list(IMPLEMENTATIONS) if name is None else [name]
 
-    def first_that_supports(
+    def run(
         inputs: Inputs, initial_state: Array, scale: float | Array, chunk_size: int | None
     ) -> tuple[Array, Array]:
-        reasons = {}
-        for each, size in _in_order(names, inputs, chunk_size):
-            try:
-                return IMPLEMENTATIONS[each](inputs, initial_state, scale, size)
-            except NotImplementedError as reason:
-                reasons[each] = reason
-        if name is not None:
-            raise reasons[name]
-        raise ExceptionGroup(
-            "no implementation of plstm_1d supports this call",
-            [NotImplementedError(f"{each}: {reason}") for each, reason in reasons.items()],
+        calls = (
+            (each, functools.partial(IMPLEMENTATIONS[each], inputs, initial_state, scale, size))
+            for each, size in _in_order(names, inputs, chunk_size)
         )
+        return first_that_supports("plstm_1d", calls, named=name is not None)
 
-    return first_that_supports
+    return run
 
 
 def _in_order(

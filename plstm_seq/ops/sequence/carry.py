@@ -8,7 +8,8 @@ contiguous: query [c, L, JQ, DK], key [c, L, JK, DK], value [c, L, JV, DV], and 
 import jax
 from jax import Array
 
-from plstm_seq.ops.sequence.levels import Whole, einsum, small_matmul
+from plstm_seq.ops.products import einsum, small_matmul
+from plstm_seq.ops.sequence.levels import Whole
 
 
 def carry(

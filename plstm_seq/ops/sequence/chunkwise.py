@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from plstm_seq.ops.products import einsum
 from plstm_seq.ops.sequence.carry import carry, carry_backward
 from plstm_seq.ops.sequence.inner import gating_matrix, inner_backward
 from plstm_seq.ops.sequence.inputs import Inputs
-from plstm_seq.ops.sequence.levels import einsum, levels
+from plstm_seq.ops.sequence.levels import levels
 
 # Steps whose gates are held at once: enough to fill a device, and little beside the arguments.
 RUN = 1024

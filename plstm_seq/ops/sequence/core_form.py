@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from plstm_seq.ops import products
 from plstm_seq.ops.sequence.inputs import Inputs
-from plstm_seq.ops.sequence.levels import einsum
 
 
 class Cut(NamedTuple):
@@ -121,8 +121,9 @@ def join_time(output: Array, JQ: int, JK: int) -> Array:
 def direct_term(inputs: Inputs, dtype: jnp.dtype) -> Array:
     """What the direct term adds to the output before scaling, [*B, T, DV, JO]."""
     query, key, value, *_, direct = inputs.astype(dtype)
-    scores = einsum("...kq,...ka->...qa", query, key)
-    return einsum("...vw,...ow->...vo", value, einsum("...oqaw,...qa->...ow", direct, scores))
+    if direct is None:
+        raise ValueError("direct is None: there is no direct term")
+    return products.direct_term(query, key, value, direct)
 
 
 def to_tiles(core: Inputs, state: Array, cut: Cut) -> tuple[Inputs, Array]:

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from plstm_seq.ops.products import einsum
 from plstm_seq.ops.sequence import blocks
-from plstm_seq.ops.sequence.levels import Crossings, einsum
+from plstm_seq.ops.sequence.levels import Crossings
 
 # Marks and sources, as in `Crossings`.
 _Pairwise = tuple[tuple[Array, ...], tuple[Array, ...]]

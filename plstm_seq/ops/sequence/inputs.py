@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from plstm_seq.ops.arguments import accumulation_dtype, check_axes
+
 AXES: Mapping[str, tuple[str, ...]] = {
     "query": ("T", "DK", "JQ"),
     "key": ("T", "DK", "JK"),
@@ -46,7 +48,7 @@ class Inputs(NamedTuple):
     @property
     def accumulation_dtype(self) -> jnp.dtype:
         """float64 where an input is, else float32."""
-        return jnp.promote_types(jnp.result_type(*(x for x in self if x is not None)), jnp.float32)
+        return accumulation_dtype(*self)
 
     def astype(self, dtype: jnp.dtype) -> "Inputs":
         """All inputs in one type."""
@@ -81,43 +83,9 @@ def check(inputs: Inputs, state: Array | None, *, time: bool = True) -> None:
         ValueError: a shape does not fit the notation or another argument.
     """
     arguments = [(name, array, AXES[name]) for name, array in inputs._asdict().items()]
-    arguments.append(("state" if not time else "initial_state", state, STATE_AXES))
-    sizes: dict[str, tuple[int, str]] = {}
-    batch: tuple[int, ...] | None = None
-    for name, array, axes in arguments:
-        if array is None:
-            if name in ("direct", "initial_state"):
-                continue
-            raise TypeError(f"{name} is None: an array [*B, {', '.join(axes)}] is expected")
-        letters = axes if time else tuple(letter for letter in axes if letter != "T")
-        shape = _float_shape(name, array)
-        if len(shape) < len(letters):
-            raise ValueError(
-                f"{name} has shape {shape}: expected axes [*B, {', '.join(letters)}], "
-                f"at least {len(letters)} of them"
-            )
-        split = len(shape) - len(letters)
-        if batch is None:
-            batch = shape[:split]
-        for letter, size in zip(letters, shape[split:], strict=True):
-            sizes.setdefault(letter, (size, name))
-        expected = batch + tuple(sizes[letter][0] for letter in letters)
-        if shape != expected:
-            origin = ", ".join(
-                f"{letter} = {sizes[letter][0]} from {sizes[letter][1]}"
-                for letter in dict.fromkeys(letters)
-            )
-            raise ValueError(
-                f"{name} has shape {shape}: expected [*B, {', '.join(letters)}] = {expected} "
-                f"(*B = {batch} from query; {origin})"
-            )
-        if 0 in shape[split:]:
-            raise ValueError(f"{name} has shape {shape}: every axis after *B must be at least 1")
-
-
-def _float_shape(name: str, array: Array) -> tuple[int, ...]:
-    dtype = getattr(array, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-        kind = type(array).__name__ if dtype is None else dtype
-        raise TypeError(f"{name} is {kind}: a floating-point array is expected")
-    return tuple(array.shape)
+    arguments.append(("initial_state" if time else "state", state, STATE_AXES))
+    if not time:
+        arguments = [
+            (name, array, tuple(x for x in axes if x != "T")) for name, array, axes in arguments
+        ]
+    check_axes(arguments, optional=("direct", "initial_state"))

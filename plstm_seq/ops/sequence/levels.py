@@ -4,14 +4,12 @@ README.md, section 2, derives it. Letters as in `plstm_seq.notation`; `c` chunks
 on a level `P` blocks of `b = L / P` steps.
 """
 
-import functools
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+from plstm_seq.ops.products import small_matmul
 
 
 class Crossings(NamedTuple):
@@ -75,35 +73,3 @@ def move_on(transition: Array, source: Array) -> Array:
     """transition [c, P, JT, JT] . source [c, P, b, JT, JK, JV]."""
     columns = source.reshape(*source.shape[:4], -1)
     return small_matmul(transition[:, :, None], columns).reshape(source.shape)
-
-
-@jax.custom_vjp
-def small_matmul(left: Array, right: Array) -> Array:
-    """[..., i, j] @ [..., j, k] for a small j, as one fused loop of multiply-adds.
-
-    Leading axes broadcast. On a CPU a batch of tiny dots would run one by one, and differentiating
-    the loop term by term would scatter every term: hence the own rule.
-    """
-    terms = (left[..., :, j, None] * right[..., None, j, :] for j in range(left.shape[-1]))
-    return functools.reduce(jnp.add, terms)
-
-
-def _forward(left: Array, right: Array) -> tuple[Array, tuple[Array, Array]]:
-    return small_matmul(left, right), (left, right)
-
-
-def _backward(residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    left, right = residuals
-    return (
-        _sum_to(left.shape, small_matmul(cotangent, right.mT)),
-        _sum_to(right.shape, small_matmul(left.mT, cotangent)),
-    )
-
-
-small_matmul.defvjp(_forward, _backward)
-
-
-def _sum_to(shape: tuple[int, ...], array: Array) -> Array:
-    """Sums over the axes along which `shape` was broadcast."""
-    axes = [i for i, (n, m) in enumerate(zip(shape, array.shape, strict=True)) if n != m]
-    return array.sum(axes, keepdims=True) if axes else array

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from plstm_seq.ops.products import direct_term, einsum
 from plstm_seq.ops.sequence.inputs import Inputs
-from plstm_seq.ops.sequence.levels import einsum
 
 
 def recurrent(
@@ -51,8 +51,7 @@ def step(inputs: Inputs, state: Array, scale: float | Array) -> tuple[Array, Arr
     query, key, value, source, transition, mark, direct = inputs
     output = einsum("...oqi,...kq,...kvi->...vo", mark, query, state)
     if direct is not None:
-        scores = einsum("...kq,...ka->...qa", query, key)
-        output += einsum("...oqaw,...qa,...vw->...vo", direct, scores, value)
+        output += direct_term(query, key, value, direct)
     state = einsum("...ij,...kvj->...kvi", transition, state)
     state += einsum("...iaw,...ka,...vw->...kvi", source, key, value)
     return scale * output, state

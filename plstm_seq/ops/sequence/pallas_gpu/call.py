@@ -9,7 +9,7 @@ import jax
 from jax import Array
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from plstm_seq.ops.sequence import varying
+from plstm_seq.ops import varying
 
 # The last axis of a grid may be longer than this, the others may not.
 LAST_AXES = 65535

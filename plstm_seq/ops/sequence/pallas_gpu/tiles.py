@@ -16,7 +16,7 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from plstm_seq.ops.sequence import varying
+from plstm_seq.ops import varying
 from plstm_seq.ops.sequence.pallas_gpu.call import is_interpreted
 
 L = 64

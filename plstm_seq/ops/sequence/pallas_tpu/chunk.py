@@ -10,7 +10,7 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from plstm_seq.ops.sequence import varying
+from plstm_seq.ops import varying
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.pallas_tpu import gates
 from plstm_seq.ops.sequence.pallas_tpu.layout import Lanes, group_size

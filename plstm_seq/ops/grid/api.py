@@ -1,0 +1,160 @@
+"""The public function of the 2D op, and the choice of how it is computed."""
+
+import functools
+from typing import Protocol
+
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq import notation as n
+from plstm_seq.ops import varying
+from plstm_seq.ops.arguments import accumulation_dtype
+from plstm_seq.ops.choice import check_name, first_that_supports
+from plstm_seq.ops.grid.chunkwise import chunkwise
+from plstm_seq.ops.grid.inputs import Inputs, States, check
+from plstm_seq.ops.grid.parallel import parallel
+from plstm_seq.ops.grid.recurrent import recurrent
+
+
+class Implementation(Protocol):
+    """A way of computing the op; one that does not support a call declines.
+
+    It gets checked inputs, the initial states (None: zero), the factor of the output, the type of
+    accumulation, and whether the last states are needed; they may be None where they are not.
+    """
+
+    def __call__(
+        self,
+        inputs: Inputs,
+        initial: States,
+        scale: float | Array,
+        *,
+        dtype: jnp.dtype,
+        leaving: bool,
+    ) -> tuple[Array, States]:
+        """Output [*B, X, Y, DV, JO] in any type, and the last states in that of accumulation."""
+        ...
+
+
+IMPLEMENTATIONS: dict[str, Implementation] = {
+    "parallel": parallel,
+    "chunkwise": chunkwise,
+    "recurrent": recurrent,
+}
+
+# Cells up to which `parallel` was faster than `chunkwise` on a CPU (`benchmarks/ops_2d.py`).
+FEW_CELLS = 1024
+
+
+def plstm_2d(
+    query: n.GridQuery,
+    key: n.GridKey,
+    value: n.GridValue,
+    source_right: n.GridSource,
+    source_down: n.GridSource,
+    transition_rl: n.GridTransition,
+    transition_du: n.GridTransition,
+    transition_dl: n.GridTransition | None,
+    transition_ru: n.GridTransition | None,
+    mark_left: n.GridMark,
+    mark_up: n.GridMark,
+    direct: n.GridDirect | None = None,
+    *,
+    initial_left: n.LeftState | None = None,
+    initial_top: n.TopState | None = None,
+    scale: float | Array | None = None,
+    implementation: str | None = None,
+    return_state: bool = False,
+) -> n.GridOutput | tuple[n.GridOutput, tuple[n.LeftState, n.TopState]]:
+    r"""The pLSTM of a grid: two states leave every cell, one to the right and one down.
+
+    For every cell (x, y), with `l = R(x-1, y)` and `u = D(x, y-1)` the states that enter it and
+    `.` the contraction over the letters two gates share,
+
+        out(x, y) = scale * (mark_left . query . l + mark_up . query . u
+                             + direct . query . key . value)
+        R(x, y)   = transition_rl . l + transition_ru . u + source_right . key . value
+        D(x, y)   = transition_du . u + transition_dl . l + source_down . key . value
+
+    X runs to the right and Y down. Of a transition's two letters the first is the edge that it
+    leads to (right, down), the second the one that it comes from (left, up). With both turns this
+    is P-mode; D-mode leaves one out, so that one way alone joins two cells: `transition_dl=None` is
+    chirality L, `transition_ru=None` is R. Source: arXiv 2506.11997, section 3 on the line graph
+    of a grid. Transitions may be singular: nothing is ever inverted.
+
+    Args:
+        query: [*B, X, Y, DK, JQ].
+        key: [*B, X, Y, DK, JK].
+        value: [*B, X, Y, DV, JV].
+        source_right: [*B, X, Y, JT, JK, JV].
+        source_down: likewise.
+        transition_rl: [*B, X, Y, JT, JT], acting from the left on the JT axis of the state.
+        transition_du: likewise.
+        transition_dl: likewise, the turn from the left edge down; None: no such turn.
+        transition_ru: likewise, the turn from the upper edge to the right; None: no such turn.
+        mark_left: [*B, X, Y, JO, JQ, JT].
+        mark_up: likewise.
+        direct: [*B, X, Y, JO, JQ, JK, JV], the term that joins a cell to itself; None: none.
+        initial_left: what enters the first column from the left, [*B, Y, DK, DV, JT]; None: zero.
+        initial_top: what enters the first row from above, [*B, X, DK, DV, JT]; None: zero.
+        scale: factor of the output; None: `DK ** -0.5`.
+        implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
+            supports the call: `parallel` for grids of up to `FEW_CELLS` cells, then `chunkwise`.
+        return_state: whether the states that leave the grid are returned too.
+
+    Returns:
+        The output [*B, X, Y, DV, JO] in the type of `value`, and, where asked for, what leaves the
+        last column to the right [*B, Y, DK, DV, JT] and the last row down [*B, X, DK, DV, JT], in
+        the type of accumulation: float64 where an input is float64, else float32. They are the
+        initial states of the grids to the right and below.
+
+    Raises:
+        TypeError: an argument is not a floating-point array.
+        ValueError: a shape or the implementation's name is wrong.
+        NotImplementedError: the named implementation does not support the call.
+        ExceptionGroup: none was named and all declined; it holds every reason.
+    """
+    inputs = Inputs(
+        query,
+        key,
+        value,
+        source_right,
+        source_down,
+        transition_rl,
+        transition_du,
+        transition_dl,
+        transition_ru,
+        mark_left,
+        mark_up,
+        direct,
+    )
+    initial = States(initial_left, initial_top)
+    check(inputs, initial)
+    check_name(implementation, IMPLEMENTATIONS)
+    dtype = accumulation_dtype(*inputs, *initial)
+    if scale is None:
+        scale = query.shape[-2] ** -0.5
+    scale = float(scale) if isinstance(scale, int | float) else jnp.asarray(scale, dtype)
+    inputs, initial = varying.alike((inputs, initial))
+    names = _in_order(inputs) if implementation is None else [implementation]
+    calls = (
+        (
+            name,
+            functools.partial(
+                IMPLEMENTATIONS[name], inputs, initial, scale, dtype=dtype, leaving=return_state
+            ),
+        )
+        for name in names
+    )
+    output, states = first_that_supports("plstm_2d", calls, named=implementation is not None)
+    output = output.astype(value.dtype)
+    if states.across is None or states.down is None:
+        return output
+    return output, (states.across, states.down)
+
+
+def _in_order(inputs: Inputs) -> list[str]:
+    """The names to try: all, with `parallel` last where there are many cells."""
+    X, Y = inputs.grid
+    names = list(IMPLEMENTATIONS)
+    return sorted(names, key=lambda name: name == "parallel") if X * Y > FEW_CELLS else names

@@ -1,0 +1,145 @@
+"""The 2D op by tiles: `parallel` inside each, the states of its edges handed on (README.md).
+
+Tiles that lie above each other make a band; bands are gone through one after another. The backward
+pass keeps the arguments and the states between bands, and computes all else again.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq.ops.grid.inputs import Inputs, States, zero_states
+from plstm_seq.ops.grid.tile import (
+    from_border,
+    inside,
+    make_tile,
+    moving,
+    reading,
+    to_border,
+    writing,
+)
+from plstm_seq.ops.products import direct_term
+
+# Cells on a tile's side: the fastest, or near it, on a CPU (`benchmarks/ops_2d.py --tiles`).
+SIDE = 8
+
+
+class Plan(NamedTuple):
+    """How a grid is cut: `bands` by `tiles` tiles of `X` by `Y` cells."""
+
+    X: int
+    Y: int
+    bands: int
+    tiles: int
+
+
+def chunkwise(
+    inputs: Inputs,
+    initial: States,
+    scale: float | Array,
+    *,
+    dtype: jnp.dtype,
+    leaving: bool = True,
+    side: int | None = None,
+) -> tuple[Array, States]:
+    """Output [*B, X, Y, DV, JO] and last states, in the type of accumulation.
+
+    Args:
+        inputs: [*B, X, Y, ...].
+        initial: on the left and top edge; None is zero.
+        scale: factor of the output.
+        dtype: of accumulation.
+        leaving: whether the states that leave are returned; else they are None.
+        side: cells on the longer side of a tile, at most; None: `SIDE`.
+    """
+    plan = make_plan(inputs.grid, side or SIDE)
+    X, Y = inputs.grid
+    function = functools.partial(_grid, plan)
+    for _ in inputs.batch:
+        function = jax.vmap(function)
+    larger = inputs._replace(direct=None).enlarged(plan.X * plan.bands, plan.Y * plan.tiles)
+    axis = len(inputs.batch)
+    across, down = (
+        _pad(state, axis, size)
+        for state, size in zip(
+            zero_states(inputs, initial, dtype), reversed(larger.grid), strict=True
+        )
+    )
+    output, (right, bottom) = function(larger.astype(dtype), (across, down))
+    output = output[..., :X, :Y, :, :]
+    x = inputs.astype(dtype)
+    if x.direct is not None:
+        output += direct_term(x.query, x.key, x.value, x.direct)
+    if not leaving:
+        return scale * output, States(None, None)
+    return scale * output, States(right[..., :Y, :, :, :], bottom[..., :X, :, :, :])
+
+
+def make_plan(grid: tuple[int, int], side: int) -> Plan:
+    """Tiles as equal as they can be, with less than a row or column a tile too much."""
+    bands, tiles = (-(-size // side) for size in grid)
+    return Plan(-(-grid[0] // bands), -(-grid[1] // tiles), bands, tiles)
+
+
+def _pad(state: Array, axis: int, size: int) -> Array:
+    widths = [(0, 0)] * state.ndim
+    widths[axis] = (0, size - state.shape[axis])
+    return jnp.pad(state, widths)
+
+
+def _grid(plan: Plan, inputs: Inputs, edges: tuple[Array, Array]) -> tuple[Array, tuple]:
+    """One grid [X, Y, ...], all tiles full."""
+
+    def split(array: Array) -> Array:
+        """[X, Y, ...] -> [bands, tiles, X, Y, ...] of tiles."""
+        array = array.reshape(plan.bands, plan.X, plan.tiles, plan.Y, *array.shape[2:])
+        return array.swapaxes(1, 2)
+
+    _, _, JT = inputs.state_shape
+    across, down = edges
+    across = jax.vmap(to_border)(across.reshape(plan.tiles, plan.Y, *across.shape[1:]))
+    down = jax.vmap(to_border)(down.reshape(plan.bands, plan.X, *down.shape[1:]))
+    bands = jax.tree.map(split, inputs), down
+    body = functools.partial(_band, plan)
+    across, (output, down) = jax.lax.scan(jax.checkpoint(body), across, bands)
+    output = output.swapaxes(1, 2)
+    output = output.reshape(plan.bands * plan.X, plan.tiles * plan.Y, *output.shape[4:])
+    across, down = (
+        jnp.concatenate([from_border(border, JT) for border in borders])
+        for borders in (across, down)
+    )
+    return output, (across, down)
+
+
+def _band(
+    plan: Plan, across: Array, band: tuple[Inputs, Array]
+) -> tuple[Array, tuple[Array, Array]]:
+    """A band of tiles: only what moves states from tile to tile waits for the tile above.
+
+    Args:
+        plan: the cut.
+        across: what enters at the left, [tiles, DK, Y * JT, DV].
+        band: inputs [tiles, X, Y, ...], and what enters at the top, [DK, X * JT, DV].
+
+    Returns:
+        What leaves to the right, the output [tiles, X, Y, DV, JO], and what leaves at the bottom.
+    """
+    inputs, top = band
+    query, key, value = (x.reshape(plan.tiles, plan.X * plan.Y, *x.shape[3:]) for x in inputs[:3])
+    tiles = jax.vmap(make_tile)(inputs)
+    output = jax.vmap(inside)(query, key, value, tiles.strips)
+    written = jax.vmap(writing)(key, value, tiles.write)
+    border = across.shape[2]
+
+    def move(top: Array, now: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        gates, written, left = now
+        entering = jnp.concatenate([left, top], axis=1)
+        leaving = moving(gates, entering) + written
+        return leaving[:, border:], (leaving[:, :border], entering)
+
+    bottom, (right, entering) = jax.lax.scan(move, top, (tiles.move, written, across))
+    output += jax.vmap(reading)(query, tiles.read, entering)
+    return right, (output.reshape(plan.tiles, plan.X, plan.Y, *output.shape[2:]), bottom)

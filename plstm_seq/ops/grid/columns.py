@@ -1,0 +1,129 @@
+"""The gate algebra of a grid: a column of cells is one step, whose state is a whole border.
+
+README.md, sections 2 and 3, derive it. One grid, without *B; letters as in `plstm_seq.notation`.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq.ops.grid.inputs import Inputs
+from plstm_seq.ops.products import einsum, small_matmul
+
+
+class Columns(NamedTuple):
+    """P blocks of neighbouring columns, each a linear map in four parts.
+
+    It maps what enters at its left border, and what its columns are given, to what leaves at its
+    right border, and what its columns give. A border has `Y * JT` entries. A column is given
+    `Y * JK * JV` products of keys and values, and after them the JT entries that enter at its top;
+    it gives `Y * JO * JQ` readings, and after them the JT entries that leave at its bottom. Both
+    ends of a column are left out where no state enters or leaves.
+
+    mark: [P, gives, border]; source: [P, border, given]; transition: [P, border, border];
+    gate: [P, gives, given].
+    """
+
+    mark: Array
+    source: Array
+    transition: Array
+    gate: Array
+
+
+def columns(inputs: Inputs, *, ends: bool) -> Columns:
+    """Each column by itself: P = X.
+
+    Args:
+        inputs: [X, Y, ...].
+        ends: whether states enter at the top and leave at the bottom.
+    """
+    x = inputs
+    X, Y, JT, _ = x.transition_rl.shape
+    mark_left, mark_up = (m.reshape(X, Y, -1, JT) for m in (x.mark_left, x.mark_up))
+    source_right, source_down = (s.reshape(X, Y, JT, -1) for s in (x.source_right, x.source_down))
+    zero = jnp.zeros_like(x.transition_rl)
+    turn_right = zero if x.transition_ru is None else x.transition_ru
+    turn_down = zero if x.transition_dl is None else x.transition_dl
+    # A cell maps (left, given) to (right, gives); `reads` and `writes` are of the way down.
+    reads = jnp.concatenate([turn_right, mark_up], axis=2)
+    writes = jnp.concatenate([turn_down, source_down], axis=3)
+    nothing = jnp.zeros((X, Y, mark_left.shape[2], source_right.shape[3]), mark_left.dtype)
+    own = _blocks([[x.transition_rl, source_right], [mark_left, nothing]])
+
+    down = ways_down(x.transition_du)
+    cells = small_matmul(small_matmul(reads[:, :, None], down[:, :Y, 1:]), writes[:, None])
+    cells += jnp.eye(Y, dtype=cells.dtype)[:, :, None, None] * own[:, :, None]
+    cells = cells.transpose(0, 1, 3, 2, 4)
+    gate = cells[:, :, JT:, :, JT:].reshape(X, Y * mark_left.shape[2], -1)
+    source = cells[:, :, :JT, :, JT:].reshape(X, Y * JT, -1)
+    mark = cells[:, :, JT:, :, :JT].reshape(X, -1, Y * JT)
+    if ends:
+        entering = small_matmul(reads, down[:, :Y, 0])
+        source = jnp.concatenate([source, entering[:, :, :JT].reshape(X, -1, JT)], axis=2)
+        gate = jnp.concatenate([gate, entering[:, :, JT:].reshape(X, -1, JT)], axis=2)
+        leaving = small_matmul(down[:, Y, 1:], writes).transpose(0, 2, 1, 3)
+        mark = jnp.concatenate([mark, leaving[..., :JT].reshape(X, JT, -1)], axis=1)
+        through = [leaving[..., JT:].reshape(X, JT, -1), down[:, Y, 0]]
+        gate = jnp.concatenate([gate, jnp.concatenate(through, axis=2)], axis=1)
+    transition = cells[:, :, :JT, :, :JT].reshape(X, Y * JT, -1)
+    return Columns(mark, source, transition, gate)
+
+
+def ways_down(transition: Array) -> Array:
+    """Products of transitions down a column, [X, Y, JT, JT] -> [X, Y + 1, Y + 1, JT, JT].
+
+    Entry (a, b) is `T_{a-1} ... T_b`, from above row b to above row a: the identity for a = b, and
+    zero for a < b. Blocks of 1, 2, 4, ... rows are joined, as in a tree; nothing is inverted.
+    """
+    _, Y, JT, _ = transition.shape
+    rows = 1 << (Y - 1).bit_length()
+    transition = jnp.pad(transition, ((0, 0), (0, rows - Y), (0, 0), (0, 0)))[:, :, None, None]
+    identity = jnp.broadcast_to(jnp.eye(JT, dtype=transition.dtype), transition.shape)
+    ways = _blocks([[identity, jnp.zeros_like(identity)], [transition, identity]], axes=(2, 3))
+    while ways.shape[1] > 1:
+        upper, lower = ways[:, 0::2], ways[:, 1::2]
+        through = small_matmul(lower[:, :, 1:, :1], upper[:, :, -1:])
+        above = jnp.zeros_like(lower[:, :, :, 1:])
+        ways = _blocks([[upper, above], [through, lower[:, :, 1:, 1:]]], axes=(2, 3))
+    return ways[:, 0, : Y + 1, : Y + 1]
+
+
+def join(blocks: Columns) -> Columns:
+    """Joins neighbours, a power of two of columns, into P strips: one of up to 4, else 3 or 4.
+
+    X is padded at the end with columns that let everything pass.
+    """
+    X = blocks.transition.shape[0]
+    width = 1 << (-(-X // (1 if X <= 4 else 4)) - 1).bit_length()
+    count = -(-X // width)
+    blocks = _lengthened(blocks, count * width)
+    while blocks.transition.shape[0] > count:
+        left, right = (Columns(*(x[i::2] for x in blocks)) for i in (0, 1))
+        crossing = einsum("pab,pbc->pac", right.mark, left.source)
+        mark = einsum("pab,pbc->pac", right.mark, left.transition)
+        source = einsum("pab,pbc->pac", right.transition, left.source)
+        above = jnp.zeros((*left.gate.shape[:2], right.gate.shape[2]), crossing.dtype)
+        blocks = Columns(
+            jnp.concatenate([left.mark, mark], axis=1),
+            jnp.concatenate([source, right.source], axis=2),
+            einsum("pab,pbc->pac", right.transition, left.transition),
+            _blocks([[left.gate, above], [crossing, right.gate]], axes=(1, 2)),
+        )
+    return blocks
+
+
+def _lengthened(blocks: Columns, X: int) -> Columns:
+    """Columns added at the end."""
+    missing = X - blocks.transition.shape[0]
+    if not missing:
+        return blocks
+    padded = Columns(*(jnp.pad(x, ((0, missing), (0, 0), (0, 0))) for x in blocks))
+    border = blocks.transition.shape[1]
+    identity = jnp.broadcast_to(jnp.eye(border, dtype=padded.mark.dtype), (missing, border, border))
+    return padded._replace(transition=jnp.concatenate([blocks.transition, identity]))
+
+
+def _blocks(rows: list[list[Array]], axes: tuple[int, int] = (2, 3)) -> Array:
+    """A matrix put together from blocks."""
+    return jnp.concatenate([jnp.concatenate(row, axis=axes[1]) for row in rows], axis=axes[0])

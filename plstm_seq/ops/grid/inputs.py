@@ -1,0 +1,129 @@
+"""The arguments of the 2D op as one pytree, the states on a grid's edges, and the checks."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq.ops import varying
+from plstm_seq.ops.arguments import check_axes
+
+_SOURCE = ("X", "Y", "JT", "JK", "JV")
+_TRANSITION = ("X", "Y", "JT", "JT")
+_MARK = ("X", "Y", "JO", "JQ", "JT")
+AXES: Mapping[str, tuple[str, ...]] = {
+    "query": ("X", "Y", "DK", "JQ"),
+    "key": ("X", "Y", "DK", "JK"),
+    "value": ("X", "Y", "DV", "JV"),
+    "source_right": _SOURCE,
+    "source_down": _SOURCE,
+    "transition_rl": _TRANSITION,
+    "transition_du": _TRANSITION,
+    "transition_dl": _TRANSITION,
+    "transition_ru": _TRANSITION,
+    "mark_left": _MARK,
+    "mark_up": _MARK,
+    "direct": ("X", "Y", "JO", "JQ", "JK", "JV"),
+}
+STATE_AXES: Mapping[str, tuple[str, ...]] = {
+    "initial_left": ("Y", "DK", "DV", "JT"),
+    "initial_top": ("X", "DK", "DV", "JT"),
+}
+# Without a turn (D-mode), a direct term or an initial state.
+OPTIONAL = ("transition_dl", "transition_ru", "direct", *STATE_AXES)
+
+
+class States(NamedTuple):
+    """The states that enter a grid at its left and top edge, or leave it to the right and down.
+
+    across: [*B, Y, DK, DV, JT], between columns; down: [*B, X, DK, DV, JT], between rows.
+    """
+
+    across: Array | None
+    down: Array | None
+
+
+class Inputs(NamedTuple):
+    """What enters the recurrence at every cell; axes as in `AXES`, after *B."""
+
+    query: Array
+    key: Array
+    value: Array
+    source_right: Array
+    source_down: Array
+    transition_rl: Array
+    transition_du: Array
+    transition_dl: Array | None
+    transition_ru: Array | None
+    mark_left: Array
+    mark_up: Array
+    direct: Array | None = None
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """X and Y."""
+        return self.query.shape[-4], self.query.shape[-3]
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """*B."""
+        return self.query.shape[:-4]
+
+    @property
+    def state_shape(self) -> tuple[int, int, int]:
+        """DK, DV, JT."""
+        return self.query.shape[-2], self.value.shape[-2], self.transition_rl.shape[-1]
+
+    def astype(self, dtype: jnp.dtype) -> "Inputs":
+        """All inputs in one type."""
+        return jax.tree.map(lambda x: x.astype(dtype), self)
+
+    def enlarged(self, X: int, Y: int) -> "Inputs":
+        """Cells added behind, [*B, X, Y, ...], that pass both states on and output zero."""
+        axis = self.query.ndim - 4
+        missing = X - self.grid[0], Y - self.grid[1]
+        if not any(missing):
+            return self
+
+        def pad(array: Array) -> Array:
+            widths = [(0, 0)] * array.ndim
+            widths[axis : axis + 2] = [(0, n) for n in missing]
+            return jnp.pad(array, widths)
+
+        def pass_on(transition: Array) -> Array:
+            inside = jnp.arange(X)[:, None] < self.grid[0]
+            inside = (inside & (jnp.arange(Y) < self.grid[1]))[:, :, None, None]
+            identity = jnp.eye(transition.shape[-1], dtype=transition.dtype)
+            return jnp.where(inside, pad(transition), identity)
+
+        return jax.tree.map(pad, self)._replace(
+            transition_rl=pass_on(self.transition_rl), transition_du=pass_on(self.transition_du)
+        )
+
+
+def check(inputs: Inputs, initial: States) -> None:
+    """Holds every argument against the letters of the notation.
+
+    Raises:
+        TypeError: an argument is not a floating-point array.
+        ValueError: a shape does not fit the notation or another argument.
+    """
+    arguments = [(name, array, AXES[name]) for name, array in inputs._asdict().items()]
+    states = zip(STATE_AXES.items(), initial, strict=True)
+    arguments += [(name, array, axes) for (name, axes), array in states]
+    check_axes(arguments, optional=OPTIONAL)
+
+
+def zero_states(inputs: Inputs, initial: States, dtype: jnp.dtype) -> tuple[Array, Array]:
+    """The initial states as arrays of one type, zero for None."""
+    X, Y = inputs.grid
+
+    def fill(state: Array | None, side: int) -> Array:
+        if state is not None:
+            return state.astype(dtype)
+        zeros = jnp.zeros((*inputs.batch, side, *inputs.state_shape), dtype)
+        return varying.vary(zeros, varying.axes_of(inputs))
+
+    return fill(initial.across, Y), fill(initial.down, X)

@@ -1,0 +1,97 @@
+"""The 2D recurrence, one anti-diagonal after another: what every other form is held against."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq.ops.grid.inputs import Inputs, States, zero_states
+from plstm_seq.ops.products import direct_term, einsum
+
+
+def recurrent(
+    inputs: Inputs, initial: States, scale: float | Array, *, dtype: jnp.dtype, leaving: bool = True
+) -> tuple[Array, States]:
+    """Scans `step` over the anti-diagonals x + y = 0, 1, ...; differentiable in every mode.
+
+    The cells of a diagonal lie side by side along x. Those of no grid cell are computed too and
+    left out; a state stays where it is until its cell's turn comes, and after the last.
+
+    Args:
+        inputs: [*B, X, Y, ...].
+        initial: on the left and top edge; None is zero.
+        scale: factor of the output.
+        dtype: of accumulation.
+        leaving: whether the states that leave are returned; else they are None.
+
+    Returns:
+        The output [*B, X, Y, DV, JO] and the states on the right and bottom edge, in that type.
+    """
+    X, Y = inputs.grid
+    batch = len(inputs.batch)
+    left, top = zero_states(inputs, initial, dtype)
+    left, top = jnp.moveaxis(left, batch, 0), jnp.moveaxis(top, batch, 0)
+    xs, diagonals = jnp.arange(X), jnp.arange(X + Y - 1)
+    ys = diagonals[:, None] - xs
+
+    def skew(array: Array) -> Array:
+        """[*B, X, Y, ...] -> [diagonals, X, *B, ...]."""
+        array = jnp.moveaxis(array, (batch, batch + 1), (0, 1))
+        return array[xs, jnp.clip(ys, 0, Y - 1)]
+
+    def body(states: tuple[Array, Array], now: tuple[Array, Inputs]) -> tuple:
+        right, down = states
+        diagonal, cells = now
+        entering = left[jnp.minimum(diagonal, Y - 1)][None]
+        output, *after = step(cells, jnp.concatenate([entering, right[:-1]]), down, scale)
+        y = diagonal - xs
+        inside = ((y >= 0) & (y < Y)).reshape(-1, *[1] * (right.ndim - 1))
+        right, down = (jnp.where(inside, a, b) for a, b in zip(after, states, strict=True))
+        return (right, down), (output, right[-1])
+
+    cells = jax.tree.map(skew, inputs.astype(dtype))
+    states = jnp.zeros_like(top), top
+    (_, down), (output, right) = jax.lax.scan(body, states, (diagonals, cells))
+    output = output[xs[:, None] + jnp.arange(Y), xs[:, None]]
+    output = jnp.moveaxis(output, (0, 1), (batch, batch + 1))
+    if not leaving:
+        return output, States(None, None)
+    return output, States(jnp.moveaxis(right[X - 1 :], 0, batch), jnp.moveaxis(down, 0, batch))
+
+
+def step(
+    inputs: Inputs, left: Array, up: Array, scale: float | Array
+) -> tuple[Array, Array, Array]:
+    """One cell (README.md, section 1).
+
+    Args:
+        inputs: without the axes X and Y; all in the type of the states.
+        left: what enters from the cell before in x, [*B, DK, DV, JT].
+        up: what enters from the cell before in y, likewise.
+        scale: factor of the output.
+
+    Returns:
+        The output [*B, DV, JO], and the states that leave to the right and down.
+    """
+    x = inputs
+    output = _read(x.mark_left, x.query, left) + _read(x.mark_up, x.query, up)
+    if x.direct is not None:
+        output += direct_term(x.query, x.key, x.value, x.direct)
+    right = _move(x.transition_rl, left) + _write(x.source_right, x.key, x.value)
+    down = _move(x.transition_du, up) + _write(x.source_down, x.key, x.value)
+    if x.transition_ru is not None:
+        right += _move(x.transition_ru, up)
+    if x.transition_dl is not None:
+        down += _move(x.transition_dl, left)
+    return scale * output, right, down
+
+
+def _read(mark: Array, query: Array, state: Array) -> Array:
+    return einsum("...oqi,...kq,...kvi->...vo", mark, query, state)
+
+
+def _move(transition: Array, state: Array) -> Array:
+    return einsum("...ij,...kvj->...kvi", transition, state)
+
+
+def _write(source: Array, key: Array, value: Array) -> Array:
+    return einsum("...iaw,...ka,...vw->...kvi", source, key, value)

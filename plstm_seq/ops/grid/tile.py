@@ -1,0 +1,196 @@
+"""A tile of a grid as one linear map, and what it does to queries, keys, values and states.
+
+README.md, section 4. One tile, without *B. The states at two edges are one array here, [DK, edge,
+DV]: first the `Y * JT` entries of the left (right) border, then the `X * JT` of the top (bottom).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq.ops.grid.columns import Columns, columns, join
+from plstm_seq.ops.grid.inputs import Inputs
+from plstm_seq.ops.products import einsum
+
+
+class Strip(NamedTuple):
+    """Gates from what the columns up to a strip's last are given to what its own columns give.
+
+    For the columns before the strip they are `mark . source`, a product that is made where it is
+    needed; for its own columns they are `own`.
+
+    mark: [columns, gives, border];
+    source: [border, columns before, given], None where the strip is the first;
+    own: [columns, gives, columns, given].
+    """
+
+    mark: Array
+    source: Array | None
+    own: Array
+
+    def part(self, gives: slice, given: slice) -> "Strip":
+        """Some of what is given and of what columns give."""
+        source = None if self.source is None else self.source[:, :, given]
+        return Strip(self.mark[:, gives], source, self.own[:, gives, :, given])
+
+    def gates(self) -> Array:
+        """[columns, gives, columns up to its last, given]."""
+        if self.source is None:
+            return self.own
+        before = einsum("lab,bcd->lacd", self.mark, self.source)
+        return jnp.concatenate([before, self.own], axis=2)
+
+
+class Tile(NamedTuple):
+    """The gates of a tile.
+
+    strips: between cells, gives = Y * JO * JQ and given = Y * JK * JV;
+    read: from the states that enter, [X * Y, JO, JQ, edge];
+    write: to the states that leave, [edge, X * Y, JK, JV];
+    move: from the ones to the others, [edge, edge].
+    """
+
+    strips: tuple[Strip, ...]
+    read: Array
+    write: Array
+    move: Array
+
+
+class _Chain(NamedTuple):
+    """The columns of a tile as strips, and all of them as one block, as in `Columns`.
+
+    strips; mark [X, gives, border]; source [border, X, given]; transition [border, border].
+    """
+
+    strips: tuple[Strip, ...]
+    mark: Array
+    source: Array
+    transition: Array
+
+    def gates(self, gives: slice, given: slice) -> Array:
+        """Gates of all strips, [X, gives, X, given]."""
+        X = self.mark.shape[0]
+        parts = (strip.part(gives, given).gates() for strip in self.strips)
+        return jnp.concatenate(
+            [jnp.pad(x, ((0, 0), (0, 0), (0, X - x.shape[2]), (0, 0))) for x in parts]
+        )
+
+
+def make_strips(inputs: Inputs) -> tuple[Strip, ...]:
+    """The gates between the cells [X, Y, ...] of a grid, where no states enter or leave."""
+    _, Y, JO, JQ, _ = inputs.mark_left.shape
+    JK, JV = inputs.source_right.shape[-2:]
+    X, gives, given = inputs.grid[0], Y * JO * JQ, Y * JK * JV
+    return _chain(join(columns(inputs, ends=False)), X, gives, given).strips
+
+
+def make_tile(inputs: Inputs) -> Tile:
+    """The gates of a tile from those of its cells, [X, Y, ...]."""
+    X, Y, JO, JQ, JT = inputs.mark_left.shape
+    JK, JV = inputs.source_right.shape[-2:]
+    gives, given = Y * JO * JQ, Y * JK * JV
+    chain = _chain(join(columns(inputs, ends=True)), X, gives + JT, given + JT)
+    gives, bottom = slice(gives), slice(gives, None)
+    given, top = slice(given), slice(given, None)
+    from_top = chain.gates(gives, top).reshape(X, -1, X * JT)
+    read = jnp.concatenate([chain.mark[:, gives], from_top], axis=2)
+    to_bottom = chain.gates(bottom, given).reshape(X * JT, X, -1)
+    write = jnp.concatenate([chain.source[:, :, given], to_bottom])
+    from_top = chain.source[:, :, top].reshape(-1, X * JT)
+    from_left = chain.mark[:, bottom].reshape(X * JT, -1)
+    through = chain.gates(bottom, top).reshape(X * JT, X * JT)
+    right = jnp.concatenate([chain.transition, from_top], axis=1)
+    down = jnp.concatenate([from_left, through], axis=1)
+    return Tile(
+        tuple(strip.part(gives, given) for strip in chain.strips),
+        read.reshape(X * Y, JO, JQ, -1),
+        write.reshape(-1, X * Y, JK, JV),
+        jnp.concatenate([right, down]),
+    )
+
+
+def _chain(blocks: Columns, X: int, gives: int, given: int) -> _Chain:
+    """Goes over the strips from left to right, source and transition so far carried along."""
+    border = blocks.transition.shape[1]
+    width = blocks.mark.shape[1] // gives
+    found, marks = [], []
+    source, transition = None, None
+    for i, (mark, added, through, own) in enumerate(zip(*blocks, strict=True)):
+        columns = min(width, X - i * width)
+        mark = mark.reshape(width, gives, border)[:columns]
+        added = added.reshape(border, width, given)[:, :columns]
+        own = own.reshape(width, gives, width, given)[:columns, :, :columns]
+        found.append(Strip(mark, source, own))
+        if source is None or transition is None:
+            marks.append(mark)
+            source, transition = added, through
+        else:
+            marks.append(einsum("lab,bc->lac", mark, transition))
+            source = jnp.concatenate([einsum("ab,bcd->acd", through, source), added], axis=1)
+            transition = einsum("ab,bc->ac", through, transition)
+    if source is None or transition is None:
+        raise ValueError("a tile has at least one column")
+    return _Chain(tuple(found), jnp.concatenate(marks), source, transition)
+
+
+def inside(query: Array, key: Array, value: Array, strips: tuple[Strip, ...]) -> Array:
+    """What the cells of a tile read from each other: scores times gates, times values.
+
+    The backward pass makes the gates of each strip anew.
+
+    Args:
+        query: [X * Y, DK, JQ].
+        key: [X * Y, DK, JK].
+        value: [X * Y, DV, JV].
+        strips: the gates.
+
+    Returns:
+        [X * Y, DV, JO].
+    """
+    columns = sum(strip.own.shape[0] for strip in strips)
+    outputs, begin = [], 0
+    for strip in strips:
+        end = begin + strip.own.shape[0] * query.shape[0] // columns
+        outputs.append(_inside_strip(query[begin:end], key[:end], value[:end], strip))
+        begin = end
+    return jnp.concatenate(outputs)
+
+
+@jax.checkpoint
+def _inside_strip(query: Array, key: Array, value: Array, strip: Strip) -> Array:
+    JQ, JK, JV = query.shape[-1], key.shape[-1], value.shape[-1]
+    gates = strip.gates().reshape(query.shape[0], -1, JQ, key.shape[0], JK, JV)
+    scores = einsum("lkq,cka->lqca", query, key)
+    matrix = (gates * scores[:, None, :, :, :, None]).sum((2, 4))
+    return einsum("locw,cvw->lvo", matrix, value)
+
+
+def reading(query: Array, read: Array, state: Array) -> Array:
+    """What the cells read from the states that enter, [DK, edge, DV] -> [X * Y, DV, JO]."""
+    queried = einsum("lkq,kev->lqev", query, state)
+    return (read[..., None] * queried[:, None]).sum((2, 3)).mT
+
+
+def writing(key: Array, value: Array, write: Array) -> Array:
+    """What the cells add to the states that leave, [DK, edge, DV]."""
+    values = (write[:, :, :, None] * value[:, None]).sum(-1)
+    return einsum("lka,elav->kev", key, values)
+
+
+def moving(move: Array, state: Array) -> Array:
+    """What the states that enter add to those that leave, [DK, edge, DV]."""
+    return einsum("ef,kfv->kev", move, state)
+
+
+def to_border(state: Array) -> Array:
+    """[cells, DK, DV, JT] -> [DK, cells * JT, DV]."""
+    cells, DK, DV, JT = state.shape
+    return state.transpose(1, 0, 3, 2).reshape(DK, cells * JT, DV)
+
+
+def from_border(border: Array, JT: int) -> Array:
+    """The inverse of `to_border`."""
+    DK, _, DV = border.shape
+    return border.reshape(DK, -1, JT, DV).transpose(1, 0, 3, 2)

@@ -1,0 +1,145 @@
+"""Recurrences `h_t = A_t h_{t-1} + b_t` whose products of `A` stay cheap, by associative scans.
+
+README.md, section 2. All states come out; the last one is the state to go on from.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Inexact
+
+Map = TypeVar("Map")
+
+
+def diagonal_recurrence(
+    decay: Inexact[Array, "*B T N"],
+    drive: Inexact[Array, "*B T N"],
+    initial_state: Inexact[Array, "*B N"],
+) -> Inexact[Array, "*B T N"]:
+    """Return all states of `h_t = decay_t * h_{t-1} + drive_t`, entry by entry.
+
+    Args:
+        decay: [*B, T, N], real or complex.
+        drive: [*B, T, N], of the type of `decay`.
+        initial_state: `h` before the first step, [*B, N].
+
+    Returns:
+        [*B, T, N].
+    """
+    return _states(_scale, _scale, decay, drive, initial_state)
+
+
+@jax.custom_vjp
+def column_one_hot_recurrence(
+    logits: Float[Array, "*B T N N"],
+    factor: Inexact[Array, "*B T N"],
+    drive: Inexact[Array, "*B T N"],
+    initial_state: Inexact[Array, "*B N"],
+) -> Inexact[Array, "*B T N"]:
+    """Return all states of `h_t = P_t (factor_t * h_{t-1}) + drive_t`, P one-hot in each column.
+
+    `P[i, j]` is 1 where `logits[i, j]` is the largest of column j, else 0: entry j of the state
+    goes to one place. The backward pass differentiates P as the softmax over each column
+    (straight-through). A product of such maps is one again, so a step of the scan costs O(N).
+    Source: Terzic et al., arXiv 2509.22284.
+
+    Args:
+        logits: [*B, T, N, N], [..., i, j] for the way from entry j to entry i.
+        factor: [*B, T, N], real or complex.
+        drive: [*B, T, N], of the type of `factor`.
+        initial_state: `h` before the first step, [*B, N].
+
+    Returns:
+        [*B, T, N].
+    """
+    return _forward(logits, factor, drive, initial_state)[0]
+
+
+def _forward(
+    logits: Array, factor: Array, drive: Array, initial_state: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    place = jnp.argmax(logits, axis=-2)
+    states = _states(_after, _scatter, (place, factor), drive, initial_state)
+    return states, (logits, place, factor, initial_state, states)
+
+
+def _backward(residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
+    """The adjoint is a recurrence backwards in time, each map transposed: it gathers."""
+    logits, place, factor, initial_state, states = residuals
+    later = (_shifted(place), _shifted(factor))
+    zero = jnp.zeros_like(initial_state)
+    adjoint = _states(_before, _gather, later, cotangent, zero, reverse=True)
+    before = jnp.concatenate([initial_state[..., None, :], states[..., :-1, :]], axis=-2)
+    gathered = jnp.take_along_axis(adjoint, place, axis=-1)
+    # The one-hot matrix enters as adjoint_i P_ij (factor h)_j.
+    of_choice = jnp.real(adjoint[..., :, None] * (factor * before)[..., None, :])
+    choice = jax.nn.softmax(logits, axis=-2)
+    centred = of_choice - jnp.sum(choice * of_choice, axis=-2, keepdims=True)
+    return (
+        (choice * centred).astype(logits.dtype),
+        gathered * before,
+        adjoint,
+        (gathered * factor)[..., 0, :],
+    )
+
+
+column_one_hot_recurrence.defvjp(_forward, _backward)
+
+
+def _states(
+    compose: Callable[[Map, Map], Map],
+    apply: Callable[[Map, Array], Array],
+    maps: Map,
+    offsets: Array,
+    start: Array,
+    *,
+    reverse: bool = False,
+) -> Array:
+    """All states of `h = maps(h) + offsets`; `compose(second, first)` is one map after another."""
+    axis = start.ndim - 1
+    edge = -1 if reverse else 0
+    first = jax.tree.map(lambda leaf: jnp.take(leaf, edge, axis=axis), maps)
+    index = (..., edge, slice(None))
+    offsets = offsets.at[index].add(apply(first, start))
+
+    def combine(one: tuple[Map, Array], two: tuple[Map, Array]) -> tuple[Map, Array]:
+        return compose(two[0], one[0]), apply(two[0], one[1]) + two[1]
+
+    return jax.lax.associative_scan(combine, (maps, offsets), reverse=reverse, axis=axis)[1]
+
+
+def _scale(second: Array, first: Array) -> Array:
+    return second * first
+
+
+def _scatter(maps: tuple[Array, Array], state: Array) -> Array:
+    """`P (factor * state)`: entry j goes to its place."""
+
+    def one(place: Array, moved: Array) -> Array:
+        return jnp.zeros_like(moved).at[place].add(moved)
+
+    return jnp.vectorize(one, signature="(n),(n)->(n)")(maps[0], maps[1] * state)
+
+
+def _gather(maps: tuple[Array, Array], state: Array) -> Array:
+    """The transpose, `factor * P^T state`: entry j looks up its place."""
+    return maps[1] * jnp.take_along_axis(state, maps[0], axis=-1)
+
+
+def _after(second: tuple[Array, Array], first: tuple[Array, Array]) -> tuple[Array, Array]:
+    """One column one-hot map after another."""
+    place, factor = (jnp.take_along_axis(leaf, first[0], axis=-1) for leaf in second)
+    return place, factor * first[1]
+
+
+def _before(second: tuple[Array, Array], first: tuple[Array, Array]) -> tuple[Array, Array]:
+    """One transposed map after another: the product of the maps, in the other order."""
+    return _after(first, second)
+
+
+def _shifted(leaf: Array) -> Any:
+    """What is used one step later; the last, which meets the zero behind the end, is any."""
+    return jnp.concatenate([leaf[..., 1:, :], leaf[..., -1:, :]], axis=-2)

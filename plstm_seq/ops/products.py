@@ -1,0 +1,47 @@
+"""Products of arrays that all ops share; letters as in `plstm_seq.notation`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+
+@jax.custom_vjp
+def small_matmul(left: Array, right: Array) -> Array:
+    """[..., i, j] @ [..., j, k] for a small j, as one fused loop of multiply-adds.
+
+    Leading axes broadcast. On a CPU a batch of tiny dots would run one by one, and differentiating
+    the loop term by term would scatter every term: hence the own rule.
+    """
+    terms = (left[..., :, j, None] * right[..., None, j, :] for j in range(left.shape[-1]))
+    return functools.reduce(jnp.add, terms)
+
+
+def _forward(left: Array, right: Array) -> tuple[Array, tuple[Array, Array]]:
+    return small_matmul(left, right), (left, right)
+
+
+def _backward(residuals: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    left, right = residuals
+    return (
+        _sum_to(left.shape, small_matmul(cotangent, right.mT)),
+        _sum_to(right.shape, small_matmul(left.mT, cotangent)),
+    )
+
+
+small_matmul.defvjp(_forward, _backward)
+
+
+def _sum_to(shape: tuple[int, ...], array: Array) -> Array:
+    """Sums over the axes along which `shape` was broadcast."""
+    axes = [i for i, (n, m) in enumerate(zip(shape, array.shape, strict=True)) if n != m]
+    return array.sum(axes, keepdims=True) if axes else array
+
+
+def direct_term(query: Array, key: Array, value: Array, direct: Array) -> Array:
+    """What the direct term adds to the output before scaling, [..., DV, JO]."""
+    scores = einsum("...kq,...ka->...qa", query, key)
+    return einsum("...vw,...ow->...vo", value, einsum("...oqaw,...qa->...ow", direct, scores))

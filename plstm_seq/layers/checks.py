@@ -1,8 +1,16 @@
 """Checks that several layers make of their arguments; each raises with the argument's name."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
-from jax import Array
+
+class HasShape(Protocol):
+    """An array, or what stands for one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its sizes."""
+        ...
 
 
 def require_positive(**sizes: int) -> None:
@@ -18,7 +26,7 @@ def require_divisible(name: str, size: int, by_name: str, by: int) -> None:
         raise ValueError(f"{name}: got {size}, expected a multiple of {by_name} = {by}")
 
 
-def require_shape(name: str, array: Array, axes: Sequence[int | str]) -> None:
+def require_shape(name: str, array: HasShape, axes: Sequence[int | str]) -> None:
     """Raise `ValueError` unless the shape fits: a number is a size, a string any size.
 
     A leading "..." stands for any number of axes.

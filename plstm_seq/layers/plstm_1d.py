@@ -12,6 +12,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
+from plstm_seq.layers.by_token import ByToken, at_positions
 from plstm_seq.layers.checks import require_positive, require_shape
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.convolution import CausalConvolution
@@ -151,7 +152,7 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
     @overload
     def __call__(
         self,
-        x: Array,
+        x: Array | ByToken,
         *,
         initial_state: PLSTM1DState | None = None,
         return_state: Literal[False] = False,
@@ -159,12 +160,16 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
 
     @overload
     def __call__(
-        self, x: Array, *, initial_state: PLSTM1DState | None = None, return_state: Literal[True]
+        self,
+        x: Array | ByToken,
+        *,
+        initial_state: PLSTM1DState | None = None,
+        return_state: Literal[True],
     ) -> tuple[Array, PLSTM1DState]: ...
 
     def __call__(
         self,
-        x: Float[Array, "B T I"],
+        x: Float[Array, "B T I"] | ByToken,
         *,
         initial_state: PLSTM1DState | None = None,
         return_state: bool = False,
@@ -172,7 +177,8 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
         """Run over a sequence, or over its next piece.
 
         Args:
-            x: [B, T, I].
+            x: [B, T, I]; or a table of what may stand there, whose gates and projections are then
+                computed once a row (not with a convolution).
             initial_state: the state that the piece before returned; None: that of `init_state`.
             return_state: whether to return the state after the last step too.
 
@@ -184,8 +190,13 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
         """
         require_shape("x", x, ("B", "T", self.input_dim))
         x, state = self._enter(x, initial_state)
-        convolved, history = self._convolve(x, state)
-        inputs = self._op_inputs(x, convolved)
+        if isinstance(x, ByToken) and self.conv is None:
+            convolved, history = x, None
+            inputs = x.map(lambda rows: self._op_inputs(rows, rows)).expand()
+        else:
+            x = at_positions(x)
+            convolved, history = self._convolve(x, state)
+            inputs = self._op_inputs(x, convolved)
         heads_before_time = jax.tree.map(lambda array: jnp.moveaxis(array, 2, 1), inputs)
         y, last = plstm_1d(
             *heads_before_time,
@@ -241,7 +252,7 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
     def _history_length(self) -> int:
         return 0 if self.conv is None else self.conv.history_length
 
-    def _enter(self, x: Array, state: PLSTM1DState | None) -> tuple[Array, PLSTM1DState]:
+    def _enter(self, x: Array | ByToken, state: PLSTM1DState | None) -> tuple[Any, PLSTM1DState]:
         """Bring `x` to the type computed in, and the state to what `x` needs."""
         if self.dtype is None:
             x = x.astype(jnp.result_type(x.dtype, self.param_dtype))
@@ -292,7 +303,7 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
             direct=direct,
         )
 
-    def _leave(self, y: Array, x: Array, convolved: Array) -> Array:
+    def _leave(self, y: Array, x: Array | ByToken, convolved: Array | ByToken) -> Array:
         """Norm, out projection and passthrough: [..., H, DV, JO] -> [..., O]."""
         y = y.reshape(*y.shape[:-2], -1)
         if self.mhnorm is not None:
@@ -302,7 +313,7 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
             y = self.outprojection(y)
         if self.passthrough is not None:
             convolves = "passthrough" in self.config.convolution_inputs
-            y = y + self.passthrough(convolved if convolves else x)
+            y = y + self.passthrough(at_positions(convolved if convolves else x))
         return y
 
 

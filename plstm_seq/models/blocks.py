@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +11,17 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from plstm_seq.layers import (
-    Norm,
-    NormConfig,
-    PLSTM1DConfig,
-    PLSTM1DLayer,
-    PLSTM1DState,
-    Scale,
-)
+from plstm_seq.layers import Norm, NormConfig, Scale
+from plstm_seq.layers.by_token import ByToken, apply, at_positions
 from plstm_seq.layers.checks import require_positive
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.dropout import check_dropout, dropout
 from plstm_seq.layers.hyperparameter import Hyperparameter, add_hyperparameters
 from plstm_seq.layers.initializers import Initializer, Small, Zeros
+from plstm_seq.layers.mixers import Mixer, MixerConfig, make_mixer
+
+MixerState = Any
+"""What the mixer keeps of a sequence's past; a tree of arrays, the batch axis first."""
 
 GatingFunction = Literal["silu", "gelu"]
 _GATING: dict[str, Callable[[Array], Array]] = {"silu": jax.nn.silu, "gelu": jax.nn.gelu}
@@ -138,15 +136,15 @@ def inner_dim(config: BlockConfig, width: int) -> int:
 class _Block(Configured[C]):
     """What both blocks share: a mixer with a state, inside maps that act on each step alone."""
 
-    mixer: PLSTM1DLayer
+    mixer: Mixer
     dropout: Hyperparameter | None
 
     def _around(
         self,
-        x: Array,
-        mix: Callable[[Array], tuple[Array, PLSTM1DState]],
+        x: Array | ByToken,
+        mix: Callable[[Array | ByToken], tuple[Array, MixerState]],
         dropout_key: Array | None = None,
-    ) -> tuple[Array, PLSTM1DState]:
+    ) -> tuple[Array, MixerState]:
         raise NotImplementedError
 
     def _drop(self, h: Array, key: Array | None, part: int = 0) -> Array:
@@ -164,34 +162,34 @@ class _Block(Configured[C]):
         """Whether the state's size does not grow with the length."""
         return self.mixer.bounded_state
 
-    def init_state(self, batch_size: int) -> PLSTM1DState:
+    def init_state(self, batch_size: int) -> MixerState:
         """Return the mixer's state before the first step."""
         return self.mixer.init_state(batch_size)
 
     def __call__(
         self,
-        x: Float[Array, "B T D"],
+        x: Float[Array, "B T D"] | ByToken,
         *,
-        initial_state: PLSTM1DState | None = None,
+        initial_state: MixerState | None = None,
         return_state: bool = False,
         dropout_key: Array | None = None,
-    ) -> Float[Array, "B T D"] | tuple[Float[Array, "B T D"], PLSTM1DState]:
+    ) -> Float[Array, "B T D"] | tuple[Float[Array, "B T D"], MixerState]:
         """Run over a sequence, or over its next piece; arguments as those of the mixer.
 
         With `dropout_key`, a typed key, features are dropped as in training.
         """
 
-        def mix(h: Array) -> tuple[Array, PLSTM1DState]:
+        def mix(h: Array | ByToken) -> tuple[Array, MixerState]:
             return self.mixer(h, initial_state=initial_state, return_state=True)
 
         y, state = self._around(x, mix, dropout_key)
         return (y, state) if return_state else y
 
     def step(
-        self, x: Float[Array, "B D"], state: PLSTM1DState
-    ) -> tuple[Float[Array, "B D"], PLSTM1DState]:
+        self, x: Float[Array, "B D"], state: MixerState
+    ) -> tuple[Float[Array, "B D"], MixerState]:
         """Take one step; arguments as those of the mixer."""
-        return self._around(x, lambda h: self.mixer.step(h, state))
+        return self._around(x, lambda h: self.mixer.step(at_positions(h), state))
 
 
 class PreUpBlock(_Block[PreUpConfig]):
@@ -212,7 +210,7 @@ class PreUpBlock(_Block[PreUpConfig]):
         self,
         width: int,
         config: PreUpConfig,
-        mixer: PLSTM1DConfig,
+        mixer: MixerConfig,
         *,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
@@ -224,24 +222,25 @@ class PreUpBlock(_Block[PreUpConfig]):
         add_hyperparameters(self, config, param_dtype)
         self.norm = None if config.norm is None else Norm(width, config.norm, **types)
         self.upproj = _upproj(width, inner * (2 if config.gated else 1), config, types)
-        self.mixer = PLSTM1DLayer(inner, mixer, output_dim=inner, **types)
+        self.mixer = make_mixer(inner, mixer, output_dim=inner, **types)
         self.downproj = _downproj(inner, width, config, types)
 
     def _around(
         self,
-        x: Array,
-        mix: Callable[[Array], tuple[Array, PLSTM1DState]],
+        x: Array | ByToken,
+        mix: Callable[[Array | ByToken], tuple[Array, MixerState]],
         dropout_key: Array | None = None,
-    ) -> tuple[Array, PLSTM1DState]:
-        h = self.upproj(x if self.norm is None else self.norm(x))
+    ) -> tuple[Array, MixerState]:
+        h = apply(lambda x: self.upproj(x if self.norm is None else self.norm(x)), x)
         if self.config.gated:
-            h, gate = jnp.split(h, 2, axis=-1)
-            h, state = mix(h)
-            h = h * _GATING[self.config.gating_function](gate)
+            act = _GATING[self.config.gating_function]
+            gate = apply(lambda h: act(jnp.split(h, 2, axis=-1)[1]), h)
+            h, state = mix(apply(lambda h: jnp.split(h, 2, axis=-1)[0], h))
+            h = h * at_positions(gate)
         else:
             h, state = mix(h)
         h = self._drop(self.downproj(h), dropout_key)
-        return (x + h if self.config.skip else h), state
+        return (at_positions(x) + h if self.config.skip else h), state
 
 
 class PostUpBlock(_Block[PostUpConfig]):
@@ -263,7 +262,7 @@ class PostUpBlock(_Block[PostUpConfig]):
         self,
         width: int,
         config: PostUpConfig,
-        mixer: PLSTM1DConfig,
+        mixer: MixerConfig,
         *,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
@@ -274,7 +273,7 @@ class PostUpBlock(_Block[PostUpConfig]):
         self.kept = Kept(config)
         add_hyperparameters(self, config, param_dtype)
         self.norm = None if config.norm is None else Norm(width, config.norm, **types)
-        self.mixer = PLSTM1DLayer(width, mixer, output_dim=width, **types)
+        self.mixer = make_mixer(width, mixer, output_dim=width, **types)
         self.norm2 = None if config.norm is None else Norm(width, config.norm, **types)
         self.upproj = _upproj(width, inner * (2 if config.gated else 1), config, types)
         self.downproj = _downproj(inner, width, config, types)
@@ -283,12 +282,12 @@ class PostUpBlock(_Block[PostUpConfig]):
 
     def _around(
         self,
-        x: Array,
-        mix: Callable[[Array], tuple[Array, PLSTM1DState]],
+        x: Array | ByToken,
+        mix: Callable[[Array | ByToken], tuple[Array, MixerState]],
         dropout_key: Array | None = None,
-    ) -> tuple[Array, PLSTM1DState]:
-        h, state = mix(x if self.norm is None else self.norm(x))
-        x = self._join(x, h, self.scale1, dropout_key, 0)
+    ) -> tuple[Array, MixerState]:
+        h, state = mix(x if self.norm is None else apply(self.norm, x))
+        x = self._join(at_positions(x), h, self.scale1, dropout_key, 0)
         h = self._feed_forward(x if self.norm2 is None else self.norm2(x))
         return self._join(x, h, self.scale2, dropout_key, 1), state
 
@@ -334,7 +333,7 @@ def _downproj(features: int, width: int, config: BlockConfig, types: dict) -> nn
 def make_block(
     width: int,
     config: BlockConfig,
-    mixer: PLSTM1DConfig,
+    mixer: MixerConfig,
     *,
     dtype: DTypeLike | None = None,
     param_dtype: DTypeLike = jnp.float32,

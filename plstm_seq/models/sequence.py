@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +11,17 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
-from plstm_seq.layers import Norm, NormConfig, PLSTM1DConfig, PLSTM1DState
+from plstm_seq.layers import Norm, NormConfig, PLSTM1DConfig
 from plstm_seq.layers.activations import soft_cap
+from plstm_seq.layers.by_token import ByToken, pays
 from plstm_seq.layers.checks import require_positive
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.initializers import Initializer, Small
+from plstm_seq.layers.mixers import MixerConfig
 from plstm_seq.layers.precision import accumulation_dtype, promote
-from plstm_seq.models.blocks import BlockConfig, PostUpConfig, make_block
+from plstm_seq.models.blocks import BlockConfig, MixerState, PostUpConfig, make_block
 
-SequenceState = tuple[PLSTM1DState, ...]
+SequenceState = tuple[MixerState, ...]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class SequenceModelConfig:
     width: int = 64
     num_blocks: int = 1
     block: BlockConfig = field(default_factory=PostUpConfig)
-    mixer: PLSTM1DConfig = field(default_factory=lambda: PLSTM1DConfig(num_heads=4))
+    mixer: MixerConfig = field(default_factory=lambda: PLSTM1DConfig(num_heads=4))
     tie_weights: bool = False
     logit_soft_cap: float | None = 10.0
     post_blocks_norm: NormConfig | None = field(default_factory=NormConfig)
@@ -151,7 +154,8 @@ class SequenceModel(Configured[SequenceModelConfig]):
         self._check_tokens(tokens, ("B", "T"))
         states = (None,) * len(self.blocks) if initial_state is None else initial_state
         self._check_count(states)
-        x, last = self.token_embedding(tokens), []
+        x: Any = self._embed(tokens)
+        last = []
         keys: Sequence[Array | None] = (None,) * len(states)
         if dropout_key is not None and self.uses_dropout:
             keys = list(jax.random.split(dropout_key, len(states)))
@@ -185,6 +189,11 @@ class SequenceModel(Configured[SequenceModelConfig]):
             last.append(block_state)
         return self._head(x), tuple(last)
 
+    def _embed(self, tokens: Array) -> Array | ByToken:
+        if pays(self.vocab_size, tokens.size):
+            return ByToken(self.token_embedding(jnp.arange(self.vocab_size)), tokens)
+        return self.token_embedding(tokens)
+
     def _head(self, x: Array) -> Array:
         if self.post_blocks_norm is not None:
             x = self.post_blocks_norm(x)
@@ -195,7 +204,7 @@ class SequenceModel(Configured[SequenceModelConfig]):
         cap = self.config.logit_soft_cap
         return logits if cap is None else soft_cap(logits, cap)
 
-    def _check_count(self, states: Sequence[PLSTM1DState | None]) -> None:
+    def _check_count(self, states: Sequence[MixerState | None]) -> None:
         if len(states) != len(self.blocks):
             raise ValueError(f"state: got {len(states)} block states, expected {len(self.blocks)}")
 

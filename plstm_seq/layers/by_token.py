@@ -1,0 +1,88 @@
+"""Values that depend on a token alone: computed once a vocabulary entry, not once a position.
+
+The first block of a model reads embeddings. Up to its mixer's op it treats every position by
+itself, so that with a small vocabulary a table of all entries is cheaper than a value a position:
+two rows instead of 2,560 for a batch of 64 bit strings of length 40.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float, Int
+
+_MOST_ENTRIES = 1024
+"""Beyond that, the one-hot product of the backward pass would take long."""
+
+
+def pays(entries: int, positions: int) -> bool:
+    """Whether a table of `entries` rows is worth making for so many positions."""
+    return entries <= _MOST_ENTRIES and 2 * entries <= positions
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ByToken:
+    """A table, and which of its rows stands at each position.
+
+    Attributes:
+        table: [V, ...], one row a vocabulary entry; a tree of such arrays after a `map` to one.
+        tokens: [B, T], integers below V.
+    """
+
+    table: Any
+    tokens: Int[Array, "B T"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the values at the positions, [B, T, ...]."""
+        return (*self.tokens.shape, *self.table.shape[1:])
+
+    @property
+    def dtype(self) -> DTypeLike:
+        """The type of the values."""
+        return self.table.dtype
+
+    def map(self, function: Callable[[Any], Any]) -> "ByToken":
+        """Apply a function of single vectors: [..., D] to arrays [..., other axes]."""
+        return ByToken(function(self.table), self.tokens)
+
+    def astype(self, dtype: DTypeLike) -> "ByToken":
+        """Convert the table."""
+        return self.map(lambda rows: rows.astype(dtype))
+
+    def expand(self) -> Any:
+        """Return the values at the positions, [B, T, ...]."""
+        return jax.tree.map(lambda rows: rows_at(rows, self.tokens), self.table)
+
+
+def apply(function: Callable[[Array], Array], x: Array | ByToken) -> Any:
+    """Apply a function of single vectors to whichever of the two it is."""
+    return x.map(function) if isinstance(x, ByToken) else function(x)
+
+
+def at_positions(x: Array | ByToken) -> Array:
+    """Return the values at the positions, [B, T, ...], whichever of the two it is."""
+    return x.expand() if isinstance(x, ByToken) else x
+
+
+@jax.custom_jvp
+def rows_at(table: Float[Array, "V *D"], tokens: Int[Array, "*B"]) -> Float[Array, "..."]:
+    """Return the rows of a table that tokens name; NaN for tokens outside of it.
+
+    The backward pass is a product with one-hot rows, where a scatter would let every position write
+    to one of very few places.
+    """
+    return jnp.take(table, tokens, axis=0)
+
+
+@rows_at.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
+    (table, tokens), (change, _) = primals, tangents
+    places = jax.nn.one_hot(tokens, table.shape[0], dtype=table.dtype)
+    rows = jnp.tensordot(places, change, axes=1, precision=jax.lax.Precision.HIGHEST)
+    return rows_at(table, tokens), rows

@@ -1,0 +1,104 @@
+"""Sequence mixers that a block can hold: pLSTM and the baselines, told apart by `kind`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from plstm_seq.layers.mixers.attention import Attention, AttentionConfig
+from plstm_seq.layers.mixers.base import Baseline, BaselineConfig, BaselineState, Mixer
+from plstm_seq.layers.mixers.cells import CellMixer, GRUConfig, LSTMConfig, RNNConfig
+from plstm_seq.layers.mixers.delta_net import DeltaNet, DeltaNetConfig
+from plstm_seq.layers.mixers.diagonal import DiagonalConfig, DiagonalMixer
+from plstm_seq.layers.mixers.gated_linear_attention import (
+    GatedLinearAttention,
+    GatedLinearAttentionConfig,
+)
+from plstm_seq.layers.mixers.pd import PD, PDConfig
+from plstm_seq.layers.mixers.slice import Slice, SliceConfig
+from plstm_seq.layers.plstm_1d import PLSTM1DLayer
+from plstm_seq.layers.plstm_1d_config import PLSTM1DConfig
+
+MixerConfig = (
+    PLSTM1DConfig
+    | AttentionConfig
+    | LSTMConfig
+    | GRUConfig
+    | RNNConfig
+    | DiagonalConfig
+    | GatedLinearAttentionConfig
+    | DeltaNetConfig
+    | SliceConfig
+    | PDConfig
+)
+
+_MIXERS: dict[type, Callable[..., Mixer]] = {
+    PLSTM1DConfig: PLSTM1DLayer,
+    AttentionConfig: Attention,
+    LSTMConfig: CellMixer,
+    GRUConfig: CellMixer,
+    RNNConfig: CellMixer,
+    DiagonalConfig: DiagonalMixer,
+    GatedLinearAttentionConfig: GatedLinearAttention,
+    DeltaNetConfig: DeltaNet,
+    SliceConfig: Slice,
+    PDConfig: PD,
+}
+
+
+def make_mixer(
+    input_dim: int,
+    config: MixerConfig,
+    *,
+    output_dim: int | None = None,
+    dtype: DTypeLike | None = None,
+    param_dtype: DTypeLike = jnp.float32,
+    rngs: nnx.Rngs,
+) -> Mixer:
+    """Build the mixer that a config describes.
+
+    Args:
+        input_dim: the features of the input.
+        config: one of `MixerConfig`.
+        output_dim: the features of the output; None: what the mixer makes of it, the input's.
+        dtype: the type to compute in; None: that of input and parameters.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+
+    Raises:
+        TypeError: the config is of no mixer.
+        ValueError: sizes do not fit each other.
+    """
+    if type(config) not in _MIXERS:
+        expected = ", ".join(cls.__name__ for cls in _MIXERS)
+        raise TypeError(f"mixer: got {type(config).__name__}, expected one of {expected}")
+    types: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+    return _MIXERS[type(config)](input_dim, config, output_dim=output_dim, **types)
+
+
+__all__ = [
+    "PD",
+    "Attention",
+    "AttentionConfig",
+    "Baseline",
+    "BaselineConfig",
+    "BaselineState",
+    "CellMixer",
+    "DeltaNet",
+    "DeltaNetConfig",
+    "DiagonalConfig",
+    "DiagonalMixer",
+    "GRUConfig",
+    "GatedLinearAttention",
+    "GatedLinearAttentionConfig",
+    "LSTMConfig",
+    "Mixer",
+    "MixerConfig",
+    "PDConfig",
+    "RNNConfig",
+    "Slice",
+    "SliceConfig",
+    "make_mixer",
+]

@@ -1,0 +1,108 @@
+"""Causal softmax attention."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jaxtyping import Float
+
+from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.mixers.base import Baseline, BaselineConfig, head_features
+from plstm_seq.ops.attention import causal_attention
+
+Position = Literal["rope", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig(BaselineConfig):
+    """The options of an `Attention`.
+
+    Attributes:
+        num_heads: H.
+        head_dim: features of a query, key or value; None: input features / H. Even with "rope".
+        position: "rope": queries and keys are rotated by their positions; "none": order is known
+            from the causal mask alone.
+        rope_base: the angles are `position * rope_base^(-2 i / head_dim)`; of no effect without
+            "rope".
+    """
+
+    num_heads: int = 4
+    head_dim: int | None = None
+    position: Position = "rope"
+    rope_base: float = 10_000.0
+    kind: Literal["attention"] = "attention"
+
+    def __post_init__(self):
+        require_positive(num_heads=self.num_heads)
+        if self.head_dim is not None:
+            require_positive(head_dim=self.head_dim)
+        if self.position not in get_args(Position):
+            raise ValueError(
+                f"position: got {self.position!r}, expected one of {get_args(Position)}"
+            )
+        if not self.rope_base > 1:
+            raise ValueError(f"rope_base: got {self.rope_base}, expected above 1")
+
+
+class Attention(Baseline[AttentionConfig]):
+    """Each position reads all positions up to itself: `softmax(q k^T / sqrt(head_dim)) v`.
+
+    Sources: Vaswani et al., arXiv 1706.03762; rotary positions: Su et al., arXiv 2104.09864.
+
+    The state is all keys and values so far, which grow with the length: a step makes arrays of a
+    new shape, so that compiled programs do not carry it along a loop.
+
+    Attributes:
+        bounded_state: False.
+    """
+
+    bounded_state = False
+
+    def _make(self, **types: Any) -> int:
+        config = self.config
+        self.head_dim = head_features(self.input_dim, config.num_heads, config.head_dim)
+        if config.position == "rope" and self.head_dim % 2:
+            raise ValueError(f"head_dim: got {self.head_dim}, expected an even number with rope")
+        inner = config.num_heads * self.head_dim
+        self.query = nnx.Linear(self.input_dim, inner, use_bias=False, **types)
+        self.key = nnx.Linear(self.input_dim, inner, use_bias=False, **types)
+        self.value = nnx.Linear(self.input_dim, inner, use_bias=False, **types)
+        return inner
+
+    def _start(self, batch_size: int, dtype: jnp.dtype) -> tuple[Array, Array]:
+        empty = jnp.zeros((batch_size, 0, self.config.num_heads, self.head_dim), dtype)
+        return empty, empty
+
+    def _read(self, x: Array, memory: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
+        past, length = memory[0].shape[1], x.shape[1]
+        heads = (*x.shape[:2], self.config.num_heads, self.head_dim)
+        query, key, value = (part(x).reshape(heads) for part in (self.query, self.key, self.value))
+        positions = past + jnp.arange(length)
+        if self.config.position == "rope":
+            query, key = (rotated(part, positions, self.config.rope_base) for part in (query, key))
+        keys, values = (
+            jnp.concatenate([old, new.astype(old.dtype)], axis=1)
+            for old, new in zip(memory, (key, value), strict=True)
+        )
+        y = causal_attention(query.astype(keys.dtype), keys, values)
+        return y.reshape(*x.shape[:2], -1), (keys, values)
+
+
+def rotated(
+    x: Float[Array, "B T H D"], positions: Float[Array, " T"], base: float
+) -> Float[Array, "B T H D"]:
+    """Turn each pair of features (i, i + D / 2) by the angle `position * base^(-2 i / D)`.
+
+    Angles are in float32 at least; a product of a rotated query and key depends on the difference
+    of their positions alone.
+    """
+    half = x.shape[-1] // 2
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    rates = base ** (-jnp.arange(half, dtype=wide) / half)
+    angles = (positions.astype(wide)[:, None] * rates)[:, None]
+    first, second = jnp.split(x.astype(wide), 2, axis=-1)
+    cosine, sine = jnp.cos(angles), jnp.sin(angles)
+    turned = [first * cosine - second * sine, first * sine + second * cosine]
+    return jnp.concatenate(turned, axis=-1).astype(x.dtype)

@@ -1,0 +1,209 @@
+"""What mixers share: the protocol that blocks hold them by, and the frame of the baselines."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float
+
+from plstm_seq.layers.by_token import ByToken, at_positions
+from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
+from plstm_seq.layers.configured import Configured, Kept
+from plstm_seq.layers.convolution import CausalConvolution, ConvolutionConfig
+from plstm_seq.layers.precision import accumulation_dtype
+
+Memory = Any
+"""A tree of arrays, each with the batch axis first."""
+
+
+class Mixer(Protocol):
+    """What a block asks of a mixer: a map of sequences with a state.
+
+    A whole sequence, its pieces with the state handed over, and single steps give the same
+    outputs. `bounded_state` says whether the state's size does not grow with the length.
+    """
+
+    @property
+    def bounded_state(self) -> bool: ...  # noqa: D102
+    def init_state(self, batch_size: int, /) -> Any: ...  # noqa: D102
+    def __call__(self, x: Any, /, *, initial_state: Any, return_state: Literal[True]) -> Any:
+        """Run over [B, T, I], or over its next piece; return the output [B, T, O] and the state."""
+        ...
+
+    def step(self, x: Array, state: Any, /) -> tuple[Array, Any]:
+        """Take one step from [B, I] to [B, O]; return the next state too."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineConfig:
+    """The options of every baseline.
+
+    Attributes:
+        convolution: the causal convolution in front of the mixer; None: none.
+    """
+
+    convolution: ConvolutionConfig | None = None
+
+
+C = TypeVar("C", bound=BaselineConfig)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class BaselineState:
+    """What a baseline keeps of a sequence's past; every leaf begins with the batch axis.
+
+    Attributes:
+        convolution: the last inputs that the convolution still needs, [B, K - 1, I]; None without.
+        memory: what the mixer itself keeps, in float32 at least.
+    """
+
+    convolution: Float[Array, "B K-1 I"] | None
+    memory: Memory
+
+
+class Baseline(Configured[C]):
+    """A mixer between an optional causal convolution and an out projection.
+
+    A subclass makes its parameters, says how many features it hands to the out projection, what
+    its memory is before the first step, and how a piece of a sequence is read.
+
+    Args:
+        input_dim: I, the features of the input.
+        config: the options of the kind.
+        output_dim: O, the features of the output; None: I.
+        dtype: the type to compute in; None: that of input and parameters. Gates and memory are in
+            float32 at least.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+
+    Raises:
+        ValueError: sizes do not fit each other.
+    """
+
+    bounded_state = True
+
+    def __init__(
+        self,
+        input_dim: int,
+        config: C,
+        *,
+        output_dim: int | None = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        output_dim = input_dim if output_dim is None else output_dim
+        require_positive(input_dim=input_dim, output_dim=output_dim)
+        self.input_dim, self.output_dim, self.kept = input_dim, output_dim, Kept(config)
+        self.dtype, self.param_dtype = dtype, param_dtype
+        types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.conv = (
+            None
+            if config.convolution is None
+            else CausalConvolution(input_dim, config.convolution, **types)
+        )
+        inner = self._make(**types)
+        self.outprojection = nnx.Linear(inner, output_dim, use_bias=False, **types)
+
+    def _make(self, **types: Any) -> int:
+        """Make the parameters; return the features before the out projection."""
+        raise NotImplementedError
+
+    def _start(self, batch_size: int, dtype: jnp.dtype) -> Memory:
+        """The memory before the first step, in `dtype`."""
+        raise NotImplementedError
+
+    def _read(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
+        """Read [B, T, I]; return [B, T, inner] and the memory after the last step."""
+        raise NotImplementedError
+
+    def init_state(self, batch_size: int) -> BaselineState:
+        """Return the state of `batch_size` sequences before the first step."""
+        require_positive(batch_size=batch_size)
+        return self._fresh(batch_size, self.param_dtype if self.dtype is None else self.dtype)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T I"] | ByToken,
+        *,
+        initial_state: BaselineState | None = None,
+        return_state: bool = False,
+    ) -> Float[Array, "B T O"] | tuple[Float[Array, "B T O"], BaselineState]:
+        """Run over a sequence, or over its next piece.
+
+        Args:
+            x: [B, T, I].
+            initial_state: the state that the piece before returned; None: that of `init_state`.
+            return_state: whether to return the state after the last step too.
+
+        Returns:
+            The output [B, T, O], and, where asked for, the state.
+
+        Raises:
+            ValueError: the shape of `x` or of the state does not fit.
+        """
+        require_shape("x", x, ("B", "T", self.input_dim))
+        y, state = self._run(at_positions(x), initial_state)
+        return (y, state) if return_state else y
+
+    def step(
+        self, x: Float[Array, "B I"], state: BaselineState
+    ) -> tuple[Float[Array, "B O"], BaselineState]:
+        """Take one step: a piece of length 1.
+
+        Args:
+            x: [B, I].
+            state: from `init_state`, a call or a step.
+
+        Returns:
+            The output [B, O] and the next state.
+
+        Raises:
+            ValueError: the shape of `x` or of the state does not fit.
+        """
+        require_shape("x", x, ("B", self.input_dim))
+        y, state = self._run(x[:, None], state)
+        return y[:, 0], state
+
+    def _run(self, x: Array, state: BaselineState | None) -> tuple[Array, BaselineState]:
+        computed = jnp.result_type(x.dtype, self.param_dtype) if self.dtype is None else self.dtype
+        x = x.astype(computed)
+        fresh = self._fresh(x.shape[0], x.dtype)
+        state = fresh if state is None else self._checked(state, fresh)
+        history = None
+        if self.conv is not None:
+            x, history = self.conv(x, state.convolution)
+        y, memory = self._read(x, state.memory)
+        return self.outprojection(y.astype(computed)), BaselineState(history, memory)
+
+    def _fresh(self, batch_size: int, dtype: DTypeLike) -> BaselineState:
+        history = None
+        if self.conv is not None:
+            history = jnp.zeros((batch_size, self.conv.history_length, self.input_dim), dtype)
+        return BaselineState(history, self._start(batch_size, accumulation_dtype(dtype)))
+
+    def _checked(self, state: BaselineState, fresh: BaselineState) -> BaselineState:
+        """The state, if its shapes are those of a fresh one (its length aside, if unbounded)."""
+        (given, tree), (expected, fresh_tree) = map(jax.tree.flatten_with_path, (state, fresh))
+        if tree != fresh_tree:
+            raise ValueError(f"state: got {tree}, expected {fresh_tree}")
+        for (path, leaf), (_, like) in zip(given, expected, strict=True):
+            axes = list(like.shape)
+            if not self.bounded_state:
+                axes[1] = "S"
+            require_shape(f"state{jax.tree_util.keystr(path)}", leaf, axes)
+        return state
+
+
+def head_features(input_dim: int, num_heads: int, head_dim: int | None) -> int:
+    """Fill in the features of a head: those of the input, divided among the heads."""
+    if head_dim is not None:
+        return head_dim
+    require_divisible("input_dim, where head_dim is None,", input_dim, "num_heads", num_heads)
+    return input_dim // num_heads

@@ -1,0 +1,82 @@
+"""Nonlinear recurrent networks: flax's own cells, one step after another."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+
+from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.mixers.base import Baseline, BaselineConfig
+from plstm_seq.layers.precision import accumulation_dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellConfig(BaselineConfig):
+    """The options of every recurrent cell.
+
+    Attributes:
+        hidden_dim: features of the state; None: those of the input.
+    """
+
+    hidden_dim: int | None = None
+
+    def __post_init__(self):
+        if self.hidden_dim is not None:
+            require_positive(hidden_dim=self.hidden_dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LSTMConfig(CellConfig):
+    """The options of an LSTM (`flax.nnx.LSTMCell`); see `CellConfig`."""
+
+    kind: Literal["lstm"] = "lstm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRUConfig(CellConfig):
+    """The options of a GRU (`flax.nnx.GRUCell`); see `CellConfig`."""
+
+    kind: Literal["gru"] = "gru"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RNNConfig(CellConfig):
+    """The options of `h = tanh(W x + b + U h)` (`flax.nnx.SimpleCell`); see `CellConfig`."""
+
+    kind: Literal["rnn"] = "rnn"
+
+
+class CellMixer(Baseline[CellConfig]):
+    """A recurrent network; what it computes and its initialisation are flax's.
+
+    Its output depends on the state in a way that no scan combines, so that a sequence takes T
+    steps one after another.
+    """
+
+    def _make(self, **types: Any) -> int:
+        hidden = self.input_dim if self.config.hidden_dim is None else self.config.hidden_dim
+        self.hidden_dim = hidden
+        # Gates and state in float32 at least, as in all mixers; None promotes to the state's type.
+        dtype = None if self.dtype is None else accumulation_dtype(self.dtype)
+        types = types | {"dtype": dtype}
+        if isinstance(self.config, LSTMConfig):
+            self.cell = nnx.LSTMCell(self.input_dim, hidden, **types)
+        elif isinstance(self.config, GRUConfig):
+            self.cell = nnx.GRUCell(self.input_dim, hidden, **types)
+        else:
+            self.cell = nnx.SimpleCell(self.input_dim, hidden, **types)
+        return hidden
+
+    def _start(self, batch_size: int, dtype: jnp.dtype) -> Any:
+        zero = jnp.zeros((batch_size, self.hidden_dim), dtype)
+        return (zero, zero) if isinstance(self.config, LSTMConfig) else zero
+
+    def _read(self, x: Array, memory: Any) -> tuple[Array, Any]:
+        def step(carry: Any, now: Array) -> tuple[Any, Array]:
+            return self.cell(carry, now)
+
+        memory, y = jax.lax.scan(step, memory, jnp.moveaxis(x, 1, 0))
+        return jnp.moveaxis(y, 0, 1), memory

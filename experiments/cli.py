@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 import plstm_seq
-from experiments import cli_results, cli_sweep
+from experiments import cli_protocol, cli_results, cli_sweep
 from experiments.console import Json, err, out, print_error, print_result, user_errors
 
 # What takes long to import (jax, flax, polars) is imported by the commands that need it.
@@ -102,6 +102,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run NAME from its last checkpoint.")
     ] = False,
+    generators: cli_sweep.Generators = None,
     mesh: Annotated[
         str | None,
         typer.Option(
@@ -109,10 +110,7 @@ def train(
             help="Split every batch over N devices (data=all: all), also of several processes.",
         ),
     ] = None,
-    trackers: Annotated[
-        list[str] | None,
-        typer.Option("--tracker", help="Also log to: wandb (needs the extra 'wandb')."),
-    ] = None,
+    trackers: cli_sweep.Trackers = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the config, all fields, and train nothing.")
     ] = False,
@@ -126,7 +124,8 @@ def train(
     from experiments import commands
 
     with user_errors():
-        chosen = commands.choose_config(task, assignments or [], config, name, resume)
+        given = commands.with_generators(assignments or [], generators)
+        chosen = commands.choose_config(task, given, config, name, resume)
         if dry_run:
             sys.stdout.write(commands.as_yaml(chosen))
             return
@@ -275,3 +274,4 @@ def tune(
 
 cli_sweep.register(app)
 cli_results.register(app)
+cli_protocol.register(app)

@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 SweepName = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep's folder or name in sweeps/.")
 ]
+Generators = Annotated[
+    str | None,
+    typer.Option(
+        metavar="'(0 1)(2 3),(0 1 2 3 4)'",
+        help="With word_problem: the group that these permutations of 0, 1, ... generate; they are "
+        "its symbols (task.generators=all: every element).",
+    ),
+]
 ExecutorName = Annotated[
     str,
     typer.Option("--executor", help="Who works: local (this process), processes, or slurm."),
@@ -34,6 +42,10 @@ SlurmOption = Annotated[
 ]
 Detach = Annotated[
     bool, typer.Option("--detach", help="Return once the jobs are in Slurm's queue.")
+]
+Trackers = Annotated[
+    list[str] | None,
+    typer.Option("--tracker", help="Also log to: wandb (needs the extra 'wandb')."),
 ]
 
 
@@ -61,6 +73,7 @@ def sweep(
             help="Fields whose values go together instead of being combined; may be repeated.",
         ),
     ] = None,
+    generators: Generators = None,
     match: Annotated[
         str | None,
         typer.Option(
@@ -71,6 +84,7 @@ def sweep(
     max_parallel: MaxParallel = None,
     slurm: SlurmOption = None,
     detach: Detach = False,
+    trackers: Trackers = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print groups, members and memory, and train nothing.")
     ] = False,
@@ -83,6 +97,7 @@ def sweep(
     Members that differ in no shape are trained together, as one program. The same command with
     the same --name goes on where it was stopped.
     """
+    from experiments.commands import with_generators
     from experiments.sweeps import create_sweep, plan
     from experiments.sweeps.commands import choose_sweep
     from experiments.sweeps.executors import make_executor
@@ -91,7 +106,8 @@ def sweep(
     from experiments.sweeps.show import plan_rows, plan_tables
 
     with user_errors():
-        chosen = choose_sweep(task, words or [], config, zipped or [])
+        given = with_generators(words or [], generators)
+        chosen = choose_sweep(task, given, config, zipped or [])
         if match is not None:
             chosen = match_costs(chosen, match, announce=lambda text: err.print(plain(text)))
         if dry_run:
@@ -99,7 +115,11 @@ def sweep(
             print_result(plan_rows(expanded), plan_tables(expanded), as_json)
             return
         worker = make_executor(
-            executor, max_parallel=max_parallel, slurm=slurm or (), detach=detach
+            executor,
+            max_parallel=max_parallel,
+            slurm=slurm or (),
+            detach=detach,
+            trackers=trackers or (),
         )
         folder = create_sweep(chosen, None if name is None else ROOT / name)
         _run(folder.path, worker, as_json)
@@ -121,6 +141,7 @@ def resume(
     max_parallel: MaxParallel = None,
     slurm: SlurmOption = None,
     detach: Detach = False,
+    trackers: Trackers = None,
     as_json: Json = False,
 ) -> None:
     """Go on with a sweep that was stopped or killed; members that have ended are not rerun."""
@@ -129,7 +150,11 @@ def resume(
 
     with user_errors():
         worker = make_executor(
-            executor, max_parallel=max_parallel, slurm=slurm or (), detach=detach
+            executor,
+            max_parallel=max_parallel,
+            slurm=slurm or (),
+            detach=detach,
+            trackers=trackers or (),
         )
         _run(open_sweep(name).path, worker, as_json)
 
@@ -139,7 +164,7 @@ def _run(folder: Path, executor: "Executor", as_json: bool) -> None:
     from experiments.sweeps import status as read_status
     from experiments.sweeps.show import summary
 
-    with _endings(folder):
+    with endings(folder):
         results = run_sweep(folder, executor=executor)
     rows = read_status(folder)
     data = {
@@ -152,7 +177,7 @@ def _run(folder: Path, executor: "Executor", as_json: bool) -> None:
 
 
 @contextmanager
-def _endings(folder: Path) -> Iterator[None]:
+def endings(folder: Path) -> Iterator[None]:
     """An interruption or a failed group ends the command and says what to do."""
     from experiments.sweeps.executors import GroupsFailedError
 

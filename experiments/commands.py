@@ -1,5 +1,6 @@
 """What the command line does before and after the functions that it wraps."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,24 @@ def choose_config(
     return override(config, assignments)
 
 
+def with_generators(assignments: Sequence[str], generators: str | None) -> list[str]:
+    """Assignments with those before them that make the group of some permutations the task's.
+
+    The permutations are the symbols, too, unless `task.generators` is assigned.
+
+    Args:
+        assignments: `field=value` each.
+        generators: in cycles of the points 0, 1, ...: `(0 1)(2 3),(0 1 2 3 4)`; None: there are
+            none.
+    """
+    if generators is None:
+        return list(assignments)
+    given = {assignment.partition("=")[0].strip() for assignment in assignments}
+    symbols = [] if given & {"task.generators", "generators"} else ["task.generators=standard"]
+    # Quoted: there are commas in it.
+    return [f"task.group={json.dumps(f'<{generators}>')}", *symbols, *assignments]
+
+
 def open_run(config: ExperimentConfig, name: str | None, resume: bool) -> Run:
     """The run to train: a new folder, or the one to continue.
 
@@ -84,15 +103,20 @@ def check_trackers(names: Sequence[str]) -> None:
             raise ConfigError(f"--tracker {name!r}: wandb is the one to choose")
 
 
-def make_trackers(names: Sequence[str], run: Run) -> list[Tracker]:
+def make_trackers(names: Sequence[str], run: Run, group: str | None = None) -> list[Tracker]:
     """The trackers that a user names, beside those that every run has.
+
+    Args:
+        names: of trackers.
+        run: what is tracked.
+        group: what shows it together with others: the name of its sweep.
 
     Raises:
         ValueError: what one needs is not installed.
     """
     if not names or not is_first():
         return []
-    return [WandbTracker(run.folder, config=to_document(run.config))]
+    return [WandbTracker(run.folder, group=group, config=to_document(run.config))]
 
 
 def fit_and_report(

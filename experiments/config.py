@@ -43,6 +43,9 @@ class EvaluationConfig:
         batch_size: sequences run at once.
         chunk_size: symbols run at once.
         seed: of the sequences; the same for every run, so that runs read the same ones.
+        mixture: shortest and longest length of a further set of sequences, of which one number is
+            reported; None: there is none.
+        mixture_sequences: how many those are, of all lengths together.
     """
 
     lengths: tuple[int, ...] = (16, 32, 40, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -50,13 +53,17 @@ class EvaluationConfig:
     batch_size: int = 128
     chunk_size: int = 256
     seed: int = 1_000_003
+    mixture: tuple[int, int] | None = None
+    mixture_sequences: int = 8192
 
     def __post_init__(self):
-        for name in ("num_sequences", "batch_size", "chunk_size"):
+        for name in ("num_sequences", "batch_size", "chunk_size", "mixture_sequences"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
         if not self.lengths or min(self.lengths) < 1:
             raise ValueError(f"lengths must be one or more numbers >= 1, got {self.lengths}")
+        if self.mixture is not None and not 1 <= self.mixture[0] <= self.mixture[1]:
+            raise ValueError(f"mixture must be two lengths, the shorter first, got {self.mixture}")
 
 
 @dataclass(frozen=True)

@@ -42,13 +42,13 @@ def decode(run: Run, text: str) -> list[Decoded]:
     graphdef, parameters = nnx.split(run.model)
     predictions, probabilities = _predict(graphdef, parameters, jnp.asarray(tokens)[None])
     targets = run.task.targets(tokens[None])[0]
-    labelled = run.task.per_token
+    labelled = run.task.per_token | run.task.scored(tokens[None])[0]
     return [
         Decoded(
             run.task.vocabulary[token],
             run.task.labels[int(predictions[t])],
             float(probabilities[t]),
-            run.task.labels[int(targets[t])] if labelled or t == len(tokens) - 1 else None,
+            run.task.labels[int(targets[t])] if labelled[t] else None,
         )
         for t, token in enumerate(tokens)
     ]
@@ -58,6 +58,9 @@ def decode(run: Run, text: str) -> list[Decoded]:
 def _predict(graphdef: nnx.GraphDef, parameters: nnx.State, tokens: jax.Array):
     """The most probable label after each of tokens [1, T], and its probability."""
     model = nnx.merge(graphdef, parameters)
+    if not model.bounded_state:  # a state that grows does not go round a loop
+        probabilities = jax.nn.softmax(model(tokens)[0])
+        return probabilities.argmax(-1), probabilities.max(-1)
 
     def body(state, token):
         logits, state = model.step(token, state)

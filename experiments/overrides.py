@@ -132,7 +132,7 @@ def _at(document: Mapping[str, Any], path: Path) -> Any:
 def sets_kind(document: Mapping[str, Any], pair: tuple[Path, Any]) -> bool:
     """Whether an assignment puts another kind of thing at a path."""
     path, value = pair
-    if not isinstance(value, str):
+    if not isinstance(value, str) or path[0] == "task":  # what a task calls so is an option of its
         return False
     if path[-1] == "kind":
         return True

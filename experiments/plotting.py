@@ -34,12 +34,15 @@ def styled() -> AbstractContextManager[None]:
 
 
 def label(run: Run) -> str:
-    """How a run is called in a legend: its task, transition and JT."""
-    transition = run.config.model.mixer.transition
+    """How a run is called in a legend: its task, transition and JT; or its task and mixer."""
+    task, mixer = run.config.task.name.replace("_", " "), run.config.model.mixer
+    transition = getattr(mixer, "transition", None)
+    if transition is None:
+        return f"{task}: {mixer.kind.replace('_', ' ')}"
     kind = transition.kind.replace("_", " ")
     entries = getattr(transition, "entries", None)
     detail = f"{kind} ({entries})" if entries else kind
-    return f"{run.config.task.name.replace('_', ' ')}: {detail}, JT = {transition.dim}"
+    return f"{task}: {detail}, JT = {transition.dim}"
 
 
 def plot(

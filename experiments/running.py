@@ -1,7 +1,7 @@
 """Training: one run, or the runs of a group in one program."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -103,7 +103,11 @@ def _fit(run: Run, trackers: Sequence[Tracker], mesh: Mesh | None) -> FitResult:
 
 
 def train_members(
-    runs: Sequence[Run], *, progress: bool, events: str | Path | None = None
+    runs: Sequence[Run],
+    *,
+    progress: bool,
+    events: str | Path | None = None,
+    trackers: Callable[[Run], Sequence[Tracker]] = lambda _: (),
 ) -> list[FitResult]:
     """Trains runs of one group in one program, each from its last checkpoint.
 
@@ -111,6 +115,7 @@ def train_members(
         runs: their configs have the same `group_key`.
         progress: whether progress is written to standard error.
         events: folder for TensorBoard events of the group, the means of its members; None: none.
+        trackers: those of a run beside `metrics.jsonl` and its TensorBoard events.
 
     Returns:
         How each ended; one that diverged does not stop the others.
@@ -128,7 +133,7 @@ def train_members(
             run.config.training,
             jax.random.key(run.config.seed),
             run.checkpoints,
-            _own_trackers(run, status),
+            [*_own_trackers(run, status), *trackers(run)],
         )
         for run, status in zip(runs, statuses, strict=True)
     ]

@@ -123,9 +123,18 @@ def _flops(program: ClosedJaxpr) -> float:
 
 
 def _counted(program: ClosedJaxpr) -> float:
-    """XLA's count, in which the body of a loop counts once."""
-    lowered = jax.jit(jaxpr_as_fun(program)).lower(*program.in_avals)
-    analysis: Any = lowered.cost_analysis()
+    """XLA's count, in which the body of a loop counts once.
+
+    It is taken on the CPU, whatever device trains: the client of a GPU or TPU counts compiled
+    programs alone.
+    """
+    try:
+        device = jax.devices("cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS names others alone
+        device = None
+    with jax.default_device(device):
+        lowered = jax.jit(jaxpr_as_fun(program)).lower(*program.in_avals)
+    analysis: Any = lowered.cost_analysis() or lowered.compile().cost_analysis()
     return float(analysis.get("flops", 0.0))
 
 

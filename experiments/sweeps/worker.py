@@ -1,4 +1,4 @@
-"""A process that works on one group: `python -m experiments.sweeps.worker FOLDER GROUP`.
+"""A process for one group: `python -m experiments.sweeps.worker FOLDER GROUP [TRACKER]...`.
 
 It goes on from checkpoints, so it may be killed and started again at any time, and it ends at once
 if another process has the group. SIGTERM is taken as Ctrl-C: all members are saved first.
@@ -17,12 +17,13 @@ from experiments.sweeps.signals import terminate_as_interrupt
 DONE, FAILED, BUSY, INTERRUPTED = 0, 1, 3, 130
 
 
-def work(folder: str, group: str, *, stream: TextIO | None = None) -> int:
+def work(folder: str, group: str, *trackers: str, stream: TextIO | None = None) -> int:
     """Does what is left to do of a group.
 
     Args:
         folder: of the sweep.
         group: its name.
+        *trackers: names of those that members have beside their own files.
         stream: is told what begins; None: standard error.
 
     Returns:
@@ -34,7 +35,7 @@ def work(folder: str, group: str, *, stream: TextIO | None = None) -> int:
 
     with terminate_as_interrupt():
         try:
-            outcome = run_group(SweepFolder(folder), group, announce=announce)
+            outcome = run_group(SweepFolder(folder), group, trackers=trackers, announce=announce)
             gather(folder)
         except KeyboardInterrupt:
             announce(f"{group}: stopped; all members are saved")

@@ -21,6 +21,7 @@ from plstm_seq.evaluation.metrics import (
     scaled,
     wilson,
 )
+from plstm_seq.evaluation.mixture import MIXTURE, mixture_of_lengths
 from plstm_seq.evaluation.outcomes import Outcomes
 from plstm_seq.evaluation.sources import Sample, Stream
 from plstm_seq.evaluation.table import read_parquet, to_frame, write_parquet
@@ -28,6 +29,7 @@ from plstm_seq.evaluation.table import read_parquet, to_frame, write_parquet
 __all__ = [
     "HORIZON_THRESHOLDS",
     "METRICS",
+    "MIXTURE",
     "Estimate",
     "Horizon",
     "LengthGeneralization",
@@ -38,6 +40,7 @@ __all__ = [
     "bootstrap",
     "horizon",
     "length_generalization",
+    "mixture_of_lengths",
     "read_parquet",
     "scaled",
     "to_frame",

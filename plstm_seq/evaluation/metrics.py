@@ -12,7 +12,10 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Real
+
+# Weights of sequences in memory at a time: 128 MiB.
+_AT_ONCE = 1 << 24
 
 
 class Estimate(NamedTuple):
@@ -72,8 +75,8 @@ def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Estimate
 
 
 def bootstrap(
-    correct: Int[np.ndarray, " N"],
-    scored: Int[np.ndarray, " N"],
+    correct: Real[np.ndarray, " N"],
+    scored: Real[np.ndarray, " N"],
     *,
     confidence: float = 0.95,
     resamples: int = 1000,
@@ -84,8 +87,8 @@ def bootstrap(
     Tokens of one sequence are not independent, so sequences are what is drawn again.
 
     Args:
-        correct: right positions of each sequence.
-        scored: scored positions of each sequence, at least one in all.
+        correct: right positions of each sequence, or their weights.
+        scored: scored positions of each sequence, at least one in all, weighted alike.
         confidence: the interval's coverage.
         resamples: how many times the sequences are drawn again.
         seed: of the resampling; the result is a function of the arguments alone.
@@ -93,19 +96,31 @@ def bootstrap(
     Raises:
         ValueError: nothing is scored, or `confidence` is not in (0, 1).
     """
-    if scored.sum() < 1:
+    if not scored.any():
         raise ValueError("scored must count one position or more, got none")
     tail = (1 - _check_confidence(confidence)) / 2
     count = len(scored)
-    weights = np.random.default_rng(seed).multinomial(
-        count, np.full(count, 1 / count), size=resamples
+    generator = np.random.default_rng(seed)
+    shares = np.full(count, 1 / count)
+    drawn = np.concatenate(
+        [
+            _resampled(generator.multinomial(count, shares, size=size), correct, scored)
+            for size in _blocks(resamples, max(1, _AT_ONCE // count))
+        ]
     )
-    # A resample without any scored position says nothing.
-    right, total = weights @ correct, weights @ scored
-    drawn = right[total > 0] / total[total > 0]
     low, high = np.quantile(drawn, [tail, 1 - tail])
     value = float(correct.sum() / scored.sum())
     return Estimate(value, min(float(low), value), max(float(high), value))
+
+
+def _resampled(weights: np.ndarray, correct: np.ndarray, scored: np.ndarray) -> np.ndarray:
+    """Accuracies of resamples; one without any scored position says nothing."""
+    right, total = weights @ correct, weights @ scored
+    return right[total > 0] / total[total > 0]
+
+
+def _blocks(total: int, size: int) -> list[int]:
+    return [min(size, total - start) for start in range(0, total, size)]
 
 
 def sequence_estimate(right: Bool[np.ndarray, " N"], *, confidence: float = 0.95) -> Estimate:

@@ -144,8 +144,11 @@ def sampled_outcomes(
             padded = plan.chunk_size * (1 << (-(-length // plan.chunk_size) - 1).bit_length())
             batch_key = jax.random.fold_in(jax.random.fold_in(key, length), number)
             batch = _sample(sample, plan.batch_size, padded, batch_key, jnp.int32(length))
-            size = plan.chunk_size if plan.carried else padded
-            tallies += _read(model, _slices(batch, length, size), [length], plan)
+            # Behind a sequence there may be room for an answer: nothing is scored behind that.
+            scored = np.flatnonzero(np.asarray(batch.mask).any(0))
+            end = max(length, 1 + int(scored.max(initial=0)))
+            size = plan.chunk_size if plan.carried else batch.inputs.shape[1]
+            tallies += _read(model, _slices(batch, end, size), [end], plan)
         batches.append(tallies)
     return _gather(tuple(lengths), batches, plan, nested=False)
 

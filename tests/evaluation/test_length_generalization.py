@@ -104,6 +104,22 @@ def test_samples_are_scored_where_their_mask_says(sample, length):
     assert result.row("last", length).value == (length - 1 not in (2, 8))
 
 
+@pytest.mark.parametrize("length", [1, 5, 9])
+def test_answers_behind_a_sequence_are_scored(length):
+    class Answering(Parity):
+        """Scores as many positions again as a sequence has, behind it."""
+
+        def sample(self, key, batch, length, *, lengths=None):
+            drawn = super().sample(key, batch, 2 * length)
+            position, lengths = jnp.arange(2 * length), lengths[:, None]
+            return drawn._replace(mask=(position >= lengths) & (position < 2 * lengths))
+
+    result = evaluate(FaultyParity(2, 8), Answering().sample, [length])
+    wrong = sum(length <= error < 2 * length for error in (2, 8))
+    assert (result.outcomes.scored == length).all()
+    assert result.row("token", length).value == (length - wrong) / length
+
+
 def test_samples_are_labelled_by_their_own_task():
     """A model that answers at chance is measured at chance: labels and answers do not leak."""
     result = evaluate(FaultyParity(every=2), SAMPLES["final position"], [7, 8], num_sequences=32)
@@ -260,3 +276,21 @@ def test_nonsense_is_refused(wrong, message):
         length_generalization(FaultyParity(), STREAM, [3], chance=1.0, key=KEY)
     with pytest.raises(ValueError, match="no row of metric 'token' at length 4"):
         evaluate(FaultyParity(), lengths=[3]).row("token", 4)
+
+
+def test_answers_behind_the_length_are_read():
+    """Tasks that append room for an answer return more positions than the length asked for."""
+
+    def sample(key, batch, length, *, lengths=None):
+        drawn = TASK.sample(key, batch, 2 * length)
+        end = 2 * lengths[:, None]
+        place = jnp.arange(2 * length)
+        return drawn._replace(mask=(place >= end // 2) & (place < end))
+
+    for model in (FaultyParity(9, 30), UnboundedParity()):
+        result = evaluate(model, sample, lengths=(5, 8))
+        exact = isinstance(model, UnboundedParity)
+        assert result.row("token", 5).value == (1.0 if exact else 4 / 5)
+        assert result.row("last", 5).value == exact
+        assert result.row("token", 8).value == (1.0 if exact else 7 / 8)
+        assert result.row("last", 8).value == 1.0

@@ -125,3 +125,10 @@ def test_a_missing_file(tmp_path):
 
 def test_the_small_config_of_the_tests():
     assert small_config().training.curriculum.longest == 5
+
+
+def test_a_task_may_have_an_option_named_kind():
+    config = override(
+        default_config("random_automaton"), ["task.kind=reset", "task.symbols=4", "task.states=4"]
+    )
+    assert config.task.options == {"kind": "reset", "symbols": 4, "states": 4}

@@ -223,7 +223,7 @@ def test_a_member_folder_of_another_config_is_left_alone(tmp_path):
 def test_a_failing_group_does_not_stop_the_others(tmp_path, monkeypatch):
     from experiments.sweeps import group
 
-    def train_members(runs, *, progress, events):
+    def train_members(runs, **_):
         if runs[0].config.model.mixer.transition.dim == 1:
             raise MemoryError("not enough")
         trained.append(len(runs))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from experiments.commands import check_trackers
 from experiments.config import ConfigError
 from experiments.sweeps.executors.base import Executor, GroupsFailedError
 
@@ -16,6 +17,7 @@ def make_executor(
     max_parallel: int | None = None,
     slurm: Sequence[str] = (),
     detach: bool = False,
+    trackers: Sequence[str] = (),
     progress: bool = True,
 ) -> Executor:
     """The executor of a name.
@@ -25,6 +27,7 @@ def make_executor(
         max_parallel: how many groups are worked on at once; None: one (slurm: as many as start).
         slurm: `option=value` each, see `slurm.SlurmOptions`.
         detach: return once the jobs are in Slurm's queue.
+        trackers: names of those that members have beside their own files: `wandb`.
         progress: whether progress is written to standard error, where this process trains.
 
     Raises:
@@ -36,6 +39,9 @@ def make_executor(
         raise ConfigError(f"options for Slurm go with --executor slurm, not {name}")
     if detach and name != "slurm":
         raise ConfigError(f"--detach goes with --executor slurm, not {name}")
+    if trackers and name == "slurm":
+        raise ConfigError("--tracker goes with --executor local or processes, not slurm")
+    check_trackers(trackers)
     if name == "local":
         from experiments.sweeps.executors.local import LocalExecutor
 
@@ -44,11 +50,11 @@ def make_executor(
                 "this process works on one group at a time: several at once take --executor "
                 "processes"
             )
-        return LocalExecutor(progress=progress)
+        return LocalExecutor(progress=progress, trackers=trackers)
     if name == "processes":
         from experiments.sweeps.executors.processes import ProcessesExecutor
 
-        return ProcessesExecutor(max_parallel or 1)
+        return ProcessesExecutor(max_parallel or 1, trackers)
     if name == "slurm":
         from experiments.sweeps.executors.slurm import SlurmExecutor, read_options
 

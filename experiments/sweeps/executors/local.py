@@ -14,8 +14,8 @@ from experiments.sweeps.signals import terminate_as_interrupt
 class LocalExecutor:
     """Works on groups in this process, which keeps what it has compiled."""
 
-    def __init__(self, *, progress: bool = True):
-        self._progress = progress
+    def __init__(self, *, progress: bool = True, trackers: Sequence[str] = ()):
+        self._progress, self._trackers = progress, trackers
 
     def run(self, folder: Path, groups: Sequence[str]) -> None:
         """See `Executor`."""
@@ -24,7 +24,13 @@ class LocalExecutor:
         with terminate_as_interrupt():
             for group in groups:
                 try:
-                    run_group(opened, group, progress=self._progress, announce=self._announce)
+                    run_group(
+                        opened,
+                        group,
+                        progress=self._progress,
+                        trackers=self._trackers,
+                        announce=self._announce,
+                    )
                 except Exception as error:  # the other groups go on
                     failures[group] = error
                     with opened.log(group).open("a", encoding="utf-8") as log:

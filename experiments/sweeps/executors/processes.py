@@ -15,6 +15,7 @@ from experiments.sweeps.signals import terminate_as_interrupt
 from experiments.sweeps.worker import BUSY, DONE, FAILED
 
 _PAUSE = 0.1
+_WORKER = (sys.executable, "-m", "experiments.sweeps.worker")
 _GPU_MEMORY = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_PREALLOCATE")
 
 
@@ -25,8 +26,8 @@ class ProcessesExecutor:
     well, and they end without saving. If this process is killed, the workers go on.
     """
 
-    def __init__(self, max_parallel: int = 1):
-        self._max_parallel = max_parallel
+    def __init__(self, max_parallel: int = 1, trackers: Sequence[str] = ()):
+        self._max_parallel, self._trackers = max_parallel, trackers
 
     def run(self, folder: Path, groups: Sequence[str]) -> None:
         """See `Executor`."""
@@ -58,7 +59,7 @@ class ProcessesExecutor:
         with folder.log(group).open("ab") as log:
             # A session of its own: a terminal's Ctrl-C comes to this process alone.
             return subprocess.Popen(
-                [sys.executable, "-m", "experiments.sweeps.worker", str(folder.path), group],
+                [*_WORKER, str(folder.path), group, *self._trackers],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

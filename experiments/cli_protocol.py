@@ -1,0 +1,165 @@
+"""The commands `protocol list`, `protocol run` and `protocol table`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.cli_sweep import (
+    Detach,
+    ExecutorName,
+    MaxParallel,
+    SlurmOption,
+    Trackers,
+    endings,
+)
+from experiments.console import Json, err, plain, print_result, user_errors
+
+# What takes long to import (jax, flax, polars) is imported by the commands that need it.
+
+app = typer.Typer(
+    help="Rerun what papers trained and measured, and show ours beside theirs.",
+    no_args_is_help=True,
+)
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A protocol: plstm-seq protocol list.")]
+_ENDINGS = {".csv": "csv", ".tex": "latex", ".md": "markdown"}
+
+
+@app.command("list")
+def list_protocols(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show all about this one.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the protocols; or show the source, tasks, budget and departures of one."""
+    from experiments.protocols import load, names, show
+
+    with user_errors():
+        if name is None:
+            rows = [show.row(load(known)) for known in names()]
+            print_result(rows, show.list_table(rows), as_json)
+            return
+        description = show.describe(load(name))
+        print_result(description, show.description(description), as_json)
+
+
+@app.command()
+def run(
+    name: Name,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Fields that every model takes."),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="NAME[,KEY=VALUE]...",
+            help="plstm or another mixer, with fields of it; repeatable (default: plstm).",
+        ),
+    ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option("--task", help="A task of the protocol; repeatable (default: all)."),
+    ] = None,
+    scale: Annotated[
+        float,
+        typer.Option(help="Multiplies steps and warm-up, never test lengths or samples."),
+    ] = 1.0,
+    seeds: Annotated[
+        str | None, typer.Option(help="Such as 0..2 (default: as many as published).")
+    ] = None,
+    rates: Annotated[
+        str | None, typer.Option(help="Learning rates, such as 1e-3,3e-3 (default: published).")
+    ] = None,
+    executor: ExecutorName = "local",
+    max_parallel: MaxParallel = None,
+    slurm: SlurmOption = None,
+    detach: Detach = False,
+    trackers: Trackers = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be trained, and train nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train and measure models as a paper did: a sweep for each model and task.
+
+    plstm-seq protocol run chomsky_regular --model plstm,transition.dim=4 --model lstm --scale 0.01
+
+    The same command goes on where it was stopped. Results: plstm-seq protocol table NAME.
+    """
+    from experiments.protocols import load, running, show
+    from experiments.sweeps.executors import make_executor
+
+    with user_errors():
+        cells = running.cells(
+            load(name),
+            models=models or ("plstm",),
+            words=words or (),
+            tasks=tasks or None,
+            scale=scale,
+            seeds=show.whole_numbers("--seeds", seeds),
+            rates=show.rates("--rates", rates),
+        )
+        if dry_run:
+            rows = [running.planned(cell) for cell in cells]
+            print_result(rows, show.plan_table(rows), as_json)
+            return
+        worker = make_executor(
+            executor,
+            max_parallel=max_parallel,
+            slurm=slurm or (),
+            detach=detach,
+            trackers=trackers or (),
+        )
+        for cell in cells:
+            folder = cell.create().path
+            err.print(f"[bold]{plain(folder)}[/bold]", soft_wrap=True)
+            with endings(folder):
+                running.run_cell(cell, executor=worker)
+    data = {"sweeps": [str(cell.folder) for cell in cells]}
+    count = "1 sweep" if len(cells) == 1 else f"{len(cells)} sweeps"
+    print_result(data, f"{name}: {count}\nnext: plstm-seq protocol table {name}", as_json)
+
+
+@app.command()
+def table(
+    name: Name,
+    scale: Annotated[
+        float | None, typer.Option(help="Only runs of this scale (default: of every scale).")
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="table, csv, latex or markdown (default: by the ending of --output, else table).",
+        ),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what was measured here beside what was published, and what was not run.
+
+    Each statistic of ours is over the seeds at the learning rate where it is highest.
+    """
+    from experiments.protocols import compare, export, load
+    from experiments.protocols.table import not_run
+
+    with user_errors():
+        compared = compare(load(name), scale=scale)
+        text = export(compared, form or _ENDINGS.get(output.suffix if output else "", "table"))
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+        print_result(str(output), f"wrote {output}", as_json)
+    elif as_json:
+        data = {"rows": compared.frame.to_dicts(), "not_run": not_run(compared)}
+        print_result(data, None, as_json)
+    else:
+        print(text, end="")  # noqa: T201
+
+
+def register(to: typer.Typer) -> None:
+    """Adds the commands to an app."""
+    to.add_typer(app, name="protocol")

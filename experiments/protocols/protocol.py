@@ -1,0 +1,259 @@
+"""A published protocol as a value: what is trained, how it is measured, what that gave.
+
+Protocols are YAML files beside this one. Lengths in them are the published ones; where a paper
+counts symbols that our task does not have (an answer, an `=`), the task says so by `offset`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pydantic
+import yaml
+
+from experiments.config import ConfigError
+from experiments.suggestions import nearest
+
+FOLDER = Path(__file__).parent
+Statistic = Literal["best", "median", "mean"]
+# What a statistic is given with: the median absolute deviation, the standard deviation.
+SPREADS: Mapping[str, str] = {"median": "mad", "mean": "std"}
+
+_FORBID = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a protocol was published.
+
+    Attributes:
+        paper: authors, title, number.
+        section: where in it.
+        repository: of its code; None: not known.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+
+    paper: str
+    section: str
+    repository: str | None = None
+
+
+@dataclass(frozen=True)
+class ProtocolTask:
+    """One task of a protocol.
+
+    Attributes:
+        name: of a task of ours.
+        options: of the task.
+        fields: config fields of this task alone, as in `override`.
+        offset: our length without the published one.
+        chance: what the paper takes as chance, where it scales by it.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    offset: int = 0
+    chance: float | None = None
+
+    def length(self, published: int) -> int:
+        """Our length for a published one; at least 1."""
+        return max(published + self.offset, 1)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How members become the published number.
+
+    Attributes:
+        kind: `mixture`: one accuracy over a mixture of lengths; `lengths`: one a length; `horizon`:
+            the longest length such that it and all shorter ones reach `threshold`; `depth`: at each
+            length the fewest blocks of which a seed reaches it.
+        metric: `token`, `sequence` or `last`; of a mixture also `token_by_length`, the mean over
+            lengths of the token accuracy at each.
+        statistics: over seeds, each at the learning rate where it is highest; `depth` has none.
+        scaled: whether chance is at 0.
+        threshold: of `horizon` and `depth`.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+
+    kind: Literal["mixture", "lengths", "horizon", "depth"]
+    metric: Literal["token", "sequence", "last", "token_by_length"]
+    statistics: tuple[Statistic, ...] = ("best",)
+    scaled: bool = False
+    threshold: float = 0.9
+
+    def __post_init__(self):
+        if not self.statistics:
+            raise ValueError("statistics must name one or more of best, median, mean")
+        if self.metric == "token_by_length" and self.kind != "mixture":
+            raise ValueError("metric token_by_length is of a mixture")
+        if self.scaled and self.kind in ("horizon", "depth"):
+            raise ValueError(f"scaled accuracies have no {self.kind}")
+
+
+Value = float | dict[str, float]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published row.
+
+    Attributes:
+        model: as the paper calls it.
+        values: by task (`task@length` where each length has a number): the first statistic, or
+            several with their spreads by name.
+        read: from a `table`, off a `figure` by eye, or from `memory` of the paper: check that one
+            before you cite it.
+        source: where it was published, if not with the protocol.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+
+    model: str
+    values: dict[str, Value]
+    read: Literal["table", "figure", "memory"] = "table"
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A published protocol.
+
+    Attributes:
+        name: of its file.
+        title: in a line.
+        source: where it was published.
+        tasks: by the names that columns have.
+        config: fields of every run, as in `override`: budget, lengths, optimizer, evaluation.
+        seeds: the published ones in number; ours count from 0.
+        rates: learning rates.
+        measure: how members become a number.
+        published: rows to compare with.
+        model: sizes that the paper gives, for every model that has the field.
+        models: fields that one mixer takes here; or, under another name, a mixer (`mixer`) and its
+            fields.
+        vary: what else is varied, as in the YAML of a sweep.
+        differences: what here is not as published.
+        findings: what the paper reports without a number.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
+
+    name: str
+    title: str
+    source: Source
+    tasks: dict[str, ProtocolTask]
+    config: dict[str, Any]
+    seeds: tuple[int, ...]
+    rates: tuple[float, ...]
+    measure: Measure
+    published: tuple[Published, ...]
+    model: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    vary: dict[str, Any] = field(default_factory=dict)
+    differences: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        needed = {"mixture": "evaluation.mixture", "lengths": "evaluation.lengths"}
+        lengths = needed.get(self.measure.kind, "evaluation.lengths")
+        if lengths not in self.config and self.measure.kind != "depth":
+            raise ValueError(f"config.{lengths}: needed, because of measure.kind")
+        for name in ("tasks", "seeds", "rates"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: one or more are expected")
+        if self.measure.kind == "depth" and not isinstance(self.vary.get("num_blocks"), list):
+            raise ValueError("vary.num_blocks: a list is needed, because of measure.kind")
+        if self.measure.scaled:
+            for name, task in self.tasks.items():
+                if task.chance is None:
+                    raise ValueError(f"tasks.{name}.chance: needed, because the measure is scaled")
+        for index, row in enumerate(self.published):
+            self._check_row(f"published.{index}.values", row)
+
+    def _check_row(self, where: str, row: Published) -> None:
+        statistics = self.statistics
+        known = {*statistics, *(SPREADS[name] for name in statistics if name in SPREADS)}
+        for column, value in row.values.items():
+            task, at, length = column.partition("@")
+            if task not in self.tasks:
+                raise ValueError(f"{where}.{column}: no such task; {nearest(task, self.tasks)}")
+            if bool(at) != self.by_length or (at and not length.isdigit()):
+                expected = "task@length" if self.by_length else "a task"
+                raise ValueError(f"{where}.{column}: {expected} is expected")
+            if isinstance(value, dict) and (not value or not value.keys() <= known):
+                raise ValueError(f"{where}.{column}: {', '.join(sorted(known))} may be given")
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return f"{self.name}.yaml"
+
+    @property
+    def by_length(self) -> bool:
+        """Whether each length has a number of its own."""
+        return self.measure.kind in ("lengths", "depth")
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """What is given for each number; of a depth there is one alone."""
+        return ("depth",) if self.measure.kind == "depth" else self.measure.statistics
+
+    def task(self, name: str) -> ProtocolTask:
+        """The task of a name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if name not in self.tasks:
+            raise ConfigError(f"{self.name} has no task {name!r}; {nearest(name, self.tasks)}")
+        return self.tasks[name]
+
+
+def names(folder: Path = FOLDER) -> list[str]:
+    """The names of the protocols."""
+    return sorted(file.stem for file in folder.glob("*.yaml"))
+
+
+def load(name: str) -> Protocol:
+    """A protocol by its name.
+
+    Raises:
+        ConfigError: there is none (the nearest names are given), or its file is wrong.
+    """
+    if name not in names():
+        raise ConfigError(f"no protocol {name!r}; {nearest(name, names())}")
+    return read_protocol(FOLDER / f"{name}.yaml")
+
+
+def read_protocol(path: Path) -> Protocol:
+    """Reads a protocol from YAML.
+
+    Raises:
+        ConfigError: the file cannot be read, or a field is unknown, missing or wrong.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not isinstance(document, Mapping):
+        raise ConfigError(f"{path}: a mapping is expected")
+    try:
+        return pydantic.TypeAdapter(Protocol).validate_python({"name": path.stem, **document})
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error)}") from None
+
+
+def _explain(error: pydantic.ValidationError) -> str:
+    lines = []
+    for entry in error.errors(include_url=False):
+        where = ".".join(str(part) for part in entry["loc"])
+        message = entry["msg"].removeprefix("Value error, ")
+        lines.append(f"{where}: {message}" if where else message)
+    return "; ".join(dict.fromkeys(lines))

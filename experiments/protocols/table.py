@@ -1,0 +1,259 @@
+"""Published numbers and ours beside each other."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars
+
+from experiments.config import ConfigError
+from experiments.protocols.cells import About, begun
+from experiments.protocols.protocol import SPREADS, Protocol
+from experiments.protocols.values import numbers
+from experiments.results.export import FORMATS, Table, to_latex, to_markdown, to_text
+from experiments.results.rows import gather
+
+PAPER, HERE = "paper", "here"
+_SCHEMA = {
+    "model": polars.String,
+    "origin": polars.String,
+    "read": polars.String,
+    "source": polars.String,
+    "scale": polars.Float64,
+    "task": polars.String,
+    "length": polars.Int64,
+    "statistic": polars.String,
+    "value": polars.Float64,
+    "spread": polars.Float64,
+    "learning_rate": polars.Float64,
+    "n": polars.Int64,
+    "members": polars.Int64,
+    "device": polars.String,
+    "jax": polars.String,
+    "date": polars.String,
+}
+_NAMES = {"median": "median ± MAD", "mean": "mean ± std", "depth": "fewest blocks"}
+_READ = {"table": "paper", "figure": "paper, off a figure", "memory": "paper, from memory"}
+
+Row = dict[str, Any]
+
+
+class Comparison(NamedTuple):
+    """A protocol's table.
+
+    Attributes:
+        protocol: whose.
+        frame: one row a number: `model`; `origin`, `paper` or `here`; `read`, how it was read from
+            the paper, and `source`, where another one gives it; `scale` of ours; `task`, `length`,
+            `statistic`, `value`, `spread`; of ours the `learning_rate` that was taken, the
+            evaluated members `n` of `members`, `device`, `jax` and `date`.
+    """
+
+    protocol: Protocol
+    frame: polars.DataFrame
+
+
+def compare(protocol: Protocol, *, scale: float | None = None) -> Comparison:
+    """Gathers what was published and what has been measured here.
+
+    Args:
+        protocol: whose table.
+        scale: only runs of this scale; None: of every scale.
+
+    Raises:
+        RunError: a file of a run is damaged.
+    """
+    rows = [*_published(protocol), *_ours(protocol, scale)]
+    return Comparison(protocol, polars.DataFrame(rows, schema=_SCHEMA))
+
+
+def _published(protocol: Protocol) -> Iterator[Row]:
+    for row in protocol.published:
+        for column, given in row.values.items():
+            task, _, length = column.partition("@")
+            values = given if isinstance(given, dict) else {protocol.statistics[0]: given}
+            for name in protocol.statistics:
+                if name in values:
+                    yield _row(
+                        model=row.model,
+                        origin=PAPER,
+                        read=row.read,
+                        source=row.source,
+                        task=task,
+                        length=int(length) if length else None,
+                        statistic=name,
+                        value=values[name],
+                        spread=values.get(SPREADS.get(name, "")),
+                    )
+
+
+def _ours(protocol: Protocol, scale: float | None) -> Iterator[Row]:
+    cells: dict[tuple[str, float, str], list[tuple[Path, About]]] = {}
+    for folder, about in begun(protocol.name):
+        if about.task in protocol.tasks and scale in (None, about.scale):
+            key = (about.model, about.scale, about.task)
+            cells.setdefault(key, []).append((folder, about))
+    for (model, own_scale, task), folders in cells.items():
+        frames = [_frame(folder) for folder, _ in folders]
+        frame = polars.concat(frames, how="diagonal_relaxed")
+        made = {
+            "device": _only(frame, "environment.device"),
+            "jax": _only(frame, "environment.jax"),
+            "date": max(about.date for _, about in folders),
+        }
+        for number in numbers(protocol, task, frame):
+            yield _row(
+                model=model,
+                origin=HERE,
+                scale=own_scale,
+                task=task,
+                learning_rate=number.rate,
+                **{name: value for name, value in number._asdict().items() if name != "rate"},
+                **made,
+            )
+
+
+def _frame(folder: Path) -> polars.DataFrame:
+    """The rows of a sweep, its members named by their folders."""
+    within = polars.concat_str(polars.lit(f"{folder.name}/"), polars.col("member"))
+    return gather(folder).with_columns(within.alias("member"))
+
+
+def _only(frame: polars.DataFrame, column: str) -> str | None:
+    values = frame[column].drop_nulls().unique().sort().to_list() if column in frame else []
+    return ", ".join(map(str, values)) or None
+
+
+def _row(**values: Any) -> Row:
+    return {**dict.fromkeys(_SCHEMA), **values}
+
+
+def readable(comparison: Comparison) -> Table:
+    """The table as people read it: a row a model, or a model and task where lengths are columns."""
+    protocol, frame = comparison
+    by_length = protocol.by_length
+    columns = _columns(comparison)
+    keys = ["model", "origin", "read", "source", "scale", *(["task"] if by_length else [])]
+    own = "length" if by_length else "task"
+    whole = protocol.measure.kind in ("horizon", "depth")
+    rows = []
+    ordered = frame.with_columns(polars.col("task").replace_strict(_order(protocol)).alias("at"))
+    ordered = ordered.sort("at", maintain_order=True) if by_length else ordered
+    for values in ordered.select(keys).unique(maintain_order=True).iter_rows(named=True):
+        found = ordered.filter(*(polars.col(k).eq_missing(v) for k, v in values.items()))
+        words = [values["task"]] if by_length else []
+        words += [values["model"], _from(values)]
+        missing = "not run" if values["origin"] == HERE else ""
+        cells = [
+            _cell(found.filter(polars.col(own) == c).to_dicts(), missing, whole) for c in columns
+        ]
+        rows.append((*words, *cells))
+    headers = (*(["task"] if by_length else []), "model", "from", *map(str, columns))
+    return Table(headers, tuple(rows), 2 + by_length)
+
+
+def _order(protocol: Protocol) -> Mapping[str, int]:
+    return {task: index for index, task in enumerate(protocol.tasks)}
+
+
+def _columns(comparison: Comparison) -> list[Any]:
+    protocol, frame = comparison
+    if protocol.by_length:
+        return frame["length"].drop_nulls().unique().sort().to_list()
+    return list(protocol.tasks)
+
+
+def _from(values: Mapping[str, Any]) -> str:
+    if values["origin"] == PAPER:
+        return _READ[values["read"]]
+    return "here" if values["scale"] == 1 else f"here, scaled {values['scale']:g}"
+
+
+def _cell(rows: Sequence[Row], missing: str, whole: bool) -> str:
+    if not rows:
+        return missing
+    text = " / ".join(_number(row, whole) for row in rows)
+    members, n = rows[0]["members"], rows[0]["n"]
+    if members is None or n == members:
+        return text
+    return f"{text} ({n} of {members})" if n else f"0 of {members}"
+
+
+def _number(row: Row, whole: bool) -> str:
+    value, spread = row["value"], row["spread"]
+    if value is None:
+        return "none"
+    text = f"{value:.0f}" if whole else f"{value:.3f}"
+    return text if spread is None else f"{text} ± {spread:.3f}"
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What a reader has to know: what the numbers are, where ours come from, what was not run."""
+    protocol, frame = comparison
+    measure = protocol.measure
+    shown = " / ".join(_NAMES.get(name, name) for name in protocol.statistics)
+    kind = "accuracy, chance at 0" if measure.scaled else "accuracy"
+    what = {
+        "mixture": f"{measure.metric.replace('_', ' ')} {kind}, all test lengths together",
+        "lengths": f"{measure.metric} {kind} at each length",
+        "horizon": f"the longest length up to which {measure.metric} accuracy is "
+        f"{measure.threshold:g} or more",
+        "depth": f"of which a member has {measure.metric} accuracy {measure.threshold:g} or more",
+    }[measure.kind]
+    lines = [f"{protocol.source.paper}; {protocol.source.section}", f"{shown}: {what}"]
+    for (source,), own in frame.drop_nulls("source").group_by("source", maintain_order=True):
+        lines.append(f"{', '.join(own['model'].unique(maintain_order=True))}: {source}")
+    ours = frame.filter(origin=HERE)
+    for row in (
+        ours.select("model", "scale", "device", "jax", "date")
+        .unique(maintain_order=True)
+        .iter_rows(named=True)
+    ):
+        own = ours.filter(*(polars.col(k).eq_missing(v) for k, v in row.items()))
+        counts = own["n"].max(), own["members"].max()
+        rates = own["learning_rate"].drop_nulls().unique().sort().to_list()
+        chosen = ", ".join(f"{rate:g}" for rate in rates)
+        scaled = "" if row["scale"] == 1 else f", steps and warm-up scaled {row['scale']:g}"
+        lines.append(
+            f"{row['model']}{scaled}: {counts[0]} of {counts[1]} members a number (published: "
+            f"{_published_members(protocol)}), learning rate {chosen or '-'}; "
+            f"{row['device'] or '-'}, jax {row['jax'] or '-'}, {row['date']}"
+        )
+    if missing := not_run(comparison):
+        lines.append(f"not run: {', '.join(missing)}")
+    return lines
+
+
+def _published_members(protocol: Protocol) -> int:
+    depths = 1
+    if protocol.measure.kind == "depth":
+        depths = len(protocol.vary["num_blocks"])
+    return depths * len(protocol.seeds) * len(protocol.rates)
+
+
+def not_run(comparison: Comparison) -> list[str]:
+    """The tasks that no model has been run on here."""
+    ran = set(comparison.frame.filter(origin=HERE)["task"].to_list())
+    return [task for task in comparison.protocol.tasks if task not in ran]
+
+
+def export(comparison: Comparison, form: str) -> str:
+    """The table as text.
+
+    Args:
+        comparison: of `compare`.
+        form: `table` (text), `csv` (every number a row), `latex` or `markdown`.
+
+    Raises:
+        ConfigError: another form.
+    """
+    if form not in FORMATS:
+        raise ConfigError(f"format is {form!r}: one of {', '.join(FORMATS)} is expected")
+    if form == "csv":
+        return comparison.frame.write_csv()
+    table, lines = readable(comparison), notes(comparison)
+    if form == "latex":
+        return to_latex(table) + "".join(f"% {line}\n" for line in lines)
+    text = to_markdown(table) if form == "markdown" else to_text(table)
+    between = "\n\n" if form == "markdown" else "\n"
+    return f"{text}\n{between.join(lines)}\n"

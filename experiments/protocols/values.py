@@ -1,0 +1,164 @@
+"""From the members of a cell to the numbers that a protocol gives."""
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import polars
+
+from experiments.protocols.protocol import Measure, Protocol
+from plstm_seq.evaluation import MIXTURE, horizon, scaled
+
+_RATE = "training.optimizer.learning_rate"
+_BLOCKS = "model.num_blocks"
+
+
+class Number(NamedTuple):
+    """One number of ours.
+
+    Attributes:
+        length: the published length that it belongs to; None: it is of all.
+        statistic: of which.
+        value: the number; None: no member has one, or no depth suffices.
+        spread: of the members at that learning rate, where the statistic has one.
+        rate: the learning rate that was taken.
+        members: how many there should be.
+        n: how many of them have been evaluated.
+    """
+
+    length: int | None
+    statistic: str
+    value: float | None
+    spread: float | None
+    rate: float | None
+    members: int
+    n: int
+
+
+class Reading(NamedTuple):
+    """What one member was measured at."""
+
+    length: int | None
+    rate: float
+    blocks: int
+    value: float
+
+
+def numbers(protocol: Protocol, task: str, frame: polars.DataFrame) -> list[Number]:
+    """The numbers of a cell.
+
+    Each statistic is over the seeds at one learning rate: the one where it is highest, as papers
+    that report the best of several rates do. Of a depth it is the fewest blocks of which any member
+    reaches the threshold.
+
+    Args:
+        protocol: says how they are measured.
+        task: its name in the protocol.
+        frame: of `gather`; of several sweeps of the cell, one below the other.
+    """
+    frame = _without_twins(frame)
+    readings = list(_readings(protocol, task, frame))
+    lengths = _lengths(protocol, frame)
+    measured = frame.drop_nulls("metric")["member"].n_unique()
+    found = []
+    for length in lengths:
+        own = [reading for reading in readings if reading.length == length]
+        # Where members are trained for one length each, others are not of this number.
+        members, n = frame["member"].n_unique(), measured
+        if protocol.measure.kind == "depth":
+            of_length = frame.filter(trained_length=length)
+            members, n = of_length["member"].n_unique(), len(own)
+        found += [
+            Number(length, name, *_number(own, name, protocol.measure), members, n)
+            for name in protocol.statistics
+        ]
+    return found
+
+
+def _without_twins(frame: polars.DataFrame) -> polars.DataFrame:
+    """Members of several sweeps with the same config once: that which has been evaluated."""
+    config = [name for name in frame.columns if name.startswith(("task.", "model.", "training."))]
+    keys = [*config, "seed"]
+    evaluated = polars.col("metric").is_not_null().cast(polars.Int8)
+    first = (
+        frame.select("member", *keys, evaluated.alias("evaluated"))
+        .unique(maintain_order=True)
+        .sort("evaluated", descending=True, maintain_order=True)
+        .unique(subset=keys, keep="first", maintain_order=True)
+    )
+    return frame.filter(polars.col("member").is_in(first["member"].to_list()))
+
+
+def _lengths(protocol: Protocol, frame: polars.DataFrame) -> Sequence[int | None]:
+    measure = protocol.measure
+    if measure.kind == "depth":
+        return frame["trained_length"].unique().sort().to_list()
+    if measure.kind == "lengths":
+        return [int(length) for length in protocol.config["evaluation.lengths"]]
+    return [None]
+
+
+def _readings(protocol: Protocol, task: str, frame: polars.DataFrame) -> Iterator[Reading]:
+    measure, about_task = protocol.measure, protocol.task(task)
+    lengths = _lengths(protocol, frame)
+    published = {about_task.length(length): length for length in lengths if length is not None}
+    metric = MIXTURE + measure.metric if measure.kind == "mixture" else measure.metric
+    rows = frame.filter(polars.col("metric") == metric)
+    for member in rows["member"].unique(maintain_order=True).to_list():
+        own = rows.filter(polars.col("member") == member).sort("length")
+        about = own.row(0, named=True)
+        values = dict(zip(own["length"].to_list(), own["value"].to_list(), strict=True))
+        for length, value in _of_member(measure, values, about["trained_length"]):
+            if measure.scaled:
+                value = scaled(value, about_task.chance or 0.0)
+            known = None if length is None else published.get(length)
+            yield Reading(known, about[_RATE], about[_BLOCKS], value)
+
+
+def _of_member(
+    measure: Measure, values: Mapping[int, float], trained: int
+) -> Iterator[tuple[int | None, float]]:
+    if measure.kind == "horizon":
+        yield None, horizon(list(values), list(values.values()), measure.threshold).length
+    elif measure.kind == "mixture":
+        yield None, next(iter(values.values()))
+    elif measure.kind == "depth":
+        if trained in values:
+            yield trained, values[trained]
+    else:
+        yield from values.items()
+
+
+def _number(
+    readings: Sequence[Reading], statistic: str, measure: Measure
+) -> tuple[float | None, float | None, float | None]:
+    """A statistic, its spread and its learning rate."""
+    if statistic == "depth":
+        enough = [one for one in readings if one.value >= measure.threshold]
+        least = min(enough, key=lambda one: one.blocks, default=None)
+        return (None, None, None) if least is None else (least.blocks, None, least.rate)
+    by_rate: dict[float, list[float]] = {}
+    for reading in readings:
+        by_rate.setdefault(reading.rate, []).append(reading.value)
+    best: tuple[float | None, float | None, float | None] = (None, None, None)
+    for rate, values in by_rate.items():
+        value, spread = _STATISTICS[statistic](values)
+        if best[0] is None or value > best[0]:
+            best = (value, spread, rate)
+    return best
+
+
+def _best(values: Sequence[float]) -> tuple[float, float | None]:
+    return max(values), None
+
+
+def _median(values: Sequence[float]) -> tuple[float, float | None]:
+    middle = statistics.median(values)
+    return middle, statistics.median(abs(value - middle) for value in values)
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float | None]:
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+_STATISTICS = {"best": _best, "median": _median, "mean": _mean}

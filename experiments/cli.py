@@ -169,6 +169,15 @@ def evaluate(
     num_sequences: Annotated[
         int | None, typer.Option(min=1, help="Fresh sequences a length (default: the config's).")
     ] = None,
+    snap: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Measure again with the state put back every N symbols onto the learned "
+            "prototype of what is predicted.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure accuracy at lengths far beyond training; writes evaluation.parquet into the run."""
@@ -177,7 +186,10 @@ def evaluate(
 
     with user_errors():
         result = evaluate_run(
-            load_run(run), commands.parse_lengths(lengths), num_sequences=num_sequences
+            load_run(run),
+            commands.parse_lengths(lengths),
+            num_sequences=num_sequences,
+            snap_every=snap,
         )
     print_result([row._asdict() for row in result.rows], show.evaluation_table(result), as_json)
 

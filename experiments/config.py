@@ -46,6 +46,8 @@ class EvaluationConfig:
         mixture: shortest and longest length of a further set of sequences, of which one number is
             reported; None: there is none.
         mixture_sequences: how many those are, of all lengths together.
+        snap_every: symbols after which, in a second pass, the state becomes the learned prototype
+            of what is predicted (`plstm_seq.evaluation.snapping`); None: there is no such pass.
     """
 
     lengths: tuple[int, ...] = (16, 32, 40, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -55,11 +57,14 @@ class EvaluationConfig:
     seed: int = 1_000_003
     mixture: tuple[int, int] | None = None
     mixture_sequences: int = 8192
+    snap_every: int | None = None
 
     def __post_init__(self):
-        for name in ("num_sequences", "batch_size", "chunk_size", "mixture_sequences"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1, got {getattr(self, name)}")
+        sizes = ("num_sequences", "batch_size", "chunk_size", "mixture_sequences", "snap_every")
+        for name in sizes:
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ValueError(f"{name} must be >= 1, got {size}")
         if not self.lengths or min(self.lengths) < 1:
             raise ValueError(f"lengths must be one or more numbers >= 1, got {self.lengths}")
         if self.mixture is not None and not 1 <= self.mixture[0] <= self.mixture[1]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,17 +10,27 @@ import jax
 import tasks
 from experiments.run import Run
 from plstm_seq.evaluation import (
+    SNAPPED,
     LengthGeneralization,
+    Snapped,
     Stream,
+    learn_prototypes,
     length_generalization,
     mixture_of_lengths,
     write_parquet,
 )
 from plstm_seq.evaluation.sources import Source
 
+# Of the training length; from them prototypes of states are learned.
+SEQUENCES_A_PROTOTYPE = 64
+
 
 def evaluate(
-    run: Run, lengths: Sequence[int] | None = None, *, num_sequences: int | None = None
+    run: Run,
+    lengths: Sequence[int] | None = None,
+    *,
+    num_sequences: int | None = None,
+    snap_every: int | None = None,
 ) -> LengthGeneralization:
     """Measures accuracy against length on fresh sequences, and keeps it in the run's folder.
 
@@ -27,37 +38,65 @@ def evaluate(
         run: a trained run.
         lengths: where to measure; None: those of the config.
         num_sequences: sequences a length; None: that of the config.
+        snap_every: symbols between corrections in a second pass; None: that of the config.
 
     Returns:
-        Token, sequence and last-position accuracy at every length, with intervals and horizons; and
-        where the config names a mixture of lengths, its rows (`mixture_of_lengths`).
+        Token, sequence and last-position accuracy at every length, with intervals and horizons. Its
+        rows are also, where the config names them, those of a mixture of lengths
+        (`mixture_of_lengths`), and those of the second pass, as `snapped_token` and so on.
 
     Raises:
         RunError: the run has no checkpoint.
-        ValueError: a length or number is below 1.
+        ValueError: a length or number is below 1, or a state that grows is to be snapped.
     """
     settings = run.config.evaluation
-    task = run.task
-    shared: dict[str, Any] = {"chance": task.chance, "batch_size": settings.batch_size}
-    result = length_generalization(
-        run.model,
-        _source(task),
-        settings.lengths if lengths is None else lengths,
+    measure = partial(
+        length_generalization,
+        source=_source(run.task),
+        lengths=settings.lengths if lengths is None else lengths,
         key=jax.random.key(settings.seed),
         num_sequences=settings.num_sequences if num_sequences is None else num_sequences,
-        chunk_size=settings.chunk_size,
-        **shared,
+        **_shared(run),
     )
+    snap_every = settings.snap_every if snap_every is None else snap_every
+    result = measure(run.model, chunk_size=settings.chunk_size)
+    rows = result.rows
     if settings.mixture is not None:
-        mixture = mixture_of_lengths(
+        rows += mixture_of_lengths(
             run.model,
-            task.sample,
+            run.task.sample,
             *settings.mixture,
             key=jax.random.key(settings.seed),
             num_sequences=settings.mixture_sequences,
-            **shared,
+            **_shared(run),
         )
-        result = replace(result, rows=(*result.rows, *mixture))
+    if snap_every is not None:
+        snapped = measure(_snapped(run), chunk_size=snap_every)
+        rows += tuple(row._replace(metric=SNAPPED + row.metric) for row in snapped.rows)
+    result = replace(result, rows=rows)
+    _write(run, result)
+    return result
+
+
+def _shared(run: Run) -> dict[str, Any]:
+    return {"chance": run.task.chance, "batch_size": run.config.evaluation.batch_size}
+
+
+def _snapped(run: Run) -> Snapped:
+    """The model, corrected by what it predicts on sequences of the training length."""
+    settings = run.config.evaluation
+    prototypes = learn_prototypes(
+        run.model,
+        run.task.sample,
+        key=jax.random.key(settings.seed + 1),
+        length=run.config.training.curriculum.longest,
+        num_sequences=SEQUENCES_A_PROTOTYPE * len(run.task.labels),
+        batch_size=settings.batch_size,
+    )
+    return Snapped(run.model, prototypes)
+
+
+def _write(run: Run, result: LengthGeneralization) -> None:
     config = run.config
     transition = getattr(config.model.mixer, "transition", None)
     write_parquet(
@@ -71,7 +110,6 @@ def evaluate(
         seed=config.seed,
         trained_length=config.training.curriculum.longest,
     )
-    return result
 
 
 def _source(task: tasks.Task) -> Source:

@@ -12,7 +12,7 @@ from rich.text import Text
 import tasks
 from experiments.decoding import Decoded
 from experiments.demonstration import Result
-from plstm_seq.evaluation import METRICS, LengthGeneralization
+from plstm_seq.evaluation import METRICS, SNAPPED, LengthGeneralization
 from plstm_seq.evaluation.length import Metric
 
 QUICKSTART_COLUMNS: tuple[tuple[str, Metric, int], ...] = (
@@ -104,14 +104,10 @@ def description(data: dict[str, Any]) -> Group:
 
 
 def evaluation_table(result: LengthGeneralization) -> Group:
-    """Accuracy with intervals at every length, and the horizons."""
-    table = plain_table("length", *METRICS, "scaled")
-    for column in table.columns:
-        column.no_wrap = True
-    for length in result.lengths:
-        rows = [result.row(metric, length) for metric in METRICS]
-        cells = (f"{row.value:.3f} ({row.low:.3f}-{row.high:.3f})" for row in rows)
-        table.add_row(str(length), *(Text(cell) for cell in cells), f"{rows[0].scaled:.3f}")
+    """Accuracy with intervals at every length, without and with snapping, and the horizons."""
+    tables = [_accuracy_table(result, "")]
+    if any(row.metric.startswith(SNAPPED) for row in result.rows):
+        tables += [Text("\nsnapped to learned prototypes"), _accuracy_table(result, SNAPPED)]
     horizons = plain_table("horizon", *METRICS)
     for threshold in sorted({threshold for _, threshold in result.horizons()}):
         horizons.add_row(
@@ -121,7 +117,19 @@ def evaluation_table(result: LengthGeneralization) -> Group:
         f"intervals of {result.confidence:.0%}, chance of a token {result.chance:.3f}; "
         "scaled: token accuracy with chance at 0"
     )
-    return Group(Text(f"{result}; {interval}"), table, Text(""), horizons)
+    return Group(Text(f"{result}; {interval}"), *tables, Text(""), horizons)
+
+
+def _accuracy_table(result: LengthGeneralization, prefix: str) -> Table:
+    table = plain_table("length", *METRICS, "scaled")
+    for column in table.columns:
+        column.no_wrap = True
+    found = {(row.metric, row.length): row for row in result.rows}
+    for length in result.lengths:
+        rows = [found[prefix + metric, length] for metric in METRICS]
+        cells = (f"{row.value:.3f} ({row.low:.3f}-{row.high:.3f})" for row in rows)
+        table.add_row(str(length), *(Text(cell) for cell in cells), f"{rows[0].scaled:.3f}")
+    return table
 
 
 def decoded_table(decoded: Sequence[Decoded]) -> Table:

@@ -23,6 +23,7 @@ from plstm_seq.evaluation.metrics import (
 )
 from plstm_seq.evaluation.mixture import MIXTURE, mixture_of_lengths
 from plstm_seq.evaluation.outcomes import Outcomes
+from plstm_seq.evaluation.snapping import SNAPPED, Prototypes, Snapped, learn_prototypes
 from plstm_seq.evaluation.sources import Sample, Stream
 from plstm_seq.evaluation.table import read_parquet, to_frame, write_parquet
 
@@ -30,15 +31,19 @@ __all__ = [
     "HORIZON_THRESHOLDS",
     "METRICS",
     "MIXTURE",
+    "SNAPPED",
     "Estimate",
     "Horizon",
     "LengthGeneralization",
     "Outcomes",
+    "Prototypes",
     "Row",
     "Sample",
+    "Snapped",
     "Stream",
     "bootstrap",
     "horizon",
+    "learn_prototypes",
     "length_generalization",
     "mixture_of_lengths",
     "read_parquet",

@@ -102,6 +102,7 @@ def test_from_training_to_the_figure(command):
     rows = json.loads(command("evaluate", "parity-1", "--lengths", "3,8", "--json").stdout)
     assert {row["length"] for row in rows} == {3, 8}
     assert "horizon" in command("evaluate", "runs/parity-1").stdout
+    assert "snapped to learned" in command("evaluate", "parity-1", "--snap", "4").stdout
     assert command("evaluate", "parity-1", "--lengths", "3;8").exit_code == 2
     assert command("evaluate", "parity-1", "--lengths", "0").exit_code == 2
 

@@ -74,6 +74,15 @@ def test_figures(run, tmp_path):
     assert "<svg" in files[1].read_text()
 
 
+def test_evaluation_with_snapping_keeps_both_passes(run):
+    result = evaluate(run, [3, 7], num_sequences=4, snap_every=2)
+    metrics = {row.metric for row in result.rows}
+    assert {"token", "sequence", "last", "snapped_token", "snapped_sequence"} <= metrics
+    stored = read_parquet(run.evaluation_path)
+    assert set(stored["metric"].unique()) == metrics
+    evaluate(run)
+
+
 def test_figures_need_evaluated_runs(run, tmp_path):
     with pytest.raises(RunError, match="no runs"):
         plot([], tmp_path / "figure")

@@ -1,0 +1,137 @@
+"""Correction at test time: every few symbols the state is put back onto a learned prototype.
+
+What a model knows of the states is learned from its own predictions; neither the task's labels nor
+its rule go in. Where one state belongs to each label, as in word problems, this stops the small
+errors of inexact transitions from adding up (arXiv 2606.07254 projects onto prototypes of a group).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool
+
+from plstm_seq.evaluation.outcomes import EvaluatedModel
+from plstm_seq.evaluation.sources import Sample
+
+SNAPPED = "snapped_"
+
+
+class Prototypes(NamedTuple):
+    """A state for each label.
+
+    Attributes:
+        states: as the model's state, with labels [V] instead of the batch axis.
+        known: whether the label was predicted at all; other labels have no prototype.
+    """
+
+    states: Any
+    known: Bool[Array, " V"]
+
+
+def learn_prototypes(
+    model: nnx.Module,
+    sample: Sample,
+    *,
+    key: Array,
+    length: int,
+    num_sequences: int,
+    batch_size: int = 128,
+) -> Prototypes:
+    """Average the states after which a model predicts each label.
+
+    Args:
+        model: an nnx module whose state is bounded, as `length_generalization` takes it.
+        sample: draws sequences; their labels are not looked at.
+        key: typed key; batch b draws from `fold_in(key, b)`.
+        length: of the sequences, one on which the model is right.
+        num_sequences: rounded up to a multiple of `batch_size`; some tens a label are plenty.
+        batch_size: sequences run at once.
+
+    Raises:
+        ValueError: the model's state is not bounded, so it has no size that could be averaged.
+    """
+    evaluated: Any = model
+    if not evaluated.bounded_state:
+        raise ValueError("snapping needs a state of bounded size; this model's grows")
+    graphdef, variables = nnx.split(model)
+    batches = [
+        _sums(graphdef, variables, sample, batch_size, length, jax.random.fold_in(key, number))
+        for number in range(-(-num_sequences // batch_size))
+    ]
+    sums, counts = jax.tree.map(lambda *parts: sum(parts), *batches)
+    return Prototypes(
+        states=jax.tree.map(lambda total: total / _along(jnp.maximum(counts, 1), total), sums),
+        known=counts > 0,
+    )
+
+
+@partial(jax.jit, static_argnames=("graphdef", "sample", "batch", "length"))
+def _sums(
+    graphdef: nnx.GraphDef[Any], variables: Any, sample: Sample, batch: int, length: int, key: Array
+) -> tuple[Any, Array]:
+    """Of each label: the sum of the states behind it, and how many."""
+    model: Any = nnx.merge(graphdef, variables)
+    inputs = sample(key, batch, length).inputs
+    logits, state = model(inputs, initial_state=model.init_state(batch), return_state=True)
+    labels = jax.nn.one_hot(logits[:, -1].argmax(-1), logits.shape[-1], axis=0)
+
+    def total(leaf: Array) -> Array:
+        exact = jax.lax.Precision.HIGHEST
+        return jnp.tensordot(labels.astype(leaf.dtype), leaf, axes=1, precision=exact)
+
+    return jax.tree.map(total, state), labels.sum(1)
+
+
+class Snapped(nnx.Module):
+    """A model that ends every call with the prototype of what it predicts at the last position.
+
+    Evaluated in chunks of n symbols, it is snapped every n symbols. Integers of a state, and the
+    inputs that a convolution remembers, stay what they are.
+
+    Args:
+        model: what is corrected.
+        prototypes: from `learn_prototypes`.
+    """
+
+    def __init__(self, model: nnx.Module, prototypes: Prototypes):
+        leaves, self.structure = jax.tree.flatten(prototypes)
+        self.model = model
+        self.leaves = nnx.List([nnx.Variable(leaf) for leaf in leaves])
+
+    @property
+    def bounded_state(self) -> bool:
+        """True."""
+        return True
+
+    def init_state(self, batch_size: int) -> Any:
+        """Return the model's state before the first symbol."""
+        evaluated: EvaluatedModel = self.model  # pyright: ignore[reportAssignmentType]
+        return evaluated.init_state(batch_size)
+
+    def __call__(
+        self, inputs: Array, *, initial_state: Any, return_state: bool
+    ) -> tuple[Array, Any]:
+        """Run the model on a chunk, then snap its state."""
+        model: Any = self.model
+        logits, state = model(inputs, initial_state=initial_state, return_state=return_state)
+        leaves = [leaf[...] for leaf in self.leaves]
+        states, known = jax.tree.unflatten(self.structure, leaves)
+        label = logits[:, -1].argmax(-1)
+
+        def snap(path: tuple[Any, ...], leaf: Array, prototypes: Array) -> Array:
+            remembers_inputs = "convolution" in jax.tree_util.keystr(path)
+            if remembers_inputs or not jnp.issubdtype(leaf.dtype, jnp.floating):
+                return leaf
+            return jnp.where(_along(known[label], leaf), prototypes[label], leaf)
+
+        return logits, jax.tree_util.tree_map_with_path(snap, state, states)
+
+
+def _along(values: Array, like: Array) -> Array:
+    """Values of the first axis, with as many axes as another array."""
+    return values.reshape(-1, *(1,) * (like.ndim - 1))

@@ -15,8 +15,8 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
-_MOST_ENTRIES = 1024
-"""Beyond that, the one-hot product of the backward pass would take long."""
+_MOST_ENTRIES = 256
+"""Beyond that, the one-hot product of the backward pass takes longer than a table saves on a CPU."""
 
 
 def pays(entries: int, positions: int) -> bool:

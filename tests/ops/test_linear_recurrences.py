@@ -104,6 +104,18 @@ def test_without_erasing_it_is_gated_linear_attention(chunk_size):
         assert relative_error(result, expected) < EXACT
 
 
+@pytest.mark.parametrize("decays", [1, DK])
+def test_a_strong_decay_leaves_those_behind_it_exact(decays):
+    """One program, both types: a chunk forgets all at its third step, then next to nothing."""
+    inputs = delta_inputs(1, decays, erases=True)
+    inputs["log_decay"] = np.full((B, T, decays), -0.02)
+    inputs["log_decay"][:, 2] = -5000
+    short = {name: array.astype(np.float32) for name, array in inputs.items()}
+    results, expected = fast_jit(lambda *both: [gated_delta_rule(**x) for x in both])(short, inputs)
+    for result, reference in zip(results, expected, strict=True):
+        assert relative_error(result, reference) < AGREEMENT["float32"]
+
+
 def test_many_reflections_in_float32():
     """Products of reflections keep the state's size; the triangular system is well-conditioned."""
     inputs = delta_inputs(3, 0, erases=True, dtype=np.float32)

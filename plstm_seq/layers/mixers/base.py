@@ -201,6 +201,12 @@ class Baseline(Configured[C]):
         return state
 
 
+def wide(types: dict[str, Any]) -> dict[str, Any]:
+    """The types of gates: as of other parameters, but computed in float32 at least."""
+    dtype = types["dtype"]
+    return types | {"dtype": None if dtype is None else accumulation_dtype(dtype)}
+
+
 def head_features(input_dim: int, num_heads: int, head_dim: int | None) -> int:
     """Fill in the features of a head: those of the input, divided among the heads."""
     if head_dim is not None:

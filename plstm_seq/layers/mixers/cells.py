@@ -9,8 +9,7 @@ from flax import nnx
 from jax import Array
 
 from plstm_seq.layers.checks import require_positive
-from plstm_seq.layers.mixers.base import Baseline, BaselineConfig
-from plstm_seq.layers.precision import accumulation_dtype
+from plstm_seq.layers.mixers.base import Baseline, BaselineConfig, wide
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +48,9 @@ class RNNConfig(CellConfig):
     kind: Literal["rnn"] = "rnn"
 
 
+_CELLS = {LSTMConfig: nnx.LSTMCell, GRUConfig: nnx.GRUCell, RNNConfig: nnx.SimpleCell}
+
+
 class CellMixer(Baseline[CellConfig]):
     """A recurrent network; what it computes and its initialisation are flax's.
 
@@ -59,15 +61,7 @@ class CellMixer(Baseline[CellConfig]):
     def _make(self, **types: Any) -> int:
         hidden = self.input_dim if self.config.hidden_dim is None else self.config.hidden_dim
         self.hidden_dim = hidden
-        # Gates and state in float32 at least, as in all mixers; None promotes to the state's type.
-        dtype = None if self.dtype is None else accumulation_dtype(self.dtype)
-        types = types | {"dtype": dtype}
-        if isinstance(self.config, LSTMConfig):
-            self.cell = nnx.LSTMCell(self.input_dim, hidden, **types)
-        elif isinstance(self.config, GRUConfig):
-            self.cell = nnx.GRUCell(self.input_dim, hidden, **types)
-        else:
-            self.cell = nnx.SimpleCell(self.input_dim, hidden, **types)
+        self.cell = _CELLS[type(self.config)](self.input_dim, hidden, **wide(types))
         return hidden
 
     def _start(self, batch_size: int, dtype: jnp.dtype) -> Any:

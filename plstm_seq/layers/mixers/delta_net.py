@@ -10,7 +10,7 @@ from flax import nnx
 from jax import Array
 
 from plstm_seq.layers.checks import require_positive
-from plstm_seq.layers.mixers.base import Baseline, head_features
+from plstm_seq.layers.mixers.base import Baseline, head_features, wide
 from plstm_seq.layers.mixers.readout import Readout, ReadoutConfig
 from plstm_seq.layers.transition.reflections import unit
 from plstm_seq.ops.linear import gated_delta_rule
@@ -68,9 +68,9 @@ class DeltaNet(Baseline[DeltaNetConfig]):
         self.query = nnx.Linear(self.input_dim, inner, use_bias=False, **types)
         self.key = nnx.Linear(self.input_dim, parts * inner, use_bias=False, **types)
         self.value = nnx.Linear(self.input_dim, parts * inner, use_bias=False, **types)
-        self.beta = nnx.Linear(self.input_dim, parts * heads, use_bias=False, **types)
+        self.beta = nnx.Linear(self.input_dim, parts * heads, use_bias=False, **wide(types))
         if config.gate:
-            self.decay = nnx.Linear(self.input_dim, heads, bias_init=_step_bias, **types)
+            self.decay = nnx.Linear(self.input_dim, heads, bias_init=_step_bias, **wide(types))
             rates = _log_rates(types["rngs"].params(), (heads,), types["param_dtype"])
             self.log_rate = nnx.Param(rates)
         self.readout = Readout(self.input_dim, heads, inner, config, **types)
@@ -81,10 +81,10 @@ class DeltaNet(Baseline[DeltaNetConfig]):
         return jnp.zeros(shape, dtype)
 
     def _read(self, x: Array, memory: Array) -> tuple[Array, Array]:
-        config, wide = self.config, memory.dtype
+        config = self.config
 
         def heads_before_time(part: Array, *axes: int) -> Array:
-            part = part.astype(wide).reshape(*x.shape[:2], config.num_heads, *axes)
+            part = part.astype(memory.dtype).reshape(*x.shape[:2], config.num_heads, *axes)
             return jnp.moveaxis(part, 2, 1)
 
         parts = config.num_reflections
@@ -94,7 +94,7 @@ class DeltaNet(Baseline[DeltaNetConfig]):
         beta = config.beta_max * jax.nn.sigmoid(heads_before_time(self.beta(x), parts))
         log_decay = None
         if config.gate:
-            rate = jnp.exp(self.log_rate[...].astype(wide))[:, None, None]
+            rate = jnp.exp(self.log_rate[...].astype(memory.dtype))[:, None, None]
             log_decay = -rate * jax.nn.softplus(heads_before_time(self.decay(x), 1))
         y, memory = gated_delta_rule(
             query * self.head_dim**-0.5,

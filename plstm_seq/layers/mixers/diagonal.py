@@ -11,7 +11,7 @@ from jax import Array
 
 from plstm_seq.layers.checks import require_positive
 from plstm_seq.layers.initializers import Constant, FanIn, Initializer, Normal
-from plstm_seq.layers.mixers.base import Baseline
+from plstm_seq.layers.mixers.base import Baseline, wide
 from plstm_seq.layers.mixers.pairs import as_complex, as_pairs, polar
 from plstm_seq.layers.mixers.readout import Readout, ReadoutConfig
 from plstm_seq.ops.linear import diagonal_recurrence
@@ -67,7 +67,7 @@ class DiagonalMixer(Baseline[DiagonalConfig]):
         self.state_dim = self.input_dim if config.state_dim is None else config.state_dim
         self.complex = config.entries == "complex"
         inner = (1 + self.complex) * self.state_dim
-        linear = partial(nnx.Linear, self.input_dim, self.state_dim, **types)
+        linear = partial(nnx.Linear, self.input_dim, self.state_dim, **wide(types))
         self.eigenvalue = linear(
             kernel_init=config.eigenvalue_weight_init, bias_init=config.eigenvalue_bias_init
         )
@@ -85,15 +85,15 @@ class DiagonalMixer(Baseline[DiagonalConfig]):
         return jnp.zeros((batch_size, self.value.out_features), dtype)
 
     def _read(self, x: Array, memory: Array) -> tuple[Array, Array]:
-        wide = memory.dtype
-        decay = self.config.eigenvalue_factor * self.eigenvalue(x).astype(wide)
-        gate = jax.nn.sigmoid(self.input_gate(x).astype(wide))
-        value = self.value(x).astype(wide)
+        dtype = memory.dtype
+        decay = self.config.eigenvalue_factor * self.eigenvalue(x).astype(dtype)
+        gate = jax.nn.sigmoid(self.input_gate(x).astype(dtype))
+        value = self.value(x).astype(dtype)
         if self.phase is None:
             decay = jnp.tanh(decay) if self.config.entries == "signed" else jax.nn.sigmoid(decay)
             states = diagonal_recurrence(decay, gate * value, memory)
         else:
-            decay = polar(jax.nn.sigmoid(decay), self.phase(x).astype(wide))
+            decay = polar(jax.nn.sigmoid(decay), self.phase(x).astype(dtype))
             drive = gate * as_complex(value)
             states = as_pairs(diagonal_recurrence(decay, drive, as_complex(memory)))
         return self.readout(states.astype(x.dtype), x), states[:, -1]

@@ -9,7 +9,7 @@ from flax import nnx
 from jax import Array
 
 from plstm_seq.layers.checks import require_positive
-from plstm_seq.layers.mixers.base import Baseline, head_features
+from plstm_seq.layers.mixers.base import Baseline, head_features, wide
 from plstm_seq.layers.mixers.readout import Readout, ReadoutConfig
 from plstm_seq.ops.linear import gated_delta_rule
 
@@ -52,8 +52,8 @@ class GatedLinearAttention(Baseline[GatedLinearAttentionConfig]):
         self.query = nnx.Linear(self.input_dim, inner, use_bias=False, **types)
         self.key = nnx.Linear(self.input_dim, inner, use_bias=False, **types)
         self.value = nnx.Linear(self.input_dim, inner, use_bias=False, **types)
-        self.gate_down = nnx.Linear(self.input_dim, config.gate_rank, use_bias=False, **types)
-        self.gate_up = nnx.Linear(config.gate_rank, inner, **types)
+        self.gate_down = nnx.Linear(self.input_dim, config.gate_rank, use_bias=False, **wide(types))
+        self.gate_up = nnx.Linear(config.gate_rank, inner, **wide(types))
         self.readout = Readout(self.input_dim, config.num_heads, inner, config, **types)
         return inner
 

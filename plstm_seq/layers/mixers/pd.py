@@ -12,7 +12,7 @@ from jax import Array
 
 from plstm_seq.layers.checks import require_positive
 from plstm_seq.layers.initializers import FanIn, Initializer
-from plstm_seq.layers.mixers.base import Baseline
+from plstm_seq.layers.mixers.base import Baseline, wide
 from plstm_seq.layers.mixers.pairs import as_complex, as_pairs, polar
 from plstm_seq.layers.mixers.readout import Readout, ReadoutConfig
 from plstm_seq.ops.linear import column_one_hot_recurrence
@@ -30,7 +30,7 @@ class PDConfig(ReadoutConfig):
         factors: of the diagonal matrix: "complex": of modulus below 1; "real": in [-1, 1]; "one":
             none, the transition is the one-hot matrix alone.
         hidden_dim: features of the network of one hidden layer that makes a modulus or a phase;
-            None: 2 N.
+            None: 2 N; of no effect with "one".
         dictionary_init: of the dictionary [K, N, N].
     """
 
@@ -70,12 +70,13 @@ class PD(Baseline[PDConfig]):
         config = self.config
         size = self.input_dim if config.state_dim is None else config.state_dim
         self.state_dim = size
-        self.select = nnx.Linear(self.input_dim, config.dictionary_size, use_bias=False, **types)
+        gates = wide(types)
+        self.select = nnx.Linear(self.input_dim, config.dictionary_size, use_bias=False, **gates)
         shape = (config.dictionary_size, size, size)
         key, param_dtype = types["rngs"].params(), types["param_dtype"]
         self.dictionary = nnx.Param(config.dictionary_init(key, shape, param_dtype))
         hidden = 2 * size if config.hidden_dim is None else config.hidden_dim
-        network = partial(_Network, self.input_dim, hidden, size, **types)
+        network = partial(_Network, self.input_dim, hidden, size, **gates)
         self.size = network() if config.factors != "one" else None
         self.phase = network() if config.factors == "complex" else None
         inner = size if self.phase is None else 2 * size
@@ -87,17 +88,17 @@ class PD(Baseline[PDConfig]):
         return jnp.zeros((batch_size, self.drive.out_features), dtype).at[:, 0].set(1)
 
     def _read(self, x: Array, memory: Array) -> tuple[Array, Array]:
-        wide = memory.dtype
-        weights = jax.nn.softmax(self.select(x).astype(wide), axis=-1)
-        logits = jnp.einsum("btk,kij->btij", weights, self.dictionary[...].astype(wide))
-        drive = self.drive(x).astype(wide)
+        dtype = memory.dtype
+        weights = jax.nn.softmax(self.select(x).astype(dtype), axis=-1)
+        logits = jnp.einsum("btk,kij->btij", weights, self.dictionary[...].astype(dtype))
+        drive = self.drive(x).astype(dtype)
         if self.size is None:
             factor = jnp.ones_like(drive)
         elif self.phase is None:
-            factor = jnp.tanh(self.size(x).astype(wide))
+            factor = jnp.tanh(self.size(x).astype(dtype))
         else:
             modulus, phase = (
-                jax.nn.sigmoid(part(x).astype(wide)) for part in (self.size, self.phase)
+                jax.nn.sigmoid(part(x).astype(dtype)) for part in (self.size, self.phase)
             )
             factor = polar(modulus, 2 * math.pi * phase)
             drive, memory = as_complex(drive), as_complex(memory)

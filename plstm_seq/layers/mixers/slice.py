@@ -9,7 +9,7 @@ from jax import Array
 
 from plstm_seq.layers.checks import require_divisible, require_positive
 from plstm_seq.layers.initializers import FanIn, Initializer, Normal, Zeros
-from plstm_seq.layers.mixers.base import Baseline
+from plstm_seq.layers.mixers.base import Baseline, wide
 from plstm_seq.layers.mixers.readout import Readout, ReadoutConfig
 from plstm_seq.ops import plstm_1d
 
@@ -21,9 +21,11 @@ class SliceConfig(ReadoutConfig):
     Attributes:
         state_dim: N, entries of the state; None: input features.
         block_size: b, of each of the N / b blocks of a transition; None: N, a dense transition.
+        transition_scale: A is this times a linear function of the input: what the optimizer changes
+            in its weights moves the transitions as little (published: 1 / 40).
         drive: whether a linear function of the input is added to the state at every step.
-        transition_weight_init: of the transitions' weight [I, N b].
-        transition_bias_init: of their bias [N b], added to the identity.
+        transition_weight_init: of that function's kernel [I, N b].
+        transition_bias_init: of its bias [N b].
         initial_state_init: of the learned initial state [N].
         implementation: see `plstm_seq.ops.plstm_1d`. Steps one by one cost b^2 an entry, products
             of matrices over chunks b^3, which only a GPU has to spare.
@@ -31,9 +33,10 @@ class SliceConfig(ReadoutConfig):
 
     state_dim: int | None = None
     block_size: int | None = 4
+    transition_scale: float = 0.1
     drive: bool = False
     output_gate: bool = False
-    transition_weight_init: Initializer = field(default_factory=lambda: FanIn(0.2, axis=-2))
+    transition_weight_init: Initializer = field(default_factory=lambda: FanIn(2.0, axis=-2))
     transition_bias_init: Initializer = field(default_factory=Zeros)
     initial_state_init: Initializer = field(default_factory=Normal)
     implementation: str | None = "recurrent"
@@ -42,6 +45,8 @@ class SliceConfig(ReadoutConfig):
     def __post_init__(self):
         sizes = {"state_dim": self.state_dim, "block_size": self.block_size}
         require_positive(**{name: size for name, size in sizes.items() if size is not None})
+        if not self.transition_scale > 0:
+            raise ValueError(f"transition_scale: got {self.transition_scale}, expected above 0")
 
 
 class Slice(Baseline[SliceConfig]):
@@ -64,7 +69,7 @@ class Slice(Baseline[SliceConfig]):
             inner * self.block,
             kernel_init=config.transition_weight_init,
             bias_init=config.transition_bias_init,
-            **types,
+            **wide(types),
         )
         self.drive = (
             nnx.Linear(self.input_dim, inner, use_bias=False, **types) if config.drive else None
@@ -80,18 +85,18 @@ class Slice(Baseline[SliceConfig]):
         return jnp.broadcast_to(start, (batch_size, *start.shape))
 
     def _read(self, x: Array, memory: Array) -> tuple[Array, Array]:
-        b, wide = self.block, memory.dtype
+        b, dtype = self.block, memory.dtype
         lead = (*x.shape[:2], memory.shape[-1] // b)
 
         def heads_before_time(part: Array) -> Array:
             return jnp.moveaxis(part, 2, 1)
 
-        transition = self.transition(x).astype(wide).reshape(*lead, b, b) + jnp.eye(b, dtype=wide)
-        transition = heads_before_time(transition)
-        one = jnp.ones((*transition.shape[:3], 1, 1), wide)
-        drive = jnp.zeros((*lead, b), wide)
+        change = self.config.transition_scale * self.transition(x).astype(dtype)
+        transition = heads_before_time(jnp.eye(b, dtype=dtype) + change.reshape(*lead, b, b))
+        one = jnp.ones((*transition.shape[:3], 1, 1), dtype)
+        drive = jnp.zeros((*lead, b), dtype)
         if self.drive is not None:
-            drive = self.drive(x).astype(wide).reshape(*lead, b)
+            drive = self.drive(x).astype(dtype).reshape(*lead, b)
         drive = heads_before_time(drive)
         # With one key, value and query feature the mark `transition` and the direct term `drive`
         # read the state after the step.

@@ -32,7 +32,7 @@ def gated_delta_rule(
     and the output is `S^T query_t`. The delta rule writes `beta v` and erases `beta` in the
     direction of a unit key. In a chunk, what each part really writes solves one triangular
     system (the WY form of Yang et al., arXiv 2406.06484, for several parts a step as in Siems et
-    al., arXiv 2502.10297); decays enter as `exp` of differences that are never positive, so that
+    al., arXiv 2502.10297); decays enter as `exp` of sums that are never positive, so that
     nothing is divided by a product of decays. Exact for any chunk size, in the types of the inputs.
 
     Args:
@@ -91,44 +91,42 @@ def _chunk(
     """The state after a chunk of L steps, and its outputs [*B, L, DV]."""
     length, parts = key.shape[-3:-1]
     key, value = (x.reshape(*x.shape[:-3], length * parts, x.shape[-1]) for x in (key, value))
-    step = jnp.arange(length)
-    step_of_part = jnp.repeat(step, parts)
-    total = jnp.zeros((*query.shape[:-1], 1), state.dtype)
-    if log_decay is not None:
-        total = jnp.cumsum(log_decay, axis=-2)
-    total_of_part = jnp.repeat(total, parts, axis=-2)
-
+    if log_decay is None:
+        log_decay = jnp.zeros((length, 1), state.dtype)
+    begin, between = _decays(log_decay)
+    # From each part on: the decay of a step comes before its first part.
+    to_parts = jnp.repeat(between, parts, axis=-2)
     written = value
     if erase is not None:
         erase = erase.reshape(*erase.shape[:-2], length * parts, 1)
-        part = jnp.arange(length * parts)
-        found = einsum("...ld,...dv->...lv", key * jnp.exp(total_of_part), state)
-        overlaps = _scores(
-            key, key, total_of_part, total_of_part, part[:, None] > part, log_decay is not None
-        )
+        decayed = key * jnp.repeat(begin, parts, axis=-2)
+        found = einsum("...ld,...dv->...lv", decayed, state)
+        overlaps = _scores(key, key, jnp.repeat(to_parts, parts, axis=-3))
         inverse = unit_triangular_inverse(erase * overlaps)
         written = einsum("...lm,...mv->...lv", inverse, value - erase * found)
-    scores = _scores(
-        query, key, total, total_of_part, step[:, None] >= step_of_part, log_decay is not None
-    )
-    output = einsum("...ld,...dv->...lv", query * jnp.exp(total), state)
-    output += einsum("...lm,...mv->...lv", scores, written)
-    last = total[..., -1:, :]
-    state = jnp.exp(last).mT * state
-    state += einsum("...md,...mv->...dv", key * jnp.exp(last - total_of_part), written)
+    output = einsum("...ld,...dv->...lv", query * begin, state)
+    output += einsum("...lm,...mv->...lv", _scores(query, key, to_parts), written)
+    state = begin[..., -1:, :].mT * state
+    state += einsum("...md,...mv->...dv", key * to_parts[..., -1, :, :], written)
     return state, output
 
 
-def _scores(
-    rows: Array, columns: Array, row_total: Array, column_total: Array, mask: Array, decays: bool
-) -> Array:
-    """`sum_d rows_d columns_d exp(row_total_d - column_total_d)` where the mask is true, else 0."""
-    if not decays:
-        return jnp.where(mask, einsum("...ld,...md->...lm", rows, columns), 0)
-    if row_total.shape[-1] == 1:
-        difference = row_total - column_total.mT
-        between = jnp.exp(jnp.where(mask, difference, -jnp.inf))
-        return einsum("...ld,...md->...lm", rows, columns) * between
-    difference = row_total[..., :, None, :] - column_total[..., None, :, :]
-    between = jnp.exp(jnp.where(mask[..., None], difference, -jnp.inf))
+def _decays(log_decay: Float[Array, "*B L D"]) -> tuple[Array, Array]:
+    """The decays from the chunk's start to every step [*B, L, D], and between steps [*B, L, L, D].
+
+    From step s to step m is the product over those behind s up to m, 1 for m = s, 0 before it.
+    Each sum is taken by itself: in a difference of two sums from the start, a strong decay before
+    both would round away what lies between.
+    """
+    steps = jnp.arange(log_decay.shape[-2])
+    up_to = (steps[:, None] >= steps).astype(log_decay.dtype)
+    behind = jnp.where((steps[:, None] > steps)[..., None], log_decay[..., None, :], 0)
+    between = jnp.exp(einsum("mk,...ksd->...msd", up_to, behind)) * up_to[..., None]
+    return jnp.exp(einsum("mk,...kd->...md", up_to, log_decay)), between
+
+
+def _scores(rows: Array, columns: Array, between: Array) -> Array:
+    """`sum_d rows_ld columns_md between_lmd`, [*B, L, M]."""
+    if between.shape[-1] == 1:
+        return einsum("...ld,...md->...lm", rows, columns) * between[..., 0]
     return einsum("...ld,...md,...lmd->...lm", rows, columns, between)

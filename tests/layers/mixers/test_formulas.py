@@ -180,7 +180,7 @@ def test_delta_net(config):
 @pytest.mark.parametrize(
     "config",
     [
-        SliceConfig(block_size=4, drive=True),
+        SliceConfig(block_size=4, drive=True, transition_scale=0.5),
         SliceConfig(block_size=2, implementation="recurrent"),
         SliceConfig(block_size=None, state_dim=9, drive=True, output_gate=True),
     ],
@@ -191,7 +191,8 @@ def test_slice(config):
     mixer = small_mixer(config)
     N = config.state_dim or WIDTH
     b = config.block_size or N
-    blocks = linear(mixer.transition, X).reshape(B, T, N // b, b, b)
+    blocks = config.transition_scale * linear(mixer.transition, X)
+    blocks = blocks.reshape(B, T, N // b, b, b)
     A = np.zeros((B, T, N, N)) + np.eye(N)
     for i in range(N // b):
         A[:, :, i * b : (i + 1) * b, i * b : (i + 1) * b] += blocks[:, :, i]

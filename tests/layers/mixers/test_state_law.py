@@ -105,6 +105,19 @@ def test_low_precision_keeps_the_state_in_float32(config):
     ]
 
 
+def test_gates_are_made_in_float32():
+    """What a memory without a drive holds depends on transitions alone."""
+    run = fast_jit(lambda mixer, x: mixer(x, initial_state=None, return_state=True)[1].memory)
+    short, expected = (
+        run(
+            small_mixer(CONFIGS["slice, dense"], dtype=dtype, param_dtype=jnp.float32),
+            mixer_inputs().astype(jnp.bfloat16),
+        )
+        for dtype in (jnp.bfloat16, jnp.float32)
+    )
+    assert relative_error(short, expected) < AGREEMENT["float32"]
+
+
 @pytest.mark.parametrize("kind", ["diagonal, complex", "delta_net, gated products", "pd", "lstm"])
 def test_members_by_vmap_of_the_gradient(kind):
     mixer = small_mixer(CONFIGS[kind])
@@ -135,6 +148,7 @@ def test_members_by_vmap_of_the_gradient(kind):
         (DeltaNetConfig, {"beta_max": 3.0}, r"beta_max: got 3.0, expected in \(0, 2\]"),
         (DeltaNetConfig, {"num_reflections": 0}, "num_reflections: got 0"),
         (SliceConfig, {"block_size": 0}, "block_size: got 0"),
+        (SliceConfig, {"transition_scale": 0.0}, "transition_scale: got 0.0"),
         (PDConfig, {"factors": "signed"}, "factors: got 'signed'"),
         (PDConfig, {"dictionary_size": 0}, "dictionary_size: got 0"),
     ],

@@ -200,7 +200,8 @@ def read_permutations(text: str) -> np.ndarray:
         int `[number, points]`, where each sends the points 0 .. points - 1.
 
     Raises:
-        ValueError: If the text is no such list, or cycles of a permutation share a point.
+        ValueError: If the text is no such list, cycles of a permutation share a point, or a
+            permutation comes twice.
     """
     inner = text.strip().removeprefix("<").removesuffix(">").strip()
     cycle = r"\(\s*\d+(?:[\s,]+\d+)*\s*\)"
@@ -222,6 +223,8 @@ def read_permutations(text: str) -> np.ndarray:
             raise ValueError(f"cycles of one permutation must have different points; got {text!r}")
         for found in cycles:
             image[found] = np.roll(found, -1)
+    if len(np.unique(images, axis=0)) < len(images):
+        raise ValueError(f"permutations must differ; got {text!r}")
     return images
 
 

@@ -66,8 +66,7 @@ class Cell:
     rates: tuple[float, ...] | None = None
 
     def __post_init__(self):
-        if not 0 < self.scale <= 1:
-            raise ConfigError(f"scale is {self.scale:g}: a number above 0, up to 1, is expected")
+        check_scale(self.scale)
         self.protocol.task(self.task)
 
     @property
@@ -76,7 +75,7 @@ class Cell:
         chosen = {"seeds": self.seeds, "rates": self.rates}
         other = [f"{name}={_numbers(given)}" for name, given in chosen.items() if given is not None]
         task = ",".join((self.task, *other))
-        scale = "full" if self.scale == 1 else f"scale-{self.scale:g}"
+        scale = "full" if self.scale == 1 else f"scale-{self.scale}"
         return ROOT / self.protocol.name / scale / _safe(self.model.text) / _safe(task)
 
     @cached_property
@@ -161,6 +160,16 @@ def _read_about(file: Path) -> About:
         ) from None
 
 
+def check_scale(scale: float) -> None:
+    """Refuses what steps cannot be multiplied by.
+
+    Raises:
+        ConfigError: it is not above 0 and up to 1.
+    """
+    if not 0 < scale <= 1:
+        raise ConfigError(f"scale is {scale:g}: a number above 0, up to 1, is expected")
+
+
 def scaled_training(training: TrainingConfig, scale: float) -> TrainingConfig:
     """Training with steps, warm-up and stages multiplied, each at least one step if it was any."""
     curriculum, optimizer = training.curriculum, training.optimizer
@@ -214,7 +223,7 @@ def _blamed(where: str) -> Iterator[None]:
 
 
 def _numbers(numbers: Sequence[float]) -> str:
-    return "+".join(f"{number:g}" for number in numbers)
+    return "+".join(map(str, numbers))
 
 
 def _safe(text: str) -> str:

@@ -54,7 +54,8 @@ def model(protocol: Protocol, text: str, words: Sequence[str] = ()) -> Model:
     Raises:
         ConfigError: there is no such model, or a field has no value.
     """
-    name, *inner = _BETWEEN_FIELDS.split(text)
+    name, between, rest = text.partition(",")
+    inner = _BETWEEN_FIELDS.split(rest) if between else []
     known = list(dict.fromkeys([*mixers(), *protocol.models]))
     if name not in known:
         raise ConfigError(f"{protocol.name} has no model {name!r}; {nearest(name, known)}")

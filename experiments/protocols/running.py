@@ -44,8 +44,8 @@ def cells(
             None if seeds is None else tuple(seeds),
             None if rates is None else tuple(rates),
         )
-        for name in models
-        for task in (protocol.tasks if tasks is None else tasks)
+        for name in dict.fromkeys(models)
+        for task in dict.fromkeys(protocol.tasks if tasks is None else tasks)
     ]
     for cell in found:  # a mistake in one should not show after hours of another
         cell.sweep  # noqa: B018 (it is made, and kept)

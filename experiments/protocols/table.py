@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import polars
 
 from experiments.config import ConfigError
-from experiments.protocols.cells import About, begun
+from experiments.protocols.cells import About, begun, check_scale
 from experiments.protocols.protocol import SPREADS, Protocol
 from experiments.protocols.values import numbers
 from experiments.results.export import FORMATS, Table, to_latex, to_markdown, to_text
@@ -61,8 +61,11 @@ def compare(protocol: Protocol, *, scale: float | None = None) -> Comparison:
         scale: only runs of this scale; None: of every scale.
 
     Raises:
+        ConfigError: there can be no run of that scale.
         RunError: a file of a run is damaged.
     """
+    if scale is not None:
+        check_scale(scale)
     rows = [*_published(protocol), *_ours(protocol, scale)]
     return Comparison(protocol, polars.DataFrame(rows, schema=_SCHEMA))
 

@@ -118,6 +118,7 @@ def test_published_depths_and_horizons_are_whole(command):
         (["run", "deletang", "--rates", "0"], "--rates 0: learning rates such as 1e-3"),
         (["run", "a5_length", "--model", "lstm,widht=3"], "unknown field 'widht'; nearest: width"),
         (["table", "deletang", "--format", "pdf"], "one of table, csv, latex, markdown"),
+        (["table", "deletang", "--scale", "0"], "scale is 0: a number above 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -110,12 +110,13 @@ def test_fields_of_a_model_and_of_a_run():
     ("options", "message"),
     [
         ({"models": ["lstn"]}, "has no model 'lstn'; nearest: lstm"),
+        ({"models": ["lstm,width"]}, "'width': expected field=value"),
         ({"tasks": ["partiy"]}, "has no task 'partiy'; nearest: parity"),
         ({"words": ["widht=3"]}, "unknown field 'widht'"),
         ({"scale": 0.0}, "scale is 0: a number above 0"),
         ({"scale": 2.0}, "scale is 2: a number above 0, up to 1"),
     ],
-    ids=["model", "task", "word", "no scale", "scale above 1"],
+    ids=["model", "field without value", "task", "word", "no scale", "scale above 1"],
 )
 def test_mistakes_of_a_run_are_named(options, message):
     with pytest.raises(ConfigError, match=message):

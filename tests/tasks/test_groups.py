@@ -182,6 +182,7 @@ def test_projective_group_is_that_of_fractional_linear_maps():
         ("<(0 1) 2>", "must be written in cycles"),
         ("<(0 1", "must be written in cycles"),
         ("<(0 1)(1 2)>", "different points"),
+        ("<(0 1),(0 1 2),(1 0)>", "permutations must differ"),
         ("<(4)>", "trivial"),
         ("<(0 99999)>", "points must be below 5040"),
         ("<(0 1),(0 1 2 3 4 5 6 7)>", "more than 5040"),

@@ -1,14 +1,21 @@
 """Where the data comes from: tasks drawn on device, with labels that anyone can check.
 
 `names()` lists the tasks, `get(name, **options)` makes one. See `tasks.base` for what a task is.
+`grid_names()` and `get_grid(name, **options)` do the same for images and grids (`tasks.grid`);
+`tasks.vision` reads images from files.
 """
 
+from tasks.arrow_pointing import ArrowPointing
 from tasks.automaton import Automaton
 from tasks.base import Batch, StreamingTask, Task
 from tasks.binary import BinaryAddition, BinaryMultiplication, ComputeSqrt
 from tasks.cycle_navigation import CycleNavigation
 from tasks.even_pairs import EvenPairs
 from tasks.flip_flop import FlipFlop
+from tasks.grid import GridTask, ImageTask
+from tasks.grid_parity import GridParity
+from tasks.grid_registry import get_grid, grid_names
+from tasks.grid_word_problem import GridWordProblem
 from tasks.majority import Majority, MajorityCount
 from tasks.missing_duplicate import MissingDuplicate
 from tasks.modular_arithmetic import ModularArithmetic
@@ -31,6 +38,7 @@ from tasks.word_problem import WordProblem
 
 __all__ = [
     "MQAR",
+    "ArrowPointing",
     "Automaton",
     "Batch",
     "BinaryAddition",
@@ -41,6 +49,10 @@ __all__ = [
     "DuplicateString",
     "EvenPairs",
     "FlipFlop",
+    "GridParity",
+    "GridTask",
+    "GridWordProblem",
+    "ImageTask",
     "Majority",
     "MajorityCount",
     "MissingDuplicate",
@@ -58,5 +70,7 @@ __all__ = [
     "Task",
     "WordProblem",
     "get",
+    "get_grid",
+    "grid_names",
     "names",
 ]

@@ -89,12 +89,22 @@ def get(name: str, **options: Any) -> Task:
         >>> get("s3_word_problem", generators=["(12)", "(23)"]).vocabulary
         ('(12)', '(23)')
     """
-    task, fixed = _find(name)
+    return make(name, *_find(name), options)
+
+
+def make(name: str, task: type[Any], fixed: dict[str, str], options: dict[str, Any]) -> Any:
+    """Make a task of a class, with the options that its name fixes and those that are given.
+
+    Raises:
+        ValueError: If there is no option of that name (with the nearest names), or its value is
+            not allowed.
+        TypeError: If the value of an option has the wrong type.
+    """
     fields = [field.name for field in dataclasses.fields(task) if field.init]
     known = [name for name in fields if name not in fixed]
     for option in options:
         if option not in known:
-            raise ValueError(f"task {name!r} has no option {option!r}; {_nearest(option, known)}")
+            raise ValueError(f"task {name!r} has no option {option!r}; {nearest(option, known)}")
     return task(**fixed, **{option: _as_tuples(value) for option, value in options.items()})
 
 
@@ -105,10 +115,11 @@ def _find(name: str) -> tuple[type[Any], dict[str, str]]:
     group, suffix, rest = name.lower().partition(_WORD_PROBLEM)
     if group and suffix and not rest:
         return WordProblem, {"group": group}
-    raise ValueError(f"unknown task {name!r}; {_nearest(name, names())}")
+    raise ValueError(f"unknown task {name!r}; {nearest(name, names())}")
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: list[str]) -> str:
+    """The known names that are most alike, as the end of a message."""
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
     return f"nearest: {', '.join(close)}" if close else "it has none"
 

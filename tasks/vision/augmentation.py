@@ -1,0 +1,196 @@
+"""Changes of one image that keep its label.
+
+Every function takes an image uint8 `[rows, columns, 3]` and returns one; those with chance in
+them take a `numpy.random.Generator`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tasks.base import check_at_least, check_choice
+from tasks.vision.packages import pillow
+from tasks.vision.sources import Example
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_TRIES = 10
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to each image, in the order crop, flip, three-augment, colour jitter.
+
+    DeiT III trains with the defaults and `three_augment=True`, `jitter=0.3`; CIFAR is usually
+    trained with `size=32, crop="padded"`; for evaluation, `crop="center", flip=0`.
+
+    Args:
+        size: Rows and columns of what comes out, at least 1.
+        crop: "resized" is a random part of a random area and shape, resized; "padded" a random
+            part of the resized image with a border of an eighth of zeros; "center" the middle
+            square of the image, resized.
+        area: For "resized", the smallest share of the image's area, above 0 and at most 1.
+        keep: For "center", the share of the shorter side that is kept, above 0 and at most 1
+            (224/256 in the ImageNet tradition).
+        flip: Probability of a flip from left to right.
+        vertical_flip: Probability of a flip upside down.
+        three_augment: Apply one of grey, solarised, blurred.
+        jitter: Brightness, contrast and saturation are multiplied by 1 - jitter .. 1 + jitter.
+
+    Raises:
+        ValueError: If an option leaves its range.
+    """
+
+    size: int
+    crop: Literal["resized", "padded", "center"] = "resized"
+    area: float = 0.08
+    keep: float = 1.0
+    flip: float = 0.5
+    vertical_flip: float = 0.0
+    three_augment: bool = False
+    jitter: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_at_least("size", self.size, 1)
+        check_choice("crop", self.crop, ("resized", "padded", "center"))
+        for name in ("area", "keep"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
+        for name in ("flip", "vertical_flip", "jitter"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in 0 .. 1, got {getattr(self, name)}")
+
+    def __call__(self, example: Example, random: np.random.Generator) -> Example:
+        """Change one image."""
+        image = example.image
+        if self.crop == "resized":
+            image = random_resized_crop(image, random, self.size, area=self.area)
+        elif self.crop == "padded":
+            image = padded_crop(resize(image, self.size), random, max(1, self.size // 8))
+        else:
+            image = center_crop(image, self.size, keep=self.keep)
+        if random.random() < self.flip:
+            image = image[:, ::-1]
+        if random.random() < self.vertical_flip:
+            image = image[::-1]
+        if self.three_augment:
+            image = three_augment(image, random)
+        if self.jitter:
+            image = colour_jitter(image, random, self.jitter)
+        return Example(np.ascontiguousarray(image), example.label)
+
+
+def resize(
+    image: np.ndarray, size: int, box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
+    """Resize an image, or a part of it, to a square by bicubic interpolation.
+
+    Args:
+        image: uint8 `[rows, columns, 3]`.
+        size: Rows and columns of the result.
+        box: Left, top, right and bottom of the part in pixels; all of the image by default.
+    """
+    reader = pillow("Image")
+    whole = (0, 0, image.shape[1], image.shape[0])
+    if image.shape[:2] == (size, size) and box in (None, whole):
+        return image
+    drawn = reader.fromarray(image).resize((size, size), reader.Resampling.BICUBIC, box=box)
+    return np.asarray(drawn)
+
+
+def center_crop(image: np.ndarray, size: int, *, keep: float = 1.0) -> np.ndarray:
+    """The square in the middle, resized; its side is `keep` times the shorter one."""
+    rows, columns = image.shape[:2]
+    half = keep * min(rows, columns) / 2
+    x, y = columns / 2, rows / 2
+    return resize(image, size, (x - half, y - half, x + half, y + half))
+
+
+def random_resized_crop(
+    image: np.ndarray,
+    random: np.random.Generator,
+    size: int,
+    *,
+    area: float = 0.08,
+    ratio: float = 4 / 3,
+) -> np.ndarray:
+    """A random part, resized.
+
+    Its share of the image's area is uniform in `area` .. 1, the logarithm of its width over its
+    height uniform within that of `ratio`, its place uniform. Shapes that don't fit are drawn
+    again; after ten tries the middle square is taken.
+
+    *Source.* Szegedy et al., Going Deeper with Convolutions, arXiv 1409.4842, section 6.
+    """
+    rows, columns = image.shape[:2]
+    for _ in range(_TRIES):
+        pixels = random.uniform(area, 1) * rows * columns
+        shape = math.exp(random.uniform(-math.log(ratio), math.log(ratio)))
+        width, height = round(math.sqrt(pixels * shape)), round(math.sqrt(pixels / shape))
+        if 0 < width <= columns and 0 < height <= rows:
+            left = int(random.integers(columns - width + 1))
+            top = int(random.integers(rows - height + 1))
+            return resize(image, size, (left, top, left + width, top + height))
+    return center_crop(image, size)
+
+
+def padded_crop(image: np.ndarray, random: np.random.Generator, padding: int) -> np.ndarray:
+    """A random part of the image's own size, after a border of zeros was put around it."""
+    rows, columns = image.shape[:2]
+    border = ((padding, padding), (padding, padding), (0, 0))
+    top, left = random.integers(2 * padding + 1, size=2)
+    return np.pad(image, border)[top : top + rows, left : left + columns]
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """The luma of each pixel in all three channels."""
+    return _to_bytes(np.repeat(image @ _LUMA[:, None], 3, axis=2))
+
+
+def solarise(image: np.ndarray, threshold: int = 128) -> np.ndarray:
+    """Values of at least `threshold` inverted."""
+    return np.where(image >= threshold, 255 - image, image)
+
+
+def blur(image: np.ndarray, radius: float) -> np.ndarray:
+    """Gaussian blur; `radius` is its standard deviation in pixels."""
+    drawn = pillow("Image").fromarray(np.ascontiguousarray(image))
+    return np.asarray(drawn.filter(pillow("ImageFilter").GaussianBlur(radius)))
+
+
+def three_augment(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """One of grey, solarised and blurred (by 0.1 .. 2 pixels), equally often.
+
+    *Source.* Touvron et al., DeiT III, arXiv 2204.07118, section 3.
+    """
+    changes: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
+        grey,
+        solarise,
+        lambda drawn: blur(drawn, random.uniform(0.1, 2)),
+    )
+    return changes[int(random.integers(len(changes)))](image)
+
+
+def colour_jitter(image: np.ndarray, random: np.random.Generator, amount: float) -> np.ndarray:
+    """Brightness, contrast and saturation in random order, each by 1 - amount .. 1 + amount.
+
+    Brightness is a distance from black, contrast from the image's mean luma and saturation from
+    each pixel's.
+    """
+    factors = random.uniform(1 - amount, 1 + amount, 3)
+    for change in random.permutation(3):
+        if change == 0:
+            origin = np.float32(0)
+        else:
+            luma = image @ _LUMA[:, None]
+            origin = luma.mean() if change == 1 else luma
+        image = _to_bytes(origin + np.float32(factors[change]) * (image - origin))
+    return image
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

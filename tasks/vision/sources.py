@@ -1,0 +1,190 @@
+"""Where images lie: a folder for each class, or the binary files of CIFAR."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+
+from tasks.base import check_choice
+from tasks.vision.packages import pillow
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".webp"})
+"""Files that `ImageFolder` takes for images; upper case counts too."""
+
+_SIDE = 32
+_PIXELS = 3 * _SIDE * _SIDE
+
+
+class Example(NamedTuple):
+    """One image.
+
+    Attributes:
+        image: uint8 `[rows, columns, 3]`, red, green and blue.
+        label: Index of its class.
+    """
+
+    image: np.ndarray
+    label: int
+
+
+class ImageBatch(NamedTuple):
+    """Images of one size.
+
+    Attributes:
+        images: uint8 `[B, rows, columns, 3]`; models see them divided by 255.
+        targets: int32 `[B]`, indices of classes; float32 `[B, classes]` where labels are mixed.
+    """
+
+    images: np.ndarray
+    targets: np.ndarray
+
+
+class ImageSource(Protocol):
+    """Images by number. Only what is asked for is read."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; the index of a name is its label."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of images."""
+        ...
+
+    def __getitem__(self, index: int) -> Example:
+        """Read one image."""
+        ...
+
+
+class ImageFolder:
+    """A folder that holds a folder of images for each class, such as that of ImageNet.
+
+    Images are all files below a class's folder that are named like one (`SUFFIXES`), in the order
+    of their paths. Names alone are held in memory.
+
+    Args:
+        root: The folder.
+        classes: Names of the folders that count, in the order of their labels; all of them in
+            alphabetic order by default. Give a validation set the classes of the training set.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it holds no class, or a class no image.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], classes: Sequence[str] | None = None) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise FileNotFoundError(f"there is no folder {self.root}")
+        found = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
+        self.classes = tuple(found if classes is None else classes)
+        if not self.classes:
+            raise ValueError(f"{self.root} holds no folder; it needs one for each class")
+        self._files = [_images_below(self.root / name) for name in self.classes]
+        self._ends = list(itertools.accumulate(map(len, self._files)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def path(self, index: int) -> Path:
+        """The file of an image.
+
+        Raises:
+            IndexError: If there is no image of that number.
+        """
+        label, place = self._find(index)
+        return self.root / self.classes[label] / self._files[label][place]
+
+    def __getitem__(self, index: int) -> Example:
+        path, label = self.path(index), self._find(index)[0]
+        reader = pillow("Image")
+        try:
+            with reader.open(path) as image:
+                return Example(np.asarray(image.convert("RGB")), label)
+        except OSError as error:
+            raise ValueError(f"{path} can't be read as an image: {error}") from error
+
+    def _find(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index must lie in 0 .. {len(self) - 1}, got {index}")
+        label = bisect.bisect_right(self._ends, index)
+        return label, int(index) - (self._ends[label - 1] if label else 0)
+
+
+def _images_below(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder} for the class {folder.name!r}")
+    found = sorted(
+        os.path.relpath(os.path.join(place, name), folder)
+        for place, _, names in os.walk(folder)
+        for name in names
+        if os.path.splitext(name)[1].lower() in SUFFIXES
+    )
+    if not found:
+        raise ValueError(f"{folder} holds no image; they end in {', '.join(sorted(SUFFIXES))}")
+    return found
+
+
+class Cifar:
+    """The binary files of CIFAR-10 or CIFAR-100, 32 x 32.
+
+    A record is a byte for the class (in CIFAR-100, one for the coarse class before it) and 3072
+    for the red, the green and the blue plane, row by row. Files are mapped, not loaded.
+
+    *Source.* Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".
+
+    Args:
+        paths: One file or several, one after another, such as `data_batch_1.bin`.
+        kind: "cifar10", or "cifar100" with its 100 fine classes.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is empty or doesn't hold whole records, or no file is given.
+    """
+
+    def __init__(
+        self,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        kind: Literal["cifar10", "cifar100"] = "cifar10",
+    ) -> None:
+        check_choice("kind", kind, ("cifar10", "cifar100"))
+        given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        if not given:
+            raise ValueError("paths must name at least one file")
+        self._before = 1 if kind == "cifar10" else 2
+        self._records = [self._map(Path(path)) for path in given]
+        self._paths = [Path(path) for path in given]
+        self._ends = list(itertools.accumulate(map(len, self._records)))
+        self.classes = tuple(map(str, range(10 if kind == "cifar10" else 100)))
+
+    def _map(self, path: Path) -> np.ndarray:
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no file {path}")
+        size, record = path.stat().st_size, self._before + _PIXELS
+        if size == 0 or size % record:
+            raise ValueError(f"{path} must hold whole records of {record} bytes, got {size} bytes")
+        return np.memmap(path, np.uint8, mode="r").reshape(-1, record)
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Example:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index must lie in 0 .. {len(self) - 1}, got {index}")
+        file = bisect.bisect_right(self._ends, index)
+        place = int(index) - (self._ends[file - 1] if file else 0)
+        record = np.array(self._records[file][place])
+        label = int(record[self._before - 1])
+        if label >= len(self.classes):
+            raise ValueError(
+                f"{self._paths[file]} has class {label} in record {place}; there are "
+                f"{len(self.classes)}"
+            )
+        planes = record[self._before :].reshape(3, _SIDE, _SIDE)
+        return Example(np.ascontiguousarray(planes.transpose(1, 2, 0)), label)

@@ -9,12 +9,15 @@ from jax import Array
 Argument = tuple[str, Array | None, tuple[str, ...]]
 
 
-def check_axes(arguments: Iterable[Argument], *, optional: Collection[str]) -> None:
+def check_axes(
+    arguments: Iterable[Argument], *, optional: Collection[str], empty: Collection[str] = ()
+) -> None:
     """Holds every argument against its letters, and against the arguments before it.
 
     Args:
         arguments: the first one gives *B, and the first one with a letter gives its size.
         optional: the names of those that may be None.
+        empty: the letters whose size may be 0.
 
     Raises:
         TypeError: an argument is not a floating-point array.
@@ -48,7 +51,7 @@ def check_axes(arguments: Iterable[Argument], *, optional: Collection[str]) -> N
                 f"{name} has shape {shape}: expected [*B, {', '.join(letters)}] = {expected} "
                 f"(*B = {batch[0]} from {batch[1]}; {origin})"
             )
-        if 0 in shape[split:]:
+        if any(sizes[letter][0] == 0 for letter in letters if letter not in empty):
             raise ValueError(f"{name} has shape {shape}: every axis after *B must be at least 1")
 
 

@@ -1,0 +1,176 @@
+"""A directed acyclic graph and its line graph as index arrays."""
+
+from typing import Literal, NamedTuple
+
+import networkx as nx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from plstm_seq.graphs.blocks import in_blocks
+from plstm_seq.graphs.order import Index, generations, grouped, rank_within
+from plstm_seq.graphs.prune import multitree
+
+Mode = Literal["P", "D"]
+
+
+class LineGraph(NamedTuple):
+    """The index arrays of one graph, or of several side by side: a pytree of int32 arrays.
+
+    N nodes, E edges, P lines (edges of the line graph: pairs of an edge into a node and one out of
+    it), G graphs. Nodes, edges and lines keep the order they are given in, and so do their
+    features and gates. What is padding has indices behind the last: N, E, P, G.
+
+    Attributes:
+        tail: the node that an edge leaves, [E].
+        head: the node that it enters, [E].
+        out_slot: an edge's rank among those that leave its tail, [E].
+        in_slot: an edge's rank among those that enter its head, [E].
+        level: number of lines of the longest path to an edge, [E].
+        before: the edge that a line comes from, [P].
+        after: the edge that it leads to, [P].
+        node: the node between them, [P].
+        blocks: lines in topological order, [steps, width]; no line of a block leads to an edge that
+            one of this block, or of a block before, comes from.
+        graph: the graph that a node belongs to, [N].
+        sizes: the number of nodes of each graph, [G].
+    """
+
+    tail: Index
+    head: Index
+    out_slot: Index
+    in_slot: Index
+    level: Index
+    before: Index
+    after: Index
+    node: Index
+    blocks: Index
+    graph: Index
+    sizes: Index
+
+
+def line_graph(
+    edge_index: ArrayLike,
+    nodes: int,
+    *,
+    mode: Mode = "P",
+    lines: ArrayLike | None = None,
+    width: int | None = None,
+) -> LineGraph:
+    """Builds the line graph of a directed acyclic graph.
+
+    Args:
+        edge_index: tails and heads, [2, E]; E may be 0, and a node may have no edge.
+        nodes: their number; they are 0 .. nodes - 1.
+        mode: P keeps every line, D prunes them to a multitree (`prune.multitree`).
+        lines: pairs of edges, [2, P], where not all that meet in a node are to be joined; None: all
+            of them, ordered by the first and then the second edge.
+        width: of the blocks; None: chosen (`blocks.in_blocks`).
+
+    Raises:
+        ValueError: there is no node, an edge names an unknown one, the edges form a cycle, or a
+            line joins edges that do not meet.
+    """
+    tail, head = _pairs("edge_index", edge_index)
+    if nodes < 1:
+        raise ValueError(f"the graph has {nodes} nodes: at least one is expected")
+    _check_range("edge", (tail, head), "node", nodes)
+    _check_acyclic(tail, head, nodes)
+    if lines is None:
+        before, after = _all_lines(tail, head, nodes)
+    else:
+        before, after = _pairs("lines", lines)
+        _check_range("line", (before, after), "edge", tail.size)
+        apart = np.flatnonzero(head[before] != tail[after])
+        if apart.size:
+            d, e = before[apart[0]], after[apart[0]]
+            raise ValueError(
+                f"line {apart[0]} joins edge {d} into node {head[d]} to edge {e} out of node "
+                f"{tail[e]}: the two are one node in a line graph"
+            )
+    if mode == "D":
+        before, after = (x[multitree(before, after, tail.size)] for x in (before, after))
+    elif mode != "P":
+        raise ValueError(f"mode is {mode!r}: expected 'P' or 'D'")
+    _, level = generations(before, after, tail.size)
+    return LineGraph(
+        tail=tail,
+        head=head,
+        out_slot=rank_within(tail),
+        in_slot=rank_within(head),
+        level=level,
+        before=before,
+        after=after,
+        node=head[before],
+        blocks=in_blocks(level[after], width),
+        graph=np.zeros(nodes, np.int32),
+        sizes=np.asarray([nodes], np.int32),
+    )
+
+
+def reverse(graph: LineGraph) -> LineGraph:
+    """The same graph walked backwards: nodes, edges and lines keep their places and their gates.
+
+    Raises:
+        ValueError: the graph is padded: reverse first.
+    """
+    if padding(graph):
+        raise ValueError("the graph is padded: reverse it before padding")
+    _, level = generations(graph.after, graph.before, graph.tail.size)
+    return graph._replace(
+        tail=graph.head,
+        head=graph.tail,
+        out_slot=graph.in_slot,
+        in_slot=graph.out_slot,
+        level=level,
+        before=graph.after,
+        after=graph.before,
+        blocks=in_blocks(level[graph.before]),
+    )
+
+
+def padding(graph: LineGraph) -> bool:
+    """Whether some graphs, nodes, edges or lines are padding."""
+    N, E, G = graph.graph.size, graph.tail.size, graph.sizes.size
+    added = (graph.sizes == 0, graph.graph == G, graph.tail == N, graph.before == E)
+    return any(map(np.any, added))
+
+
+def _pairs(name: str, array: ArrayLike) -> tuple[Index, Index]:
+    pairs = np.asarray(array)
+    if pairs.size == 0:
+        pairs = np.zeros((2, 0), np.int32)
+    if pairs.ndim != 2 or pairs.shape[0] != 2 or not np.issubdtype(pairs.dtype, np.integer):
+        raise ValueError(
+            f"{name} has shape {pairs.shape} and type {pairs.dtype}: integers [2, n] are expected"
+        )
+    return pairs[0].astype(np.int32), pairs[1].astype(np.int32)
+
+
+def _check_range(name: str, pairs: tuple[Index, Index], of: str, count: int) -> None:
+    wrong = np.flatnonzero([(x < 0) | (x >= count) for x in pairs]) % max(pairs[0].size, 1)
+    if wrong.size:
+        i = wrong.min()
+        raise ValueError(
+            f"{name} {i} is ({pairs[0][i]}, {pairs[1][i]}): {of}s are 0 to {count - 1}"
+        )
+
+
+def _check_acyclic(tail: Index, head: Index, nodes: int) -> None:
+    order, _ = generations(tail, head, nodes)
+    if order.size == nodes:
+        return
+    left = np.setdiff1d(np.arange(nodes), order)
+    inside = np.isin(tail, left) & np.isin(head, left)
+    cycle = nx.find_cycle(nx.DiGraph(list(zip(tail[inside], head[inside], strict=True))))
+    way = " -> ".join(str(node) for node in [*(u for u, _ in cycle), cycle[0][0]])
+    raise ValueError(f"the graph has a cycle: {way}; a directed acyclic graph is expected")
+
+
+def _all_lines(tail: Index, head: Index, nodes: int) -> tuple[Index, Index]:
+    """Pairs of edges that meet in a node, by the first and then the second edge."""
+    edges = np.arange(tail.size, dtype=np.int32)
+    leaving, starts = (np.asarray(x, np.int32) for x in grouped(tail, edges, nodes))
+    counts = np.diff(starts)[head]
+    before = np.repeat(edges, counts)
+    within = np.arange(before.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    return before, leaving[starts[head[before]] + within]

@@ -1,0 +1,99 @@
+"""The public function of the DAG op, and the choice of how it is computed."""
+
+import functools
+from typing import Protocol
+
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq import notation as n
+from plstm_seq.ops import varying
+from plstm_seq.ops.arguments import accumulation_dtype
+from plstm_seq.ops.choice import check_name, first_that_supports
+from plstm_seq.ops.dag.inputs import Graph, Indices, Inputs, check
+from plstm_seq.ops.dag.levelwise import levelwise
+from plstm_seq.ops.dag.recurrent import recurrent
+
+
+class Implementation(Protocol):
+    """A way of computing the op; one that does not support a call declines.
+
+    It gets checked inputs, the index arrays, the factor of the output and the type of accumulation.
+    """
+
+    def __call__(
+        self, inputs: Inputs, graph: Indices, scale: float | Array, *, dtype: jnp.dtype
+    ) -> Array:
+        """Output [*B, N, DV, JO] in any type."""
+        ...
+
+
+IMPLEMENTATIONS: dict[str, Implementation] = {"levelwise": levelwise, "recurrent": recurrent}
+
+
+def plstm_dag(
+    query: n.NodeQuery,
+    key: n.NodeKey,
+    value: n.NodeValue,
+    source: n.EdgeSource,
+    transition: n.LineTransition,
+    mark: n.EdgeMark,
+    direct: n.NodeDirect | None = None,
+    *,
+    graph: Graph,
+    scale: float | Array | None = None,
+    implementation: str | None = None,
+) -> n.NodeOutput:
+    r"""The pLSTM of a directed acyclic graph: a state runs along every edge.
+
+    For every edge e from u to v, and every node v, with `.` the contraction over the letters two
+    gates share,
+
+        C(e)   = source(e) . key(u) . value(u) + sum over lines (d, e) of transition(d, e) . C(d)
+        out(v) = scale * (sum over edges e into v of mark(e) . query(v) . C(e)
+                          + direct(v) . query(v) . key(v) . value(v))
+
+    A line is an edge of the line graph: d enters the node that e leaves. A graph with all of them
+    is P-mode; D-mode keeps those of a multitree, so that one way at most joins two edges. Source:
+    arXiv 2506.11997, section 3. Transitions may be singular: nothing is ever inverted. On a path
+    this is `plstm_1d`, on a grid `plstm_2d`.
+
+    Args:
+        query: [*B, N, DK, JQ].
+        key: [*B, N, DK, JK].
+        value: [*B, N, DV, JV].
+        source: [*B, E, JT, JK, JV], in the order of the graph's edges.
+        transition: [*B, P, JT, JT], in the order of the graph's lines, acting from the left on the
+            JT axis of the state; JT = 1 is a scalar.
+        mark: [*B, E, JO, JQ, JT].
+        direct: [*B, N, JO, JQ, JK, JV], the term that joins a node to itself; None: none.
+        graph: index arrays, a `plstm_seq.graphs.LineGraph`. Without edges (E = 0) or lines (P = 0)
+            the sums are empty.
+        scale: factor of the output; None: `DK ** -0.5`.
+        implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
+            supports the call.
+
+    Returns:
+        The output [*B, N, DV, JO] in the type of `value`; accumulated in float64 where an input is
+        float64, else in float32.
+
+    Raises:
+        TypeError: an argument is not a floating-point array, or an index array not of integers.
+        ValueError: a shape or the implementation's name is wrong.
+        NotImplementedError: the named implementation does not support the call.
+        ExceptionGroup: none was named and all declined; it holds every reason.
+    """
+    inputs = Inputs(query, key, value, source, transition, mark, direct)
+    indices = check(inputs, graph)
+    check_name(implementation, IMPLEMENTATIONS)
+    dtype = accumulation_dtype(*inputs)
+    if scale is None:
+        scale = query.shape[-2] ** -0.5
+    scale = float(scale) if isinstance(scale, int | float) else jnp.asarray(scale, dtype)
+    inputs = varying.alike(inputs)
+    calls = (
+        (name, functools.partial(IMPLEMENTATIONS[name], inputs, indices, scale, dtype=dtype))
+        for name in ([implementation] if implementation else IMPLEMENTATIONS)
+    )
+    output = first_that_supports("plstm_dag", calls, named=implementation is not None)
+    return output.astype(value.dtype)

@@ -1,0 +1,60 @@
+"""What the DAG op says about arguments that do not fit."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from op_dag import build, make
+
+from plstm_seq.ops import plstm_dag
+
+GRAPH = build("wide")
+INPUTS = make(GRAPH)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"source": None}, TypeError, r"source is None: an array \[\*B, E, JT, JK, JV\]"),
+        ({"mark": INPUTS.mark[:, :-1]}, ValueError, r"mark has shape .* E = 26 from source"),
+        ({"query": jnp.zeros((2, 12, 3, 1), int)}, TypeError, "query is int64"),
+        ({"key": INPUTS.key[:, :0]}, ValueError, r"key has shape .* N = 12 from query"),
+    ],
+    ids=["missing", "edges", "integers", "nodes"],
+)
+def test_arrays_that_do_not_fit(change, error, message):
+    with pytest.raises(error, match=message):
+        plstm_dag(*INPUTS._replace(**change), graph=GRAPH)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"tail": GRAPH.tail[:-1]}, ValueError, r"graph.tail has shape \(25,\): expected E = 26"),
+        ({"before": GRAPH.before * 1.0}, TypeError, "graph.before is float64: .* integers"),
+        ({"blocks": GRAPH.after}, ValueError, r"graph.blocks has shape .* \[steps, width\]"),
+        ({"head": None}, TypeError, "graph.head is NoneType"),
+    ],
+    ids=["edges", "floats", "flat_blocks", "missing"],
+)
+def test_graphs_that_do_not_fit(change, error, message):
+    with pytest.raises(error, match=message):
+        plstm_dag(*INPUTS, graph=GRAPH._replace(**change))
+
+
+def test_an_unknown_implementation():
+    with pytest.raises(ValueError, match="expected one of"):
+        plstm_dag(*INPUTS, graph=GRAPH, implementation="eager")
+
+
+def test_an_empty_axis_of_a_gate_is_refused():
+    inputs = INPUTS._replace(source=jnp.zeros((2, 26, 1, 0, 1)))
+    with pytest.raises(ValueError, match="JK = 1 from key"):
+        plstm_dag(*inputs, graph=GRAPH)
+
+
+def test_a_graph_without_edges_has_the_direct_term_alone():
+    graph = build("no_edges")
+    inputs = make(graph)
+    scores = np.einsum("...kq,...ka->...", inputs.query, inputs.key)[..., None, None]
+    expected = scores * inputs.direct[..., 0, 0] * inputs.value
+    assert np.allclose(plstm_dag(*inputs, graph=graph, scale=1.0), expected, rtol=1e-12)

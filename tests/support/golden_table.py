@@ -18,7 +18,7 @@ TESTS = Path(__file__).parents[1]
 HEADER = """# Agreement with the published implementation
 
 Every array file that the published implementation produced for what this package has so far (1D
-op, layers, blocks, language models), and the largest difference of ours from it in float64,
+and 2D ops, layers, blocks, language models), and the largest difference of ours from it in float64,
 relative to the largest value of the array: of the outputs and returned states, and of the
 gradients with respect to all inputs and parameters. "Option" names the published behaviour that is
 not our default.

@@ -136,7 +136,7 @@ def plstm_2d(
         scale = query.shape[-2] ** -0.5
     scale = float(scale) if isinstance(scale, int | float) else jnp.asarray(scale, dtype)
     inputs, initial = varying.alike((inputs, initial))
-    names = _in_order(inputs) if implementation is None else [implementation]
+    names = in_order(inputs) if implementation is None else [implementation]
     calls = (
         (
             name,
@@ -153,7 +153,7 @@ def plstm_2d(
     return output, (states.across, states.down)
 
 
-def _in_order(inputs: Inputs) -> list[str]:
+def in_order(inputs: Inputs) -> list[str]:
     """The names to try: all, with `parallel` last where there are many cells."""
     X, Y = inputs.grid
     names = list(IMPLEMENTATIONS)

@@ -31,6 +31,8 @@ STATE_AXES: Mapping[str, tuple[str, ...]] = {
     "initial_left": ("Y", "DK", "DV", "JT"),
     "initial_top": ("X", "DK", "DV", "JT"),
 }
+GATES = tuple(AXES)[3:-1]
+"""All gates but `direct`."""
 # Without a turn (D-mode), a direct term or an initial state.
 OPTIONAL = ("transition_dl", "transition_ru", "direct", *STATE_AXES)
 

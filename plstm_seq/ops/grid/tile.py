@@ -80,10 +80,18 @@ class _Chain(NamedTuple):
 
 def make_strips(inputs: Inputs) -> tuple[Strip, ...]:
     """The gates between the cells [X, Y, ...] of a grid, where no states enter or leave."""
-    _, Y, JO, JQ, _ = inputs.mark_left.shape
+    return _without_edges(inputs).strips
+
+
+def make_gates(inputs: Inputs) -> Array:
+    """The same as one array, [X, Y * JO * JQ, X, Y * JK * JV]."""
+    return _without_edges(inputs).gates(slice(None), slice(None))
+
+
+def _without_edges(inputs: Inputs) -> _Chain:
+    X, Y, JO, JQ, _ = inputs.mark_left.shape
     JK, JV = inputs.source_right.shape[-2:]
-    X, gives, given = inputs.grid[0], Y * JO * JQ, Y * JK * JV
-    return _chain(join(columns(inputs, ends=False)), X, gives, given).strips
+    return _chain(join(columns(inputs, ends=False)), X, Y * JO * JQ, Y * JK * JV)
 
 
 def make_tile(inputs: Inputs) -> Tile:
@@ -160,8 +168,23 @@ def inside(query: Array, key: Array, value: Array, strips: tuple[Strip, ...]) ->
 
 @jax.checkpoint
 def _inside_strip(query: Array, key: Array, value: Array, strip: Strip) -> Array:
+    return gated(query, key, value, strip.gates())
+
+
+def gated(query: Array, key: Array, value: Array, gates: Array) -> Array:
+    """Scores of some cells with others, times gates, times values.
+
+    Args:
+        query: [to, DK, JQ].
+        key: [from, DK, JK].
+        value: [from, DV, JV].
+        gates: [to, JO, JQ, from, JK, JV], neighbouring axes merged in any way.
+
+    Returns:
+        [to, DV, JO].
+    """
     JQ, JK, JV = query.shape[-1], key.shape[-1], value.shape[-1]
-    gates = strip.gates().reshape(query.shape[0], -1, JQ, key.shape[0], JK, JV)
+    gates = gates.reshape(query.shape[0], -1, JQ, key.shape[0], JK, JV)
     scores = einsum("lkq,cka->lqca", query, key)
     matrix = (gates * scores[:, None, :, :, :, None]).sum((2, 4))
     return einsum("locw,cvw->lvo", matrix, value)

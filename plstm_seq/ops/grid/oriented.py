@@ -1,0 +1,172 @@
+"""The 2D op in several orientations at once: four of them let every cell read from every other."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq import notation as n
+from plstm_seq.ops import varying
+from plstm_seq.ops.arguments import accumulation_dtype, check_axes
+from plstm_seq.ops.choice import check_name, first_that_supports
+from plstm_seq.ops.grid import api
+from plstm_seq.ops.grid.inputs import AXES, GATES, OPTIONAL, Inputs, States
+from plstm_seq.ops.grid.tile import gated, make_gates
+from plstm_seq.ops.products import direct_term
+
+
+def plstm_2d_oriented(
+    query: n.GridQuery,
+    key: n.GridKey,
+    value: n.GridValue,
+    source_right: n.OrientedSource,
+    source_down: n.OrientedSource,
+    transition_rl: n.OrientedTransition,
+    transition_du: n.OrientedTransition,
+    transition_dl: n.OrientedTransition | None,
+    transition_ru: n.OrientedTransition | None,
+    mark_left: n.OrientedMark,
+    mark_up: n.OrientedMark,
+    direct: n.GridDirect | None = None,
+    *,
+    orientations: Sequence[int] = (0, 1, 2, 3),
+    scale: float | Array | None = None,
+    implementation: str | None = None,
+) -> n.GridOutput:
+    """The sum of `plstm_2d` over orientations, each with gates of its own.
+
+    In orientation o the grid is read from its other side in x where bit 0 of o is set, and in y
+    where bit 1 is: queries, keys, values and the gates of o are flipped, the op runs without the
+    direct term, and its output is flipped back. The direct term is added once. A cell's gates stand
+    at the cell, whatever the orientation.
+
+    Args:
+        query: [*B, X, Y, DK, JQ].
+        key: [*B, X, Y, DK, JK].
+        value: [*B, X, Y, DV, JV].
+        source_right: [*B, O, X, Y, JT, JK, JV], O the number of orientations; this and all gates
+            but `direct` as those of `plstm_2d`, with the axis O more.
+        source_down: likewise.
+        transition_rl: [*B, O, X, Y, JT, JT].
+        transition_du: likewise.
+        transition_dl: likewise; None: no such turn.
+        transition_ru: likewise; None: no such turn.
+        mark_left: [*B, O, X, Y, JO, JQ, JT].
+        mark_up: likewise.
+        direct: [*B, X, Y, JO, JQ, JK, JV]; None: no such term.
+        orientations: numbers from 0 to 3, in the order of the axis O.
+        scale: factor of the output; None: `DK ** -0.5`.
+        implementation: as of `plstm_2d`. `parallel` sums the gates of all orientations, so that
+            there is one product of queries, keys and values; the others run one batch of grids.
+
+    Returns:
+        The output [*B, X, Y, DV, JO] in the type of `value`.
+
+    Raises:
+        TypeError: an argument is not a floating-point array.
+        ValueError: a shape, an orientation or the implementation's name is wrong.
+        NotImplementedError: the named implementation does not support the call.
+        ExceptionGroup: none was named and all declined; it holds every reason.
+    """
+    inputs = Inputs(
+        query,
+        key,
+        value,
+        source_right,
+        source_down,
+        transition_rl,
+        transition_du,
+        transition_dl,
+        transition_ru,
+        mark_left,
+        mark_up,
+        direct,
+    )
+    _check(inputs, orientations)
+    check_name(implementation, api.IMPLEMENTATIONS)
+    dtype = accumulation_dtype(*inputs)
+    inputs = varying.alike(inputs.astype(dtype))
+    run = functools.partial(_run, inputs, tuple(orientations))
+    names = api.in_order(inputs) if implementation is None else [implementation]
+    calls = ((name, functools.partial(run, name)) for name in names)
+    output = first_that_supports("plstm_2d_oriented", calls, named=implementation is not None)
+    if inputs.direct is not None:
+        output += direct_term(inputs.query, inputs.key, inputs.value, inputs.direct)
+    factor = jnp.asarray(query.shape[-2] ** -0.5 if scale is None else scale, dtype)
+    return (factor * output).astype(value.dtype)
+
+
+def _check(inputs: Inputs, orientations: Sequence[int]) -> None:
+    check_axes(
+        (
+            (name, array, ("O", *AXES[name]) if name in GATES else AXES[name])
+            for name, array in inputs._asdict().items()
+        ),
+        optional=OPTIONAL,
+    )
+    if not set(orientations) <= {0, 1, 2, 3}:
+        raise ValueError(f"orientations is {orientations}: numbers from 0 to 3 are expected")
+    count = inputs.transition_rl.shape[-5]
+    if len(orientations) != count:
+        raise ValueError(f"orientations is {orientations}: the gates have O = {count} of them")
+
+
+def _run(inputs: Inputs, orientations: tuple[int, ...], implementation: str) -> Array:
+    """Without direct term and scale."""
+    if implementation == "parallel":
+        function = functools.partial(_summed_gates, orientations)
+        for _ in inputs.batch:
+            function = jax.vmap(function)
+        return function(inputs._replace(direct=None))
+    axis = len(inputs.batch)
+    count = len(orientations)
+    vectors = {
+        name: jnp.broadcast_to(
+            jnp.expand_dims(array, axis), (*inputs.batch, count, *array.shape[axis:])
+        )
+        for name, array in zip(Inputs._fields[:3], inputs[:3], strict=True)
+    }
+    batch = jax.tree.map(
+        lambda x: flip(x, orientations, axis), inputs._replace(direct=None, **vectors)
+    )
+    output, _ = api.IMPLEMENTATIONS[implementation](
+        batch, States(None, None), 1.0, dtype=inputs.query.dtype, leaving=False
+    )
+    return flip(output, orientations, axis).sum(axis)
+
+
+def flip(array: Array, orientations: Sequence[int], axis: int, step: int = 0) -> Array:
+    """Each orientation of the axis O flipped; its own inverse.
+
+    Args:
+        array: [..., O, X, Y, ...].
+        orientations: of the axis O.
+        axis: which one that is.
+        step: where not 0, the two axes `step` behind X and Y are flipped too.
+    """
+    flipped = []
+    for index, orientation in enumerate(orientations):
+        axes = [axis + bit for bit in (0, 1) if orientation >> bit & 1]
+        axes += [each + step for each in axes] if step else []
+        flipped.append(jnp.flip(jax.lax.index_in_dim(array, index, axis, keepdims=False), axes))
+    return jnp.stack(flipped, axis)
+
+
+@functools.partial(jax.checkpoint, static_argnums=(0,))
+def _summed_gates(orientations: tuple[int, ...], inputs: Inputs) -> Array:
+    """One grid: query, key and value [X, Y, ...], gates [O, X, Y, ...]."""
+    X, Y = inputs.query.shape[:2]
+    query, key, value = (x.reshape(X * Y, *x.shape[2:]) for x in inputs[:3])
+
+    def gates_of(gates: dict[str, Array | None]) -> Array:
+        return make_gates(inputs._replace(**gates))
+
+    gates = {name: getattr(inputs, name) for name in GATES}
+    gates = jax.tree.map(lambda x: flip(x, orientations, 0), gates)
+    pairs = jax.vmap(gates_of)(gates)
+    gives, given = pairs.shape[2] // Y, pairs.shape[4] // Y
+    pairs = flip(pairs.reshape(-1, X, Y, gives, X, Y, given), orientations, 0, step=3).sum(0)
+    gates = pairs.reshape(X * Y, gives, X * Y, given)
+    return gated(query, key, value, gates).reshape(X, Y, value.shape[1], -1)

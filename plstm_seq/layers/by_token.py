@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 _MOST_ENTRIES = 256
-"""Beyond that, the one-hot product of the backward pass takes longer than a table saves on a CPU."""
+"""Beyond that, the backward pass's one-hot product takes longer than a table saves on a CPU."""
 
 
 def pays(entries: int, positions: int) -> bool:

@@ -9,10 +9,12 @@ import yaml
 from typer.testing import CliRunner
 
 from experiments.cli import app
-from experiments.sweeps.sweep import from_document
+from experiments.sweeps.commands import choose_sweep
+from experiments.sweeps.sweep import from_document, read_sweep
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+STATE_TRACKING = (ROOT / "docs" / "state_tracking.md").read_text(encoding="utf-8")
 SWEEPS = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
 
 
@@ -59,6 +61,13 @@ def test_sweeps_are_valid(command):
 def test_the_sweep_in_yaml_is_valid():
     (text,) = re.findall(r"```yaml\n(.*?)```", SWEEPS, re.S)
     assert len(from_document(yaml.safe_load(text)).configs()) == 16
+
+
+def test_the_command_of_a_record_is_what_made_it():
+    (command,) = [c for c in commands_in(STATE_TRACKING) if c.startswith("sweep ")]
+    _, task, *words, _, name = shlex.split(command)
+    kept = read_sweep(ROOT / "results" / name / "sweep.yaml")
+    assert choose_sweep(task, words, None, []).configs() == kept.configs()
 
 
 def test_the_layer_example_runs():

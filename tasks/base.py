@@ -36,23 +36,12 @@ class Batch(NamedTuple):
     mask: Array
 
 
-@runtime_checkable
-class Task(Protocol):
-    """Inputs, and the labels that a rule gives them.
-
-    `chance` is the accuracy of always answering the most frequent label of long inputs.
-    `per_token` says that every position has a label which depends on `inputs[:, : t + 1]` only,
-    so that one pass over a long input measures every length.
-    """
+class Labelled(Protocol):
+    """What every kind of task tells of itself."""
 
     @property
     def name(self) -> str:
-        """The name under which `tasks.get` finds the task."""
-        ...
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """Input symbols; the index of a symbol is its token id."""
+        """The name under which the task is found."""
         ...
 
     @property
@@ -62,7 +51,22 @@ class Task(Protocol):
 
     @property
     def chance(self) -> float:
-        """Frequency of the most frequent label of long inputs."""
+        """Frequency of the most frequent label; of long inputs, where they have a length."""
+        ...
+
+
+@runtime_checkable
+class Task(Labelled, Protocol):
+    """Inputs, and the labels that a rule gives them.
+
+    `chance` is the accuracy of always answering the most frequent label of long inputs.
+    `per_token` says that every position has a label which depends on `inputs[:, : t + 1]` only,
+    so that one pass over a long input measures every length.
+    """
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Input symbols; the index of a symbol is its token id."""
         ...
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from tasks.base import check_at_least, check_choice
+from tasks.base import Labelled, check_at_least, check_choice
 
 Size = int | tuple[int, int]
 """Rows and columns, X and Y; one number for a square."""
@@ -46,26 +46,11 @@ class GridBatch(NamedTuple):
 
 
 @runtime_checkable
-class ImageTask(Protocol):
+class ImageTask(Labelled, Protocol):
     """Images that are drawn, and the one label that a rule gives each.
 
     `chance` is the accuracy of always answering the most frequent label.
     """
-
-    @property
-    def name(self) -> str:
-        """The name under which `tasks.get_grid` finds the task."""
-        ...
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Target symbols; the index of a symbol is its label id."""
-        ...
-
-    @property
-    def chance(self) -> float:
-        """Frequency of the most frequent label."""
-        ...
 
     def sample(self, key: Array, batch: int, size: Size) -> ImageBatch:
         """Draw a batch, a pure function of the arguments."""
@@ -73,7 +58,7 @@ class ImageTask(Protocol):
 
 
 @runtime_checkable
-class GridTask(Protocol):
+class GridTask(Labelled, Protocol):
     """Grids of symbols, and the labels that a rule gives their cells.
 
     A label depends only on the cells above and to the left of its own, this one included.
@@ -81,23 +66,8 @@ class GridTask(Protocol):
     """
 
     @property
-    def name(self) -> str:
-        """The name under which `tasks.get_grid` finds the task."""
-        ...
-
-    @property
     def vocabulary(self) -> tuple[str, ...]:
         """Input symbols; the index of a symbol is its token id."""
-        ...
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Target symbols; the index of a symbol is its label id."""
-        ...
-
-    @property
-    def chance(self) -> float:
-        """Frequency of the most frequent label."""
         ...
 
     def sample(self, key: Array, batch: int, size: Size) -> GridBatch:

@@ -143,9 +143,11 @@ def sampled_outcomes(
         for length in lengths:
             padded = plan.chunk_size * (1 << (-(-length // plan.chunk_size) - 1).bit_length())
             batch_key = jax.random.fold_in(jax.random.fold_in(key, length), number)
-            batch = _sample(sample, plan.batch_size, padded, batch_key, jnp.int32(length))
+            drawn = _sample(sample, plan.batch_size, padded, batch_key, jnp.int32(length))
+            # On the host: slicing on the device would compile a program for every padded length.
+            batch = jax.tree.map(np.asarray, drawn)
             # Behind a sequence there may be room for an answer: nothing is scored behind that.
-            scored = np.flatnonzero(np.asarray(batch.mask).any(0))
+            scored = np.flatnonzero(batch.mask.any(0))
             end = max(length, 1 + int(scored.max(initial=0)))
             size = plan.chunk_size if plan.carried else batch.inputs.shape[1]
             tallies += _read(model, _slices(batch, end, size), [end], plan)
@@ -167,10 +169,8 @@ def _sample(sample: Sample, batch: int, padded: int, key: Array, length: Array) 
 
 
 def _slices(batch: Chunk, length: int, size: int) -> Iterator[Chunk]:
-    # On the host: slicing on the device would compile a program for every padded length.
-    arrays = jax.tree.map(np.asarray, batch)
     for start in range(0, length, size):
-        yield jax.tree.map(lambda array: jnp.asarray(array[:, start : start + size]), arrays)  # noqa: B023
+        yield jax.tree.map(lambda array: jnp.asarray(array[:, start : start + size]), batch)  # noqa: B023
 
 
 @partial(jax.jit, static_argnames="graphdef")

@@ -135,7 +135,8 @@ class SlurmNode:
         Raises:
             SlurmNodeError: Slurm is not installed, or a daemon did not come up; ends of the logs.
         """
-        try:
+        with contextlib.ExitStack() as failed:
+            failed.callback(self.stop)
             if (reason := missing()) is not None:
                 raise SlurmNodeError(reason)
             self._configure()
@@ -148,9 +149,7 @@ class SlurmNode:
             self._launch("slurmctld", "-D", "-f", f"{folder}/slurm.conf")
             self._launch("slurmd", "-D", "-f", f"{folder}/slurm.conf")
             self._wait_until(self._idle, timeout, "the node")
-        except BaseException:
-            self.stop()
-            raise
+            failed.pop_all()
 
     def stop(self) -> None:
         """Cancels what is running, ends the daemons and removes a temporary folder."""

@@ -25,8 +25,8 @@ class OptimizerConfig:
     """AdamW (Loshchilov and Hutter, arXiv 1711.05101), clipped by the gradient's global norm.
 
     The learning rate rises linearly from 0 over `warmup_steps`, then either stays
-    (`schedule="constant"`) or falls along half a cosine to `final_fraction` of its peak at the
-    last step of training.
+    (`schedule="constant"`), or stays for `hold_fraction` of the steps that are left and falls along
+    half a cosine to `final_fraction` of its peak at the last step of training.
 
     Weight decay is decoupled and multiplied by the learning rate. It touches only parameters with
     two or more axes whose path contains none of the words in `UNDECAYED`: biases (also the biases
@@ -40,6 +40,7 @@ class OptimizerConfig:
     weight_decay: float = 0.0
     warmup_steps: int = 100
     schedule: Literal["cosine", "constant"] = "cosine"
+    hold_fraction: float = 0.0
     final_fraction: float = 0.1
     clip_norm: float | None = 1.0
     b1: float = 0.9
@@ -55,6 +56,7 @@ class OptimizerConfig:
         _check("weight_decay", self.weight_decay, self.weight_decay >= 0, ">= 0")
         _check("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, ">= 0")
         _check("schedule", self.schedule, self.schedule in ("cosine", "constant"), "a known name")
+        _check("hold_fraction", self.hold_fraction, 0 <= self.hold_fraction < 1, "in [0, 1)")
         _check("final_fraction", self.final_fraction, 0 <= self.final_fraction <= 1, "in [0, 1]")
         if self.clip_norm is not None:
             _check("clip_norm", self.clip_norm, self.clip_norm > 0, "> 0 or None")
@@ -85,6 +87,7 @@ def make_schedule(config: OptimizerConfig, steps: int) -> Schedule:
     cannot go into optax's own schedules and members of a sweep differ in it.
     """
     end = max(config.warmup_steps + 1, steps)
+    start = config.warmup_steps + config.hold_fraction * (end - config.warmup_steps)
 
     def schedule(step: ArrayLike) -> Float[Array, ""]:
         # The first step is taken at 1 / warmup_steps: a step of size 0 would be wasted.
@@ -92,7 +95,7 @@ def make_schedule(config: OptimizerConfig, steps: int) -> Schedule:
         warm = (step + 1) / max(config.warmup_steps, 1)
         if config.schedule == "constant":
             return jnp.minimum(warm, 1.0)
-        progress = (step - config.warmup_steps) / (end - config.warmup_steps)
+        progress = (step - start) / (end - start)
         cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0.0, 1.0)))
         return jnp.minimum(warm, config.final_fraction + (1 - config.final_fraction) * cosine)
 

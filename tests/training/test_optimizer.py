@@ -60,6 +60,15 @@ def test_schedule_has_peak_one_and_ends_at_its_fraction(schedule, warmup):
     assert values[50] == pytest.approx(0.25 if schedule == "cosine" else 1.0)
 
 
+def test_schedule_holds_its_peak_before_it_falls():
+    config = OptimizerConfig(warmup_steps=10, hold_fraction=0.5, final_fraction=0.0)
+    values = np.asarray(jax.vmap(make_schedule(config, 50))(jnp.arange(51)))
+    np.testing.assert_array_equal(values[9:31], 1.0)
+    np.testing.assert_allclose(values[40], 0.5, rtol=1e-6)
+    assert values[31] < 1
+    assert values[50] == pytest.approx(0.0, abs=1e-7)
+
+
 def test_schedule_shorter_than_its_warm_up_is_finite():
     values = jax.vmap(make_schedule(OptimizerConfig(warmup_steps=100), 10))(jnp.arange(10))
     assert bool(jnp.isfinite(values).all())
@@ -116,6 +125,7 @@ def test_weight_decay_leaves_biases_embeddings_and_initial_states_alone():
         {"weight_decay": -0.1},
         {"warmup_steps": -1},
         {"schedule": "linear"},
+        {"hold_fraction": 1.0},
         {"final_fraction": 1.5},
         {"clip_norm": 0.0},
         {"b1": 1.0},

@@ -7,7 +7,7 @@ result = fit(model, task.sample, config, key=jax.random.key(0), folder="run/chec
 
 from plstm_seq.training.checkpoint import Checkpoints, load_model
 from plstm_seq.training.config import Solved, TrainingConfig
-from plstm_seq.training.curriculum import Curriculum, Staged, Uniform
+from plstm_seq.training.curriculum import Curriculum, Sizes, Staged, Uniform
 from plstm_seq.training.ledger import FitResult, NonFiniteLossError
 from plstm_seq.training.loop import fit
 from plstm_seq.training.manifest import CorruptCheckpointError
@@ -21,6 +21,8 @@ from plstm_seq.training.optimizer import (
     with_hyperparameters,
 )
 from plstm_seq.training.step import (
+    Examples,
+    HostSample,
     LengthRange,
     Sample,
     TrainState,
@@ -45,7 +47,9 @@ __all__ = [
     "CompositeTracker",
     "CorruptCheckpointError",
     "Curriculum",
+    "Examples",
     "FitResult",
+    "HostSample",
     "JsonlTracker",
     "LengthRange",
     "Member",
@@ -53,6 +57,7 @@ __all__ = [
     "OptimizerConfig",
     "ProgressTracker",
     "Sample",
+    "Sizes",
     "Solved",
     "Staged",
     "TensorBoardTracker",

@@ -1,4 +1,4 @@
-"""Which lengths a training step sees, in few enough array shapes that little is compiled."""
+"""Which lengths or sizes a training step sees, in so few shapes that little is compiled."""
 
 from __future__ import annotations
 
@@ -66,6 +66,43 @@ class Uniform:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Sizes one after another: `stages` lists (size, steps), and the last stage holds to the end.
+
+    For inputs that are not padded (images, grids, graphs of a depth): every batch has its stage's
+    size, and a program is compiled for each.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    stages: tuple[tuple[int, int], ...] = ((8, 1000),)
+    draw: Literal["batch"] = "batch"
+    kind: Literal["sizes"] = "sizes"
+
+    def __post_init__(self):
+        if not self.stages or any(min(stage) < 1 for stage in self.stages):
+            raise ValueError(
+                f"stages must be one or more (size, steps), each number >= 1, got {self.stages}"
+            )
+
+    @property
+    def longest(self) -> int:
+        """The largest size that training reaches."""
+        return max(size for size, _ in self.stages)
+
+    @property
+    def final_start(self) -> int:
+        """The first step of the last stage."""
+        return _starts(self.stages)[-1]
+
+    def phase(self, step: int) -> Phase:
+        """What holds at `step`."""
+        index, until = _stage(self.stages, step)
+        size = self.stages[index][0]
+        return Phase(size, size, size, until)
+
+
+@dataclass(frozen=True)
 class Staged:
     """Lengths that grow: `stages` lists (length, steps), and the last stage holds to the end.
 
@@ -105,18 +142,17 @@ class Staged:
     @property
     def final_start(self) -> int:
         """The first step at which the longest lengths are drawn."""
-        return sum(steps for _, steps in self.stages[:-1])
+        return _starts(self.stages)[-1]
 
     def phase(self, step: int) -> Phase:
         """What holds at `step`."""
-        ends = list(accumulate(steps for _, steps in self.stages[:-1]))
-        index = sum(step >= end for end in ends)
+        index, until = _stage(self.stages, step)
         length = self.stages[index][0]
         return Phase(
             minimum=length if self.fixed else self.minimum,
             maximum=length,
             bucket=self._bucket(length),
-            until=ends[index] if index < len(ends) else None,
+            until=until,
         )
 
     def _bucket(self, length: int) -> int:
@@ -124,7 +160,19 @@ class Staged:
         return min(max(power, self.smallest_bucket), self.longest)
 
 
-Curriculum = Uniform | Staged
+Curriculum = Uniform | Staged | Sizes
+
+
+def _starts(stages: tuple[tuple[int, int], ...]) -> list[int]:
+    """The step at which each stage begins."""
+    return list(accumulate((steps for _, steps in stages[:-1]), initial=0))
+
+
+def _stage(stages: tuple[tuple[int, int], ...], step: int) -> tuple[int, int | None]:
+    """The stage of a step, and the step at which the next begins."""
+    starts = _starts(stages)
+    index = sum(step >= start for start in starts) - 1
+    return index, starts[index + 1] if index + 1 < len(starts) else None
 
 
 def draw_lengths(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from plstm_seq.training.ahead import Ahead
 from plstm_seq.training.checkpoint import Checkpoints
 from plstm_seq.training.config import VALIDATION, TrainingConfig
+from plstm_seq.training.curriculum import Phase
 from plstm_seq.training.interrupt import deferred_interrupt
 from plstm_seq.training.leaves import is_key
 from plstm_seq.training.ledger import FitResult, Ledger
@@ -27,7 +30,7 @@ from plstm_seq.training.programs import (
     memory_of,
     program_key,
 )
-from plstm_seq.training.step import Sample, init_state
+from plstm_seq.training.step import Examples, HostSample, Sample, init_state
 from plstm_seq.training.trackers import CompositeTracker, Record, Tracker
 
 Validate = Callable[[Any], Mapping[str, float]]
@@ -35,7 +38,7 @@ Validate = Callable[[Any], Mapping[str, float]]
 
 def fit(
     model: nnx.Module,
-    sample: Sample,
+    sample: Sample | HostSample,
     config: TrainingConfig | None = None,
     *,
     key: jax.Array,
@@ -53,8 +56,9 @@ def fit(
 
     Args:
         model: called as `model(inputs [B, T]) -> logits [B, T, V]`; holds the trained parameters
-            afterwards, also after Ctrl-C.
-        sample: draws a batch, see `Sample`; must be traceable.
+            afterwards, also after Ctrl-C. Images, grids and graphs: see `Examples`.
+        sample: draws a batch, see `Sample`; must be traceable. A `HostSample` is asked for every
+            batch, ahead of time and in another thread.
         config: lengths, steps, optimizer; the defaults of `TrainingConfig` if None.
         key: typed key; training is a function of it and of `model`'s parameters.
         folder: where checkpoints go; None keeps none.
@@ -107,7 +111,7 @@ class _Run:
     def __init__(
         self,
         model: nnx.Module,
-        sample: Sample,
+        sample: Sample | HostSample,
         ledger: Ledger,
         key: jax.Array,
         validate: Validate | None,
@@ -123,6 +127,9 @@ class _Run:
         self.graphdef, state = init_state(model, optimizer, key)
         self.state = state if mesh is None else replicate(state, mesh)
         self.memory_bytes: int | None = None
+        self.compile_seconds = 0.0
+        self.seed = [int(word) for word in np.asarray(jax.random.key_data(key)).ravel()]
+        self.batches: Ahead[Examples] | None = None
 
     def execute(self) -> FitResult:
         ledger = self.ledger
@@ -143,7 +150,12 @@ class _Run:
 
     def _loop(self) -> None:
         ledger = self.ledger
-        with deferred_interrupt() as interrupted:
+        with ExitStack() as stack:
+            interrupted = stack.enter_context(deferred_interrupt())
+            if isinstance(self.sample, HostSample):
+                self.batches = stack.enter_context(
+                    Ahead(partial(self._batch, self.sample), self.config.steps)
+                )
             while not ledger.has_ended:
                 self._advance()
                 pressed = anywhere(interrupted())
@@ -161,22 +173,50 @@ class _Run:
         strides = () if self.validate is None else (self.config.validate_every,)
         count = ledger.next_stop(phase, *strides) - ledger.step
         entered = time.perf_counter()
-        program = compile_program(
-            program_key(
-                self.graphdef, self.sample, self.config, phase.bucket, self.state, mesh=self.mesh
-            )
-        )
-        self.memory_bytes = larger(self.memory_bytes, memory_of(program))
-        compiled = time.perf_counter()
-        self.state, metrics = program(self.state, length_range(phase), np.int32(count))
-        metrics = {name: np.asarray(value)[:count] for name, value in metrics.items()}
-        seconds = time.perf_counter() - compiled
+        self.compile_seconds = 0.0
+        if self.batches is None:
+            metrics = self._dispatch(phase, count)
+        else:
+            metrics = self._one_by_one(phase, count, self.batches)
+        compile_seconds = self.compile_seconds
+        seconds = time.perf_counter() - entered - compile_seconds
         if error := ledger.divergence(metrics):
             if ledger.checkpoints is not None:
                 ledger.checkpoints.restore_model(self.model)
             raise error
-        ledger.take(metrics, phase, seconds=seconds, compile_seconds=compiled - entered)
+        ledger.take(metrics, phase, seconds=seconds, compile_seconds=compile_seconds)
         ledger.log(phase, self._validated())
+
+    def _dispatch(self, phase: Phase, count: int) -> dict[str, np.ndarray]:
+        """Takes `count` steps in one program; their metrics."""
+        program = self._program(self.sample, phase)
+        self.state, metrics = program(self.state, length_range(phase), np.int32(count))
+        return {name: np.asarray(value)[:count] for name, value in metrics.items()}
+
+    def _one_by_one(
+        self, phase: Phase, count: int, batches: Ahead[Examples]
+    ) -> dict[str, np.ndarray]:
+        """Takes `count` steps on batches from the host; their metrics."""
+        taken = []
+        for step in range(self.ledger.step, self.ledger.step + count):
+            batch = batches.take(step)
+            self.state, metrics = self._program(batch, phase)(self.state, batch)
+            taken.append(metrics)
+        return {name: np.stack([np.asarray(m[name]) for m in taken]) for name in taken[0]}
+
+    def _program(self, batch: Any, phase: Phase) -> jax.stages.Compiled:
+        entered = time.perf_counter()
+        program = compile_program(
+            program_key(self.graphdef, batch, self.config, phase.bucket, self.state, mesh=self.mesh)
+        )
+        self.memory_bytes = larger(self.memory_bytes, memory_of(program))
+        self.compile_seconds += time.perf_counter() - entered
+        return program
+
+    def _batch(self, sample: HostSample, step: int) -> Examples:
+        """The batch of a step, from the host."""
+        size = self.config.curriculum.phase(step).maximum
+        return sample.on_host(self.seed, step, self.config.batch_size, size)
 
     def _validated(self) -> Record:
         if self.validate is None or self.ledger.step % self.config.validate_every:

@@ -16,6 +16,7 @@ from jaxtyping import Array
 
 from plstm_seq.training.config import VALIDATION, TrainingConfig
 from plstm_seq.training.leaves import is_key
+from plstm_seq.training.step import Sample
 from plstm_seq.training.trackers import Tracker
 
 
@@ -38,9 +39,10 @@ class Member:
     trackers: Sequence[Tracker] = ()
 
 
-def check_members(members: Sequence[Member]) -> None:
+def check_members(members: Sequence[Member], sample: Sample) -> None:
     """Refuses members that one program cannot train; see `fit_members`."""
     first = members[0]
+    inputs = _inputs(sample, first.config)
     solved = first.config.solved
     if solved is not None and solved.metric.startswith(VALIDATION):
         raise ValueError(
@@ -61,7 +63,7 @@ def check_members(members: Sequence[Member]) -> None:
             )
         graphdef = nnx.split(member.model)[0]
         if graphdef not in forms:
-            forms[graphdef] = _form(member.model)
+            forms[graphdef] = _form(member.model, inputs)
         if forms[graphdef] != next(iter(forms.values())):
             raise ValueError(
                 f"the model of member {number} computes otherwise than that of member 0: only "
@@ -73,13 +75,24 @@ def _shared(config: TrainingConfig) -> TrainingConfig:
     return replace(config, optimizer=replace(config.optimizer, learning_rate=1.0, weight_decay=0.0))
 
 
-def _form(model: nnx.Module) -> str:
+def _inputs(sample: Sample, config: TrainingConfig) -> Any:
+    """Shapes of what a model is called with."""
+    length = config.curriculum.phase(0).bucket
+    lengths = jax.ShapeDtypeStruct((1,), jnp.int32)
+
+    def draw(key: Array, lengths: Array) -> Any:
+        return sample(key, 1, length, lengths=lengths).inputs
+
+    return jax.eval_shape(draw, jax.eval_shape(lambda: jax.random.key(0)), lengths)
+
+
+def _form(model: nnx.Module, inputs: Any) -> str:
     """What a model computes, as text: two that differ in variables alone have the same."""
     graphdef, state = nnx.split(model)
 
-    def forward(state: nnx.State, inputs: Array) -> Any:
+    def forward(state: nnx.State, inputs: Any) -> Any:
         return nnx.merge(graphdef, state)(inputs)  # pyright: ignore[reportCallIssue]
 
-    jaxpr = jax.make_jaxpr(forward)(state, jnp.zeros((1, 2), jnp.int32))
+    jaxpr = jax.make_jaxpr(forward)(state, inputs)
     constants = [np.asarray(x).tolist() for x in jaxpr.consts]
     return re.sub(r"0x[0-9a-f]+", "", f"{jaxpr.jaxpr} {constants}")

@@ -74,7 +74,7 @@ def fit_members(
     """
     if not members:
         return []
-    check_members(members)
+    check_members(members, sample)
     devices = jax.local_devices() if devices is None else list(devices)
     limit = device_memory(devices[0]) if memory_limit is None else memory_limit
     with ExitStack() as stack:

@@ -16,20 +16,45 @@ from plstm_seq.training.curriculum import Draw, Phase
 from plstm_seq.training.mesh import over_data, over_members, whole
 from plstm_seq.training.optimizer import OptimizerConfig, make_optimizer
 from plstm_seq.training.step import (
+    Examples,
     LengthRange,
     Sample,
     TrainState,
     make_dispatch,
+    make_host_step,
     make_train_step,
 )
 from plstm_seq.training.trackers import Record
+
+
+class Shapes(NamedTuple):
+    """A tree of arrays without their numbers, to be compared and hashed."""
+
+    structure: Any  # a `jax.tree_util.PyTreeDef`
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+
+    @classmethod
+    def of(cls, tree: Any) -> Shapes:
+        """The shapes, types and places of a tree's arrays."""
+        leaves, structure = jax.tree.flatten(tree)
+        shapes = (
+            jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None))
+            for x in leaves
+        )
+        return cls(structure, tuple(shapes))
+
+    @property
+    def tree(self) -> Any:
+        """The tree, with shapes for leaves."""
+        return jax.tree.unflatten(self.structure, self.leaves)
 
 
 class ProgramKey(NamedTuple):
     """All that a program is compiled for; what is not here it takes as an argument."""
 
     graphdef: nnx.GraphDef[Any]
-    sample: Sample
+    # What draws the batch, or the shapes of one that is handed in: structure and leaves.
+    batch: Sample | Shapes
     optimizer: OptimizerConfig
     steps: int
     batch_size: int
@@ -37,8 +62,7 @@ class ProgramKey(NamedTuple):
     draw: Draw
     label_smoothing: float
     capacity: int
-    structure: Any  # of the state, a `jax.tree_util.PyTreeDef`
-    leaves: tuple[jax.ShapeDtypeStruct, ...]
+    state: Shapes
     # Whether the state has members as its first axis, split over the mesh's axis `member`.
     members: bool
     # Otherwise the batch is split over the mesh's axis `data`.
@@ -47,7 +71,7 @@ class ProgramKey(NamedTuple):
 
 def program_key(
     graphdef: nnx.GraphDef[Any],
-    sample: Sample,
+    batch: Sample | Examples,
     config: TrainingConfig,
     bucket: int,
     state: TrainState,
@@ -55,11 +79,13 @@ def program_key(
     members: bool = False,
     mesh: Mesh | None = None,
 ) -> ProgramKey:
-    """The key of the program that trains `state` on arrays of length `bucket`."""
-    leaves, structure = jax.tree.flatten(state)
+    """The key of the program that trains `state` on arrays of length `bucket`.
+
+    `batch` is what draws them, or one of them: the program then takes a batch a step.
+    """
     return ProgramKey(
         graphdef=graphdef,
-        sample=sample,
+        batch=batch if callable(batch) else Shapes.of(batch),
         optimizer=config.optimizer.without_leaves(),
         steps=config.steps,
         batch_size=config.batch_size,
@@ -67,10 +93,7 @@ def program_key(
         draw=config.curriculum.draw,
         label_smoothing=config.label_smoothing,
         capacity=config.steps_per_dispatch,
-        structure=structure,
-        leaves=tuple(
-            jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for leaf in leaves
-        ),
+        state=Shapes.of(state),
         members=members,
         mesh=mesh,
     )
@@ -78,30 +101,42 @@ def program_key(
 
 @lru_cache(maxsize=32)
 def compile_program(key: ProgramKey) -> jax.stages.Compiled:
-    """Compile up to `key.capacity` training steps into one program, see `make_dispatch`.
+    """Compile training steps into one program.
 
-    Kept from one call of `fit` to the next: seeds and learning rates share programs. The state
-    that goes in is donated.
+    Up to `key.capacity` of them that draw their batches (see `make_dispatch`), or one on a batch
+    that is handed in (`make_host_step`). Kept from one call of `fit` to the next: seeds and
+    learning rates share programs. The state that goes in is donated.
     """
     data = None if key.members else key.mesh
+    optimizer = make_optimizer(key.optimizer, key.steps)
+    batch_sharding = None if data is None else over_data(data)
+    # Parameters and metrics whole on every device, where the batch is split.
+    results = None if data is None else whole(data)
+    if isinstance(key.batch, Shapes):
+        host_step = make_host_step(
+            key.graphdef,
+            optimizer,
+            label_smoothing=key.label_smoothing,
+            batch_sharding=batch_sharding,
+        )
+        program = jax.jit(host_step, donate_argnums=0, out_shardings=results)
+        return program.lower(key.state.tree, key.batch.tree).compile()
     step = make_train_step(
         key.graphdef,
-        make_optimizer(key.optimizer, key.steps),
-        key.sample,
+        optimizer,
+        key.batch,
         batch_size=key.batch_size,
         bucket=key.bucket,
         draw=key.draw,
         label_smoothing=key.label_smoothing,
-        batch_sharding=None if data is None else over_data(data),
+        batch_sharding=batch_sharding,
     )
     dispatch = make_dispatch(step, key.capacity)
-    state = jax.tree.unflatten(key.structure, key.leaves)
+    state = key.state.tree
     count = np.int32(1)
     if key.members:
         dispatch = over_members(dispatch, key.mesh)
         count = np.ones(state.step.shape, np.int32)
-    # Parameters and metrics whole on every device, where the batch is split.
-    results = None if data is None else whole(data)
     program = jax.jit(dispatch, donate_argnums=0, out_shardings=results)
     return program.lower(state, LengthRange(np.int32(1), np.int32(key.bucket)), count).compile()
 

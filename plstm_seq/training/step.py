@@ -7,9 +7,9 @@ a leaf of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -28,14 +28,18 @@ _DROPOUT = 0xD509
 
 
 class Examples(Protocol):
-    """A batch of labelled sequences; `mask` is true at the positions that are scored."""
+    """A batch of labelled examples; `mask` is true at the positions that are scored.
+
+    Inputs are what the model is called with. Labels are `[B, T]` of sequences, `[B]` of images or
+    graphs, `[B, X, Y]` of grids.
+    """
 
     @property
-    def inputs(self) -> Int[Array, "B T"]: ...  # noqa: D102
+    def inputs(self) -> Any: ...  # noqa: D102
     @property
-    def targets(self) -> Int[Array, "B T"]: ...  # noqa: D102
+    def targets(self) -> Int[Array, "B ..."]: ...  # noqa: D102
     @property
-    def mask(self) -> Bool[Array, "B T"]: ...  # noqa: D102
+    def mask(self) -> Bool[Array, "B ..."]: ...  # noqa: D102
 
 
 class Sample(Protocol):
@@ -44,7 +48,26 @@ class Sample(Protocol):
     def __call__(
         self, key: Array, batch: int, length: int, *, lengths: Int[Array, " B"] | None = None
     ) -> Examples:
-        """Draw `batch` sequences padded to `length`, of the real lengths `lengths`."""
+        """Draw `batch` sequences padded to `length`, of the real lengths `lengths`.
+
+        Of images and grids `length` is the size, and `lengths` are all the same.
+        """
+        ...
+
+
+@runtime_checkable
+class HostSample(Protocol):
+    """Makes batches on the host: from files, or of graphs."""
+
+    def on_host(self, seed: Sequence[int], step: int, batch: int, size: int) -> Examples:
+        """The batch of a training step as numpy arrays, a pure function of the arguments.
+
+        Args:
+            seed: of the training; all steps have the same.
+            step: counted from 0.
+            batch: how many examples.
+            size: what the curriculum says.
+        """
         ...
 
 
@@ -78,6 +101,7 @@ class LengthRange:
 
 
 TrainStep = Callable[[TrainState, LengthRange], tuple[TrainState, StepMetrics]]
+HostStep = Callable[[TrainState, Examples], tuple[TrainState, StepMetrics]]
 Dispatch = Callable[[TrainState, LengthRange, Int[Array, ""]], tuple[TrainState, StepMetrics]]
 
 
@@ -114,23 +138,23 @@ def _own(leaf: Array) -> Array:
 
 
 def score(
-    logits: Float[Array, "B T V"],
-    targets: Int[Array, "B T"],
-    mask: Bool[Array, "B T"],
+    logits: Float[Array, "B ... V"],
+    targets: Int[Array, "B ..."],
+    mask: Bool[Array, "B ..."],
     label_smoothing: float = 0.0,
 ) -> tuple[Float[Array, ""], StepMetrics]:
     """Cross entropy over the scored positions, and what was right.
 
     Args:
-        logits: [B, T, V].
-        targets: [B, T], labels below V where `mask` is true.
-        mask: [B, T], the scored positions.
+        logits: [B, ..., V].
+        targets: [B, ...], labels below V where `mask` is true.
+        mask: [B, ...], the scored positions.
         label_smoothing: what is spread evenly over all labels instead of the right one alone.
 
     Returns:
         The mean loss per scored position in nats, and the counts `correct_tokens`,
-        `scored_tokens`, `correct_sequences` (all scored positions right) and `scored_sequences`
-        (one scored position or more).
+        `scored_tokens`, `correct_sequences` (examples of which all scored positions are right) and
+        `scored_sequences` (one scored position or more).
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     targets = jnp.where(mask, targets, 0)
@@ -141,11 +165,12 @@ def score(
     scored = mask.sum(dtype=jnp.int32)
     loss = jnp.where(mask, losses, 0).sum() / jnp.maximum(scored, 1)
     right = logits.argmax(-1) == targets
-    counted = mask.any(-1)
+    inner = tuple(range(1, mask.ndim))
+    counted = mask.any(inner)
     return loss, {
         "correct_tokens": (right & mask).sum(dtype=jnp.int32),
         "scored_tokens": scored,
-        "correct_sequences": ((right | ~mask).all(-1) & counted).sum(dtype=jnp.int32),
+        "correct_sequences": ((right | ~mask).all(inner) & counted).sum(dtype=jnp.int32),
         "scored_sequences": counted.sum(dtype=jnp.int32),
     }
 
@@ -175,15 +200,55 @@ def make_train_step(
 
     Returns:
         A pure function (state, lengths) -> (state, metrics). Metrics are scalars: the loss, the
-        counts of `score`, `tokens` (real, unpadded), `gradient_norm` (before clipping) and
-        `learning_rate`.
+        counts of `score`, `tokens` (symbols of sequences, without padding; else what is
+        scored), `gradient_norm` (before clipping) and `learning_rate`.
     """
+    learn = _make_learn(graphdef, optimizer, label_smoothing, batch_sharding)
 
     def train_step(state: TrainState, lengths: LengthRange) -> tuple[TrainState, StepMetrics]:
         step_key = jax.random.fold_in(state.key, state.step)
         length_key, batch_key = jax.random.split(step_key)
         drawn = draw_lengths(length_key, batch_size, lengths.minimum, lengths.maximum, draw)
         batch = sample(batch_key, batch_size, bucket, lengths=drawn)
+        state, metrics = learn(state, batch, step_key)
+        if batch.targets.ndim == 2:
+            metrics["tokens"] = drawn.sum(dtype=jnp.int32)
+        return state, metrics
+
+    return train_step
+
+
+def make_host_step(
+    graphdef: nnx.GraphDef[Any],
+    optimizer: Optimizer,
+    *,
+    label_smoothing: float = 0.0,
+    batch_sharding: jax.sharding.Sharding | None = None,
+) -> HostStep:
+    """Build one training step on a batch that is handed in; arguments as of `make_train_step`.
+
+    Returns:
+        A pure function (state, batch) -> (state, metrics), the metrics those of `make_train_step`.
+    """
+    learn = _make_learn(graphdef, optimizer, label_smoothing, batch_sharding)
+
+    def host_step(state: TrainState, batch: Examples) -> tuple[TrainState, StepMetrics]:
+        return learn(state, batch, jax.random.fold_in(state.key, state.step))
+
+    return host_step
+
+
+def _make_learn(
+    graphdef: nnx.GraphDef[Any],
+    optimizer: Optimizer,
+    label_smoothing: float,
+    batch_sharding: jax.sharding.Sharding | None,
+) -> Callable[[TrainState, Examples, Array], tuple[TrainState, StepMetrics]]:
+    """What a step does once it has its batch."""
+
+    def learn(
+        state: TrainState, batch: Examples, step_key: Array
+    ) -> tuple[TrainState, StepMetrics]:
         if batch_sharding is not None:
             batch = jax.lax.with_sharding_constraint(batch, batch_sharding)
 
@@ -206,7 +271,7 @@ def make_train_step(
         metrics = {
             "loss": loss,
             **counts,
-            "tokens": drawn.sum(dtype=jnp.int32),
+            "tokens": counts["scored_tokens"],
             "gradient_norm": optimizer.gradient_norm(gradients),
             "learning_rate": optimizer.learning_rate(state.optimizer, state.step),
         }
@@ -219,7 +284,7 @@ def make_train_step(
         )
         return new_state, metrics
 
-    return train_step
+    return learn
 
 
 def make_dispatch(train_step: TrainStep, capacity: int) -> Dispatch:

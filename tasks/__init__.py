@@ -1,8 +1,9 @@
 """Where the data comes from: tasks drawn on device, with labels that anyone can check.
 
 `names()` lists the tasks, `get(name, **options)` makes one. See `tasks.base` for what a task is.
-`grid_names()` and `get_grid(name, **options)` do the same for images and grids (`tasks.grid`);
-`tasks.vision` reads images from files.
+`grid_names()` and `get_grid(name, **options)` do the same for images and grids (`tasks.grid`),
+`graph_names()` and `get_graph(name, **options)` for directed acyclic graphs (`tasks.graphs`).
+`tasks.vision` reads images from files, `tasks.graphs` graphs.
 """
 
 from tasks.arrow_pointing import ArrowPointing
@@ -12,6 +13,7 @@ from tasks.binary import BinaryAddition, BinaryMultiplication, ComputeSqrt
 from tasks.cycle_navigation import CycleNavigation
 from tasks.even_pairs import EvenPairs
 from tasks.flip_flop import FlipFlop
+from tasks.graphs import GraphBatch, GraphTask, get_graph, graph_names
 from tasks.grid import GridTask, ImageTask
 from tasks.grid_parity import GridParity
 from tasks.grid_registry import get_grid, grid_names
@@ -49,6 +51,8 @@ __all__ = [
     "DuplicateString",
     "EvenPairs",
     "FlipFlop",
+    "GraphBatch",
+    "GraphTask",
     "GridParity",
     "GridTask",
     "GridWordProblem",
@@ -70,7 +74,9 @@ __all__ = [
     "Task",
     "WordProblem",
     "get",
+    "get_graph",
     "get_grid",
+    "graph_names",
     "grid_names",
     "names",
 ]

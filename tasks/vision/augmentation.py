@@ -14,11 +14,15 @@ from typing import Literal
 import numpy as np
 
 from tasks.base import check_at_least, check_choice
+from tasks.vision.files import Box, FileImage, resampled
 from tasks.vision.packages import pillow
 from tasks.vision.sources import Example
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _TRIES = 10
+
+Picture = np.ndarray | FileImage
+"""An image uint8 `[rows, columns, 3]`, or one in a file, which is decoded when it is cropped."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,10 @@ class Augmentation:
 
     def __call__(self, example: Example, random: np.random.Generator) -> Example:
         """Change one image."""
-        image = example.image
+        return Example(self.change(example.image, random), example.label)
+
+    def change(self, image: Picture, random: np.random.Generator) -> np.ndarray:
+        """Change one image, of which no more is decoded than is needed."""
         if self.crop == "resized":
             image = random_resized_crop(image, random, self.size, area=self.area)
         elif self.crop == "padded":
@@ -81,28 +88,27 @@ class Augmentation:
             image = three_augment(image, random)
         if self.jitter:
             image = colour_jitter(image, random, self.jitter)
-        return Example(np.ascontiguousarray(image), example.label)
+        return np.ascontiguousarray(image)
 
 
-def resize(
-    image: np.ndarray, size: int, box: tuple[float, float, float, float] | None = None
-) -> np.ndarray:
+def resize(image: Picture, size: int, box: Box | None = None) -> np.ndarray:
     """Resize an image, or a part of it, to a square by bicubic interpolation.
 
     Args:
-        image: uint8 `[rows, columns, 3]`.
+        image: uint8 `[rows, columns, 3]`, or an image in a file.
         size: Rows and columns of the result.
         box: Left, top, right and bottom of the part in pixels; all of the image by default.
     """
-    reader = pillow("Image")
     whole = (0, 0, image.shape[1], image.shape[0])
-    if image.shape[:2] == (size, size) and box in (None, whole):
+    part = whole if box is None else box
+    if isinstance(image, FileImage):
+        return image.resized(size, part)
+    if image.shape[:2] == (size, size) and part == whole:
         return image
-    drawn = reader.fromarray(image).resize((size, size), reader.Resampling.BICUBIC, box=box)
-    return np.asarray(drawn)
+    return resampled(pillow("Image").fromarray(image), size, part)
 
 
-def center_crop(image: np.ndarray, size: int, *, keep: float = 1.0) -> np.ndarray:
+def center_crop(image: Picture, size: int, *, keep: float = 1.0) -> np.ndarray:
     """The square in the middle, resized; its side is `keep` times the shorter one."""
     rows, columns = image.shape[:2]
     half = keep * min(rows, columns) / 2
@@ -111,7 +117,7 @@ def center_crop(image: np.ndarray, size: int, *, keep: float = 1.0) -> np.ndarra
 
 
 def random_resized_crop(
-    image: np.ndarray,
+    image: Picture,
     random: np.random.Generator,
     size: int,
     *,
@@ -148,12 +154,13 @@ def padded_crop(image: np.ndarray, random: np.random.Generator, padding: int) ->
 
 def grey(image: np.ndarray) -> np.ndarray:
     """The luma of each pixel in all three channels."""
-    return _to_bytes(np.repeat(image @ _LUMA[:, None], 3, axis=2))
+    return np.repeat(_to_bytes(image @ _LUMA)[..., None], 3, axis=2)
 
 
 def solarise(image: np.ndarray, threshold: int = 128) -> np.ndarray:
     """Values of at least `threshold` inverted."""
-    return np.where(image >= threshold, 255 - image, image)
+    values = np.arange(256, dtype=np.uint8)
+    return _looked_up(np.where(values >= threshold, 255 - values, values), image)
 
 
 def blur(image: np.ndarray, radius: float) -> np.ndarray:
@@ -183,14 +190,25 @@ def colour_jitter(image: np.ndarray, random: np.random.Generator, amount: float)
     """
     factors = random.uniform(1 - amount, 1 + amount, 3)
     for change in random.permutation(3):
-        if change == 0:
-            origin = np.float32(0)
+        factor = np.float32(factors[change])
+        if change == 2:
+            changed = factor * image
+            changed += (1 - factor) * (image @ _LUMA)[..., None]
+            image = _to_bytes(changed)
         else:
-            luma = image @ _LUMA[:, None]
-            origin = luma.mean() if change == 1 else luma
-        image = _to_bytes(origin + np.float32(factors[change]) * (image - origin))
+            origin = (image @ _LUMA).mean() if change else np.float32(0)
+            values = origin + factor * (np.arange(256, dtype=np.float32) - origin)
+            image = _looked_up(_to_bytes(values), image)
     return image
 
 
+def _looked_up(values: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """`values[image]`, uint8, by what is faster for bytes."""
+    changed = image.tobytes().translate(values.tobytes())
+    return np.frombuffer(changed, np.uint8).reshape(image.shape)
+
+
 def _to_bytes(values: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    """Round float32 values in place, and make bytes of them."""
+    np.rint(values, out=values)
+    return np.clip(values, 0, 255, out=values).astype(np.uint8)

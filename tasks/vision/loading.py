@@ -8,9 +8,11 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from tasks.base import check_at_least
+from tasks.vision.augmentation import Augmentation
+from tasks.vision.files import FileImage
 from tasks.vision.mixing import Mixing
 from tasks.vision.packages import package
-from tasks.vision.sources import Example, ImageBatch, ImageSource
+from tasks.vision.sources import Example, ImageBatch, ImageFolder, ImageSource
 
 
 class BatchIterator(Protocol):
@@ -47,13 +49,19 @@ def batches(
     epochs: int | None = None,
     drop_remainder: bool = True,
     part: tuple[int, int] = (0, 1),
-    threads: int = 16,
-    prefetch: int = 256,
+    threads: int = 4,
+    processes: int = 0,
+    prefetch: int = 4,
 ) -> BatchIterator:
     """Read a source in batches.
 
     Order, augmentation and mixing are a function of the seed and of how far it has been read; each
     epoch has another order. A batch may hold the end of an epoch and the start of the next.
+
+    Of an `ImageFolder` with an `Augmentation` no more is decoded than is needed. Decoding and
+    resizing use several cores by threads; where Python itself is what limits them, by processes.
+    These are started anew (spawned): a script that asks for them needs
+    `if __name__ == "__main__":`, and each takes some seconds.
 
     Args:
         source: Where the images lie.
@@ -66,8 +74,10 @@ def batches(
         drop_remainder: Whether to leave out a last batch that is not full.
         part: `(i, n)` reads the i-th of n parts, one for each process of a training; every part
             has other images.
-        threads: Images that are read at once, at least 1.
-        prefetch: Images that are read ahead, at least 1: no more than these and one batch are held.
+        threads: Batches that are read at once (in each process, if there are some), at least 1.
+        processes: Processes that read; with 0, this one does. They don't change the batches.
+        prefetch: Batches that are read ahead (by each process), at least 1. As many are in memory,
+            and one or two more (of each process).
 
     Returns:
         An iterator over `ImageBatch`es.
@@ -79,7 +89,8 @@ def batches(
     """
     for name, value in {"batch": batch, "threads": threads, "prefetch": prefetch}.items():
         check_at_least(name, value, 1)
-    check_at_least("seed", seed, 0)
+    for name, value in {"seed": seed, "processes": processes}.items():
+        check_at_least(name, value, 0)
     if epochs is not None:
         check_at_least("epochs", epochs, 1)
     index, parts = part
@@ -88,18 +99,52 @@ def batches(
     if len(source) <= index:
         raise ValueError(f"the source has {len(source)} images, too few for part {part}")
     grain = package("grain.python", "grain")
-    examples = grain.MapDataset.source(source).seed(seed)
+    rows, change = source, transform
+    if isinstance(source, ImageFolder) and isinstance(transform, Augmentation):
+        rows, change = _Opened(source), _AugmentedFile(transform)
+    examples = grain.MapDataset.source(rows).seed(seed)
     if shuffle:
         examples = examples.shuffle()
     examples = examples[index::parts].repeat(epochs)
-    if transform is not None:
-        examples = examples.random_map(transform)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
-    rows = examples.to_iter_dataset(options)
-    rows = rows.batch(batch, drop_remainder=drop_remainder, batch_fn=_stack)
+    if change is not None:
+        examples = examples.random_map(change)
+    rows = examples.batch(batch, drop_remainder=drop_remainder, batch_fn=_stack)
     if mixing is not None:
         rows = rows.random_map(mixing)
+    options = grain.ReadOptions(num_threads=min(threads, prefetch), prefetch_buffer_size=prefetch)
+    rows = rows.to_iter_dataset(options)
+    if processes:
+        flags = package("absl.flags", "absl-py").FLAGS
+        if not flags.is_parsed():
+            flags.mark_as_parsed()  # grain asks them; without, it refuses to start processes
+        rows = rows.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=processes, per_worker_buffer_size=1)
+        )
     return cast(BatchIterator, iter(rows))
+
+
+class _Opened:
+    """The images of a folder, not decoded."""
+
+    def __init__(self, folder: ImageFolder) -> None:
+        self._folder = folder
+
+    def __len__(self) -> int:
+        return len(self._folder)
+
+    def __getitem__(self, index: int) -> tuple[FileImage, int]:
+        return self._folder.open(index)
+
+
+class _AugmentedFile:
+    """An augmentation of images that are not decoded."""
+
+    def __init__(self, augmentation: Augmentation) -> None:
+        self._augmentation = augmentation
+
+    def __call__(self, opened: tuple[FileImage, int], random: np.random.Generator) -> Example:
+        image, label = opened
+        return Example(self._augmentation.change(image, random), label)
 
 
 def _stack(examples: Sequence[Example]) -> ImageBatch:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 
 from tasks.base import check_choice
-from tasks.vision.packages import pillow
+from tasks.vision.files import FileImage
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".webp"})
 """Files that `ImageFolder` takes for images; upper case counts too."""
@@ -102,13 +102,17 @@ class ImageFolder:
         return self.root / self.classes[label] / self._files[label][place]
 
     def __getitem__(self, index: int) -> Example:
-        path, label = self.path(index), self._find(index)[0]
-        reader = pillow("Image")
-        try:
-            with reader.open(path) as image:
-                return Example(np.asarray(image.convert("RGB")), label)
-        except OSError as error:
-            raise ValueError(f"{path} can't be read as an image: {error}") from error
+        image, label = self.open(index)
+        return Example(image.pixels(), label)
+
+    def open(self, index: int) -> tuple[FileImage, int]:
+        """An image, of which nothing but the size is decoded yet, and its label.
+
+        Raises:
+            IndexError: If there is no image of that number.
+            ValueError: If its file can't be read as an image.
+        """
+        return FileImage(self.path(index)), self._find(index)[0]
 
     def _find(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self):

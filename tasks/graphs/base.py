@@ -1,0 +1,292 @@
+"""What a task over directed acyclic graphs is, beside the sequences of `tasks.base`."""
+
+from __future__ import annotations
+
+import abc
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from tasks.base import Labelled, check_at_least, check_choice
+
+Seed = int | Sequence[int] | np.ndarray | np.random.Generator | jax.Array
+"""A number or several, a typed key of jax, or a generator, whose state counts then."""
+
+
+class GraphBatch(NamedTuple):
+    """Graphs side by side, on the host. N nodes, E edges and B graphs together.
+
+    Nodes of a graph follow one another, graph by graph. Edges point from inputs to outputs, so
+    that what a node has to know comes in along its edges.
+
+    Attributes:
+        edge_index: int32 `[2, E]`, the node that each edge leaves and the one it enters.
+        nodes: int32 `[N]`, symbol ids; float32 `[N, F]` where nodes have features.
+        graph: int32 `[N]`, the graph that each node belongs to, ascending.
+        targets: int32, label ids: `[N]`, one a node, or `[B]`, one a graph; 0 where there is none.
+        mask: bool like `targets`, what is scored.
+        edges: float32 `[E, F]`, features of edges, where they have some.
+    """
+
+    edge_index: np.ndarray
+    nodes: np.ndarray
+    graph: np.ndarray
+    targets: np.ndarray
+    mask: np.ndarray
+    edges: np.ndarray | None = None
+
+
+class Graphs(NamedTuple):
+    """Graphs of symbols without labels; fields as those of `GraphBatch`."""
+
+    edge_index: np.ndarray
+    nodes: np.ndarray
+    graph: np.ndarray
+
+
+@runtime_checkable
+class GraphTask(Labelled, Protocol):
+    """Graphs whose nodes hold symbols, and the labels that a rule gives to nodes or graphs.
+
+    A node's label depends only on the nodes from which a path leads to it, this one included.
+    `chance` is the accuracy of always answering the most frequent label of large graphs.
+    """
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Symbols of nodes; the index of a symbol is its id."""
+        ...
+
+    @property
+    def axis(self) -> str:
+        """What `size` counts: "depth", edges of the longest path, or "size", nodes of a graph."""
+        ...
+
+    @property
+    def per_node(self) -> bool:
+        """Whether nodes are labelled, and not graphs."""
+        ...
+
+    def draw(self, seed: Seed, batch: int, size: int) -> GraphBatch:
+        """Draw a batch, a pure function of the arguments."""
+        ...
+
+    def targets(self, edge_index: ArrayLike, nodes: ArrayLike, graph: ArrayLike) -> np.ndarray:
+        """Label given graphs; the function that `draw` itself uses."""
+        ...
+
+    def scored(self, edge_index: ArrayLike, nodes: ArrayLike, graph: ArrayLike) -> np.ndarray:
+        """What is scored of given graphs, bool; as `draw` itself has it."""
+        ...
+
+    def decode(self, edge_index: ArrayLike, nodes: ArrayLike, graph: ArrayLike) -> list[str]:
+        """Write graphs as text."""
+        ...
+
+
+@dataclass(frozen=True)
+class SymbolGraphTask(abc.ABC):
+    """Labels of nodes, and which of them count: what all tasks over graphs of symbols share.
+
+    Args:
+        labels_at: Score "every" node that has inputs, the "output" nodes, which no edge leaves, or
+            one label for each "graph", where the rule gives it one.
+    """
+
+    labels_at: str = "every"
+
+    name: ClassVar[str]
+    axis: ClassVar[str]
+    smallest: ClassVar[int] = 1
+    _places: ClassVar[tuple[str, ...]] = ("every", "output", "graph")
+
+    def __post_init__(self) -> None:
+        check_choice("labels_at", self.labels_at, self._places)
+
+    @property
+    @abc.abstractmethod
+    def vocabulary(self) -> tuple[str, ...]:
+        """Symbols of nodes; the index of a symbol is its id."""
+
+    @property
+    @abc.abstractmethod
+    def labels(self) -> tuple[str, ...]:
+        """Target symbols; the index of a symbol is its label id."""
+
+    @abc.abstractmethod
+    def _draw(self, random: np.random.Generator, batch: int, size: int) -> Graphs:
+        """Draw graphs."""
+
+    @abc.abstractmethod
+    def _label(self, graphs: Graphs) -> np.ndarray:
+        """The label of every node, int `[N]`."""
+
+    def _label_graphs(self, graphs: Graphs, labels: np.ndarray) -> np.ndarray:
+        """One label a graph, from those of its nodes."""
+        outputs = np.flatnonzero(_has_no(graphs.edge_index[0], len(labels)))
+        counts = np.bincount(graphs.graph[outputs])
+        if (counts != 1).any():
+            raise ValueError(
+                f"graph {(counts != 1).argmax()} has {counts[counts != 1][0]} nodes that no edge "
+                "leaves; labels_at='graph' needs one"
+            )
+        return labels[outputs]
+
+    @property
+    def per_node(self) -> bool:
+        """Whether nodes are labelled, and not graphs."""
+        return self.labels_at != "graph"
+
+    def draw(self, seed: Seed, batch: int, size: int) -> GraphBatch:
+        """Draw a batch, a pure function of the arguments (and of a generator's state).
+
+        Args:
+            seed: Integers, a typed key of jax, or a generator.
+            batch: Number of graphs, at least 1.
+            size: What `axis` says, the same for all graphs, at least `smallest`.
+
+        Returns:
+            The graphs with their labels.
+
+        Raises:
+            ValueError: If `batch` is below 1 or `size` below `smallest`.
+            TypeError: If one is no integer.
+        """
+        check_at_least("batch", batch, 1)
+        check_at_least(self.axis, size, self.smallest)
+        graphs = self._draw(generator(seed), batch, size)
+        return GraphBatch(*graphs, self._targets(graphs), self._scored(graphs))
+
+    def targets(self, edge_index: ArrayLike, nodes: ArrayLike, graph: ArrayLike) -> np.ndarray:
+        """Label given graphs: the function that `draw` itself uses.
+
+        Args:
+            edge_index: Integer `[2, E]`, the node that each edge leaves and the one it enters.
+            nodes: Integer `[N]`, symbol ids.
+            graph: Integer `[N]`, the graph that each node belongs to, ascending from 0.
+
+        Returns:
+            int32 `[N]`, or `[B]` with `labels_at="graph"`.
+
+        Raises:
+            ValueError: If a shape is wrong, an id is unknown, edges form a cycle, or the graphs are
+                none that the rule has labels for.
+            TypeError: If an array isn't of integers.
+        """
+        return self._targets(self._checked(edge_index, nodes, graph))
+
+    def scored(self, edge_index: ArrayLike, nodes: ArrayLike, graph: ArrayLike) -> np.ndarray:
+        """What is scored of given graphs: the mask that `draw` returns.
+
+        Args:
+            edge_index: As in `targets`.
+            nodes: As in `targets`.
+            graph: As in `targets`.
+
+        Returns:
+            bool `[N]`, or `[B]` with `labels_at="graph"`.
+
+        Raises:
+            ValueError: If a shape is wrong or an id is unknown.
+            TypeError: If an array isn't of integers.
+        """
+        return self._scored(self._checked(edge_index, nodes, graph))
+
+    def decode(self, edge_index: ArrayLike, nodes: ArrayLike, graph: ArrayLike) -> list[str]:
+        """Write graphs as text, one string for each.
+
+        Args:
+            edge_index: As in `targets`.
+            nodes: As in `targets`.
+            graph: As in `targets`.
+
+        Returns:
+            The symbols of the nodes, and behind `<-` the numbers of their inputs within the graph.
+
+        Raises:
+            ValueError: If a shape is wrong or an id is unknown.
+            TypeError: If an array isn't of integers.
+        """
+        return self._texts(self._checked(edge_index, nodes, graph))
+
+    def _texts(self, graphs: Graphs) -> list[str]:
+        first = np.searchsorted(graphs.graph, graphs.graph)
+        inputs: list[list[str]] = [[] for _ in graphs.nodes]
+        for tail, head in graphs.edge_index.T:
+            inputs[head].append(str(tail - first[tail]))
+        nodes = [
+            " ".join([self.vocabulary[symbol], *(["<-", *found] if found else [])])
+            for symbol, found in zip(graphs.nodes, inputs, strict=True)
+        ]
+        return by_graph(graphs, nodes)
+
+    def _targets(self, graphs: Graphs) -> np.ndarray:
+        labels = self._label(graphs)
+        if not self.per_node:
+            labels = self._label_graphs(graphs, labels)
+        return labels.astype(np.int32)
+
+    def _scored(self, graphs: Graphs) -> np.ndarray:
+        count = len(graphs.nodes)
+        if not self.per_node:
+            return np.ones(graphs.graph[-1] + 1, bool)
+        if self.labels_at == "output":
+            return _has_no(graphs.edge_index[0], count)
+        return ~_has_no(graphs.edge_index[1], count)
+
+    def _checked(self, edge_index: ArrayLike, nodes: ArrayLike, graph: ArrayLike) -> Graphs:
+        given = {"edge_index": edge_index, "nodes": nodes, "graph": graph}
+        arrays = {name: np.asarray(values) for name, values in given.items()}
+        for name, array in arrays.items():
+            if array.size and not np.issubdtype(array.dtype, np.integer):
+                raise TypeError(f"{name} must be integers, got {array.dtype}")
+        edges, symbols, graphs = (array.astype(np.int32) for array in arrays.values())
+        if edges.ndim != 2 or len(edges) != 2:
+            raise ValueError(f"edge_index must have shape [2, E], got {edges.shape}")
+        if symbols.ndim != 1 or not symbols.size or graphs.shape != symbols.shape:
+            raise ValueError(
+                "nodes and graph must have one shape [N], N at least 1; got "
+                f"{symbols.shape} and {graphs.shape}"
+            )
+        steps = np.diff(graphs, prepend=-1)
+        if graphs[0] != 0 or (steps < 0).any() or (steps > 1).any():
+            raise ValueError(f"graph must ascend from 0 without gaps, got {graphs}")
+        for name, array, count in (
+            ("nodes", symbols, len(self.vocabulary)),
+            ("edge_index", edges, len(symbols)),
+        ):
+            if array.size and not (array.min() >= 0 and array.max() < count):
+                raise ValueError(
+                    f"{name} must lie in 0 .. {count - 1}, got {array.min()} .. {array.max()}"
+                )
+        if (graphs[edges[0]] != graphs[edges[1]]).any():
+            raise ValueError("an edge joins nodes of two graphs")
+        return Graphs(edges, symbols, graphs)
+
+
+def generator(seed: Seed) -> np.random.Generator:
+    """Random numbers from a seed; a generator is taken as it is."""
+    if isinstance(seed, np.random.Generator):
+        return seed
+    if isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
+        seed = jax.random.key_data(seed)
+    return np.random.default_rng(np.asarray(seed).ravel())
+
+
+def by_graph(graphs: Graphs, texts: list[str]) -> list[str]:
+    """The texts of the nodes of each graph as one."""
+    ends = np.cumsum(np.bincount(graphs.graph)).tolist()
+    return [
+        " / ".join(filter(None, texts[start:end])) for start, end in itertools.pairwise([0, *ends])
+    ]
+
+
+def _has_no(ends: np.ndarray, count: int) -> np.ndarray:
+    """The nodes that are no end: bool `[count]`."""
+    return np.bincount(ends, minlength=count) == 0

@@ -1,0 +1,248 @@
+"""Values of expressions that are trees: what all tasks on trees share."""
+
+from __future__ import annotations
+
+import abc
+import functools
+import itertools
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tasks.graphs.base import Graphs, SymbolGraphTask, by_graph
+from tasks.graphs.drawing import random_trees
+from tasks.graphs.order import node_depths, ranks
+
+_LONG = 32
+"""Depth at which chance is taken."""
+
+SIDES = ("left", "right")
+
+
+@dataclass(frozen=True)
+class TreeTask(SymbolGraphTask):
+    """Leaves hold values, inner nodes operators; the label of a node is the value below it.
+
+    Edges lead from operands to operators, and the longest path of a drawn tree has `size` edges.
+    Where the order of operands counts, the symbol of each names its side. `decode` writes trees as
+    expressions, such as `and(or(0, 1), not(0))`.
+
+    Args:
+        labels_at: Score "every" operator, the "output", which is the root, or one label a "graph",
+            that of the root.
+        branching: How many operators stand, on average, right below one that is off the path drawn
+            first (see `drawing.random_trees`), depth allowing; at least 0 and below 1. The
+            size of trees grows linearly with the depth, and with 1 / (1 - branching).
+    """
+
+    branching: float = 0.6
+
+    axis: ClassVar[str] = "depth"
+    _ordered: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.branching < 1:
+            raise ValueError(
+                f"branching must be at least 0 and below 1, got {self.branching}; trees of it "
+                "would grow without bound"
+            )
+
+    @property
+    @abc.abstractmethod
+    def _operators(self) -> dict[str, tuple[int, int]]:
+        """Operators, and the fewest and most operands of each."""
+
+    @abc.abstractmethod
+    def _value(self, operator: np.ndarray, values: np.ndarray, count: np.ndarray) -> np.ndarray:
+        """Values of operators.
+
+        Args:
+            operator: int `[n]`, index in `_operators`.
+            values: int `[n, K]`, values of the operands, of the left one first; where there are
+                fewer than K, what stands behind them does not matter.
+            count: int `[n]`, number of operands.
+        """
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Values, operators; each of them first as a left, then as a right operand, if it counts.
+
+        The root, which is no operand, is a left one.
+        """
+        symbols = (*self.labels, *self._operators)
+        if not self._ordered:
+            return symbols
+        return tuple(f"{side}:{symbol}" for side in SIDES for symbol in symbols)
+
+    @functools.cached_property
+    def chance(self) -> float:
+        """Frequency of the most frequent label at depth 32."""
+        return round(float(self.label_frequencies(_LONG).max()), 12)
+
+    def label_frequencies(self, depth: int) -> np.ndarray:
+        """How often each label is scored in trees of a depth, exactly: float64 `[labels]`."""
+        values = len(self.labels)
+        # A leaf; an operand off the first path; one on it; and all operators below an operand.
+        leaf = np.full(values, 1 / values)
+        off, on, below = leaf, leaf, np.zeros(values)
+        scored = np.zeros(values)
+        for _ in range(depth):
+            side, on = self._frequencies(off, off), self._frequencies(off, on)
+            scored = scored + on + (self._mean_operands - 1) * below
+            below = self._share * (side + self._mean_operands * below)
+            off = self._share * side + (1 - self._share) * leaf
+        return scored / scored.sum() if self.labels_at == "every" else on
+
+    def _frequencies(self, off: np.ndarray, on: np.ndarray) -> np.ndarray:
+        """Frequencies of an operator's value: one operand has those of `on`, others of `off`."""
+        total = np.zeros(len(off))
+        for results, operands, weight in self._outcomes:
+            places = range(operands) if self._ordered else range(1)
+            for place in places:
+                factors = [on if slot == place else off for slot in range(operands)]
+                joint = functools.reduce(np.multiply.outer, factors).ravel()
+                total += weight / len(places) * np.bincount(results, joint, len(off))
+        return total
+
+    @functools.cached_property
+    def _outcomes(self) -> list[tuple[np.ndarray, int, float]]:
+        """For each operator and number of operands: every value, the number, how often it is."""
+        outcomes = []
+        for operator, (low, high) in enumerate(self._operators.values()):
+            for operands in range(low, high + 1):
+                shape = (len(self.labels),) * operands
+                values = np.indices(shape).reshape(operands, -1).T
+                same = np.full(len(values), operator), values, np.full(len(values), operands)
+                weight = 1 / (len(self._operators) * (high - low + 1))
+                outcomes.append((self._value(*same), operands, weight))
+        return outcomes
+
+    @functools.cached_property
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        fewest, most = np.array(list(self._operators.values())).T
+        return fewest, most
+
+    @property
+    def _size(self) -> int:
+        """Number of symbols, without their sides."""
+        return len(self.labels) + len(self._operators)
+
+    @property
+    def _mean_operands(self) -> float:
+        return float(np.mean(self._bounds))
+
+    @property
+    def _share(self) -> float:
+        return min(1.0, self.branching / self._mean_operands)
+
+    def _draw(self, random: np.random.Generator, batch: int, size: int) -> Graphs:
+        trees = random_trees(random, batch, size, *self._bounds, self._share)
+        leaves = random.integers(len(self.labels), size=len(trees.kind), dtype=np.int32)
+        symbols = np.where(trees.kind < 0, leaves, len(self.labels) + trees.kind)
+        if self._ordered:
+            symbols = symbols + trees.slot * self._size
+        return Graphs(trees.edge_index, symbols.astype(np.int32), trees.graph)
+
+    def _label(self, graphs: Graphs) -> np.ndarray:
+        symbols = graphs.nodes % self._size
+        operands = self._operands(graphs)
+        count = (operands >= 0).sum(axis=1)
+        operator = symbols - len(self.labels)
+        values = np.where(operator < 0, symbols, 0)
+        depths = node_depths(graphs.edge_index, len(symbols))
+        order = np.argsort(depths, kind="stable")
+        ends = np.cumsum(np.bincount(depths))
+        for start, end in itertools.pairwise(ends):
+            nodes = order[start:end]
+            values[nodes] = self._value(operator[nodes], values[operands[nodes]], count[nodes])
+        return values
+
+    def _operands(self, graphs: Graphs) -> np.ndarray:
+        """The operands of each node, in their order, -1 behind the last: int `[N, most]`.
+
+        Raises:
+            ValueError: If a node has another number of them than its symbol may have, two of them
+                have the same side, or one is an operand twice.
+        """
+        fewest, most = self._bounds
+        operator = graphs.nodes % self._size - len(self.labels)
+        tail, head = graphs.edge_index
+        count = np.bincount(head, minlength=len(graphs.nodes))
+        # A value, which is no operator, takes none.
+        low, high = (np.append(ends, 0)[np.maximum(operator, -1)] for ends in (fewest, most))
+        wrong = (count < low) | (count > high)
+        if wrong.any():
+            node = int(wrong.argmax())
+            expected = f"{low[node]} .. {high[node]}" if low[node] < high[node] else f"{low[node]}"
+            raise ValueError(
+                f"node {node}, {self.vocabulary[graphs.nodes[node]]!r}, has {count[node]} inputs; "
+                f"expected {expected}"
+            )
+        by_head = np.argsort(head, kind="stable")
+        tail, head = tail[by_head], head[by_head]
+        slot = graphs.nodes[tail] // self._size if self._ordered else ranks(count)
+        operands = np.full((len(graphs.nodes), most.max()), -1)
+        operands[head, slot] = tail
+        if ((operands >= 0).sum(axis=1) < count).any():
+            node = int(((operands >= 0).sum(axis=1) < count).argmax())
+            raise ValueError(f"node {node} has two inputs of the same side")
+        return operands
+
+    def _texts(self, graphs: Graphs) -> list[str]:
+        tail, _ = graphs.edge_index
+        outgoing = np.bincount(tail, minlength=len(graphs.nodes))
+        if (outgoing > 1).any():
+            return super()._texts(graphs)
+        operands = self._operands(graphs)
+        texts = [self._name(symbol) for symbol in graphs.nodes]
+        for node in np.argsort(node_depths(graphs.edge_index, len(texts)), kind="stable"):
+            below = [texts[operand] for operand in operands[node] if operand >= 0]
+            if below:
+                texts[node] += f"({', '.join(below)})"
+        roots = ["" if parents else text for text, parents in zip(texts, outgoing, strict=True)]
+        return by_graph(graphs, roots)
+
+    def encode(self, text: str) -> Graphs:
+        """Read one tree from text, as `decode` writes trees.
+
+        Args:
+            text: Such as `and(or(0, 1), not(0))`.
+
+        Returns:
+            The tree, with its root as the last node.
+
+        Raises:
+            ValueError: If a symbol is unknown or brackets don't fit.
+        """
+        ids = {self._name(symbol): symbol for symbol in range(self._size)}
+        nodes: list[int] = []
+        edges: list[tuple[int, int]] = []
+        # Symbols whose brackets are open, and the nodes found in them.
+        calls: list[tuple[int, list[int]]] = [(-1, [])]
+        for word, following in itertools.pairwise([*re.findall(r"[^\s(),]+|[(),]", text), ""]):
+            if word in ("(", ","):
+                continue
+            if word != ")":
+                if word not in ids:
+                    raise ValueError(f"unknown symbol {word!r}; the symbols are {' '.join(ids)}")
+                calls.append((ids[word], []))
+                if following == "(":
+                    continue
+            if len(calls) == 1:
+                raise ValueError(f"{text!r} has a bracket too many")
+            symbol, operands = calls.pop()
+            for place, operand in enumerate(operands):
+                nodes[operand] += self._size * place * self._ordered
+                edges.append((operand, len(nodes)))
+            calls[-1][1].append(len(nodes))
+            nodes.append(symbol)
+        if len(calls) > 1 or len(calls[0][1]) != 1:
+            raise ValueError(f"{text!r} is not one expression with all its brackets closed")
+        edge_index = np.array(edges, np.int32).reshape(-1, 2).T
+        return Graphs(edge_index, np.array(nodes, np.int32), np.zeros(len(nodes), np.int32))
+
+    def _name(self, symbol: int) -> str:
+        return (*self.labels, *self._operators)[symbol % self._size]

@@ -1,0 +1,259 @@
+"""Data sets of labelled graphs in the text format of TUDataset."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tasks.base import check_at_least
+from tasks.graphs.base import GraphBatch, Seed, generator
+from tasks.graphs.order import ranges
+from tasks.graphs.tu_files import TUFile, read_file
+
+
+@dataclass(frozen=True, eq=False)
+class TUData:
+    """Graphs with labels, N nodes and E edges together, numbered from 0 on.
+
+    Attributes:
+        name: Of the data set, such as `MUTAG`.
+        labels: Names of the classes, as the files have them; none where graphs have no class.
+        graph: int32 `[N]`, the graph that each node belongs to, ascending.
+        edge_index: int32 `[2, E]`, as in the file; an undirected edge comes in both directions.
+        graph_labels: int32 `[G]`, index in `labels`.
+        graph_attributes: float32 `[G, .]`, what is to be predicted by regression.
+        node_labels: int32 `[N, .]`, as in the file.
+        node_attributes: float32 `[N, .]`.
+        edge_labels: int32 `[E, .]`, as in the file.
+        edge_attributes: float32 `[E, .]`.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    graph: np.ndarray
+    edge_index: np.ndarray
+    graph_labels: np.ndarray | None
+    graph_attributes: np.ndarray | None
+    node_labels: np.ndarray | None
+    node_attributes: np.ndarray | None
+    edge_labels: np.ndarray | None
+    edge_attributes: np.ndarray | None
+
+    def __len__(self) -> int:
+        """Number of graphs."""
+        return int(self.graph[-1]) + 1
+
+    @property
+    def chance(self) -> float:
+        """Share of the most frequent class.
+
+        Raises:
+            ValueError: If graphs have no class.
+        """
+        return float(np.bincount(self._classes).max() / len(self))
+
+    @functools.cached_property
+    def node_features(self) -> np.ndarray:
+        """Attributes and labels of nodes, float32 `[N, F]`; a label is a one among zeros.
+
+        Where nodes have neither, each has the one feature 1.
+        """
+        features = _features(self.node_attributes, self.node_labels)
+        return np.ones((len(self.graph), 1), np.float32) if features is None else features
+
+    @functools.cached_property
+    def edge_features(self) -> np.ndarray | None:
+        """Attributes and labels of edges, float32 `[E, F]`, if they have any."""
+        return _features(self.edge_attributes, self.edge_labels)
+
+    def batch(self, graphs: ArrayLike) -> GraphBatch:
+        """Put some of the graphs side by side, with their features and classes.
+
+        Every edge leads from its lower to its higher node, as published; what joins the same two
+        nodes is one edge, with the features of the first in the file, and what joins a node to
+        itself is none.
+
+        Args:
+            graphs: Integer `[B]`, their numbers, B at least 1.
+
+        Returns:
+            The batch: `nodes` are `node_features`, `targets` are `graph_labels`.
+
+        Raises:
+            ValueError: If a number is unknown, none is given, or graphs have no class.
+            TypeError: If numbers aren't integers.
+        """
+        chosen = np.asarray(graphs)
+        if chosen.ndim != 1 or not chosen.size:
+            raise ValueError(f"graphs must have shape [B], B at least 1; got {chosen.shape}")
+        if not np.issubdtype(chosen.dtype, np.integer):
+            raise TypeError(f"graphs must be integers, got {chosen.dtype}")
+        if chosen.min() < 0 or chosen.max() >= len(self):
+            raise ValueError(
+                f"graphs must lie in 0 .. {len(self) - 1}, got {chosen.min()} .. {chosen.max()}"
+            )
+        classes, (pairs, which) = self._classes, self._ascending
+        starts = np.searchsorted(self.graph, np.arange(len(self) + 1))
+        first, sizes = starts[chosen], np.diff(starts)[chosen]
+        edge_starts = np.searchsorted(pairs[0], starts)
+        edge_sizes = np.diff(edge_starts)[chosen]
+        edges = ranges(edge_starts[chosen], edge_sizes)
+        shift = np.repeat(np.cumsum(sizes) - sizes - first, edge_sizes)
+        return GraphBatch(
+            (pairs[:, edges] + shift).astype(np.int32),
+            self.node_features[ranges(first, sizes)],
+            np.repeat(np.arange(len(chosen), dtype=np.int32), sizes),
+            classes[chosen],
+            np.ones(len(chosen), bool),
+            None if self.edge_features is None else self.edge_features[which[edges]],
+        )
+
+    def batches(
+        self, graphs: ArrayLike, batch: int, *, seed: Seed | None = None
+    ) -> Iterator[GraphBatch]:
+        """Go once through some of the graphs.
+
+        Args:
+            graphs: Integer `[n]`, their numbers, such as a fold's `train`.
+            batch: Graphs a batch, at least 1; the last one may have fewer.
+            seed: Of a random order, such as `(seed, epoch)`; in the order given by default.
+
+        Raises:
+            ValueError: As in `batch`.
+            TypeError: As in `batch`.
+        """
+        check_at_least("batch", batch, 1)
+        chosen = np.asarray(graphs)
+        if seed is not None:
+            chosen = generator(seed).permutation(chosen)
+        for start in range(0, len(chosen), batch):
+            yield self.batch(chosen[start : start + batch])
+
+    @property
+    def _classes(self) -> np.ndarray:
+        if self.graph_labels is None:
+            raise ValueError(f"the graphs of {self.name} have no class, but attributes alone")
+        return self.graph_labels
+
+    @functools.cached_property
+    def _ascending(self) -> tuple[np.ndarray, np.ndarray]:
+        """Each edge once, from lower to higher node and in order; and which of the file it is."""
+        low, high = self.edge_index.min(axis=0), self.edge_index.max(axis=0)
+        proper = np.flatnonzero(low < high)
+        keys = low[proper].astype(np.int64) * len(self.graph) + high[proper]
+        _, first = np.unique(keys, return_index=True)
+        which = proper[first]
+        return np.stack([low[which], high[which]]), which
+
+
+def read_tu(folder: str | os.PathLike[str]) -> TUData:
+    """Read a data set in the format of TUDataset.
+
+    A folder holds `NAME_A.txt`, a line `i, j` for each edge, `NAME_graph_indicator.txt`, a line for
+    each node with the number of its graph, and `NAME_graph_labels.txt`, a line for each graph (or
+    `NAME_graph_attributes.txt`, or both). There may be `NAME_node_labels.txt`,
+    `NAME_node_attributes.txt`, `NAME_edge_labels.txt` and `NAME_edge_attributes.txt`, with one
+    or more values a line. Nodes and graphs are numbered from 1 on, nodes in the order of their
+    graphs.
+
+    *Source.* Morris et al., TUDataset, arXiv 2007.08663; https://chrsmrrs.github.io/datasets.
+
+    Args:
+        folder: That holds the files of one data set.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is malformed, with the file and the line.
+    """
+    root = Path(folder)
+    found = sorted(root.glob("*_A.txt"))
+    if len(found) != 1:
+        raise FileNotFoundError(
+            f"{root} must hold one file NAME_A.txt of a data set, got {len(found)}"
+        )
+    name = found[0].name.removesuffix("_A.txt")
+
+    def table(
+        kind: str, lines: tuple[int, str] | None, columns: int | None = None
+    ) -> TUFile | None:
+        path = root / f"{name}_{kind}.txt"
+        if not path.is_file():
+            return None
+        file = read_file(path, columns)
+        if lines is not None:
+            file.check_lines(*lines)
+        return file
+
+    indicator = table("graph_indicator", None, 1)
+    if indicator is None:
+        raise FileNotFoundError(f"there is no file {root / f'{name}_graph_indicator.txt'}")
+    graph = _graph_of_nodes(indicator)
+    graphs, nodes = (int(graph[-1]) + 1, "graphs"), (len(graph), "nodes")
+    adjacency = read_file(found[0], 2)
+    edge_index = _edges(adjacency, graph)
+    edges = (edge_index.shape[1], "edges")
+
+    def integers(
+        kind: str, lines: tuple[int, str], columns: int | None = None
+    ) -> np.ndarray | None:
+        file = table(kind, lines, columns)
+        return None if file is None else file.integers()
+
+    def reals(kind: str, lines: tuple[int, str]) -> np.ndarray | None:
+        file = table(kind, lines)
+        return None if file is None else file.values.astype(np.float32)
+
+    labels, attributes = integers("graph_labels", graphs, 1), reals("graph_attributes", graphs)
+    if labels is None and attributes is None:
+        raise FileNotFoundError(f"there is no file {root / f'{name}_graph_labels.txt'}")
+    names = ()
+    if labels is not None:
+        values, labels = np.unique(labels, return_inverse=True)
+        names, labels = tuple(map(str, values.tolist())), labels.ravel().astype(np.int32)
+    return TUData(
+        name=name,
+        labels=names,
+        graph=graph,
+        edge_index=edge_index,
+        graph_labels=labels,
+        graph_attributes=attributes,
+        node_labels=integers("node_labels", nodes),
+        node_attributes=reals("node_attributes", nodes),
+        edge_labels=integers("edge_labels", edges),
+        edge_attributes=reals("edge_attributes", edges),
+    )
+
+
+def _graph_of_nodes(indicator: TUFile) -> np.ndarray:
+    """The graph of each node, from 0 on."""
+    graph = indicator.integers()[:, 0] - 1
+    if not graph.size:
+        indicator.refuse(0, "expected a line for each node")
+    steps = np.diff(graph, prepend=0)
+    wrong = (steps < 0) | (steps > np.minimum(np.arange(len(graph)), 1))
+    problem = "nodes must come in the order of their graphs 1, 2, ..., none without; got {}"
+    indicator.refuse_where(wrong, problem)
+    return graph
+
+
+def _edges(adjacency: TUFile, graph: np.ndarray) -> np.ndarray:
+    """The ends of each edge, from 0 on."""
+    ends = adjacency.integers() - 1
+    unknown = ((ends < 0) | (ends >= len(graph))).max(axis=1)
+    adjacency.refuse_where(unknown, f"nodes are 1 .. {len(graph)}, got {{}}")
+    apart = graph[ends[:, 0]] != graph[ends[:, 1]]
+    adjacency.refuse_where(apart, "an edge must join nodes of one graph, got {}")
+    return np.ascontiguousarray(ends.T)
+
+
+def _features(attributes: np.ndarray | None, labels: np.ndarray | None) -> np.ndarray | None:
+    parts = [] if attributes is None else [attributes]
+    if labels is not None:
+        parts += [column[:, None] == np.unique(column) for column in labels.T]
+    return np.concatenate(parts, axis=1, dtype=np.float32) if parts else None

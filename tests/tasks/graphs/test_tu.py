@@ -1,0 +1,179 @@
+"""Data sets in the format of TUDataset, which the tests write."""
+
+import numpy as np
+import pytest
+
+from tasks.graphs import read_tu
+from tasks.graphs.order import node_depths
+
+# A triangle, a path of two nodes and a node alone; nodes from 1 on.
+FILES = {
+    "A": "1, 2\n2, 1\n2, 3\n3, 2\n3, 1\n1, 3\n5, 4\n4, 5\n",
+    "graph_indicator": "1\n1\n1\n2\n2\n3\n",
+    "graph_labels": "1\n-1\n1\n",
+    "node_labels": "0\n3\n3\n0\n3\n0\n",
+    "node_attributes": "0.5, 1\n1.5, 2\n2.5, 3\n3.5, 4\n4.5, 5\n5.5, 6e-1\n",
+    "edge_labels": "1\n1\n2\n2\n1\n1\n4\n4\n",
+    "edge_attributes": "10\n11\n12\n13\n14\n15\n16\n17\n",
+}
+
+
+def write(root, **changed):
+    for kind, text in {**FILES, **changed}.items():
+        if text is not None:
+            (root / f"TINY_{kind}.txt").write_text(text)
+    return root
+
+
+def test_what_is_read(tmp_path):
+    (tmp_path / "README.txt").write_text("of the data set")
+    data = read_tu(write(tmp_path))
+    assert (data.name, data.labels, len(data)) == ("TINY", ("-1", "1"), 3)
+    assert data.chance == pytest.approx(2 / 3)
+    assert data.graph.tolist() == [0, 0, 0, 1, 1, 2]
+    assert data.edge_index.tolist() == [[0, 1, 1, 2, 2, 0, 4, 3], [1, 0, 2, 1, 0, 2, 3, 4]]
+    assert data.graph_labels.tolist() == [1, 0, 1]
+    assert data.graph_attributes is None
+    assert data.node_labels.tolist() == [[0], [3], [3], [0], [3], [0]]
+    assert data.edge_labels[:, 0].tolist() == [1, 1, 2, 2, 1, 1, 4, 4]
+    assert data.node_attributes[5].tolist() == [5.5, np.float32(0.6)]
+    assert data.edge_attributes[:, 0].tolist() == list(range(10, 18))
+    assert data.node_features[1].tolist() == [1.5, 2, 0, 1]
+    assert data.edge_features[6].tolist() == [16, 0, 0, 1]
+
+
+def test_a_batch_is_a_dag_with_features(tmp_path):
+    data = read_tu(write(tmp_path))
+    batch = data.batch([1, 0])
+    assert batch.graph.tolist() == [0, 0, 1, 1, 1]
+    assert batch.edge_index.tolist() == [[0, 2, 2, 3], [1, 3, 4, 4]]
+    # Of the pair 4, 5 the file names 5, 4 first; of 1, 3 it names 3, 1 first.
+    assert batch.edges[:, 0].tolist() == [16, 10, 14, 12]
+    assert batch.nodes[:, 0].tolist() == [3.5, 4.5, 0.5, 1.5, 2.5]
+    assert batch.targets.tolist() == [0, 1]
+    assert batch.mask.tolist() == [True, True]
+    assert batch.nodes.dtype == batch.edges.dtype == np.float32
+    assert batch.edge_index.dtype == batch.graph.dtype == batch.targets.dtype == np.int32
+    alone = data.batch(np.array([2]))
+    assert alone.edge_index.shape == (2, 0)
+    assert alone.edges.shape == (0, 4)
+
+
+def test_files_that_may_be_missing(tmp_path):
+    optional = dict.fromkeys(list(FILES)[3:])
+    data = read_tu(write(tmp_path, **optional, graph_labels=None, graph_attributes="1\n2\n3"))
+    assert data.node_features.tolist() == [[1]] * 6
+    assert data.edge_features is None
+    assert data.labels == ()
+    assert data.graph_attributes.tolist() == [[1], [2], [3]]
+    with pytest.raises(ValueError, match="the graphs of TINY have no class"):
+        data.batch([0])
+
+
+def test_loops_and_sets_without_edges(tmp_path):
+    plain = dict.fromkeys(["edge_labels", "edge_attributes"])
+    data = read_tu(write(tmp_path, **plain, A="2, 2\n3,1\n1,3\n1,3\n\n"))
+    assert data.batch([0]).edge_index.tolist() == [[0], [2]]
+    (tmp_path / "TINY_A.txt").write_text("")
+    assert read_tu(tmp_path).batch([0, 1, 2]).edge_index.shape == (2, 0)
+
+
+def test_random_graphs_come_back(tmp_path):
+    random, sizes = np.random.default_rng(0), [3, 1, 7, 4, 9]
+    starts = np.cumsum([0, *sizes])
+    ends = [
+        start + random.integers(0, size, (2 * size, 2))
+        for start, size in zip(starts, sizes, strict=False)
+    ]
+    edges = random.permutation(np.concatenate(ends)).tolist()
+    lines = "".join(f"{a + 1}, {b + 1}\n" for a, b in edges)
+    indicator = "".join(f"{number + 1}\n" * size for number, size in enumerate(sizes))
+    plain = dict.fromkeys(list(FILES)[3:])
+    data = read_tu(
+        write(tmp_path, **plain, A=lines, graph_indicator=indicator, graph_labels="0\n" * 5)
+    )
+    for graphs in ([0, 1, 2, 3, 4], [4, 2], [2, 2]):
+        batch = data.batch(graphs)
+        node_depths(batch.edge_index, len(batch.graph))  # no cycle
+        found = [set() for _ in graphs]
+        offsets = np.cumsum([0] + [sizes[graph] for graph in graphs])
+        for a, b in batch.edge_index.T:
+            number = batch.graph[a]
+            found[number].add((a - offsets[number], b - offsets[number]))
+        for pairs, graph in zip(found, graphs, strict=True):
+            within = ends[graph] - starts[graph]
+            assert pairs == {(min(p), max(p)) for p in within.tolist() if p[0] != p[1]}
+
+
+def test_batches_go_once_through_the_graphs(tmp_path):
+    data = read_tu(write(tmp_path))
+    in_order = list(data.batches([2, 0, 1], 2))
+    assert [batch.targets.tolist() for batch in in_order] == [[1, 1], [0]]
+    orders = set()
+    for epoch in range(20):
+        sizes = [len(part.nodes) for part in data.batches([0, 1, 2], 1, seed=(4, epoch))]
+        again = [len(part.nodes) for part in data.batches([0, 1, 2], 1, seed=(4, epoch))]
+        assert sizes == again
+        assert sorted(sizes) == [1, 2, 3]
+        orders.add(tuple(sizes))
+    assert len(orders) > 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"A": "1, 2\n2 1\n"}, r"A.txt:2: expected 2 numbers separated by commas, got '2 1'"),
+        ({"A": "1, 2\n2, x\n"}, r"A.txt:2: expected 2 numbers .* got '2, x'"),
+        ({"A": "1, 2\n\n2, 1\n"}, r"A.txt:2: expected 2 numbers .* got ''"),
+        ({"A": "1, 2, 3\n"}, r"A.txt:1: expected 2 numbers .* got '1, 2, 3'"),
+        ({"A": "1, 2\n1, 1.5\n"}, r"A.txt:2: expected integers, got 1, 1.5"),
+        ({"A": "1, 2\n1, 7\n"}, r"A.txt:2: nodes are 1 .. 6, got 1, 7"),
+        ({"A": "0, 1\n"}, r"A.txt:1: nodes are 1 .. 6, got 0, 1"),
+        ({"A": "1, 2\n3, 4\n"}, r"A.txt:2: an edge must join nodes of one graph, got 3, 4"),
+        ({"graph_indicator": ""}, r"indicator.txt:1: expected a line for each node"),
+        ({"graph_indicator": "1\n1\n3\n"}, r"indicator.txt:3: nodes must come in the order"),
+        ({"graph_indicator": "2\n2\n3\n"}, r"indicator.txt:1: nodes must come in the order"),
+        ({"graph_indicator": "1\n2\n1\n"}, r"indicator.txt:3: nodes must .* none without; got 1"),
+        ({"graph_labels": "1\n0\n"}, r"graph_labels.txt:3: expected one line for each of 3 graphs"),
+        ({"graph_labels": "1\n0\n1\n0\n"}, r"graph_labels.txt:4: .* 3 graphs, got 4 lines"),
+        ({"graph_labels": "1\n0.5\n1\n"}, r"graph_labels.txt:2: expected integers, got 0.5"),
+        ({"node_labels": "0\n1\n"}, r"node_labels.txt:3: expected one line for each of 6 nodes"),
+        ({"node_attributes": "1\nnan\n" * 3}, r"node_attributes.txt:2: expected a number, got 'n"),
+        ({"edge_labels": "1\n2, 3\n" * 4}, r"edge_labels.txt:2: expected a number, got '2, 3'"),
+        ({"edge_attributes": "1\n"}, r"edge_attributes.txt:2: .* 8 edges, got 1 lines"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_malformed_files_are_refused_with_file_and_line(tmp_path, changed, message):
+    with pytest.raises(ValueError, match=message):
+        read_tu(write(tmp_path, **changed))
+
+
+def test_missing_files_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"must hold one file NAME_A.txt .* got 0"):
+        read_tu(tmp_path)
+    write(tmp_path, graph_labels=None)
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*TINY_graph_labels.txt"):
+        read_tu(tmp_path)
+    (tmp_path / "TINY_graph_indicator.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*TINY_graph_indicator.txt"):
+        read_tu(tmp_path)
+    write(tmp_path)
+    (tmp_path / "TINY_A.txt").write_bytes(b"1, 2\n\xff")
+    with pytest.raises(ValueError, match=r"TINY_A.txt can't be read"):
+        read_tu(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("graphs", "error", "message"),
+    [
+        ([], ValueError, r"graphs must have shape \[B\]"),
+        ([[0]], ValueError, r"graphs must have shape \[B\]"),
+        ([3], ValueError, "graphs must lie in 0 .. 2, got 3 .. 3"),
+        ([0.0], TypeError, "graphs must be integers"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_explained(tmp_path, graphs, error, message):
+    with pytest.raises(error, match=message):
+        read_tu(write(tmp_path)).batch(graphs)

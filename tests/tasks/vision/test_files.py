@@ -1,0 +1,113 @@
+"""Images in files, decoded as far as is needed."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tasks.vision import Augmentation, ImageFolder, Mixing, batches
+from tasks.vision.augmentation import resize
+from tasks.vision.files import FileImage
+
+
+def smooth(rows, columns):
+    """A picture without details that a JPEG would lose."""
+    row, column = np.mgrid[:rows, :columns]
+    waves = [np.sin(row / 31 + k) + np.cos(column / 23 - k) for k in range(3)]
+    return np.rint(127 + 60 * np.stack(waves, axis=2)).astype(np.uint8)
+
+
+def save(path, pixels, **options):
+    Image.fromarray(pixels).save(path, **options)
+    return FileImage(path)
+
+
+def test_a_part_is_what_it_is_of_the_decoded_image(tmp_path):
+    pixels = np.random.default_rng(0).integers(256, size=(60, 90, 3), dtype=np.uint8)
+    box = (12.0, 3.0, 80.0, 55.0)
+    for name in ("a.png", "a.jpg", "a.bmp"):
+        image = save(tmp_path / name, pixels)
+        assert image.shape == (60, 90, 3)
+        expected = resize(FileImage(tmp_path / name).pixels(), 40, box)
+        np.testing.assert_array_equal(resize(image, 40, box), expected)
+
+
+@pytest.mark.parametrize("size", [100, 48, 20], ids="to {}".format)
+def test_a_large_jpeg_is_decoded_smaller(tmp_path, size):
+    path = tmp_path / "a.jpg"
+    save(path, smooth(900, 1200), quality=95, subsampling=0)
+    for box in ((0, 0, 1200, 900), (100, 200, 901, 805), (600.5, 20.25, 1100, 620)):
+        image = FileImage(path)
+        found = resize(image, size, box)
+        part = min(box[2] - box[0], box[3] - box[1])
+        scale = max(s for s in (1, 2, 4, 8) if part / s >= 2 * size)
+        decoded = image._image.size
+        assert decoded == (-(-1200 // scale), -(-900 // scale))
+        whole = resize(FileImage(path).pixels(), size, box)
+        # Another filter: waves of four pixels of the result are damped a little more.
+        assert abs(found.astype(int) - whole).max() <= 6
+        assert abs(found.astype(int) - whole).mean() < 1
+
+
+def test_other_modes_become_rgb(tmp_path):
+    grey, clear = np.full((30, 40), 7, np.uint8), np.full((30, 40, 4), 9, np.uint8)
+    for name, pixels, value in (("a.jpg", grey, 7), ("a.png", clear, 9)):
+        found = save(tmp_path / name, pixels).resized(4, (0, 0, 40, 30))
+        assert found.shape == (4, 4, 3)
+        assert (found == value).all()
+
+
+def test_a_torn_file_is_named(tmp_path):
+    path = tmp_path / "a.jpg"
+    save(path, smooth(300, 300), quality=95)
+    path.write_bytes(path.read_bytes()[:3000])
+    for read in (FileImage.pixels, lambda image: image.resized(8, (0, 0, 300, 300))):
+        with pytest.raises(ValueError, match=r"a.jpg can't be read as an image"):
+            read(FileImage(path))
+
+
+def folder_of(root):
+    for name in ("a", "b"):
+        (root / name).mkdir()
+        for number in range(5):
+            pixels = smooth(48 + number, 64)[:, :, :: 1 if name == "a" else -1]
+            save(root / name / f"{number}.png", np.ascontiguousarray(pixels))
+    return ImageFolder(root)
+
+
+@pytest.mark.parametrize("crop", ["resized", "padded", "center"])
+def test_a_folder_is_augmented_as_its_decoded_images_are(tmp_path, crop):
+    change, folder = Augmentation(16, crop=crop, jitter=0.2), folder_of(tmp_path)
+    options = dict(shuffle=False, epochs=1, seed=3)
+    found = next(batches(folder, 10, transform=change, **options))
+    # Behind a function the loader can't know that less of a file is enough.
+    decoded = next(batches(folder, 10, transform=lambda *given: change(*given), **options))
+    np.testing.assert_array_equal(found.images, decoded.images)
+    np.testing.assert_array_equal(found.targets, decoded.targets)
+    assert found.targets.tolist() == [0] * 5 + [1] * 5
+
+
+def test_processes_read_the_same_batches(tmp_path):
+    folder = folder_of(tmp_path)
+
+    def start(processes):
+        return batches(
+            folder,
+            4,
+            transform=Augmentation(8, three_augment=True),
+            mixing=Mixing(2),
+            seed=5,
+            threads=1,
+            processes=processes,
+            prefetch=1,
+        )
+
+    alone, together = start(0), start(2)
+    expected = [next(alone) for _ in range(6)]
+    found = [next(together) for _ in range(3)]
+    state = together.get_state()
+    found += [next(together) for _ in range(2)]
+    for ours, theirs in zip(found, expected[:5], strict=True):
+        np.testing.assert_array_equal(ours.images, theirs.images)
+        np.testing.assert_array_equal(ours.targets, theirs.targets)
+    together.set_state(state)
+    np.testing.assert_array_equal(next(together).images, expected[3].images)

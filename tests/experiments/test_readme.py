@@ -63,8 +63,15 @@ def test_the_sweep_in_yaml_is_valid():
     assert len(from_document(yaml.safe_load(text)).configs()) == 16
 
 
-def test_the_command_of_a_record_is_what_made_it():
-    (command,) = [c for c in commands_in(STATE_TRACKING) if c.startswith("sweep ")]
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, id=shlex.split(command)[-1])
+        for command in commands_in(STATE_TRACKING)
+        if command.startswith("sweep ")
+    ],
+)
+def test_the_command_of_a_record_is_what_made_it(command):
     _, task, *words, _, name = shlex.split(command)
     kept = read_sweep(ROOT / "results" / name / "sweep.yaml")
     assert choose_sweep(task, words, None, []).configs() == kept.configs()

@@ -70,14 +70,14 @@ def test_batches_from_the_host_train_as_those_drawn_on_the_device():
 
 
 def test_a_resumed_run_asks_for_the_steps_that_are_left(tmp_path):
-    class Stopped(Exception):
+    class StopTrainingError(Exception):
         pass
 
     def stop(record):
         if record["step"] == 4:
-            raise Stopped
+            raise StopTrainingError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StopTrainingError):
         trained(OnHost(), folder=tmp_path, trackers=[Recorder(stop)])
     host = OnHost()
     _, resumed = trained(host, folder=tmp_path, resume=True)

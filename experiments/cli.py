@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 import plstm_seq
-from experiments import cli_protocol, cli_results, cli_sweep
+from experiments import cli_export, cli_graphs, cli_probe, cli_protocol, cli_results, cli_sweep
 from experiments.console import Json, err, out, print_error, print_result, user_errors
 
 # What takes long to import (jax, flax, polars) is imported by the commands that need it.
@@ -54,10 +54,10 @@ def _tasks(context: typer.Context, as_json: Json = False) -> None:
 @tasks_app.command("list")
 def list_tasks(as_json: Json = False) -> None:
     """List the tasks."""
-    import tasks
     from experiments import show
+    from experiments.problems import task_names
 
-    rows = [show.task_row(name) for name in tasks.names()]
+    rows = [show.task_row(name) for name in task_names()]
     print_result(rows, show.task_table(rows), as_json)
 
 
@@ -67,17 +67,30 @@ def show_task(
     options: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Options of the task.")
     ] = None,
-    length: Annotated[int, typer.Option(min=1, help="Length of the examples.")] = 12,
+    length: Annotated[
+        int | None,
+        typer.Option(min=1, help="Length of the examples; size of images and grids."),
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of examples.")] = 4,
     seed: Annotated[int, typer.Option(help="Seed of the examples.")] = 0,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Draw examples of images or grids; the figure's path without ending."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show a task: its rule, its symbols and some examples."""
-    from experiments import default_config, override, show
+    from experiments import commands, default_config, show
 
     with user_errors():
-        assignments = [f"task.{option}" for option in options or []]
-        task = override(default_config(name), assignments).task.make()
+        given = commands.task_options([f"task.{option}" for option in options or []])
+        task = default_config(name, **given).task.make()
+        if picture is not None:
+            from experiments.pictures import draw_examples
+
+            files = draw_examples(task, picture, size=length, count=count, seed=seed)
+            print_result([str(file) for file in files], "\n".join(map(str, files)), as_json)
+            return
         description = show.describe(task, length=length, count=count, seed=seed)
         print_result(description, show.description(description), as_json)
 
@@ -94,7 +107,11 @@ def train(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="A YAML file to start from, such as a run's config.yaml.")
+        Path | None,
+        typer.Option(
+            help="A YAML file to start from, such as a run's config.yaml; or a recipe's name, "
+            "such as deit3_t."
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="The run goes to runs/NAME (default: runs/TASK-N).")
@@ -102,6 +119,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run NAME from its last checkpoint.")
     ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="RUN", help="Start from the last parameters of this run."),
+    ] = None,
     generators: cli_sweep.Generators = None,
     mesh: Annotated[
         str | None,
@@ -125,7 +146,7 @@ def train(
 
     with user_errors():
         given = commands.with_generators(assignments or [], generators)
-        chosen = commands.choose_config(task, given, config, name, resume)
+        chosen = commands.choose_config(task, given, config, name, resume, start)
         if dry_run:
             sys.stdout.write(commands.as_yaml(chosen))
             return
@@ -166,6 +187,12 @@ def evaluate(
     lengths: Annotated[
         str | None, typer.Option(help="Lengths, such as 64,256,4096 (default: the config's).")
     ] = None,
+    sizes: Annotated[
+        str | None, typer.Option(help="The same of images and grids: sizes, such as 192,384.")
+    ] = None,
+    depths: Annotated[
+        str | None, typer.Option(help="The same of graphs: depths, such as 4,8,16.")
+    ] = None,
     num_sequences: Annotated[
         int | None, typer.Option(min=1, help="Fresh sequences a length (default: the config's).")
     ] = None,
@@ -185,9 +212,10 @@ def evaluate(
     from experiments import evaluate as evaluate_run
 
     with user_errors():
+        loaded = load_run(run)
         result = evaluate_run(
-            load_run(run),
-            commands.parse_lengths(lengths),
+            loaded,
+            commands.parse_sizes(loaded, length=lengths, size=sizes, depth=depths),
             num_sequences=num_sequences,
             snap_every=snap,
         )
@@ -205,9 +233,11 @@ def decode(
     """Type or pipe symbols and see the predictions token by token."""
     from experiments import decode as decode_text
     from experiments import load_run, show
+    from experiments.decoding import check_decodes
 
     with user_errors():
         loaded = load_run(run)
+        check_decodes(loaded)
         if text is None and sys.stdin.isatty():
             err.print(
                 f"symbols: {' '.join(loaded.task.vocabulary)}  (one line at a time, Ctrl-D ends)"
@@ -287,3 +317,6 @@ def tune(
 cli_sweep.register(app)
 cli_results.register(app)
 cli_protocol.register(app)
+cli_graphs.register(app)
+cli_probe.register(app)
+cli_export.register(app)

@@ -25,7 +25,9 @@ _ENDINGS = {".csv": "csv", ".tex": "latex", ".md": "markdown"}
 def results(
     sweep: SweepName,
     by: By = None,
-    metric: Annotated[str, typer.Option(help="token, sequence or last.")] = "sequence",
+    metric: Annotated[
+        str, typer.Option(help="token, sequence or last, or snapped_sequence and so on.")
+    ] = "sequence",
     length: Annotated[
         str | None, typer.Option(help="Lengths, such as 40,256 (default: all evaluated ones).")
     ] = None,
@@ -56,7 +58,7 @@ def results(
 
     with user_errors():
         frame = rows_where(gather(sweep), where or [])
-        summary = summarize(frame, _names(by), metric, commands.parse_lengths(length))
+        summary = summarize(frame, _names(by), metric, commands.parse_numbers(length, "--length"))
         chosen = form or _ENDINGS.get(output.suffix if output else "", "table")
         text = export(summary, chosen)
     if output is not None:

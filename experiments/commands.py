@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jax.sharding import Mesh
 
+from experiments import recipes
 from experiments.config import (
     ConfigError,
     ExperimentConfig,
@@ -16,10 +18,13 @@ from experiments.config import (
     to_document,
 )
 from experiments.distributed import is_alone, is_first, wait
-from experiments.overrides import override
-from experiments.run import ROOT, Run, RunError, create_run, load_run
+from experiments.overrides import override, parse_assignment
+from experiments.run import ROOT, Run, RunError, create_run, load_run, starting_model
 from experiments.running import fit_run
 from plstm_seq.training import Tracker, WandbTracker
+
+# Where the files of a task are, which is said without `task.`.
+_DATA = ("data",)
 
 
 def choose_config(
@@ -28,8 +33,17 @@ def choose_config(
     file: Path | None,
     name: str | None,
     resume: bool,
+    start: str | None = None,
 ) -> ExperimentConfig:
     """The config that the arguments of `train` ask for.
+
+    Args:
+        task: the task's name.
+        assignments: fields of the config.
+        file: of a config, or the name of a recipe.
+        name: of the run.
+        resume: whether to continue it.
+        start: the run from whose parameters to start.
 
     Raises:
         ConfigError, RunError: the arguments do not go together, or one is wrong.
@@ -39,21 +53,48 @@ def choose_config(
     if resume:
         if name is None:
             raise RunError("--resume needs --name: the run to continue")
-        if assignments or file:
-            raise RunError("--resume continues a run as it is: no fields and no --config with it")
+        if assignments or file or start:
+            raise RunError(
+                "--resume continues a run as it is: no fields, no --config and no --from with it"
+            )
         config = load_run(name).config
         if task not in (None, config.task.name):
             raise RunError(f"run {name!r} is on task {config.task.name!r}, not {task!r}")
         return config
     if file is not None:
-        config = read_config(file)
+        config = _from_file(file, assignments)
         if task not in (None, config.task.name):
             raise ConfigError(f"{file} is for task {config.task.name!r}, not {task!r}")
     elif task is None:
         raise ConfigError("a task or --config is needed; tasks: plstm-seq tasks")
     else:
-        config = default_config(task)
-    return override(config, assignments)
+        config = default_config(task, **task_options(assignments))
+    config = override(config, assignments)
+    if start is not None:
+        config = replace(config, initial_run=str(load_run(start).folder.resolve()))
+        starting_model(config)  # before a folder is made
+    return config
+
+
+def _from_file(file: Path, assignments: Sequence[str]) -> ExperimentConfig:
+    """The config of a file or of a recipe, whose data set may be named among the assignments."""
+    options = task_options(assignments)
+    if file.exists():
+        return read_config(file, options)
+    if str(file) not in recipes.names():
+        raise ConfigError(f"--config {file}: no such file; recipes: {', '.join(recipes.names())}")
+    given = dict(map(parse_assignment, assignments)).get(("training", "batch_size"))
+    return recipes.read_recipe(str(file), options, given)
+
+
+def task_options(assignments: Sequence[str]) -> dict[str, Any]:
+    """The options of the task among assignments: the defaults of all else may follow from them.
+
+    Raises:
+        ConfigError: an assignment is none.
+    """
+    pairs = map(parse_assignment, assignments)
+    return {path[-1]: value for path, value in pairs if path[:-1] == ("task",) or path == _DATA}
 
 
 def with_generators(assignments: Sequence[str], generators: str | None) -> list[str]:
@@ -132,7 +173,26 @@ def as_yaml(config: ExperimentConfig) -> str:
     return yaml.safe_dump(to_document(config), sort_keys=False)
 
 
-def parse_lengths(text: str | None) -> list[int] | None:
+def parse_sizes(run: Run, **given: str | None) -> list[int] | None:
+    """`64,256,4096` as numbers, given for what grows in the run's task.
+
+    Args:
+        run: says what that is: length, size or depth.
+        **given: the text for each; all None: nothing is said.
+
+    Raises:
+        ConfigError: no numbers, or given for what does not grow there.
+    """
+    axis = run.problem.axis
+    for name, text in given.items():
+        if text is not None and name != axis:
+            raise ConfigError(
+                f"--{name}s {text}: {run.task.name} has a {axis}, so --{axis}s is expected"
+            )
+    return parse_numbers(given.get(axis), f"--{axis}s")
+
+
+def parse_numbers(text: str | None, option: str) -> list[int] | None:
     """`64,256,4096` as numbers.
 
     Raises:
@@ -143,4 +203,4 @@ def parse_lengths(text: str | None) -> list[int] | None:
     try:
         return [int(part.replace("_", "")) for part in text.split(",")]
     except ValueError:
-        raise ConfigError(f"--lengths {text!r}: numbers such as 64,256,4096 are expected") from None
+        raise ConfigError(f"{option} {text!r}: numbers such as 64,256,4096 are expected") from None

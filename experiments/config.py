@@ -1,19 +1,22 @@
 """What a run is made of: the same in Python, in YAML and in the run's folder."""
 
+import dataclasses
 import functools
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 import pydantic
 import yaml
 
-import tasks
 from experiments.files import write_whole
-from experiments.presets import recommended_model, recommended_training
+from experiments.presets import LENGTHS
+from experiments.problems import Problem, make_task, problem_of
 from experiments.suggestions import nearest
-from plstm_seq.models import SequenceModelConfig
+from plstm_seq.models import ModelConfig
 from plstm_seq.training import TrainingConfig
 
 
@@ -23,14 +26,14 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """A task of `tasks.names()` and its options, for instance `modulus`."""
+    """A task of any kind and its options, for instance `modulus`."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
 
-    def make(self) -> tasks.Task:
+    def make(self) -> Any:
         """The task; ValueError or TypeError if a name or a value is wrong."""
-        return tasks.get(self.name, **self.options)
+        return make_task(self.name, **self.options)
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class EvaluationConfig:
     """How accuracy against length is measured.
 
     Attributes:
-        lengths: the lengths evaluated where none are named.
+        lengths: the lengths evaluated where none are named; of what is no sequence, the sizes or
+            depths.
         num_sequences: fresh sequences a length.
         batch_size: sequences run at once.
         chunk_size: symbols run at once.
@@ -50,7 +54,7 @@ class EvaluationConfig:
             of what is predicted (`plstm_seq.evaluation.snapping`); None: there is no such pass.
     """
 
-    lengths: tuple[int, ...] = (16, 32, 40, 64, 128, 256, 512, 1024, 2048, 4096)
+    lengths: tuple[int, ...] = LENGTHS
     num_sequences: int = 512
     batch_size: int = 128
     chunk_size: int = 256
@@ -81,28 +85,38 @@ class ExperimentConfig:
         training: how long, on which lengths, with which optimizer.
         evaluation: how it is measured.
         seed: of the parameters and of the training batches.
+        dtype: what the model computes in; parameters, gates, states and logits are in float32.
+        initial_run: the folder of a run of the same model, from whose last parameters training
+            starts; None: from new ones.
     """
 
     task: TaskConfig
-    model: SequenceModelConfig
+    model: ModelConfig
     training: TrainingConfig
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = 0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    initial_run: str | None = None
 
 
 def default_config(task: str, **options: Any) -> ExperimentConfig:
     """The config that `train` uses for a task where nothing else is said.
 
     Args:
-        task: a name that `tasks.get` knows.
+        task: a name of `experiments.problems.task_names()`, or of any group's word problem.
         **options: options of the task.
 
     Raises:
         ConfigError: there is no such task or option, or a value is wrong.
     """
     config = TaskConfig(task, dict(options))
-    made = _make_task(config)
-    return ExperimentConfig(config, recommended_model(made), recommended_training(made))
+    problem = _make_problem(config)
+    try:
+        training = problem.recommended_training()
+    except (ValueError, OSError) as error:  # in the files that the task reads
+        raise ConfigError(str(error)) from None
+    evaluation = EvaluationConfig(lengths=problem.recommended_sizes())
+    return ExperimentConfig(config, problem.recommended_model(), training, evaluation)
 
 
 def to_document(config: ExperimentConfig) -> dict[str, Any]:
@@ -128,11 +142,20 @@ def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
     base = to_document(default_config(name, **task))
     filled = {"model": base["model"], "training": base["training"], **document}
     filled["task"] = {"name": name, "options": task}
+    # What a document of an older version, or one that names a few fields, does not say.
+    for part, field_name in (("model", "kind"), ("evaluation", "lengths")):
+        given = filled.get(part, {})
+        if isinstance(given, Mapping):
+            filled[part] = {field_name: base[part][field_name], **given}
     try:
         config = _adapter().validate_python(filled)
     except pydantic.ValidationError as error:
         raise ConfigError(_explain(error, filled)) from None
     _refuse_unknown({**document, "task": {}}, {**to_document(config), "task": {}}, ())
+    try:
+        _make_problem(config.task).check_model(config.model)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     return config
 
 
@@ -141,8 +164,14 @@ def write_config(config: ExperimentConfig, path: str | Path) -> None:
     write_whole(Path(path), yaml.safe_dump(to_document(config), sort_keys=False))
 
 
-def read_config(path: str | Path) -> ExperimentConfig:
+def read_config(
+    path: str | Path, options: Mapping[str, Any] = MappingProxyType({})
+) -> ExperimentConfig:
     """Reads a config from YAML.
+
+    Args:
+        path: the file.
+        options: of its task, instead of what the file says of them.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML or not a config.
@@ -151,15 +180,17 @@ def read_config(path: str | Path) -> ExperimentConfig:
         document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from None
+    if options and isinstance(document, Mapping) and isinstance(document.get("task"), Mapping):
+        document = {**document, "task": {**document["task"], **options}}
     try:
         return from_document(document)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _make_task(config: TaskConfig) -> tasks.Task:
+def _make_problem(config: TaskConfig) -> Problem:
     try:
-        return config.make()
+        return problem_of(config.make())
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from None
 
@@ -199,7 +230,29 @@ def _holds(node: Any, part: str | int) -> bool:
 
 
 def _is_kind(class_name: str, kind: Any) -> bool:
-    return class_name.lower().removesuffix("config") == str(kind).replace("_", "").lower()
+    return _kinds().get(class_name) == kind
+
+
+@functools.cache
+def _kinds() -> dict[str, str]:
+    """The `kind` of every class that a config may hold, by the class's name."""
+    kinds: dict[str, str] = {}
+    left: list[Any] = [ExperimentConfig]
+    seen: set[Any] = set()
+    while left:
+        node = left.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if not (isinstance(node, type) and dataclasses.is_dataclass(node)):
+            left.extend(typing.get_args(node))
+            continue
+        kind = getattr(node, "kind", None)
+        if isinstance(kind, str):
+            kinds[node.__name__] = kind
+        hints = typing.get_type_hints(node)
+        left.extend(hints[field.name] for field in dataclasses.fields(node))
+    return kinds
 
 
 def _refuse_unknown(given: Any, known: Any, path: tuple[str, ...]) -> None:

@@ -34,8 +34,10 @@ def decode(run: Run, text: str) -> list[Decoded]:
 
     Raises:
         RunError: the run has no checkpoint.
-        ValueError: a symbol is not in the vocabulary, or the text is empty.
+        ValueError: the run does not read sequences, a symbol is not in the vocabulary, or the text
+            is empty.
     """
+    check_decodes(run)
     tokens = run.task.encode(text)
     if not len(tokens):
         raise ValueError(f"no symbols; the vocabulary is {' '.join(run.task.vocabulary)}")
@@ -52,6 +54,16 @@ def decode(run: Run, text: str) -> list[Decoded]:
         )
         for t, token in enumerate(tokens)
     ]
+
+
+def check_decodes(run: Run) -> None:
+    """Refuses a run that reads something else than sequences.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if run.problem.axis != "length":
+        raise ValueError(f"{run.name} reads no sequences: there are no symbols to decode")
 
 
 @jax.jit(static_argnums=0)

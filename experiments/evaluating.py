@@ -17,8 +17,10 @@ from plstm_seq.evaluation import (
     learn_prototypes,
     length_generalization,
     mixture_of_lengths,
+    size_generalization,
     write_parquet,
 )
+from plstm_seq.evaluation.size import InOrder
 from plstm_seq.evaluation.sources import Source
 
 # Of the training length; from them prototypes of states are learned.
@@ -36,7 +38,8 @@ def evaluate(
 
     Args:
         run: a trained run.
-        lengths: where to measure; None: those of the config.
+        lengths: where to measure, sizes or depths of what is no sequence; None: those of the
+            config.
         num_sequences: sequences a length; None: that of the config.
         snap_every: symbols between corrections in a second pass; None: that of the config.
 
@@ -47,18 +50,47 @@ def evaluate(
 
     Raises:
         RunError: the run has no checkpoint.
-        ValueError: a length or number is below 1, or a state that grows is to be snapped.
+        ValueError: a length or number is below 1, or a state that grows, or is none along a
+            length, is to be snapped.
     """
+    settings = run.config.evaluation
+    lengths = settings.lengths if lengths is None else lengths
+    num_sequences = settings.num_sequences if num_sequences is None else num_sequences
+    snap_every = settings.snap_every if snap_every is None else snap_every
+    if run.problem.axis == "length":
+        result = _by_length(run, lengths, num_sequences, snap_every)
+    elif snap_every is not None or settings.mixture is not None:
+        raise ValueError(f"{run.task.name} has no state along a length to snap, and no mixture")
+    else:
+        everything = run.problem.examples
+        # What is drawn without one coming twice comes in one batch.
+        in_order = isinstance(run.problem.draw, InOrder)
+        result = size_generalization(
+            run.model,
+            run.problem.draw,
+            lengths,
+            chance=run.task.chance,
+            key=jax.random.key(settings.seed),
+            num_examples=num_sequences if everything is None else everything,
+            batch_size=settings.batch_size if everything is None or in_order else everything,
+            axis=run.problem.axis,
+        )
+    _write(run, result)
+    return result
+
+
+def _by_length(
+    run: Run, lengths: Sequence[int], num_sequences: int, snap_every: int | None
+) -> LengthGeneralization:
     settings = run.config.evaluation
     measure = partial(
         length_generalization,
         source=_source(run.task),
-        lengths=settings.lengths if lengths is None else lengths,
+        lengths=lengths,
         key=jax.random.key(settings.seed),
-        num_sequences=settings.num_sequences if num_sequences is None else num_sequences,
+        num_sequences=num_sequences,
         **_shared(run),
     )
-    snap_every = settings.snap_every if snap_every is None else snap_every
     result = measure(run.model, chunk_size=settings.chunk_size)
     rows = result.rows
     if settings.mixture is not None:
@@ -73,9 +105,7 @@ def evaluate(
     if snap_every is not None:
         snapped = measure(_snapped(run), chunk_size=snap_every)
         rows += tuple(row._replace(metric=SNAPPED + row.metric) for row in snapped.rows)
-    result = replace(result, rows=rows)
-    _write(run, result)
-    return result
+    return replace(result, rows=rows)
 
 
 def _shared(run: Run) -> dict[str, Any]:

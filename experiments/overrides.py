@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from experiments.config import ConfigError, ExperimentConfig, from_document, to_document
-from experiments.kinds import default_fields, kinds_at
+from experiments.kinds import default_fields, fits, kinds_at
 from experiments.suggestions import nearest
 
 Path = tuple[str, ...]
@@ -145,13 +145,18 @@ def sets_kind(document: Mapping[str, Any], pair: tuple[Path, Any]) -> bool:
 def _with_kind(document: dict[str, Any], path: Path, kind: str) -> None:
     """Puts another kind of thing at a path, everything filled in."""
     path = path[:-1] if path[-1] == "kind" else path
-    classes = kinds_at(path)
+    classes = kinds_at(path, document)
     if kind not in classes:
         raise ConfigError(f"{'.'.join(path)}: unknown kind {kind!r}; {nearest(kind, classes)}")
     old = _at(document, path)
     before, after = (default_fields(classes[name]) for name in (old["kind"], kind))
-    changed = {name for name, value in old.items() if value != before.get(name)} - {"kind"}
-    _assign(document, path, {**after, **{name: old[name] for name in changed & set(after)}})
+    changed = {
+        name: value
+        for name, value in old.items()
+        if name in after and name != "kind" and value != before.get(name)
+    }
+    kept = {name: value for name, value in changed.items() if fits(classes[kind], name, value)}
+    _assign(document, path, {**after, **kept})
 
 
 def _assign(document: dict[str, Any], path: Path, value: Any) -> None:

@@ -61,11 +61,14 @@ def plot(
         The two files.
 
     Raises:
-        RunError: no runs, or one that has not been evaluated.
+        RunError: no runs, one that has not been evaluated, or runs of which some have lengths and
+            others sizes.
         ValueError: another number of labels than of runs.
     """
     if not runs:
         raise RunError("no runs to plot")
+    if len({run.problem.axis for run in runs}) > 1:
+        raise RunError("runs on sequences, grids and graphs do not go into one figure")
     frames = [run.evaluation for run in runs]
     with styled():
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")
@@ -80,7 +83,7 @@ def plot(
                 axis.axvline(longest, color="0.5", linestyle=":", linewidth=1)
             axes[0].axhline(run.task.chance, color=colour, linestyle="--", linewidth=0.8, alpha=0.5)
         for axis, title in zip(axes, TITLES.values(), strict=True):
-            axis.set(xlabel="length", title=title, ylim=(-0.03, 1.03))
+            axis.set(xlabel=runs[0].problem.axis, title=title, ylim=(-0.03, 1.03))
             axis.set_xscale("log", base=2)
             axis.xaxis.set_major_formatter(ScalarFormatter())
         axes[0].set_ylabel("accuracy")

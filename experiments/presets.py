@@ -1,11 +1,20 @@
 """The model and the training that `train` uses for a task where nothing else is said."""
 
+import dataclasses
+
 import tasks
 from plstm_seq.layers.initializers import Constant, FanIn
 from plstm_seq.layers.transition import Factorized
-from plstm_seq.models import SequenceModelConfig
+from plstm_seq.models import GraphModelConfig, SequenceModelConfig, VisionModelConfig
 from plstm_seq.models.presets import state_tracking
-from plstm_seq.training import OptimizerConfig, Staged, TrainingConfig
+from plstm_seq.models.vision import published_mixer
+from plstm_seq.training import OptimizerConfig, Sizes, Staged, TrainingConfig
+
+LENGTHS = (16, 32, 40, 64, 128, 256, 512, 1024, 2048, 4096)
+"""Where sequences are evaluated: up to a hundred times the lengths of training."""
+
+_TU_EPOCHS, _TU_BATCH = 100, 64
+_IMAGE_EPOCHS, _IMAGE_BATCH = 90, 256
 
 
 def recommended_model(task: tasks.Task) -> SequenceModelConfig:
@@ -28,4 +37,87 @@ def recommended_training(task: tasks.Task) -> TrainingConfig:
         steps=800,
         optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=50),
         curriculum=Staged(stages=((4, 200), (8, 100), (16, 100), (40, 400)), smallest_bucket=40),
+    )
+
+
+def recommended_grid_model(*, images: bool) -> VisionModelConfig:
+    """A small model of the published kind; of symbols every one is a cell with a label."""
+    if images:
+        return VisionModelConfig(width=64, num_blocks=4, mixer=published_mixer(4))
+    mixer = dataclasses.replace(published_mixer(4), transition=Factorized(dim=2))
+    return VisionModelConfig(
+        width=64, num_blocks=2, mode="D", mixer=mixer, position="none", pooling="cells"
+    )
+
+
+def recommended_grid_training(*, images: bool) -> TrainingConfig:
+    """Images of the published protocol's size; grids of 4, then 8 cells a side."""
+    stages = ((192, 2000),) if images else ((4, 500), (8, 1500))
+    return TrainingConfig(
+        steps=2000,
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100, weight_decay=0.05),
+        curriculum=Sizes(stages),
+    )
+
+
+def recommended_graph_model(*, per_node: bool) -> GraphModelConfig:
+    """A small model of the published kind; what every node is labelled by is read at every node."""
+    return GraphModelConfig(pooling="node" if per_node else "mean")
+
+
+def recommended_graph_training(*, depth: bool) -> TrainingConfig:
+    """Graphs of depth 2, then 4; or of 8, then 16 nodes."""
+    return TrainingConfig(
+        steps=2000,
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100),
+        curriculum=Sizes(((2, 500), (4, 1500)) if depth else ((8, 500), (16, 1500))),
+    )
+
+
+def recommended_tu_training(graphs: int) -> TrainingConfig:
+    """The published training on a TU data set (arXiv 2506.11997, table 3), for so many graphs.
+
+    100 epochs in batches of 64, AdamW at 1e-3 with a warm-up of 5 epochs and a cosine.
+    """
+    epoch = -(-graphs // _TU_BATCH)
+    steps = _TU_EPOCHS * epoch
+    return TrainingConfig(
+        steps=steps,
+        batch_size=_TU_BATCH,
+        steps_per_dispatch=epoch,
+        validate_every=epoch,
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=5 * epoch),
+        curriculum=Sizes(((1, steps),)),
+        solved=None,
+    )
+
+
+def recommended_images_model(side: int) -> VisionModelConfig:
+    """A small model of the published kind, for images with so many pixels a side.
+
+    Patches of 16 pixels; of small images, so many that there are 8 x 8 cells.
+    """
+    patch = min(16, side // 8)
+    grid = (side // patch, side // patch)
+    small = recommended_grid_model(images=True)
+    return dataclasses.replace(small, patch_size=patch, position_grid=grid, pixels="imagenet")
+
+
+def recommended_images_training(images: int, side: int) -> TrainingConfig:
+    """90 epochs over so many images, in batches of 256, measured after each.
+
+    For the whole recipe of DeiT III see `experiments.recipes`.
+    """
+    epoch = -(-images // _IMAGE_BATCH)
+    steps = _IMAGE_EPOCHS * epoch
+    return TrainingConfig(
+        steps=steps,
+        batch_size=_IMAGE_BATCH,
+        validate_every=epoch,
+        checkpoint_every=epoch,
+        optimizer=OptimizerConfig(
+            learning_rate=1e-3, warmup_steps=5 * epoch, weight_decay=0.05, b2=0.999
+        ),
+        curriculum=Sizes(((side, steps),)),
+        solved=None,
     )

@@ -12,7 +12,6 @@ import jax
 import polars
 from flax import nnx
 
-import tasks
 from experiments.config import (
     ConfigError,
     ExperimentConfig,
@@ -21,10 +20,10 @@ from experiments.config import (
     write_config,
 )
 from experiments.files import write_whole
+from experiments.problems import Problem, make_task, problem_of
 from experiments.suggestions import nearest
 from plstm_seq.evaluation import read_parquet
-from plstm_seq.models import SequenceModel
-from plstm_seq.training import load_model, read_jsonl
+from plstm_seq.training import load_model, load_parameters, read_jsonl
 
 ROOT = Path("runs")
 _PACKAGES = ("plstm-seq", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -116,12 +115,17 @@ class Run:
         return _read_json(self.cost_path)
 
     @cached_property
-    def task(self) -> tasks.Task:
+    def task(self) -> Any:
         """The task; one object for all runs on it, so that they share compiled programs."""
         return _task(self.config.task.name, json.dumps(self.config.task.options))
 
+    @property
+    def problem(self) -> Problem:
+        """What goes with the task's kind."""
+        return problem_of(self.task)
+
     @cached_property
-    def model(self) -> SequenceModel:
+    def model(self) -> Any:
         """The model with the parameters of the last whole checkpoint.
 
         Raises:
@@ -153,15 +157,33 @@ class Run:
         return read_parquet(self.evaluation_path)
 
 
-def new_model(config: ExperimentConfig) -> SequenceModel:
-    """The untrained model of a config: a function of the config alone, its seed included."""
-    task = config.task.make()
-    return SequenceModel(
-        len(task.vocabulary),
-        config.model,
-        output_size=len(task.labels),
-        rngs=nnx.Rngs(config.seed),
-    )
+def new_model(config: ExperimentConfig) -> Any:
+    """The untrained model of a config: a function of the config alone, its seed included.
+
+    Raises:
+        ValueError: the model does not read the task's inputs, or its sizes do not fit each other.
+    """
+    dtype = None if config.dtype == "float32" else config.dtype
+    problem = problem_of(config.task.make())
+    return problem.make_model(config.model, nnx.Rngs(config.seed), dtype)
+
+
+def starting_model(config: ExperimentConfig) -> Any:
+    """The model that training starts from: as `new_model`, or with the parameters of another run.
+
+    Raises:
+        RunError: there is no such run, or it has no checkpoint or other parameters.
+        ValueError: as `new_model`.
+    """
+    model = new_model(config)
+    if config.initial_run is None:
+        return model
+    folder = Path(config.initial_run)
+    try:
+        load_parameters(model, Run(folder, config).checkpoints)
+    except (FileNotFoundError, ValueError) as error:
+        raise RunError(f"training cannot start from run {folder}: {error}") from None
+    return model
 
 
 def load_run(path: str | Path) -> Run:
@@ -248,8 +270,8 @@ def read_environment() -> dict[str, Any]:
 
 
 @lru_cache
-def _task(name: str, options: str) -> tasks.Task:
-    return tasks.get(name, **json.loads(options))
+def _task(name: str, options: str) -> Any:
+    return make_task(name, **json.loads(options))
 
 
 def _read_json(path: Path) -> Any:

@@ -11,11 +11,12 @@ from jax.sharding import Mesh
 from experiments.config import ExperimentConfig, to_document
 from experiments.distributed import is_first
 from experiments.files import write_whole
-from experiments.run import Run, RunError, RunStatus, create_run, load_run, new_model
+from experiments.run import Run, RunError, RunStatus, create_run, load_run, starting_model
 from experiments.status import StatusTracker, write_status
 from plstm_seq.training import (
     CompositeTracker,
     FitResult,
+    HostSample,
     JsonlTracker,
     Member,
     NonFiniteLossError,
@@ -90,14 +91,16 @@ def fit_run(
 
 
 def _fit(run: Run, trackers: Sequence[Tracker], mesh: Mesh | None) -> FitResult:
+    training = run.config.training
     return fit(
-        new_model(run.config),
-        run.task.sample,
-        run.config.training,
+        starting_model(run.config),
+        run.problem.sample,
+        training,
         key=jax.random.key(run.config.seed),
         folder=run.checkpoints,
         resume=True,
         trackers=trackers,
+        validate=run.problem.validate(training.batch_size, training.curriculum.longest),
         mesh=mesh,
     )
 
@@ -110,6 +113,8 @@ def train_members(
     trackers: Callable[[Run], Sequence[Tracker]] = lambda _: (),
 ) -> list[FitResult]:
     """Trains runs of one group in one program, each from its last checkpoint.
+
+    Where batches are made on the host, each has a program's runs to itself, one after another.
 
     Args:
         runs: their configs have the same `group_key`.
@@ -126,10 +131,13 @@ def train_members(
     """
     if not runs:
         return []
+    sample = runs[0].problem.sample
+    if isinstance(sample, HostSample):
+        return [_fit_alone(run, progress=progress, trackers=trackers(run)) for run in runs]
     statuses = [StatusTracker(run) for run in runs]
     members = [
         Member(
-            new_model(run.config),
+            starting_model(run.config),
             run.config.training,
             jax.random.key(run.config.seed),
             run.checkpoints,
@@ -143,7 +151,7 @@ def train_members(
     try:
         return fit_members(
             members,
-            runs[0].task.sample,
+            sample,
             progress=CompositeTracker(shown),
             ended=lambda index, result: _write_outcome(runs[index], result, statuses[index]),
         )
@@ -152,6 +160,14 @@ def train_members(
             if run.status is None or not run.status.ended:
                 write_status(run, RunStatus("failed", status.step, _one_line(error)))
         raise
+
+
+def _fit_alone(run: Run, *, progress: bool, trackers: Sequence[Tracker]) -> FitResult:
+    """Trains one of several runs; that it diverges does not stop the others."""
+    try:
+        return fit_run(run, progress=progress, trackers=trackers)
+    except NonFiniteLossError as error:
+        return FitResult("diverged", error.step, {}, error=error)
 
 
 def _own_trackers(run: Run, status: StatusTracker) -> list[Tracker]:

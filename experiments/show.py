@@ -1,7 +1,7 @@
 """What the command line prints: rows for machines, tables for people."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,10 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 import tasks
+from experiments.cross_validation import CrossValidation
 from experiments.decoding import Decoded
 from experiments.demonstration import Result
+from experiments.problems import make_task, problem_of
 from plstm_seq.evaluation import METRICS, SNAPPED, LengthGeneralization
 from plstm_seq.evaluation.length import Metric
+
+# Symbols of the sequences that are shown as examples.
+_SHOWN_LENGTH = 12
 
 QUICKSTART_COLUMNS: tuple[tuple[str, Metric, int], ...] = (
     ("token", "token", 256),
@@ -39,25 +44,42 @@ def plain_table(*columns: str, title: str | None = None) -> Table:
 
 def task_row(name: str) -> dict[str, Any]:
     """A task in one row."""
-    task = tasks.get(name)
+    task = make_task(name)
+    symbols = getattr(task, "vocabulary", None)
     return {
         "name": name,
-        "symbols": len(task.vocabulary),
+        "reads": _reads(task),
+        "symbols": None if symbols is None else len(symbols),
         "labels": len(task.labels),
         "chance": task.chance,
-        "labelled": "every token" if task.per_token else "at the end",
+        "labelled": _labelled(task),
         "rule": (inspect.getdoc(type(task)) or "").partition("\n")[0],
     }
 
 
+def _reads(task: Any) -> str:
+    if isinstance(task, tasks.Task):
+        return "sequences"
+    return "grids" if hasattr(task, "vocabulary") else "images"
+
+
+def _labelled(task: Any) -> str:
+    if isinstance(task, tasks.Task):
+        return "every token" if task.per_token else "at the end"
+    if hasattr(task, "vocabulary"):
+        return {"every": "every cell", "last": "last cell"}[task.labels_at]
+    return "image"
+
+
 def task_table(rows: Sequence[dict[str, Any]]) -> Table:
     """The tasks as a table."""
-    table = plain_table("task", "symbols", "labels", "chance", "labelled", "rule")
+    table = plain_table("task", "reads", "symbols", "labels", "chance", "labelled", "rule")
     table.columns[-1].justify = "left"
     for row in rows:
         table.add_row(
             row["name"],
-            str(row["symbols"]),
+            row["reads"],
+            "-" if row["symbols"] is None else str(row["symbols"]),
             str(row["labels"]),
             f"{row['chance']:.3f}",
             row["labelled"],
@@ -66,25 +88,45 @@ def task_table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def describe(task: tasks.Task, *, length: int, count: int, seed: int) -> dict[str, Any]:
-    """A task's documentation, symbols and examples."""
-    batch = task.sample(jax.random.key(seed), count, length)
-    texts = task.decode(batch.inputs)
-    examples = []
-    for text, targets, mask in zip(texts, batch.targets, batch.mask, strict=True):
-        labels = [
-            task.labels[int(target)] if scored else "."
-            for target, scored in zip(targets, mask, strict=True)
-        ]
-        examples.append({"inputs": text, "labels": " ".join(labels)})
+def describe(task: Any, *, length: int | None, count: int, seed: int) -> dict[str, Any]:
+    """A task's documentation, symbols and examples; of images their labels alone."""
     return {
         "name": task.name,
         "documentation": inspect.getdoc(type(task)) or "",
-        "vocabulary": list(task.vocabulary),
+        "vocabulary": list(getattr(task, "vocabulary", ())),
         "labels": list(task.labels),
         "chance": task.chance,
-        "examples": examples,
+        "examples": list(_examples(task, length, count, seed)),
     }
+
+
+def _examples(task: Any, length: int | None, count: int, seed: int) -> Iterator[dict[str, str]]:
+    """Inputs and labels as text, a row of a grid in each line."""
+    key = jax.random.key(seed)
+    if not isinstance(task, tasks.Task):
+        problem = problem_of(task)
+        batch = problem.draw(key, count, length or problem.recommended_sizes()[0])
+        examples = zip(batch.inputs, batch.targets, batch.mask, strict=True)
+        yield from (_grid_example(task, *example) for example in examples)
+        return
+    batch = task.sample(key, count, length or _SHOWN_LENGTH)
+    texts = task.decode(batch.inputs)
+    for text, targets, mask in zip(texts, batch.targets, batch.mask, strict=True):
+        yield {"inputs": text, "labels": _labels(task, targets, mask)}
+
+
+def _grid_example(task: Any, inputs: Any, targets: Any, mask: Any) -> dict[str, str]:
+    if inputs.ndim != targets.ndim:
+        shown = f"{inputs.shape[0]} x {inputs.shape[1]} pixels"
+        return {"inputs": shown, "labels": task.labels[int(targets)]}
+    rows = (" ".join(task.vocabulary[int(symbol)] for symbol in row) for row in inputs)
+    labels = (_labels(task, *row) for row in zip(targets, mask, strict=True))
+    return {"inputs": "\n".join(rows), "labels": "\n".join(labels)}
+
+
+def _labels(task: Any, targets: Any, mask: Any) -> str:
+    pairs = zip(targets, mask, strict=True)
+    return " ".join(task.labels[int(target)] if scored else "." for target, scored in pairs)
 
 
 def description(data: dict[str, Any]) -> Group:
@@ -93,10 +135,11 @@ def description(data: dict[str, Any]) -> Group:
     examples.columns[1].justify = "left"
     for example in data["examples"]:
         examples.add_row(Text(example["inputs"]), Text(example["labels"]))
+    symbols = data["vocabulary"]
     return Group(
         Text(data["name"], style="bold"),
         Text(data["documentation"]),
-        Text(f"\nsymbols: {' '.join(data['vocabulary'])}"),
+        Text(f"\nsymbols: {' '.join(symbols)}" if symbols else "\nimages"),
         Text(f"labels:  {' '.join(data['labels'])}"),
         Text(f"chance:  {data['chance']:.4f}"),
         examples,
@@ -121,7 +164,7 @@ def evaluation_table(result: LengthGeneralization) -> Group:
 
 
 def _accuracy_table(result: LengthGeneralization, prefix: str) -> Table:
-    table = plain_table("length", *METRICS, "scaled")
+    table = plain_table(result.axis, *METRICS, "scaled")
     for column in table.columns:
         column.no_wrap = True
     found = {(row.metric, row.length): row for row in result.rows}
@@ -130,6 +173,16 @@ def _accuracy_table(result: LengthGeneralization, prefix: str) -> Table:
         cells = (f"{row.value:.3f} ({row.low:.3f}-{row.high:.3f})" for row in rows)
         table.add_row(str(length), *(Text(cell) for cell in cells), f"{rows[0].scaled:.3f}")
     return table
+
+
+def folds_table(result: CrossValidation) -> Group:
+    """The folds of a cross validation, and their mean."""
+    table = plain_table("fold", "step", "validation", "test")
+    for fold in result.folds:
+        numbers = (fold.validation_accuracy, fold.test_accuracy)
+        table.add_row(str(fold.fold), str(fold.step), *(f"{x:.3f}" for x in numbers))
+    text = f"test accuracy {result.mean:.3f} +- {result.std:.3f} over folds"
+    return Group(table, Text(f"\n{text}; each at its best step in validation"))
 
 
 def decoded_table(decoded: Sequence[Decoded]) -> Table:

@@ -20,7 +20,7 @@ from experiments.results.rows import ROOT
 from experiments.run import RunError
 from experiments.sweeps import Sweep, SweepFolder, create_sweep, product, vary
 from experiments.sweeps.values import read_values
-from plstm_seq.training import Staged, TrainingConfig
+from plstm_seq.training import Sizes, Staged, TrainingConfig, Uniform
 
 ABOUT = "protocol.json"
 _RATE = "training.optimizer.learning_rate"
@@ -173,7 +173,7 @@ def check_scale(scale: float) -> None:
 def scaled_training(training: TrainingConfig, scale: float) -> TrainingConfig:
     """Training with steps, warm-up and stages multiplied, each at least one step if it was any."""
     curriculum, optimizer = training.curriculum, training.optimizer
-    if isinstance(curriculum, Staged):
+    if isinstance(curriculum, Staged | Sizes):
         stages = tuple((length, _scaled(steps, scale)) for length, steps in curriculum.stages)
         curriculum = replace(curriculum, stages=stages)
     return replace(
@@ -191,12 +191,15 @@ def _scaled(steps: int, scale: float) -> int:
 def _our_lengths(config: ExperimentConfig, task: ProtocolTask) -> ExperimentConfig:
     """The config with the lengths of our task in place of the published ones."""
     curriculum, evaluation = config.training.curriculum, config.evaluation
-    least = task.length(curriculum.minimum)
-    if isinstance(curriculum, Staged):
-        stages = tuple((task.length(longest), steps) for longest, steps in curriculum.stages)
-        ours = replace(curriculum, minimum=least, stages=stages)
+    if isinstance(curriculum, Uniform):
+        least, longest = map(task.length, (curriculum.minimum, curriculum.maximum))
+        ours = replace(curriculum, minimum=least, maximum=longest)
     else:
-        ours = replace(curriculum, minimum=least, maximum=task.length(curriculum.maximum))
+        stages = tuple((task.length(longest), steps) for longest, steps in curriculum.stages)
+        if isinstance(curriculum, Staged):
+            ours = replace(curriculum, minimum=task.length(curriculum.minimum), stages=stages)
+        else:
+            ours = replace(curriculum, stages=stages)
     mixture = evaluation.mixture
     if mixture is not None:
         mixture = (task.length(mixture[0]), task.length(mixture[1]))

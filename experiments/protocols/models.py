@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.config import ConfigError, ExperimentConfig, to_document
+from experiments.config import ConfigError, ExperimentConfig, default_config, to_document
 from experiments.kinds import default_fields, kinds_at
 from experiments.overrides import assign, parse_assignment, resolve
 from experiments.protocols.protocol import Protocol
@@ -38,9 +38,15 @@ class Model:
     words: Pairs
 
 
-def mixers() -> list[str]:
-    """What `--model` may name in every protocol."""
-    return [PLSTM, *(kind for kind in kinds_at(_MIXER) if kind != PLSTM)]
+def mixers(protocol: Protocol) -> list[str]:
+    """What `--model` may name beside the protocol's own: mixers of what reads its tasks."""
+    return [PLSTM, *(kind for kind in _kinds(protocol) if kind != PLSTM)]
+
+
+def _kinds(protocol: Protocol) -> dict[str, type]:
+    task = next(iter(protocol.tasks.values()))
+    config = default_config(task.name, **task.options)
+    return kinds_at(_MIXER, {"model": {"kind": config.model.kind}})
 
 
 def model(protocol: Protocol, text: str, words: Sequence[str] = ()) -> Model:
@@ -56,15 +62,15 @@ def model(protocol: Protocol, text: str, words: Sequence[str] = ()) -> Model:
     """
     name, between, rest = text.partition(",")
     inner = _BETWEEN_FIELDS.split(rest) if between else []
-    known = list(dict.fromkeys([*mixers(), *protocol.models]))
+    known = list(dict.fromkeys([*mixers(protocol), *protocol.models]))
     if name not in known:
         raise ConfigError(f"{protocol.name} has no model {name!r}; {nearest(name, known)}")
     fields = dict(protocol.models.get(name, {}))
     mixer = str(fields.pop("mixer", name))
-    if mixer not in mixers():
+    if mixer not in mixers(protocol):
         raise ConfigError(
             f"{protocol.file}: models.{name}.mixer: unknown kind {mixer!r}; "
-            f"{nearest(mixer, mixers())}"
+            f"{nearest(mixer, mixers(protocol))}"
         )
     assignments = (*inner, *words)
     return Model(
@@ -88,7 +94,8 @@ def known_sizes(config: ExperimentConfig, sizes: Mapping[str, Any]) -> dict[str,
         ConfigError: a field is one that no mixer has, either.
     """
     document = to_document(config)
-    elsewhere = {field for cls in kinds_at(_MIXER).values() for field in default_fields(cls)}
+    classes = kinds_at(_MIXER, document).values()
+    elsewhere = {field for cls in classes for field in default_fields(cls)}
     kept = {}
     for name, value in sizes.items():
         try:

@@ -2,9 +2,10 @@
 
 Operations are those of the recurrence: one `step` of the model, which every mixer computes whatever
 implementation trains it, so that the count depends on the model alone and not on chunk sizes or a
-device. XLA counts them in the program as written, before it optimises. It counts the body of a loop
-once; the loops whose length is known (`scan`) are therefore counted here, body by body. Left at
-once are loops that end by what they compute: the squarings of a matrix exponential.
+device. A model without steps reads an example of the longest training size; a token is then one of
+its labels. XLA counts them in the program as written, before it optimises. It counts the body of a
+loop once; the loops whose length is known (`scan`) are therefore counted here, body by body. Left
+at once are loops that end by what they compute: the squarings of a matrix exponential.
 """
 
 import functools
@@ -18,8 +19,9 @@ from flax import nnx
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
 from experiments.config import ExperimentConfig, from_document, to_document
+from experiments.problems import problem_of
+from experiments.problems.labelled import shapes_of
 from experiments.run import new_model
-from plstm_seq.models import SequenceModel
 
 # What is computed once for all sequences (gates without weights) should not weigh on a token.
 TOKENS = 256
@@ -31,7 +33,8 @@ class Costs(NamedTuple):
     Attributes:
         parameters: trained numbers.
         state_size: numbers that are carried from token to token for one sequence: the state C and
-            the convolution's history of all blocks. The count of tokens read is not among them.
+            the convolution's history of all blocks. The count of tokens read is not among them. 0
+            where nothing is read token by token.
         flops_per_token: floating point operations to read a token; exponentials and the like are
             not counted.
     """
@@ -76,13 +79,20 @@ def flops(function: Callable[..., Any], *arguments: Any) -> float:
 
 
 def model_key(config: ExperimentConfig) -> str:
-    """A text that is the same for configs of the same task and model, hence of the same costs."""
+    """A text that is the same for configs of the same task and model, hence of the same costs.
+
+    Where the size of what is read matters, that of training is in it, too.
+    """
     document = to_document(config)
-    return json.dumps({"task": document["task"], "model": document["model"]}, sort_keys=True)
+    parts = {"task": document["task"], "model": document["model"]}
+    if document["model"]["kind"] != "sequence":
+        training = document["training"]
+        parts["training"] = {name: training[name] for name in ("steps", "curriculum")}
+    return json.dumps(parts, sort_keys=True)
 
 
 @functools.lru_cache(maxsize=1024)
-def _shapes(key: str) -> SequenceModel:
+def _shapes(key: str) -> Any:
     """The model without numbers."""
     config = from_document(json.loads(key))
     return nnx.eval_shape(lambda: new_model(config))
@@ -95,19 +105,33 @@ def _parameters(key: str) -> int:
 
 @functools.cache
 def _state_size(key: str) -> int:
+    if not hasattr(_shapes(key), "step"):
+        return 0
     leaves = jax.tree.leaves(_state(key, 1))
     return sum(leaf.size for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
 @functools.cache
 def _flops_per_token(key: str) -> float:
-    graphdef, variables = nnx.split(_shapes(key))
+    model = _shapes(key)
+    graphdef, variables = nnx.split(model)
+    if not hasattr(model, "step"):
+        inputs, labels = _example(key)
+        return flops(lambda v, x: nnx.merge(graphdef, v)(x), variables, inputs) / labels
 
     def step(variables: Any, tokens: jax.Array, state: Any) -> Any:
         return nnx.merge(graphdef, variables).step(tokens, state)
 
     tokens = jax.ShapeDtypeStruct((TOKENS,), jnp.int32)
     return flops(step, variables, tokens, _state(key, TOKENS)) / TOKENS
+
+
+def _example(key: str) -> tuple[Any, int]:
+    """Shapes of one example of the longest training size, and how many labels it has."""
+    config = from_document(json.loads(key))
+    problem = problem_of(config.task.make())
+    batch = shapes_of(problem, 1, config.training.curriculum.longest)
+    return batch.inputs, batch.targets.size
 
 
 def _state(key: str, batch: int) -> Any:

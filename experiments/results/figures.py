@@ -67,7 +67,7 @@ def accuracy(
         if metric != "sequence":
             for chance in rows["chance"].unique():
                 axis.axhline(chance, color="0.5", linestyle="--", linewidth=0.8)
-        axis.set(xlabel="length", ylabel=METRIC_TITLES[metric], ylim=(-0.03, 1.03))
+        axis.set(xlabel=_size(frame), ylabel=METRIC_TITLES[metric], ylim=(-0.03, 1.03))
         axis.set_xscale("log", base=2)
         plain_numbers(axis.xaxis)
         return finish(figure, axis)
@@ -162,7 +162,9 @@ def solve_rate(
             bars = [rate - rows["success_low"], rows["success_high"] - rate]
             _bars(axis, rows[x] * shift, rate, bars, chosen[index].label, look)
         axis.set(xlabel=titles([x])[x], ylim=(-0.03, 1.03))
-        axis.set_ylabel(f"members with {threshold:g} of sequences\nright at length {length}")
+        axis.set_ylabel(
+            f"members with {threshold:g} of sequences\nright at {_size(frame)} {length}"
+        )
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
         axis.set_xscale("log")
         ticks_at(axis, sorted(summary[x].unique()))
@@ -206,7 +208,7 @@ def against_cost(
             bars = [[middle - low], [high - middle]]
             _bars(axis, [place], [middle], bars, setting.label, look | {"linestyle": "none"})
         axis.set(xlabel=COSTS[cost], ylim=(-0.03, 1.03))
-        axis.set_ylabel(f"{METRIC_TITLES[metric]} at length {length}")
+        axis.set_ylabel(f"{METRIC_TITLES[metric]} at {_size(frame)} {length}")
         axis.set_xscale("log")
         costs = sorted(rows[column].unique())
         axis.set_xlim(costs[0] / 1.25, costs[-1] * 1.25)
@@ -224,3 +226,9 @@ def _lines(frame: polars.DataFrame, by: Sequence[str] | None, x: str) -> list[st
     if frame[x].drop_nulls().n_unique() < 2:
         raise RunError(f"{titles([x])[x]} does not vary in this sweep")
     return [name for name in grouping(frame, by) if name != x]
+
+
+def _size(frame: polars.DataFrame) -> str:
+    """What the lengths of a table are."""
+    kinds = frame["model.kind"].unique().to_list() if "model.kind" in frame.columns else []
+    return "length" if set(kinds) <= {"sequence", None} else "size"

@@ -11,7 +11,7 @@ import polars
 from experiments.results.columns import flatten
 from experiments.run import Run, RunError
 from experiments.suggestions import nearest
-from plstm_seq.evaluation import METRICS, horizon
+from plstm_seq.evaluation import METRICS, SNAPPED, horizon
 
 if TYPE_CHECKING:
     from experiments.sweeps.plan import MemberPlan
@@ -151,7 +151,8 @@ def _measured(run: Run) -> polars.DataFrame:
         raise RunError(
             f"{run.evaluation_path} is damaged ({error}): plstm-seq evaluate {run.folder}"
         ) from None
-    horizons = polars.DataFrame([_horizons(frame, metric) for metric in METRICS])
+    snapped = [SNAPPED + metric for metric in METRICS if SNAPPED + metric in frame["metric"]]
+    horizons = polars.DataFrame([_horizons(frame, metric) for metric in (*METRICS, *snapped)])
     return frame.join(horizons, on="metric", how="left", maintain_order="left")
 
 

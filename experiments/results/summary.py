@@ -10,7 +10,7 @@ import polars
 from experiments.config import ConfigError
 from experiments.results.settings import Setting, grouping, settings
 from experiments.run import RunError
-from plstm_seq.evaluation import METRICS, wilson
+from plstm_seq.evaluation import METRICS, SNAPPED, wilson
 
 THRESHOLD = 0.9
 CONFIDENCE = 0.95
@@ -43,7 +43,7 @@ def summarize(
     Args:
         frame: of `gather`.
         by: what makes a setting; columns, or tails of them. None: all that varies but the seed.
-        metric: `token`, `sequence` or `last`.
+        metric: `token`, `sequence` or `last`, or such behind `snapped_`.
         length: where; several, or None: at all evaluated lengths.
         threshold: of success.
 
@@ -71,8 +71,11 @@ def at(
         ConfigError: the metric or a length is not in the table.
         RunError: no member has been evaluated.
     """
-    if metric not in METRICS:
-        raise ConfigError(f"metric is {metric!r}: one of {', '.join(METRICS)} is expected")
+    if metric.removeprefix(SNAPPED) not in METRICS:
+        raise ConfigError(
+            f"metric is {metric!r}: one of {', '.join(METRICS)} is expected, or one of them "
+            f"behind {SNAPPED}"
+        )
     rows = frame.filter(polars.col("metric") == metric)
     if rows.is_empty():
         raise RunError("no member has been evaluated yet: plstm-seq resume SWEEP")

@@ -8,6 +8,7 @@ import yaml
 from experiments.commands import choose_config
 from experiments.config import ConfigError
 from experiments.sweeps.sweep import Sweep, read_sweep, sweep_of_words
+from experiments.sweeps.words import parse_word
 
 
 def choose_sweep(
@@ -35,8 +36,17 @@ def choose_sweep(
         if task not in (None, sweep.base.task.name):
             raise ConfigError(f"{file} is for task {sweep.base.task.name!r}, not {task!r}")
         return sweep
-    base = choose_config(task, (), file, None, resume=False)
+    values = (parse_word(word) for word in words)
+    fixed = {field for field, given in values if len(given) == 1}
+    ours = [word for word in words if word.partition("=")[0] in fixed & _options(words)]
+    base = choose_config(task, ours, file, None, resume=False)
     return sweep_of_words(base, words, [_fields(text) for text in zipped])
+
+
+def _options(words: Sequence[str]) -> set[str]:
+    """The names of words that are options of the task."""
+    names = {word.partition("=")[0] for word in words}
+    return {name for name in names if name.startswith("task.") or name == "data"}
 
 
 def _fields(text: str) -> list[str]:

@@ -20,5 +20,6 @@ def group_key(config: ExperimentConfig) -> Hashable:
         config.task.name,
         json.dumps(config.task.options, sort_keys=True),
         structure(config.model),
+        config.dtype,
         replace(training, optimizer=training.optimizer.without_leaves()),
     )

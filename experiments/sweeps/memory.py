@@ -4,10 +4,11 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from experiments.config import ExperimentConfig
+from experiments.problems import problem_of
+from experiments.problems.labelled import shapes_of
 from experiments.run import new_model
 from plstm_seq.training.step import score
 
@@ -25,17 +26,18 @@ def member_bytes(config: ExperimentConfig) -> int:
     """
     model = nnx.eval_shape(lambda: new_model(config))
     graphdef, parameters, rest = nnx.split(model, nnx.Param, ...)
-    shape = (config.training.batch_size, config.training.curriculum.longest)
-    inputs = jax.ShapeDtypeStruct(shape, jnp.int32)
+    training = config.training
+    problem = problem_of(config.task.make())
+    batch = shapes_of(problem, training.batch_size, training.curriculum.longest)
 
-    def backward(parameters: Any, rest: Any, inputs: jax.Array) -> Any:
+    def backward(parameters: Any, rest: Any, batch: Any) -> Any:
         def loss(parameters: Any) -> jax.Array:
             merged: Any = nnx.merge(graphdef, parameters, rest, copy=True)
-            return score(merged(inputs), inputs, jnp.ones(inputs.shape, bool))[0]
+            return score(merged(batch.inputs), batch.targets, batch.mask)[0]
 
         return jax.vjp(loss, parameters)[1]  # its leaves are what it reads
 
-    return 4 * _bytes(parameters) + _bytes(jax.eval_shape(backward, parameters, rest, inputs))
+    return 4 * _bytes(parameters) + _bytes(jax.eval_shape(backward, parameters, rest, batch))
 
 
 def _bytes(tree: Any) -> int:

@@ -9,6 +9,7 @@ write_parquet("run/evaluation.parquet", result, seed=0)
 from plstm_seq.evaluation.length import (
     HORIZON_THRESHOLDS,
     METRICS,
+    Axis,
     LengthGeneralization,
     Row,
     length_generalization,
@@ -23,6 +24,7 @@ from plstm_seq.evaluation.metrics import (
 )
 from plstm_seq.evaluation.mixture import MIXTURE, mixture_of_lengths
 from plstm_seq.evaluation.outcomes import Outcomes
+from plstm_seq.evaluation.size import size_generalization
 from plstm_seq.evaluation.snapping import SNAPPED, Prototypes, Snapped, learn_prototypes
 from plstm_seq.evaluation.sources import Sample, Stream
 from plstm_seq.evaluation.table import read_parquet, to_frame, write_parquet
@@ -32,6 +34,7 @@ __all__ = [
     "METRICS",
     "MIXTURE",
     "SNAPPED",
+    "Axis",
     "Estimate",
     "Horizon",
     "LengthGeneralization",
@@ -48,6 +51,7 @@ __all__ = [
     "mixture_of_lengths",
     "read_parquet",
     "scaled",
+    "size_generalization",
     "to_frame",
     "wilson",
     "write_parquet",

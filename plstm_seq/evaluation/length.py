@@ -28,6 +28,7 @@ from plstm_seq.evaluation.outcomes import (
 )
 from plstm_seq.evaluation.sources import Source, Stream
 
+Axis = Literal["length", "size", "depth"]
 Metric = Literal["token", "sequence", "last"]
 METRICS: tuple[Metric, ...] = ("token", "sequence", "last")
 SEGMENT = "segment"
@@ -54,7 +55,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class LengthGeneralization:
-    """Accuracy against length.
+    """Accuracy against length, or against another size of the input.
 
     Attributes:
         outcomes: what every sequence got right at every length.
@@ -64,6 +65,7 @@ class LengthGeneralization:
         whole: the model's state is not bounded, so it was run on whole sequences.
         skipped: lengths that were left out because they exceed what is run whole.
         rows: every metric at every length, and the segments between lengths.
+        axis: what the lengths are: of sequences, or the size or depth of what else is read.
     """
 
     outcomes: Outcomes
@@ -73,6 +75,7 @@ class LengthGeneralization:
     whole: bool
     skipped: tuple[int, ...]
     rows: tuple[Row, ...]
+    axis: Axis = "length"
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -114,6 +117,9 @@ class LengthGeneralization:
         return {(m, t): self.horizon(m, t) for m in METRICS for t in HORIZON_THRESHOLDS}
 
     def __str__(self) -> str:
+        if self.axis != "length":
+            count = self.outcomes.num_sequences
+            return f"{count} examples at each {self.axis} of {list(self.lengths)}"
         how = f"in chunks of {self.chunk_size}"
         if self.whole:
             how = "whole (state not bounded)"
@@ -188,7 +194,7 @@ def length_generalization(
         chunk_size=chunk_size,
         whole=not carried,
         skipped=tuple(length for length in wanted if length not in kept),
-        rows=tuple(_rows(outcomes, chance, confidence)),
+        rows=tuple(rows_of(outcomes, chance, confidence)),
     )
 
 
@@ -202,7 +208,8 @@ def _check_arguments(lengths: Sequence[int], sizes: dict[str, int]) -> list[int]
     return wanted
 
 
-def _rows(outcomes: Outcomes, chance: float, confidence: float) -> Iterator[Row]:
+def rows_of(outcomes: Outcomes, chance: float, confidence: float) -> Iterator[Row]:
+    """Every metric at every length, and the segments between lengths that are nested."""
     count = outcomes.num_sequences
     for index, length in enumerate(outcomes.lengths):
         correct, scored = outcomes.correct[index], outcomes.scored[index]

@@ -87,6 +87,17 @@ def _sums(
     return jax.tree.map(total, state), labels.sum(1)
 
 
+def tracks(path: tuple[Any, ...], leaf: Array) -> bool:
+    """Whether a leaf of a state tracks something: no count, nor inputs that a convolution keeps.
+
+    Args:
+        path: of the leaf in the state.
+        leaf: any array.
+    """
+    remembers_inputs = "convolution" in jax.tree_util.keystr(path)
+    return not remembers_inputs and bool(jnp.issubdtype(leaf.dtype, jnp.floating))
+
+
 class Snapped(nnx.Module):
     """A model that ends every call with the prototype of what it predicts at the last position.
 
@@ -124,8 +135,7 @@ class Snapped(nnx.Module):
         label = logits[:, -1].argmax(-1)
 
         def snap(path: tuple[Any, ...], leaf: Array, prototypes: Array) -> Array:
-            remembers_inputs = "convolution" in jax.tree_util.keystr(path)
-            if remembers_inputs or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            if not tracks(path, leaf):
                 return leaf
             return jnp.where(_along(known[label], leaf), prototypes[label], leaf)
 

@@ -34,7 +34,8 @@ def union(graphs: Sequence[LineGraph]) -> LineGraph:
     Levels of the graphs are gone through together.
 
     Raises:
-        ValueError: there is no graph, or one is padded: pad the union.
+        ValueError: there is no graph, one is padded (pad the union), or only some know their
+            multitree.
     """
     if not graphs:
         raise ValueError("no graphs: at least one is expected")
@@ -49,6 +50,9 @@ def union(graphs: Sequence[LineGraph]) -> LineGraph:
             [getattr(graph, name) + by for graph, by in zip(graphs, shift, strict=True)]
         )
 
+    pruned = {graph.multitree is not None for graph in graphs}
+    if len(pruned) > 1:
+        raise ValueError("some graphs know their multitree and some do not: build all in one mode")
     level, after = joined("level"), joined("after", 2)
     return LineGraph(
         tail=joined("tail", 1),
@@ -62,6 +66,7 @@ def union(graphs: Sequence[LineGraph]) -> LineGraph:
         blocks=in_blocks(level[after]),
         graph=joined("graph", 0),
         sizes=joined("sizes"),
+        multitree=joined("multitree") if pruned == {True} else None,
     )
 
 
@@ -115,4 +120,5 @@ def padded(graph: LineGraph, sizes: Sizes) -> LineGraph:
         blocks=fill(blocks.reshape(-1), steps * width, P).reshape(steps, width),
         graph=fill(graph.graph, N, G),
         sizes=fill(graph.sizes, G, 0),
+        multitree=None if graph.multitree is None else fill(graph.multitree, P, 0),
     )

@@ -1,6 +1,6 @@
 """A directed acyclic graph and its line graph as index arrays."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import networkx as nx
 import numpy as np
@@ -10,7 +10,7 @@ from plstm_seq.graphs.blocks import in_blocks
 from plstm_seq.graphs.order import Index, generations, grouped, rank_within
 from plstm_seq.graphs.prune import multitree
 
-Mode = Literal["P", "D"]
+Mode = Literal["P", "D", "PD"]
 
 
 class LineGraph(NamedTuple):
@@ -33,6 +33,7 @@ class LineGraph(NamedTuple):
             one of this block, or of a block before, comes from.
         graph: the graph that a node belongs to, [N].
         sizes: the number of nodes of each graph, [G].
+        multitree: 1 for the lines that D-mode keeps, [P]; None: not known (mode P).
     """
 
     tail: Index
@@ -46,6 +47,7 @@ class LineGraph(NamedTuple):
     blocks: Index
     graph: Index
     sizes: Index
+    multitree: Index | None = None
 
 
 def line_graph(
@@ -55,20 +57,23 @@ def line_graph(
     mode: Mode = "P",
     lines: ArrayLike | None = None,
     width: int | None = None,
+    graph: ArrayLike | None = None,
 ) -> LineGraph:
-    """Builds the line graph of a directed acyclic graph.
+    """Builds the line graph of a directed acyclic graph, or of several side by side.
 
     Args:
         edge_index: tails and heads, [2, E]; E may be 0, and a node may have no edge.
         nodes: their number; they are 0 .. nodes - 1.
-        mode: P keeps every line, D prunes them to a multitree (`prune.multitree`).
+        mode: P keeps every line, D prunes them to a multitree (`prune.multitree`); PD keeps every
+            line and marks those of D, for models with layers of both modes.
         lines: pairs of edges, [2, P], where not all that meet in a node are to be joined; None: all
             of them, ordered by the first and then the second edge.
         width: of the blocks; None: chosen (`blocks.in_blocks`).
+        graph: the graph that each node belongs to, [N], 0 to G - 1; None: one graph.
 
     Raises:
-        ValueError: there is no node, an edge names an unknown one, the edges form a cycle, or a
-            line joins edges that do not meet.
+        ValueError: there is no node, an edge names an unknown one, the edges form a cycle, a line
+            joins edges that do not meet, or an edge joins two graphs.
     """
     tail, head = _pairs("edge_index", edge_index)
     if nodes < 1:
@@ -87,10 +92,12 @@ def line_graph(
                 f"line {apart[0]} joins edge {d} into node {head[d]} to edge {e} out of node "
                 f"{tail[e]}: the two are one node in a line graph"
             )
-    if mode == "D":
-        before, after = (x[multitree(before, after, tail.size)] for x in (before, after))
-    elif mode != "P":
-        raise ValueError(f"mode is {mode!r}: expected 'P' or 'D'")
+    if mode not in get_args(Mode):
+        raise ValueError(f"mode is {mode!r}: expected one of {get_args(Mode)}")
+    tree = None if mode == "P" else multitree(before, after, tail.size).astype(np.int32)
+    if tree is not None and mode == "D":
+        before, after, tree = (x[tree == 1] for x in (before, after, tree))
+    of_node, sizes = _several(graph, nodes, tail, head)
     _, level = generations(before, after, tail.size)
     return LineGraph(
         tail=tail,
@@ -102,8 +109,9 @@ def line_graph(
         after=after,
         node=head[before],
         blocks=in_blocks(level[after], width),
-        graph=np.zeros(nodes, np.int32),
-        sizes=np.asarray([nodes], np.int32),
+        graph=of_node,
+        sizes=sizes,
+        multitree=tree,
     )
 
 
@@ -144,6 +152,29 @@ def _pairs(name: str, array: ArrayLike) -> tuple[Index, Index]:
             f"{name} has shape {pairs.shape} and type {pairs.dtype}: integers [2, n] are expected"
         )
     return pairs[0].astype(np.int32), pairs[1].astype(np.int32)
+
+
+def _several(graph: ArrayLike | None, nodes: int, tail: Index, head: Index) -> tuple[Index, Index]:
+    """The graph of every node, and the number of nodes of every graph."""
+    of_node = np.zeros(nodes, np.int32) if graph is None else np.asarray(graph)
+    if of_node.shape != (nodes,) or not np.issubdtype(of_node.dtype, np.integer):
+        raise ValueError(
+            f"graph has shape {of_node.shape} and type {of_node.dtype}: integers [{nodes}], one a "
+            "node, are expected"
+        )
+    if of_node.min() < 0:
+        raise ValueError(f"graph has {of_node.min()}: graphs are counted from 0")
+    sizes = np.bincount(of_node)
+    if not sizes.all():
+        raise ValueError(f"graph {np.argmin(sizes)} has no node: graphs are counted without gaps")
+    across = np.flatnonzero(of_node[tail] != of_node[head])
+    if across.size:
+        u, v = tail[across[0]], head[across[0]]
+        raise ValueError(
+            f"edge {across[0]} joins node {u} of graph {of_node[u]} to node {v} of graph "
+            f"{of_node[v]}: graphs are apart"
+        )
+    return of_node.astype(np.int32), sizes.astype(np.int32)
 
 
 def _check_range(name: str, pairs: tuple[Index, Index], of: str, count: int) -> None:

@@ -27,6 +27,8 @@ def multitree(tail: Index, head: Index, nodes: int) -> NDArray[np.bool_]:
     order, _ = generations(tail, head, nodes)
     if order.size < nodes:
         raise ValueError("the graph has a cycle: a multitree is made of an acyclic one")
+    if min(np.bincount(ends, minlength=1).max() for ends in (tail, head)) <= 1:
+        return np.ones(tail.size, bool)  # trees, all directed one way
     # A set of nodes is an integer, whose bit at a node's position in the order says it is in it.
     leading = [0] * nodes
     edges, starts = grouped(tail, np.arange(tail.size, dtype=np.int32), nodes)

@@ -1,1 +1,6 @@
-"""Reading what others wrote: published configurations and parameters."""
+"""The rest of the ecosystem: what others wrote is read, and what is ours is handed on.
+
+`equinox` and `linen` wrap modules; `arrays` and `weights` read and write files of named arrays;
+`published` knows the published implementation; `export` makes StableHLO programs; `sharding` names
+the axes of parameters. Equinox, safetensors and flatbuffers come with the extra `interop`.
+"""

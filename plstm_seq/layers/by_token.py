@@ -20,8 +20,12 @@ _MOST_ENTRIES = 256
 
 
 def pays(entries: int, positions: int) -> bool:
-    """Whether a table of `entries` rows is worth making for so many positions."""
-    return entries <= _MOST_ENTRIES and 2 * entries <= positions
+    """Whether a table of `entries` rows is worth making for so many positions.
+
+    It is not for a number that is not known yet, as in an exported program of any batch size.
+    """
+    known = isinstance(positions, int)
+    return known and entries <= _MOST_ENTRIES and 2 * entries <= positions
 
 
 @jax.tree_util.register_dataclass

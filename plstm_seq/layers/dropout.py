@@ -25,7 +25,16 @@ def dropout(x: Float[Array, "*S"], rate: Float[Array, ""], key: Array) -> Float[
     return jnp.where(kept, x * scale, jnp.zeros_like(x))
 
 
-def check_dropout(rate: float | None) -> None:
+def drop_path(x: Float[Array, "B *S"], rate: Float[Array, ""], key: Array) -> Float[Array, "B *S"]:
+    """Zero whole entries of the first axis at random and scale the others by `1 / (1 - rate)`.
+
+    Source: Huang et al., Deep networks with stochastic depth, arXiv 1603.09382. Arguments and
+    result as those of `dropout`.
+    """
+    return x * dropout(jnp.ones((x.shape[0], *[1] * (x.ndim - 1)), x.dtype), rate, key)
+
+
+def check_dropout(rate: float | None, name: str = "dropout") -> None:
     """Raise `ValueError` unless the rate is None (no dropout) or in [0, 1)."""
     if rate is not None and not 0 <= rate < 1:
-        raise ValueError(f"dropout: got {rate}, expected None or a probability in [0, 1)")
+        raise ValueError(f"{name}: got {rate}, expected None or a probability in [0, 1)")

@@ -233,6 +233,25 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
         y = self._leave(y, x, convolved)
         return y, PLSTM1DState(history, last, state.position + 1)
 
+    def op_inputs(
+        self, x: Float[Array, "B T I"] | ByToken, initial_state: PLSTM1DState | None = None
+    ) -> Inputs:
+        """Make what the op runs on: gates, query, key and value at every position.
+
+        Args:
+            x: [B, T, I].
+            initial_state: see a call.
+
+        Returns:
+            The arguments of the op, each [B, T, H, and its own axes].
+
+        Raises:
+            ValueError: the shape of `x` or of the state does not fit.
+        """
+        require_shape("x", x, ("B", "T", self.input_dim))
+        x, state = self._enter(at_positions(x), initial_state)
+        return self._op_inputs(x, self._convolve(x, state)[0])
+
     def _init_state(self, batch_size: int, dtype: DTypeLike) -> PLSTM1DState:
         heads, dk, dv, *_ = self.sizes
         shape = (heads, dk, dv, self.sizes.JT)

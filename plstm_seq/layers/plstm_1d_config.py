@@ -32,6 +32,50 @@ class Sizes(NamedTuple):
         return self.H * self.DV * self.JO
 
 
+def fill_sizes(
+    input_dim: int,
+    *,
+    num_heads: int,
+    JT: int,
+    JK: int,
+    JQ: int,
+    JV: int | None,
+    JO: int | None,
+    DK: int | None,
+    DV: int | None,
+) -> Sizes:
+    """Fill in the sizes that follow from the others.
+
+    Args:
+        input_dim: the features of the layer's input.
+        num_heads: H.
+        JT: of the transition.
+        JK: of the source.
+        JQ: of the mark.
+        JV: None: JT.
+        JO: None: JT.
+        DK: None: input features / (H * JK).
+        DV: None: input features / (H * JV).
+
+    Returns:
+        All sizes.
+
+    Raises:
+        ValueError: DK or DV was left out and the input features do not divide into it.
+    """
+    require_positive(input_dim=input_dim)
+    JV = JT if JV is None else JV
+    if DK is None:
+        by = num_heads * JK
+        require_divisible("input_dim, where DK is None,", input_dim, "num_heads * JK", by)
+        DK = input_dim // by
+    if DV is None:
+        by = num_heads * JV
+        require_divisible("input_dim, where DV is None,", input_dim, "num_heads * JV", by)
+        DV = input_dim // by
+    return Sizes(H=num_heads, DK=DK, DV=DV, JK=JK, JQ=JQ, JV=JV, JT=JT, JO=JT if JO is None else JO)
+
+
 @dataclass(frozen=True)
 class PLSTM1DConfig:
     """The options of a `PLSTM1DLayer`; the defaults are those of the published layer.
@@ -137,25 +181,6 @@ class PLSTM1DConfig:
         Raises:
             ValueError: DK or DV was left out and the input features do not divide into it.
         """
-        require_positive(input_dim=input_dim)
-        jt = self.transition.dim
-        jv = jt if self.JV is None else self.JV
-        dk, dv = self.DK, self.DV
-        if dk is None:
-            by = self.num_heads * self.JK
-            require_divisible("input_dim, where DK is None,", input_dim, "num_heads * JK", by)
-            dk = input_dim // by
-        if dv is None:
-            by = self.num_heads * jv
-            require_divisible("input_dim, where DV is None,", input_dim, "num_heads * JV", by)
-            dv = input_dim // by
-        return Sizes(
-            H=self.num_heads,
-            DK=dk,
-            DV=dv,
-            JK=self.JK,
-            JQ=self.JQ,
-            JV=jv,
-            JT=jt,
-            JO=jt if self.JO is None else self.JO,
-        )
+        names = ("num_heads", "JK", "JQ", "JV", "JO", "DK", "DV")
+        options = {name: getattr(self, name) for name in names}
+        return fill_sizes(input_dim, JT=self.transition.dim, **options)

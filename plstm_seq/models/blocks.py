@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal, TypeVar
 
 import jax
@@ -15,9 +16,9 @@ from plstm_seq.layers import Norm, NormConfig, Scale
 from plstm_seq.layers.by_token import ByToken, apply, at_positions
 from plstm_seq.layers.checks import require_positive
 from plstm_seq.layers.configured import Configured, Kept
-from plstm_seq.layers.dropout import check_dropout, dropout
+from plstm_seq.layers.dropout import check_dropout, drop_path, dropout
 from plstm_seq.layers.hyperparameter import Hyperparameter, add_hyperparameters
-from plstm_seq.layers.initializers import Initializer, Small, Zeros
+from plstm_seq.layers.initializers import Initializer, Ones, Small, Zeros
 from plstm_seq.layers.mixers import Mixer, MixerConfig, make_mixer
 
 MixerState = Any
@@ -41,6 +42,8 @@ class PreUpConfig:
         norm: the norm in front; None: none.
         dropout: the probability with which training zeroes a feature of what the block adds to
             its input; None: no dropout, and no random numbers.
+        drop_path: the probability with which training leaves out, for a whole sequence or image,
+            what the block adds to its input; None: never.
         upproj_weight_init: of the up-projection's kernel.
         upproj_bias_init: of its bias.
         downproj_weight_init: of the down-projection's kernel.
@@ -48,7 +51,7 @@ class PreUpConfig:
         kind: tells this block from others.
     """
 
-    leaf_fields: ClassVar[tuple[str, ...]] = ("dropout",)
+    leaf_fields: ClassVar[tuple[str, ...]] = ("dropout", "drop_path")
 
     projection_scaling: float = 2.0
     projection_round: int = 64
@@ -58,6 +61,7 @@ class PreUpConfig:
     skip: bool = True
     norm: NormConfig | None = field(default_factory=NormConfig)
     dropout: float | None = None
+    drop_path: float | None = None
     upproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
     upproj_bias_init: Initializer = field(default_factory=Zeros)
     downproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
@@ -81,9 +85,12 @@ class PostUpConfig:
         bias: whether the projections have biases.
         skip: whether each of the two parts adds to its input.
         use_scale: whether a learned factor a feature multiplies each part's output.
+        scale_init: of these factors [D].
         norm: the norm in front of each part; None: none.
         dropout: the probability with which training zeroes a feature of each part's output; None:
             no dropout, and no random numbers.
+        drop_path: the probability with which training leaves out, for a whole sequence or image,
+            what a part adds to its input; None: never.
         upproj_weight_init: of the up-projection's kernel.
         upproj_bias_init: of its bias.
         downproj_weight_init: of the down-projection's kernel.
@@ -91,7 +98,7 @@ class PostUpConfig:
         kind: tells this block from others.
     """
 
-    leaf_fields: ClassVar[tuple[str, ...]] = ("dropout",)
+    leaf_fields: ClassVar[tuple[str, ...]] = ("dropout", "drop_path")
 
     projection_scaling: float = 4.0
     projection_round: int = 64
@@ -100,8 +107,10 @@ class PostUpConfig:
     bias: bool = True
     skip: bool = True
     use_scale: bool = False
+    scale_init: Initializer = field(default_factory=Ones)
     norm: NormConfig | None = field(default_factory=NormConfig)
     dropout: float | None = None
+    drop_path: float | None = None
     upproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
     upproj_bias_init: Initializer = field(default_factory=Zeros)
     downproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
@@ -119,6 +128,7 @@ C = TypeVar("C", PreUpConfig, PostUpConfig)
 def _check(config: BlockConfig) -> None:
     require_positive(projection_round=config.projection_round)
     check_dropout(config.dropout)
+    check_dropout(config.drop_path, "drop_path")
     if not config.projection_scaling > 0:
         raise ValueError(f"projection_scaling: got {config.projection_scaling}, expected above 0")
     if config.gating_function not in _GATING:
@@ -133,11 +143,19 @@ def inner_dim(config: BlockConfig, width: int) -> int:
     return int(steps) * config.projection_round
 
 
-class _Block(Configured[C]):
-    """What both blocks share: a mixer with a state, inside maps that act on each step alone."""
+class Frame(Configured[C]):
+    """What all blocks share: a mixer inside maps that act on each position alone.
 
-    mixer: Mixer
+    What a mixer is, and how the block is called, is said by a subclass.
+    """
+
+    mixer: Any
     dropout: Hyperparameter | None
+    drop_path: Hyperparameter | None
+
+    def _make_mixer(self, features: int, mixer: Any, **types: Any) -> Any:
+        """Build what the config `mixer` describes, a map of so many features to as many."""
+        raise NotImplementedError
 
     def _around(
         self,
@@ -148,51 +166,21 @@ class _Block(Configured[C]):
         raise NotImplementedError
 
     def _drop(self, h: Array, key: Array | None, part: int = 0) -> Array:
-        if key is None or self.dropout is None:
+        if key is None:
             return h
-        return dropout(h, self.dropout.constant(), jax.random.fold_in(key, part))
+        if self.dropout is not None:
+            h = dropout(h, self.dropout.constant(), jax.random.fold_in(key, part))
+        if self.drop_path is not None:
+            h = drop_path(h, self.drop_path.constant(), jax.random.fold_in(key, 2 + part))
+        return h
 
     @property
     def uses_dropout(self) -> bool:
         """Whether a `dropout_key` makes a difference."""
-        return self.dropout is not None
-
-    @property
-    def bounded_state(self) -> bool:
-        """Whether the state's size does not grow with the length."""
-        return self.mixer.bounded_state
-
-    def init_state(self, batch_size: int) -> MixerState:
-        """Return the mixer's state before the first step."""
-        return self.mixer.init_state(batch_size)
-
-    def __call__(
-        self,
-        x: Float[Array, "B T D"] | ByToken,
-        *,
-        initial_state: MixerState | None = None,
-        return_state: bool = False,
-        dropout_key: Array | None = None,
-    ) -> Float[Array, "B T D"] | tuple[Float[Array, "B T D"], MixerState]:
-        """Run over a sequence, or over its next piece; arguments as those of the mixer.
-
-        With `dropout_key`, a typed key, features are dropped as in training.
-        """
-
-        def mix(h: Array | ByToken) -> tuple[Array, MixerState]:
-            return self.mixer(h, initial_state=initial_state, return_state=True)
-
-        y, state = self._around(x, mix, dropout_key)
-        return (y, state) if return_state else y
-
-    def step(
-        self, x: Float[Array, "B D"], state: MixerState
-    ) -> tuple[Float[Array, "B D"], MixerState]:
-        """Take one step; arguments as those of the mixer."""
-        return self._around(x, lambda h: self.mixer.step(at_positions(h), state))
+        return self.dropout is not None or self.drop_path is not None
 
 
-class PreUpBlock(_Block[PreUpConfig]):
+class PreUp(Frame[PreUpConfig]):
     """Norm, up-projection, mixer, gate, down-projection: `x + down(mixer(u) * act(g))`.
 
     `u` and `g` are the two halves of the up-projection of `norm(x)`.
@@ -210,7 +198,7 @@ class PreUpBlock(_Block[PreUpConfig]):
         self,
         width: int,
         config: PreUpConfig,
-        mixer: MixerConfig,
+        mixer: Any,
         *,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
@@ -222,7 +210,7 @@ class PreUpBlock(_Block[PreUpConfig]):
         add_hyperparameters(self, config, param_dtype)
         self.norm = None if config.norm is None else Norm(width, config.norm, **types)
         self.upproj = _upproj(width, inner * (2 if config.gated else 1), config, types)
-        self.mixer = make_mixer(inner, mixer, output_dim=inner, **types)
+        self.mixer = self._make_mixer(inner, mixer, **types)
         self.downproj = _downproj(inner, width, config, types)
 
     def _around(
@@ -243,7 +231,7 @@ class PreUpBlock(_Block[PreUpConfig]):
         return (at_positions(x) + h if self.config.skip else h), state
 
 
-class PostUpBlock(_Block[PostUpConfig]):
+class PostUp(Frame[PostUpConfig]):
     """Mixer, then a feed-forward part: `h = x + mixer(norm(x))`, `h + feed_forward(norm2(h))`.
 
     The feed-forward part is `down(act(up(.)))`, gated `down(u * act(g))` with `u` and `g` the two
@@ -262,7 +250,7 @@ class PostUpBlock(_Block[PostUpConfig]):
         self,
         width: int,
         config: PostUpConfig,
-        mixer: MixerConfig,
+        mixer: Any,
         *,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
@@ -273,12 +261,13 @@ class PostUpBlock(_Block[PostUpConfig]):
         self.kept = Kept(config)
         add_hyperparameters(self, config, param_dtype)
         self.norm = None if config.norm is None else Norm(width, config.norm, **types)
-        self.mixer = make_mixer(width, mixer, output_dim=width, **types)
+        self.mixer = self._make_mixer(width, mixer, **types)
         self.norm2 = None if config.norm is None else Norm(width, config.norm, **types)
         self.upproj = _upproj(width, inner * (2 if config.gated else 1), config, types)
         self.downproj = _downproj(inner, width, config, types)
-        self.scale1 = Scale(width, **types) if config.use_scale else None
-        self.scale2 = Scale(width, **types) if config.use_scale else None
+        scale = partial(Scale, width, scale_init=config.scale_init, **types)
+        self.scale1 = scale() if config.use_scale else None
+        self.scale2 = scale() if config.use_scale else None
 
     def _around(
         self,
@@ -328,6 +317,57 @@ def _downproj(features: int, width: int, config: BlockConfig, types: dict) -> nn
         bias_init=config.downproj_bias_init,
         **types,
     )
+
+
+class _OverTime(Frame[C]):
+    """A block whose mixer has a state, so that it can be run in pieces and step by step."""
+
+    mixer: Mixer
+
+    def _make_mixer(self, features: int, mixer: MixerConfig, **types: Any) -> Mixer:
+        return make_mixer(features, mixer, output_dim=features, **types)
+
+    @property
+    def bounded_state(self) -> bool:
+        """Whether the state's size does not grow with the length."""
+        return self.mixer.bounded_state
+
+    def init_state(self, batch_size: int) -> MixerState:
+        """Return the mixer's state before the first step."""
+        return self.mixer.init_state(batch_size)
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"] | ByToken,
+        *,
+        initial_state: MixerState | None = None,
+        return_state: bool = False,
+        dropout_key: Array | None = None,
+    ) -> Float[Array, "B T D"] | tuple[Float[Array, "B T D"], MixerState]:
+        """Run over a sequence, or over its next piece; arguments as those of the mixer.
+
+        With `dropout_key`, a typed key, features are dropped as in training.
+        """
+
+        def mix(h: Array | ByToken) -> tuple[Array, MixerState]:
+            return self.mixer(h, initial_state=initial_state, return_state=True)
+
+        y, state = self._around(x, mix, dropout_key)
+        return (y, state) if return_state else y
+
+    def step(
+        self, x: Float[Array, "B D"], state: MixerState
+    ) -> tuple[Float[Array, "B D"], MixerState]:
+        """Take one step; arguments as those of the mixer."""
+        return self._around(x, lambda h: self.mixer.step(at_positions(h), state))
+
+
+class PreUpBlock(_OverTime[PreUpConfig], PreUp):
+    """`PreUp` over sequences; `mixer` is one of `MixerConfig`."""
+
+
+class PostUpBlock(_OverTime[PostUpConfig], PostUp):
+    """`PostUp` over sequences; `mixer` is one of `MixerConfig`."""
 
 
 def make_block(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,7 @@ class SequenceModelConfig:
         post_blocks_norm: the norm before the head; None: none.
         embed_init: of the embedding [vocabulary, D].
         head_init: of the head's kernel [D, labels].
+        kind: tells this model from others.
     """
 
     width: int = 64
@@ -49,6 +50,7 @@ class SequenceModelConfig:
     post_blocks_norm: NormConfig | None = field(default_factory=NormConfig)
     embed_init: Initializer = field(default_factory=Small)
     head_init: Initializer = field(default_factory=lambda: Small(axis=-2))
+    kind: Literal["sequence"] = "sequence"
 
     def __post_init__(self):
         require_positive(width=self.width, num_blocks=self.num_blocks)

@@ -5,7 +5,7 @@ result = fit(model, task.sample, config, key=jax.random.key(0), folder="run/chec
              trackers=[JsonlTracker("run/metrics.jsonl"), ProgressTracker()])
 """
 
-from plstm_seq.training.checkpoint import Checkpoints, load_model
+from plstm_seq.training.checkpoint import Checkpoints, load_model, load_parameters
 from plstm_seq.training.config import Solved, TrainingConfig
 from plstm_seq.training.curriculum import Curriculum, Sizes, Staged, Uniform
 from plstm_seq.training.ledger import FitResult, NonFiniteLossError
@@ -72,6 +72,7 @@ __all__ = [
     "init_state",
     "is_decayed",
     "load_model",
+    "load_parameters",
     "make_dispatch",
     "make_optimizer",
     "make_train_step",

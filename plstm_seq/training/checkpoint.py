@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,13 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jax.experimental import multihost_utils
 
-from plstm_seq.training.leaves import Leaves, describe, named_leaves, replace_leaves
+from plstm_seq.training.leaves import (
+    Leaves,
+    describe,
+    named_leaves,
+    replace_leaves,
+    undescribe,
+)
 from plstm_seq.training.manifest import (
     CorruptCheckpointError,
     check_manifest,
@@ -25,6 +31,9 @@ from plstm_seq.training.step import TrainState
 
 # Saved as two items, so that evaluation reads the model without the optimizer's moments.
 MODEL, TRAINING, META = "model", "training", "meta"
+
+# Whether a saved array, by name and description, may be left where it is.
+PassedOver = Callable[[str, str], bool]
 
 
 class Restored(NamedTuple):
@@ -156,6 +165,30 @@ class Checkpoints:
         nnx.update(model, replace_leaves(state, found[1][MODEL]))
         return found[0]
 
+    def restore_parameters(self, model: nnx.Module) -> int | None:
+        """Read only the parameters (`nnx.Param`) of the latest whole checkpoint, into `model`.
+
+        The model's other variables, such as rates of dropout, stay as they are.
+
+        Returns:
+            The step they are from, or None if the folder holds no checkpoint.
+
+        Raises:
+            ValueError: the checkpoint's parameters have other names, shapes or types.
+            CorruptCheckpointError: there are checkpoints, and none can be read.
+        """
+        _, parameters, rest = nnx.split(model, nnx.Param, ...)
+        others = named_leaves(rest).keys()
+        # Those of the other model, too: they are rates, of shape [].
+        found = self._latest(
+            {MODEL: named_leaves(parameters)},
+            lambda name, description: name in others or description.endswith("[]"),
+        )
+        if found is None:
+            return None
+        nnx.update(model, replace_leaves(parameters, found[1][MODEL]))
+        return found[0]
+
     def discard_after(self, step: int) -> None:
         """Set aside checkpoints past `step` as `corrupt-<step>`, out of a resumed run's way.
 
@@ -187,11 +220,13 @@ class Checkpoints:
         if self._read_only:
             raise PermissionError(f"{self.folder} was opened with read_only=True")
 
-    def _latest(self, target: dict[str, Leaves]) -> tuple[int, dict[str, Leaves], dict] | None:
+    def _latest(
+        self, target: dict[str, Leaves], passed_over: PassedOver | None = None
+    ) -> tuple[int, dict[str, Leaves], dict] | None:
         failures: list[Exception] = []
         for step in reversed(self.steps()):
             try:
-                items, notes = self._read(step, target)
+                items, notes = self._read(step, target, passed_over)
             except _MismatchError as error:
                 raise ValueError(f"{self.folder / str(step)}: {error}") from None
             except Exception as error:  # orbax raises many types for a damaged file
@@ -210,17 +245,26 @@ class Checkpoints:
             ) from ExceptionGroup("every checkpoint failed", failures)
         return None
 
-    def _read(self, step: int, target: dict[str, Leaves]) -> tuple[dict[str, Leaves], dict]:
+    def _read(
+        self, step: int, target: dict[str, Leaves], passed_over: PassedOver | None
+    ) -> tuple[dict[str, Leaves], dict]:
         # Before orbax sees a damaged file: its readers leave threads behind that fail loudly.
         check_manifest(self.folder / str(step))
         restore = self._manager.restore
         meta = restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[META]
+        abstract = {}
         for name, leaves in target.items():
-            _compare(meta["leaves"][name], describe(leaves))
-        abstract = {
-            k: ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, v))  # pyright: ignore[reportCallIssue]
-            for k, v in target.items()
-        }
+            saved, wanted = meta["leaves"][name], describe(leaves)
+            passed_over = passed_over or (lambda *_: False)
+            passed = {
+                n: text for n, text in saved.items() if n not in wanted and passed_over(n, text)
+            }
+            _compare({n: text for n, text in saved.items() if n not in passed}, wanted)
+            # Orbax reads all of an item or nothing.
+            place = next(iter(leaves.values())).sharding
+            others = {n: undescribe(text, place) for n, text in passed.items()}
+            mine = jax.tree.map(ocp.utils.to_shape_dtype_struct, leaves)
+            abstract[name] = ocp.args.StandardRestore({**mine, **others})  # pyright: ignore[reportCallIssue]
         read = restore(step, args=ocp.args.Composite(**abstract))
         return {name: dict(read[name]) for name in target}, meta["notes"]
 
@@ -242,6 +286,29 @@ def load_model(model: nnx.Module, folder: str | Path) -> int:
     """
     with Checkpoints(folder, read_only=True) as checkpoints:
         step = checkpoints.restore_model(model)
+    if step is None:
+        raise FileNotFoundError(f"no checkpoint in {folder}")
+    return step
+
+
+def load_parameters(model: nnx.Module, folder: str | Path) -> int:
+    """Read the latest whole checkpoint's parameters into `model`, to train it further from there.
+
+    Args:
+        model: has the trained model's parameters; updated in place. Its other variables, such as
+            rates of dropout, stay as they are.
+        folder: the run's folder of checkpoints.
+
+    Returns:
+        The step the parameters are from.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: the checkpoint's parameters have other names, shapes or types; says which.
+        CorruptCheckpointError: there are checkpoints, and none can be read.
+    """
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        step = checkpoints.restore_parameters(model)
     if step is None:
         raise FileNotFoundError(f"no checkpoint in {folder}")
     return step

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from plstm_seq.training.curriculum import Curriculum, Uniform
 from plstm_seq.training.optimizer import OptimizerConfig
+from plstm_seq.training.step import Loss
 
 ACCURACIES = ("token_accuracy", "sequence_accuracy")
 VALIDATION = "validation_"
@@ -50,11 +51,12 @@ class TrainingConfig:
         checkpoint_every: steps between checkpoints.
         keep_checkpoints: how many of the latest to keep, 2 or more.
         validate_every: steps between calls of `validate`, if one is given to `fit`.
-        optimizer: AdamW and its schedule.
+        optimizer: AdamW or LAMB, and its schedule.
         curriculum: the lengths.
         label_smoothing: share of each label that the loss spreads evenly over all labels. The loss
             then is smallest at finite logits, the same for all states of a label, and keeps pulling
             long after every answer is right (`docs/state_tracking.md`).
+        loss: "cross_entropy"; or "binary_cross_entropy", each label a question of its own.
         solved: when to stop early; None trains all steps.
     """
 
@@ -69,6 +71,7 @@ class TrainingConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     curriculum: Curriculum = field(default_factory=Uniform)
     label_smoothing: float = 0.0
+    loss: Loss = "cross_entropy"
     solved: Solved | None = field(default_factory=Solved)
 
     def __post_init__(self):
@@ -78,6 +81,8 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
+        if self.loss not in get_args(Loss):
+            raise ValueError(f"loss must be one of {get_args(Loss)}, got {self.loss!r}")
         if self.curriculum.final_start >= self.steps:
             raise ValueError(
                 f"steps={self.steps} end before the curriculum's last stage, which starts at step "

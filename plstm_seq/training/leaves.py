@@ -50,3 +50,10 @@ def _raw(leaf: Array) -> Array:
 def describe(leaves: Leaves) -> dict[str, str]:
     """Type and shape of every array, for people."""
     return {name: f"{leaf.dtype.name}{list(leaf.shape)}" for name, leaf in leaves.items()}
+
+
+def undescribe(description: str, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    """The type and shape that `describe` put into words, at some place."""
+    dtype, shape = description.rstrip("]").split("[")
+    sizes = tuple(int(size) for size in shape.split(",") if size)
+    return jax.ShapeDtypeStruct(sizes, jnp.dtype(dtype), sharding=sharding)

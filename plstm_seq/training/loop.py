@@ -24,6 +24,7 @@ from plstm_seq.training.ledger import FitResult, Ledger
 from plstm_seq.training.mesh import anywhere, check_mesh, replicate
 from plstm_seq.training.optimizer import make_optimizer
 from plstm_seq.training.programs import (
+    Shapes,
     compile_program,
     larger,
     length_range,
@@ -128,6 +129,7 @@ class _Run:
         self.state = state if mesh is None else replicate(state, mesh)
         self.memory_bytes: int | None = None
         self.compile_seconds = 0.0
+        self.programs: dict[Any, jax.stages.Compiled] = {}
         self.seed = [int(word) for word in np.asarray(jax.random.key_data(key)).ravel()]
         self.batches: Ahead[Examples] | None = None
 
@@ -189,7 +191,8 @@ class _Run:
 
     def _dispatch(self, phase: Phase, count: int) -> dict[str, np.ndarray]:
         """Takes `count` steps in one program; their metrics."""
-        program = self._program(self.sample, phase)
+        sample: Any = self.sample
+        program = self._program(sample, phase)
         self.state, metrics = program(self.state, length_range(phase), np.int32(count))
         return {name: np.asarray(value)[:count] for name, value in metrics.items()}
 
@@ -204,14 +207,20 @@ class _Run:
             taken.append(metrics)
         return {name: np.stack([np.asarray(m[name]) for m in taken]) for name in taken[0]}
 
-    def _program(self, batch: Any, phase: Phase) -> jax.stages.Compiled:
-        entered = time.perf_counter()
-        program = compile_program(
-            program_key(self.graphdef, batch, self.config, phase.bucket, self.state, mesh=self.mesh)
-        )
-        self.memory_bytes = larger(self.memory_bytes, memory_of(program))
-        self.compile_seconds += time.perf_counter() - entered
-        return program
+    def _program(self, batch: Sample | Examples, phase: Phase) -> jax.stages.Compiled:
+        # Few keys, each soon made: that of `compile_program` takes milliseconds to hash.
+        key = (phase.bucket, None if callable(batch) else Shapes.of(batch))
+        if key not in self.programs:
+            entered = time.perf_counter()
+            program = compile_program(
+                program_key(
+                    self.graphdef, batch, self.config, phase.bucket, self.state, mesh=self.mesh
+                )
+            )
+            self.memory_bytes = larger(self.memory_bytes, memory_of(program))
+            self.compile_seconds += time.perf_counter() - entered
+            self.programs[key] = program
+        return self.programs[key]
 
     def _batch(self, sample: HostSample, step: int) -> Examples:
         """The batch of a step, from the host."""

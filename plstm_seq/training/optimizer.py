@@ -1,4 +1,4 @@
-"""AdamW with warm-up and cosine, its learning rate and weight decay kept as array leaves."""
+"""AdamW or LAMB with warm-up and cosine; learning rate and weight decay are array leaves."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ UNDECAYED = ("bias", "norm", "scale", "embedding", "initial_state", "initial_C")
 class OptimizerConfig:
     """AdamW (Loshchilov and Hutter, arXiv 1711.05101), clipped by the gradient's global norm.
 
+    With `rule="lamb"` (You et al., arXiv 1904.00962), the step of each parameter that weight decay
+    touches is AdamW's, decay included, times the norm of the parameter over the norm of that step;
+    the others take AdamW's. The norms are of whole parameters.
+
     The learning rate rises linearly from 0 over `warmup_steps`, then either stays
     (`schedule="constant"`), or stays for `hold_fraction` of the steps that are left and falls along
     half a cosine to `final_fraction` of its peak at the last step of training.
@@ -36,6 +40,7 @@ class OptimizerConfig:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
+    rule: Literal["adamw", "lamb"] = "adamw"
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
     warmup_steps: int = 100
@@ -52,6 +57,7 @@ class OptimizerConfig:
         return replace(self, learning_rate=1.0, weight_decay=0.0)
 
     def __post_init__(self):
+        _check("rule", self.rule, self.rule in ("adamw", "lamb"), "adamw or lamb")
         _check("learning_rate", self.learning_rate, self.learning_rate > 0, "> 0")
         _check("weight_decay", self.weight_decay, self.weight_decay >= 0, ">= 0")
         _check("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, ">= 0")
@@ -123,14 +129,22 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
     clip = optax.identity()
     if config.clip_norm is not None:
         clip = optax.clip_by_global_norm(config.clip_norm)
-    chain = optax.chain(
+    direction = (
         clip,
         optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
         decay(weight_decay=config.weight_decay, mask=is_selected),
+    )
+    step = (
         optax.scale_by_schedule(schedule),
         rate(learning_rate=config.learning_rate),
     )
-    return Optimizer(packed(chain, is_decayed), schedule)
+    if config.rule == "adamw":
+        return Optimizer(packed(optax.chain(*direction, *step), is_decayed), schedule)
+    # Norms of single parameters cannot be read off the packed vectors.
+    layers = optax.masked(optax.scale_by_trust_ratio(), is_decayed)
+    return Optimizer(
+        optax.chain(packed(optax.chain(*direction), is_decayed), layers, *step), schedule
+    )
 
 
 def with_hyperparameters(state: optax.OptState, **values: Float[Array, ""] | float) -> Any:

@@ -18,6 +18,7 @@ from plstm_seq.training.optimizer import OptimizerConfig, make_optimizer
 from plstm_seq.training.step import (
     Examples,
     LengthRange,
+    Loss,
     Sample,
     TrainState,
     make_dispatch,
@@ -61,6 +62,7 @@ class ProgramKey(NamedTuple):
     bucket: int
     draw: Draw
     label_smoothing: float
+    loss: Loss
     capacity: int
     state: Shapes
     # Whether the state has members as its first axis, split over the mesh's axis `member`.
@@ -92,6 +94,7 @@ def program_key(
         bucket=bucket,
         draw=config.curriculum.draw,
         label_smoothing=config.label_smoothing,
+        loss=config.loss,
         capacity=config.steps_per_dispatch,
         state=Shapes.of(state),
         members=members,
@@ -117,6 +120,7 @@ def compile_program(key: ProgramKey) -> jax.stages.Compiled:
             key.graphdef,
             optimizer,
             label_smoothing=key.label_smoothing,
+            loss=key.loss,
             batch_sharding=batch_sharding,
         )
         program = jax.jit(host_step, donate_argnums=0, out_shardings=results)
@@ -129,6 +133,7 @@ def compile_program(key: ProgramKey) -> jax.stages.Compiled:
         bucket=key.bucket,
         draw=key.draw,
         label_smoothing=key.label_smoothing,
+        loss=key.loss,
         batch_sharding=batch_sharding,
     )
     dispatch = make_dispatch(step, key.capacity)

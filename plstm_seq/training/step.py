@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from plstm_seq.training.leaves import is_key
 from plstm_seq.training.optimizer import Optimizer
 
 StepMetrics = dict[str, Array]
+Loss = Literal["cross_entropy", "binary_cross_entropy"]
 
 # Folded into a step's key for what dropout draws; lengths and batch draw from its `split`.
 _DROPOUT = 0xD509
@@ -31,13 +32,14 @@ class Examples(Protocol):
     """A batch of labelled examples; `mask` is true at the positions that are scored.
 
     Inputs are what the model is called with. Labels are `[B, T]` of sequences, `[B]` of images or
-    graphs, `[B, X, Y]` of grids.
+    graphs, `[B, X, Y]` of grids. Where labels are mixed, targets are floating-point and have the
+    share of every label along one more axis.
     """
 
     @property
     def inputs(self) -> Any: ...  # noqa: D102
     @property
-    def targets(self) -> Int[Array, "B ..."]: ...  # noqa: D102
+    def targets(self) -> Int[Array, "B ..."] | Float[Array, "B ... V"]: ...  # noqa: D102
     @property
     def mask(self) -> Bool[Array, "B ..."]: ...  # noqa: D102
 
@@ -139,17 +141,21 @@ def _own(leaf: Array) -> Array:
 
 def score(
     logits: Float[Array, "B ... V"],
-    targets: Int[Array, "B ..."],
+    targets: Int[Array, "B ..."] | Float[Array, "B ... V"],
     mask: Bool[Array, "B ..."],
     label_smoothing: float = 0.0,
+    loss: Loss = "cross_entropy",
 ) -> tuple[Float[Array, ""], StepMetrics]:
-    """Cross entropy over the scored positions, and what was right.
+    """The loss over the scored positions, and what was right.
 
     Args:
         logits: [B, ..., V].
-        targets: [B, ...], labels below V where `mask` is true.
+        targets: [B, ...], labels below V where `mask` is true; or [B, ..., V], the share of each.
+            The largest share then is the right label.
         mask: [B, ...], the scored positions.
         label_smoothing: what is spread evenly over all labels instead of the right one alone.
+        loss: "cross_entropy" of the softmax; or "binary_cross_entropy" of the sigmoid of every
+            label's logit with its share, the mean over labels.
 
     Returns:
         The mean loss per scored position in nats, and the counts `correct_tokens`,
@@ -157,22 +163,46 @@ def score(
         `scored_sequences` (one scored position or more).
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    shares = None
+    if jnp.issubdtype(targets.dtype, jnp.floating):
+        shares = targets.astype(logits.dtype)
+        targets = shares.argmax(-1)
     targets = jnp.where(mask, targets, 0)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-    if label_smoothing:
-        right_logit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-        losses += label_smoothing * (right_logit - logits.mean(-1))
+    losses = _losses(logits, targets, shares, label_smoothing, loss)
     scored = mask.sum(dtype=jnp.int32)
-    loss = jnp.where(mask, losses, 0).sum() / jnp.maximum(scored, 1)
+    mean = jnp.where(mask, losses, 0).sum() / jnp.maximum(scored, 1)
     right = logits.argmax(-1) == targets
     inner = tuple(range(1, mask.ndim))
     counted = mask.any(inner)
-    return loss, {
+    return mean, {
         "correct_tokens": (right & mask).sum(dtype=jnp.int32),
         "scored_tokens": scored,
         "correct_sequences": ((right | ~mask).all(inner) & counted).sum(dtype=jnp.int32),
         "scored_sequences": counted.sum(dtype=jnp.int32),
     }
+
+
+def _losses(
+    logits: Float[Array, "B ... V"],
+    targets: Int[Array, "B ..."],
+    shares: Float[Array, "B ... V"] | None,
+    label_smoothing: float,
+    loss: Loss,
+) -> Float[Array, "B ..."]:
+    """The loss at every position, of labels or, where they are given, of shares."""
+    if shares is None and loss == "cross_entropy":
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+        if label_smoothing:
+            right_logit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+            losses += label_smoothing * (right_logit - logits.mean(-1))
+        return losses
+    labels = logits.shape[-1]
+    if shares is None:
+        shares = jax.nn.one_hot(targets, labels, dtype=logits.dtype)
+    shares = (1 - label_smoothing) * shares + label_smoothing / labels
+    if loss == "cross_entropy":
+        return optax.softmax_cross_entropy(logits, shares)
+    return optax.sigmoid_binary_cross_entropy(logits, shares).mean(-1)
 
 
 def make_train_step(
@@ -184,6 +214,7 @@ def make_train_step(
     bucket: int,
     draw: Draw = "sequence",
     label_smoothing: float = 0.0,
+    loss: Loss = "cross_entropy",
     batch_sharding: jax.sharding.Sharding | None = None,
 ) -> TrainStep:
     """Build one training step.
@@ -196,6 +227,7 @@ def make_train_step(
         bucket: padded length of the batch.
         draw: whether each sequence or each batch has its own random length.
         label_smoothing: see `TrainingConfig`.
+        loss: see `score`.
         batch_sharding: how the batch lies on several devices; None: on one.
 
     Returns:
@@ -203,7 +235,7 @@ def make_train_step(
         counts of `score`, `tokens` (symbols of sequences, without padding; else what is
         scored), `gradient_norm` (before clipping) and `learning_rate`.
     """
-    learn = _make_learn(graphdef, optimizer, label_smoothing, batch_sharding)
+    learn = _make_learn(graphdef, optimizer, label_smoothing, loss, batch_sharding)
 
     def train_step(state: TrainState, lengths: LengthRange) -> tuple[TrainState, StepMetrics]:
         step_key = jax.random.fold_in(state.key, state.step)
@@ -211,7 +243,7 @@ def make_train_step(
         drawn = draw_lengths(length_key, batch_size, lengths.minimum, lengths.maximum, draw)
         batch = sample(batch_key, batch_size, bucket, lengths=drawn)
         state, metrics = learn(state, batch, step_key)
-        if batch.targets.ndim == 2:
+        if batch.mask.ndim == 2:
             metrics["tokens"] = drawn.sum(dtype=jnp.int32)
         return state, metrics
 
@@ -223,6 +255,7 @@ def make_host_step(
     optimizer: Optimizer,
     *,
     label_smoothing: float = 0.0,
+    loss: Loss = "cross_entropy",
     batch_sharding: jax.sharding.Sharding | None = None,
 ) -> HostStep:
     """Build one training step on a batch that is handed in; arguments as of `make_train_step`.
@@ -230,7 +263,7 @@ def make_host_step(
     Returns:
         A pure function (state, batch) -> (state, metrics), the metrics those of `make_train_step`.
     """
-    learn = _make_learn(graphdef, optimizer, label_smoothing, batch_sharding)
+    learn = _make_learn(graphdef, optimizer, label_smoothing, loss, batch_sharding)
 
     def host_step(state: TrainState, batch: Examples) -> tuple[TrainState, StepMetrics]:
         return learn(state, batch, jax.random.fold_in(state.key, state.step))
@@ -242,6 +275,7 @@ def _make_learn(
     graphdef: nnx.GraphDef[Any],
     optimizer: Optimizer,
     label_smoothing: float,
+    loss: Loss,
     batch_sharding: jax.sharding.Sharding | None,
 ) -> Callable[[TrainState, Examples, Array], tuple[TrainState, StepMetrics]]:
     """What a step does once it has its batch."""
@@ -260,16 +294,16 @@ def _make_learn(
                 {"dropout_key": jax.random.fold_in(step_key, _DROPOUT)} if uses_dropout else {}
             )
             logits = model(batch.inputs, **options)
-            loss, counts = score(logits, batch.targets, batch.mask, label_smoothing)
-            return loss, (counts, nnx.split(model, nnx.Param, ...)[2])
+            mean, counts = score(logits, batch.targets, batch.mask, label_smoothing, loss)
+            return mean, (counts, nnx.split(model, nnx.Param, ...)[2])
 
         gradient = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (counts, rest)), gradients = gradient(state.parameters)
+        (mean, (counts, rest)), gradients = gradient(state.parameters)
         updates, optimizer_state = optimizer.transformation.update(
             gradients, state.optimizer, state.parameters
         )
         metrics = {
-            "loss": loss,
+            "loss": mean,
             **counts,
             "tokens": counts["scored_tokens"],
             "gradient_norm": optimizer.gradient_norm(gradients),

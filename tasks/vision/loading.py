@@ -48,6 +48,7 @@ def batches(
     shuffle: bool = True,
     epochs: int | None = None,
     drop_remainder: bool = True,
+    start: int = 0,
     part: tuple[int, int] = (0, 1),
     threads: int = 4,
     processes: int = 0,
@@ -72,6 +73,7 @@ def batches(
         shuffle: Whether the order is random; that of the source otherwise.
         epochs: How often the source is read, at least 1; without end by default.
         drop_remainder: Whether to leave out a last batch that is not full.
+        start: Batches that are passed over, without being read.
         part: `(i, n)` reads the i-th of n parts, one for each process of a training; every part
             has other images.
         threads: Batches that are read at once (in each process, if there are some), at least 1.
@@ -89,7 +91,7 @@ def batches(
     """
     for name, value in {"batch": batch, "threads": threads, "prefetch": prefetch}.items():
         check_at_least(name, value, 1)
-    for name, value in {"seed": seed, "processes": processes}.items():
+    for name, value in {"seed": seed, "processes": processes, "start": start}.items():
         check_at_least(name, value, 0)
     if epochs is not None:
         check_at_least("epochs", epochs, 1)
@@ -111,6 +113,8 @@ def batches(
     rows = examples.batch(batch, drop_remainder=drop_remainder, batch_fn=_stack)
     if mixing is not None:
         rows = rows.random_map(mixing)
+    if start:
+        rows = rows[start:]
     options = grain.ReadOptions(num_threads=min(threads, prefetch), prefetch_buffer_size=prefetch)
     rows = rows.to_iter_dataset(options)
     if processes:

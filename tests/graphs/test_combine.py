@@ -32,7 +32,8 @@ def test_padding_points_behind_the_last():
     assert larger.graph[N:].tolist() == [2]
     assert larger.sizes.tolist() == [N, 0]
     assert sorted(larger.blocks[larger.blocks < P + 3].tolist()) == list(range(P))
-    for ours, theirs in zip(jax.tree.leaves(padded(graph, sizes_of(graph))), graph, strict=True):
+    same = padded(graph, sizes_of(graph))
+    for ours, theirs in zip(*map(jax.tree.leaves, (same, graph)), strict=True):
         assert np.array_equal(ours, theirs)
 
 
@@ -49,11 +50,12 @@ def test_a_bucket_is_less_than_a_quarter_larger(size):
     [
         (lambda: union([]), "at least one"),
         (lambda: union([GRAPHS[0], larger()]), "pad the union"),
+        (lambda: union([GRAPHS[0], line_graph([[0], [1]], 2, mode="D")]), "build all in one mode"),
         (lambda: reverse(larger()), "before padding"),
         (lambda: padded(larger(), sizes_of(larger())), "padded already"),
         (lambda: padded(GRAPHS[1], sizes_of(GRAPHS[0])), "does not fit: nodes = 6 for 9, edges"),
     ],
-    ids=["none", "padded", "reversed", "twice", "small"],
+    ids=["none", "padded", "modes", "reversed", "twice", "small"],
 )
 def test_what_cannot_be_combined_is_refused(function, message):
     with pytest.raises(ValueError, match=message):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from op_dag import random_edges
 
-from plstm_seq.graphs import LineGraph, line_graph, reverse
+from plstm_seq.graphs import LineGraph, line_graph, reverse, union
 from plstm_seq.graphs.blocks import in_blocks
 
 
@@ -81,6 +81,25 @@ def test_is_a_pytree_of_integers():
     assert {x.dtype.name for x in jax.tree.leaves(graph)} == {"int32"}
 
 
+def test_both_modes_keep_every_line_and_mark_those_of_a_multitree():
+    edges = random_edges(9, 20, seed=1)
+    every, both, pruned = (line_graph(edges, 9, mode=mode) for mode in ("P", "PD", "D"))
+    assert every.multitree is None
+    assert pairs(both) == pairs(every)
+    kept = both.multitree == 1
+    assert 0 < kept.sum() < kept.size
+    assert [line for line, keep in zip(pairs(both), kept, strict=True) if keep] == pairs(pruned)
+    assert pruned.multitree.all()
+
+
+def test_several_graphs_side_by_side_are_their_union():
+    parts = [(random_edges(n, n, seed=n), n) for n in (6, 4)]
+    edges = np.concatenate([parts[0][0], parts[1][0] + 6], axis=1)
+    both = line_graph(edges, 10, graph=[0] * 6 + [1] * 4, mode="PD")
+    other = union([line_graph(*part, mode="PD") for part in parts])
+    assert all(np.array_equal(a, b) for a, b in zip(both, other, strict=True))
+
+
 def test_reversal_keeps_places():
     graph = line_graph(random_edges(8, 12), 8)
     back = reverse(graph)
@@ -99,9 +118,13 @@ def test_reversal_keeps_places():
         ([[], []], 0, {}, "has 0 nodes: at least one"),
         ([[0, 1, 2]], 3, {}, r"edge_index has shape \(1, 3\) .* integers \[2, n\]"),
         ([[0.0], [1.0]], 3, {}, "type float64: integers"),
-        ([[0, 1], [1, 2]], 3, {"mode": "M"}, "mode is 'M': expected 'P' or 'D'"),
+        ([[0, 1], [1, 2]], 3, {"mode": "M"}, "mode is 'M': expected one of"),
         ([[0, 1], [1, 2]], 3, {"lines": [[0], [2]]}, r"line 0 is \(0, 2\): edges are 0 to 1"),
         ([[0, 1], [1, 2]], 3, {"lines": [[1], [0]]}, "line 0 joins edge 1 into node 2 to edge 0"),
+        ([[0], [1]], 3, {"graph": [0, 0]}, r"graph has shape \(2,\) .* integers \[3\]"),
+        ([[0], [1]], 3, {"graph": [0, 0, 2]}, "graph 1 has no node"),
+        ([[0], [1]], 3, {"graph": [0, 0, -1]}, "graph has -1: graphs are counted from 0"),
+        ([[0], [1]], 3, {"graph": [0, 1, 1]}, "edge 0 joins node 0 of graph 0 to node 1 of graph"),
     ],
 )
 def test_what_is_no_graph_is_refused(edges, nodes, options, message):

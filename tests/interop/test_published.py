@@ -39,6 +39,25 @@ def test_reads_no_norm():
     assert read_config(golden("layer1d_JT1").meta["config"]).config.norm == NormConfig()
 
 
+def test_reads_drop_path():
+    config = golden("block_post_up_gated_silu_scale").meta["config"]
+    assert read_config(config).config.drop_path is None
+    assert read_config(changed(config, "drop_path_rate", 0.1)).config.drop_path == 0.1
+
+
+def test_reads_orientations_that_the_published_layer_flips():
+    config = golden("layer2d_P_4x6_onepow2").meta["config"]
+    assert read_config(config).config.orientations == (0, 1, 0, 1)
+    config = changed(config, "orientation_combinations", [0, 1, 4, 5])
+    assert read_config(config).config.orientations == (0, 1, 2, 3)
+
+
+def test_reads_pairs_of_vision_blocks():
+    model = read_config(golden("vision_center_PD").meta["config"]).config
+    assert (model.num_blocks, model.mode, model.position_grid) == (2, "PD", (4, 4))
+    assert model.mixer.gate_order == "head"
+
+
 def test_lists_every_field_without_counterpart():
     config = golden("lm_pre_up_anylength").meta["config"]
     config = changed(config, "mystery", 1)
@@ -55,13 +74,17 @@ def test_lists_every_field_without_counterpart():
 @pytest.mark.parametrize(
     ("name", "path", "value", "message"),
     [
-        ("layer1d_JT1", "class_name", "pLSTM2DLayer", "got class_name 'pLSTM2DLayer'"),
+        ("layer1d_JT1", "class_name", "pLSTM3DLayer", "got class_name 'pLSTM3DLayer'"),
         ("layer1d_JT1", "mark.JT", 7, r"mark.JT = 7 \(only 1\)"),
         ("layer1d_JT1", "convolution.causal", False, "convolution.causal = False"),
         ("layer1d_JT1", "convolution_inputs", "QX", r"unknown \['X'\]"),
         ("layer1d_JT1", "mhnorm.class_name", "RMSNorm", "norm: got 'RMSNorm'"),
         ("layer1d_JT1", "source.bias_init.class_name", "EyeInit", "bias_init: got 'EyeInit'"),
-        ("block_post_up_gated_silu_scale", "drop_path_rate", 0.1, "drop_path_rate = 0.1"),
+        ("block_post_up_gated_silu_scale", "interaction_module_name", "X", "only 'pLSTM1D'"),
+        ("layer2dfused_P_JT2", "convolution_inputs", "QX", r"unknown \['X'\]"),
+        ("vision_center_PD", "block_stack.block.drop_path_rate", 0.1, "drop_path_rate = 0.1"),
+        ("vision_center_PD", "block_stack.block.block1.skip", False, "block0 and block1"),
+        ("vision_center_PD", "patch_embed.stride", 2, "stride = 2"),
         ("lm_pre_up_anylength", "context_length", 512, "context_length = 512"),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plstm_seq.layers.dropout import check_dropout, dropout
+from plstm_seq.layers.dropout import check_dropout, drop_path, dropout
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(200, 50)) + 3)
 KEY = jax.random.key(1)
@@ -42,6 +42,13 @@ def test_rates_and_keys_by_vmap_are_each_alone():
     together = jax.jit(jax.vmap(dropout, in_axes=(None, 0, 0)))(X, rates, keys)
     alone = [dropout(X, rate, key) for rate, key in zip(rates, keys, strict=True)]
     np.testing.assert_array_equal(together, jnp.stack(alone))
+
+
+def test_drop_path_leaves_out_whole_entries():
+    y = np.asarray(drop_path(X, jnp.asarray(0.3), KEY))
+    left_out = (y == 0).all(axis=1)
+    assert abs(left_out.mean() - 0.3) < 5 * np.sqrt(0.3 * 0.7 / len(X))
+    np.testing.assert_allclose(y[~left_out], np.asarray(X)[~left_out] / 0.7, rtol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0, float("nan")])

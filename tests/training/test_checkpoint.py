@@ -12,6 +12,7 @@ from plstm_seq.training import (
     TrainState,
     init_state,
     load_model,
+    load_parameters,
     make_optimizer,
 )
 from plstm_seq.training.leaves import named_leaves
@@ -177,3 +178,41 @@ def test_reading_creates_nothing_and_refuses_to_write(tmp_path):
 def test_one_checkpoint_is_not_enough(tmp_path):
     with pytest.raises(ValueError, match="keep must be >= 2, got 1"):
         Checkpoints(tmp_path, keep=1)
+
+
+class Rated(ToyModel):
+    """With a number that is no parameter."""
+
+    def __init__(self, rate, width=4, *, rngs):
+        super().__init__(width=width, rngs=rngs)
+        self.rate = None if rate is None else nnx.Variable(jnp.float32(rate))
+
+
+def save_model(folder, model):
+    optimizer = make_optimizer(OptimizerConfig(), 10)
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(init_state(model, optimizer, jax.random.key(0))[1], {})
+
+
+@pytest.mark.parametrize("rate", [None, 0.5], ids=["without_a_rate", "with_a_rate"])
+def test_parameters_alone_are_read_into_a_model_of_other_rates(tmp_path, rate):
+    trained = Rated(0.1, rngs=nnx.Rngs(0))
+    save_model(tmp_path, trained)
+    model = Rated(rate, rngs=nnx.Rngs(1))
+    assert load_parameters(model, tmp_path) == 0
+    assert_same(nnx.state(model, nnx.Param), nnx.state(trained, nnx.Param))
+    assert rate is None or float(model.rate[...]) == rate
+
+
+def test_parameters_of_other_shapes_or_names_are_refused_by_name(tmp_path):
+    save_model(tmp_path, Rated(0.1, rngs=nnx.Rngs(0)))
+    with pytest.raises(ValueError, match=r"embedding.* is float32\[2, 4\] in the checkpoint and"):
+        load_parameters(Rated(0.1, width=8, rngs=nnx.Rngs(0)), tmp_path)
+    less = Rated(0.1, rngs=nnx.Rngs(0))
+    del less.head
+    with pytest.raises(
+        ValueError, match=r"head.bias is float32\[2\] in the checkpoint and missing"
+    ):
+        load_parameters(less, tmp_path)
+    with pytest.raises(FileNotFoundError, match="no folder|is not a folder"):
+        load_parameters(less, tmp_path / "nowhere")

@@ -13,17 +13,17 @@ from plstm_seq.training.optimizer import make_schedule
 PARAMETERS = {"kernel": jnp.linspace(-1, 1, 6).reshape(2, 3), "bias": jnp.ones((2, 3))}
 
 
-def gradients(step):
-    return jax.tree.map(lambda p: jnp.sin(p + step), PARAMETERS)
+def gradients(step, parameters=PARAMETERS):
+    return jax.tree.map(lambda p: jnp.sin(p + step), parameters)
 
 
-def run(transformation, state, steps=5):
+def run(transformation, state, steps=5, parameters=PARAMETERS):
     def step(index, carry):
-        parameters, state = carry
-        updates, state = transformation.update(gradients(index), state, parameters)
-        return optax.apply_updates(parameters, updates), state
+        current, state = carry
+        updates, state = transformation.update(gradients(index, parameters), state, current)
+        return optax.apply_updates(current, updates), state
 
-    return jax.jit(lambda s: jax.lax.fori_loop(0, steps, step, (PARAMETERS, s))[0])(state)
+    return jax.jit(lambda s: jax.lax.fori_loop(0, steps, step, (parameters, s))[0])(state)
 
 
 def test_chain_is_optax_adamw_with_its_own_schedule():
@@ -47,6 +47,35 @@ def test_chain_is_optax_adamw_with_its_own_schedule():
         run(ours, ours.init(PARAMETERS)),
         expected,
     )
+
+
+def test_lamb_is_optax_lamb_where_weights_decay_and_adamw_elsewhere():
+    config = OptimizerConfig(
+        rule="lamb", learning_rate=0.1, weight_decay=0.3, warmup_steps=0, schedule="constant"
+    )
+    ours = make_optimizer(config, 10).transformation
+    names = {"kernel": "lamb", "table": "lamb", "bias": "adam"}
+    theirs = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.partition(
+            {
+                "lamb": optax.lamb(0.1, b2=config.b2, eps=config.eps, weight_decay=0.3),
+                "adam": optax.adam(0.1, b2=config.b2, eps=config.eps),
+            },
+            names,
+        ),
+    )
+    # Two that decay, of different norms: the ratio is not that of both together.
+    parameters = {**PARAMETERS, "table": 5 * PARAMETERS["kernel"]}
+    expected = run(theirs, theirs.init(parameters), parameters=parameters)
+    found = run(ours, ours.init(parameters), parameters=parameters)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(ValueError, match="adamw or lamb"):
+        OptimizerConfig(rule="sgd")
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])

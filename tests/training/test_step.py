@@ -57,6 +57,35 @@ def test_smoothed_labels_are_those_of_optax():
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_shares_that_are_whole_count_as_labels(loss, smoothing):
+    rng = np.random.default_rng(0)
+    logits, targets = jnp.asarray(rng.normal(size=(5, 4))), jnp.asarray(rng.integers(4, size=5))
+    mask = jnp.arange(5) != 2
+    one = score(logits, targets, mask, smoothing, loss)
+    other = score(logits, jax.nn.one_hot(targets, 4), mask, smoothing, loss)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), one, other)
+
+
+def test_losses_of_mixed_labels_are_those_written_out():
+    rng = np.random.default_rng(1)
+    logits, shares = rng.normal(size=(3, 4)), rng.dirichlet(np.ones(4), size=3)
+    mask = jnp.array([True, True, False])
+    soft = np.log(np.exp(logits).sum(-1, keepdims=True)) - logits
+    own = 1 / (1 + np.exp(-logits))
+    binary = -(shares * np.log(own) + (1 - shares) * np.log(1 - own))
+    expected = {
+        "cross_entropy": (shares * soft).sum(-1)[:2].mean(),
+        "binary_cross_entropy": binary[:2].mean(),
+    }
+    for loss, value in expected.items():
+        found, counts = score(jnp.asarray(logits), jnp.asarray(shares), mask, loss=loss)
+        np.testing.assert_allclose(found, value, rtol=1e-5)
+        right = (logits.argmax(-1) == shares.argmax(-1))[:2].sum()
+        assert (int(counts["correct_tokens"]), int(counts["scored_tokens"])) == (right, 2)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from(["none", "some", "all"]))
 def test_score_counts_what_a_loop_counts(seed, density):

@@ -4,16 +4,34 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from plstm_seq.interop.published.fields import Fields
+from plstm_seq.interop.published.graph import (
+    GRAPH_LAYERS,
+    GraphLayerArguments,
+    read_graph_layer,
+)
+from plstm_seq.interop.published.grid import FUSED, UNFUSED, GridLayerArguments, read_grid_layer
 from plstm_seq.interop.published.parts import (
     ignore_types,
+    read_block_options,
     read_convolution,
     read_gate,
+    read_head_norm,
     read_initializer,
     read_norm,
+    read_outprojection,
+    read_passthrough,
     read_projection,
+    read_rate,
+    read_scale,
 )
 from plstm_seq.interop.published.transition import read_transition
-from plstm_seq.layers import NormConfig, PLSTM1DConfig, PLSTM1DLayer
+from plstm_seq.interop.published.vision import (
+    GridBlockArguments,
+    VisionArguments,
+    read_transformer_block,
+    read_vision_model,
+)
+from plstm_seq.layers import PLSTM1DConfig, PLSTM1DLayer
 from plstm_seq.models import (
     BlockConfig,
     PostUpBlock,
@@ -72,15 +90,25 @@ class ModelArguments(NamedTuple):
         return SequenceModel(*self, **types)
 
 
-def read_config(
-    config: Mapping[str, Any],
-) -> LayerArguments | BlockArguments | ModelArguments:
-    """Translate the published configuration of a 1D layer, a block or a language model.
+Arguments = (
+    LayerArguments
+    | BlockArguments
+    | ModelArguments
+    | GridLayerArguments
+    | GridBlockArguments
+    | VisionArguments
+    | GraphLayerArguments
+)
+
+
+def read_config(config: Mapping[str, Any]) -> Arguments:
+    """Translate the published configuration of a layer, a block or a model.
 
     Options that name a defect of the published code become ours of the same effect (`l2` becomes
-    `published_l2`, the truncated exponential of the transition stays truncated). `levels` and the
-    types are not part of our configurations: the first is a matter of speed, the types are
-    arguments of the module. Initialisers that depend on the fan-in get the true one.
+    `published_l2`, the truncated exponential of the transition stays truncated, P-mode has
+    `p_form="published"`). `levels` and the types are not part of our configurations: the first is a
+    matter of speed, the types are arguments of the module. Initialisers that depend on the fan-in
+    get the true one.
 
     Args:
         config: the published dataclasses as nested dictionaries, with `class_name`.
@@ -93,30 +121,35 @@ def read_config(
         KeyError: a field is missing.
     """
     fields = Fields(config)
-    class_name = fields.take("class_name", "")
-    shortname = config.get("_shortname")
-    if class_name == "pLSTM1DLayer":
-        arguments = _read_layer(fields)
-    elif class_name in ("PreUpProjectionBlock", "PostUpProjectionBlock"):
-        arguments = _read_block(fields, class_name)
-    elif shortname == "pLSTMLM":
-        arguments = _read_model(fields)
-    else:
-        raise ValueError(
-            f"config: got class_name {class_name!r} and _shortname {shortname!r}, expected a 1D "
-            "layer, a pre- or post-up-projection block or a language model"
-        )
+    arguments = _read(fields, config)
     leftovers = fields.leftovers()
     if leftovers:
         raise ValueError("fields with no counterpart:\n  " + "\n  ".join(leftovers))
     return arguments
 
 
-def _required(parent: Fields, name: str) -> Fields:
-    fields = parent.below(name)
-    if fields is None:
-        raise KeyError(name)
-    return fields
+def _read(fields: Fields, config: Mapping[str, Any]) -> Arguments:
+    class_name = fields.take("class_name", "")
+    shortname = config.get("_shortname", config.get("_short_name"))
+    if class_name == "pLSTM1DLayer":
+        return _read_layer(fields)
+    if class_name in (FUSED, UNFUSED):
+        return read_grid_layer(fields, class_name)
+    if class_name in GRAPH_LAYERS:
+        return read_graph_layer(fields, class_name)
+    if class_name in ("PreUpProjectionBlock", "PostUpProjectionBlock"):
+        return _read_block(fields, class_name)
+    if class_name == "TransformerBlock":
+        return read_transformer_block(fields)
+    if shortname == "pLSTMLM":
+        return _read_model(fields)
+    if "pLSTMVisionModel" in (class_name, shortname):
+        return read_vision_model(fields, _read_block)
+    raise ValueError(
+        f"config: got class_name {class_name!r} and _shortname {shortname!r}, expected a 1D, 2D "
+        "or graph layer, a pre- or post-up-projection or transformer block, or a language or "
+        "vision model"
+    )
 
 
 def _read_layer(fields: Fields) -> LayerArguments:
@@ -130,42 +163,35 @@ def _read_layer(fields: Fields) -> LayerArguments:
     tied = fields.take("tie_query_key")
     key = fields.below("key")
     query = read_projection(
-        _required(fields, "query"), **_pick(sizes, "num_heads DK JQ input_dim"), sub_heads=sub_heads
+        fields.required("query"), **_pick(sizes, "num_heads DK JQ input_dim"), sub_heads=sub_heads
     )
     config = PLSTM1DConfig(
         **_pick(sizes, "num_heads JK JQ JV JO DK DV"),
-        source=read_gate(
-            _required(fields, "source"), **_pick(sizes, "num_heads JK JV JT input_dim")
-        ),
+        source=read_gate(fields.required("source"), **_pick(sizes, "num_heads JK JV JT input_dim")),
         transition=read_transition(
-            _required(fields, "transition"),
+            fields.required("transition"),
             num_heads=sizes["num_heads"],
             transition_dim=sizes["JT"],
             input_dim=sizes["input_dim"],
         ),
-        mark=read_gate(_required(fields, "mark"), **_pick(sizes, "num_heads JQ JO JT input_dim")),
+        mark=read_gate(fields.required("mark"), **_pick(sizes, "num_heads JQ JO JT input_dim")),
         direct=read_gate(
-            _required(fields, "direct"), **_pick(sizes, "num_heads JQ JK JO JV input_dim")
+            fields.required("direct"), **_pick(sizes, "num_heads JQ JK JO JV input_dim")
         ),
         query=query,
         key=query
         if key is None
         else read_projection(key, **_pick(sizes, "num_heads DK JK input_dim"), sub_heads=sub_heads),
         value=read_projection(
-            _required(fields, "value"),
+            fields.required("value"),
             **_pick(sizes, "num_heads DV JV input_dim"),
             sub_heads=sub_heads,
         ),
         sub_heads=sub_heads,
         tie_query_key=tied,
         **_read_around(fields, sizes["input_dim"]),
-        norm=_read_head_norm(fields, sizes["num_heads"], output_dim),
-        outprojection=fields.take("outprojection"),
-        outprojection_bias=fields.take("outprojection_bias"),
-        outprojection_weight_init=read_initializer(
-            fields, "outprojection_weight_init", input_axis=-2
-        ),
-        outprojection_bias_init=read_initializer(fields, "outprojection_bias_init"),
+        norm=read_head_norm(fields, sizes["num_heads"], output_dim),
+        **read_outprojection(fields),
     )
     return LayerArguments(sizes["input_dim"], config, output_dim)
 
@@ -174,19 +200,8 @@ def _pick(sizes: dict[str, int], names: str) -> dict[str, int]:
     return {name: sizes[name] for name in names.split()}
 
 
-def _read_head_norm(fields: Fields, num_heads: int, features: int) -> NormConfig | None:
-    norm = fields.below("mhnorm")
-    return None if norm is None else read_norm(norm, features, num_heads)
-
-
 def _read_around(fields: Fields, input_dim: int) -> dict[str, Any]:
     """Read what stands beside the op: convolution and passthrough."""
-    passthrough = fields.below("passthrough")
-    if passthrough is not None:
-        ignore_types(passthrough)
-        passthrough.expect("input_dim", input_dim)
-        passthrough.expect("output_dim", input_dim)
-        passthrough.expect("scale_init", {"class_name": "OnesInit"})
     convolution = fields.below("convolution")
     letters = fields.take("convolution_inputs")
     # s and t are branches of the 2D layer; the 1D layer has none of these names.
@@ -196,7 +211,7 @@ def _read_around(fields: Fields, input_dim: int) -> dict[str, Any]:
     if not fields.take("additional_convolution"):
         convolution = None
     return {
-        "passthrough": fields.take("additional_passthrough") and passthrough is not None,
+        "passthrough": read_passthrough(fields, input_dim),
         "convolution": None if convolution is None else read_convolution(convolution, input_dim),
         "convolution_inputs": tuple(
             branch for letter, branch in _BRANCHES.items() if letter in letters
@@ -204,40 +219,30 @@ def _read_around(fields: Fields, input_dim: int) -> dict[str, Any]:
     }
 
 
-def _read_block(fields: Fields, class_name: str) -> BlockArguments:
+def _read_block(fields: Fields, class_name: str) -> BlockArguments | GridBlockArguments:
     ignore_types(fields)
     width = fields.take("input_dim")
     fields.expect("output_dim", width)
-    fields.expect("interaction_module_name", "pLSTM1D")
-    mixer_fields = _required(fields, "interaction_module")
-    mixer_fields.expect("class_name", "pLSTM1DLayer")
-    mixer = _read_layer(mixer_fields).config
-    common = {
-        name: fields.take(name)
-        for name in ("projection_scaling", "projection_round", "gated", "gating_function")
-    }
-    common |= {
-        "bias": fields.take("bias"),
-        "skip": fields.take("skip"),
-        "norm": read_norm(_required(fields, "norm"), width),
-        "upproj_weight_init": read_initializer(fields, "upproj_weight_init", input_axis=-2),
-        "upproj_bias_init": read_initializer(fields, "upproj_bias_init"),
-        "downproj_weight_init": read_initializer(fields, "downproj_weight_init", input_axis=-2),
-        "downproj_bias_init": read_initializer(fields, "downproj_bias_init"),
-    }
+    mixer = fields.required("interaction_module")
+    mixer_class = mixer.take("class_name")
+    names = {"pLSTM1DLayer": "pLSTM1D", UNFUSED: "pLSTM2D", FUSED: "pLSTM2DFused"}
+    if mixer_class not in names:
+        raise ValueError(f"interaction_module: got {mixer_class!r}, expected one of {list(names)}")
+    fields.expect("interaction_module_name", names[mixer_class])
+    options = read_block_options(fields, width) | {"bias": fields.take("bias")}
     if class_name == "PreUpProjectionBlock":
         fields.take("inner_input_dim", None)  # follows from the scaling
-        return BlockArguments(width, PreUpConfig(**common), mixer)
-    fields.expect("drop_path_rate", 0.0)
-    scale = fields.below("scale")
-    if scale is not None:
-        ignore_types(scale)
-        scale.expect("class_name", "ScaleLayer")
-        scale.expect("input_dim", width)
-        scale.expect("output_dim", width)
-        scale.expect("scale", 1.0)
-        scale.expect("scale_init", {"class_name": "OnesInit"})
-    return BlockArguments(width, PostUpConfig(use_scale=fields.take("use_scale"), **common), mixer)
+        block = PreUpConfig(**options)
+    else:
+        options["drop_path"] = read_rate(fields, "drop_path_rate")
+        scale = fields.below("scale")
+        if scale is not None:
+            options["scale_init"] = read_scale(scale, width)
+        block = PostUpConfig(use_scale=fields.take("use_scale"), **options)
+    if mixer_class == "pLSTM1DLayer":
+        return BlockArguments(width, block, _read_layer(mixer).config)
+    layer = read_grid_layer(mixer, mixer_class)
+    return GridBlockArguments(width, block, layer.config, layer.mode)
 
 
 def _read_model(fields: Fields) -> ModelArguments:
@@ -248,15 +253,17 @@ def _read_model(fields: Fields) -> ModelArguments:
     fields.expect("output_dim", width)
     fields.expect("context_length", -1)
     num_blocks = fields.take("num_blocks")
-    stack = _required(fields, "block_stack")
+    stack = fields.required("block_stack")
     ignore_types(stack)
     stack.expect("class_name", "BlockStack")
     stack.expect("input_dim", width)
     stack.expect("output_dim", width)
     stack.expect("scan_blocks", False)
     stack.expect("num_blocks", num_blocks)
-    block_fields = _required(stack, "block")
+    block_fields = stack.required("block")
     block = _read_block(block_fields, block_fields.take("class_name"))
+    if not isinstance(block, BlockArguments):
+        raise ValueError("block: got a 2D layer inside, expected a 1D layer in a language model")
     fields.expect("block_type", block.config.kind)
     cap = fields.below("logit_soft_cap")
     if cap is not None:
@@ -268,7 +275,7 @@ def _read_model(fields: Fields) -> ModelArguments:
         mixer=block.mixer,
         tie_weights=fields.take("tie_weights"),
         logit_soft_cap=None if cap is None else cap.take("scale"),
-        post_blocks_norm=read_norm(_required(fields, "post_blocks_norm"), width),
+        post_blocks_norm=read_norm(fields.required("post_blocks_norm"), width),
         embed_init=read_initializer(fields, "embed_init"),
         head_init=read_initializer(fields, "head_init", input_axis=-2),
     )

@@ -45,6 +45,13 @@ class Fields:
         self._children.append(child)
         return child
 
+    def required(self, name: str) -> "Fields":
+        """Return the configuration in a field; `KeyError` where there is none."""
+        fields = self.below(name)
+        if fields is None:
+            raise KeyError(f"{self._path}{name}")
+        return fields
+
     def leftovers(self) -> list[str]:
         """Return the fields not used, and those used that had another value than expected."""
         unused = [f"{self._path}{name} = {value!r}" for name, value in self._fields.items()]

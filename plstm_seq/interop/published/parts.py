@@ -6,6 +6,7 @@ from typing import Any
 from plstm_seq.interop.published.fields import Fields
 from plstm_seq.layers import ConvolutionConfig, GateConfig, HeadProjectionConfig, NormConfig
 from plstm_seq.layers import initializers as init
+from plstm_seq.layers.grid import GridConvolutionConfig
 from plstm_seq.layers.initializers import Initializer
 from plstm_seq.layers.norm import NormKind
 
@@ -115,6 +116,73 @@ def read_convolution(fields: Fields, features: int) -> ConvolutionConfig:
     fields.expect("causal", True)
     fields.expect("pointwise", True)
     return ConvolutionConfig(kernel_size=fields.take("kernel_size"), bias=fields.take("bias"))
+
+
+def read_grid_convolution(fields: Fields, features: int) -> GridConvolutionConfig:
+    """Read a 2D convolution's configuration; it looks back from each cell, whatever `causal` is."""
+    ignore_types(fields)
+    fields.expect("input_dim", features)
+    fields.expect("output_dim", features)
+    fields.take("causal")
+    fields.expect("pointwise", True)
+    x, y = fields.take("kernel_size")
+    return GridConvolutionConfig(kernel_size=(x, y), causal=True, bias=fields.take("bias"))
+
+
+def read_passthrough(parent: Fields, features: int) -> bool:
+    """Read whether there is a passthrough; its factors start as ours."""
+    fields = parent.below("passthrough")
+    if fields is not None:
+        ignore_types(fields)
+        fields.expect("input_dim", features)
+        fields.expect("output_dim", features)
+        fields.expect("scale_init", {"class_name": "OnesInit"})
+    return parent.take("additional_passthrough") and fields is not None
+
+
+def read_outprojection(fields: Fields) -> dict[str, Any]:
+    """Read the options of the out projection of a layer."""
+    return {
+        "outprojection": fields.take("outprojection"),
+        "outprojection_bias": fields.take("outprojection_bias"),
+        "outprojection_weight_init": read_initializer(
+            fields, "outprojection_weight_init", input_axis=-2
+        ),
+        "outprojection_bias_init": read_initializer(fields, "outprojection_bias_init"),
+    }
+
+
+def read_block_options(fields: Fields, width: int) -> dict[str, Any]:
+    """Read the options, but `bias`, that pre- and post-up-projection blocks share."""
+    names = ("projection_scaling", "projection_round", "gated", "gating_function", "skip")
+    return {name: fields.take(name) for name in names} | {
+        "norm": read_norm(fields.required("norm"), width),
+        "upproj_weight_init": read_initializer(fields, "upproj_weight_init", input_axis=-2),
+        "upproj_bias_init": read_initializer(fields, "upproj_bias_init"),
+        "downproj_weight_init": read_initializer(fields, "downproj_weight_init", input_axis=-2),
+        "downproj_bias_init": read_initializer(fields, "downproj_bias_init"),
+    }
+
+
+def read_head_norm(fields: Fields, num_heads: int, features: int) -> NormConfig | None:
+    """Read the norm over the heads of a layer."""
+    norm = fields.below("mhnorm")
+    return None if norm is None else read_norm(norm, features, num_heads)
+
+
+def read_scale(fields: Fields, features: int) -> Initializer:
+    """Read the scale of a block; returns the initialiser of its factors."""
+    ignore_types(fields)
+    fields.expect("class_name", "ScaleLayer")
+    fields.expect("input_dim", features)
+    fields.expect("output_dim", features)
+    fields.expect("scale", 1.0)
+    return read_initializer(fields, "scale_init")
+
+
+def read_rate(fields: Fields, name: str) -> float | None:
+    """Read the probability of leaving something out; ours is None for never."""
+    return fields.take(name) or None
 
 
 def read_norm(fields: Fields, features: int, num_heads: int | None = None) -> NormConfig | None:

@@ -74,14 +74,31 @@ class Transition(Configured[Parametrization]):
         Raises:
             ValueError: the last axis of `x` is not I.
         """
-        require_shape("x", x, ("...", self.input_dim))
-        quantities = {name: self._project(name, x) for name in self.config.quantities()}
+        quantities = self.quantities(x)
         # Without weights the matrices are made once, and only then repeated for every input.
-        matrix = self._with_leaves(quantities).matrix(quantities, self.num_heads)
+        matrix = self.matrices(quantities, self.num_heads)
         if not quantities:  # a constant, which knows no type
             matrix = matrix.astype(accumulation_dtype(self.dtype or x.dtype))
         dim = self.config.dim
         return jnp.broadcast_to(matrix, (*x.shape[:-1], self.num_heads, dim, dim))
+
+    def quantities(self, x: Float[Array, "*S I"]) -> dict[str, Float[Array, "..."]]:
+        """Compute the linear functions of every input vector, by name.
+
+        Args:
+            x: [..., I].
+
+        Returns:
+            [..., H, *shape], in float32 at least; without weights [H, *shape], the biases.
+        """
+        require_shape("x", x, ("...", self.input_dim))
+        return {name: self._project(name, x) for name in self.config.quantities()}
+
+    def matrices(
+        self, quantities: dict[str, Float[Array, "..."]], num_heads: int
+    ) -> Float[Array, "*S H JT JT"]:
+        """Make matrices of quantities [..., H, *shape]; see `Parametrization.matrix`."""
+        return self._with_leaves(quantities).matrix(quantities, num_heads)
 
     def _with_leaves(self, quantities: dict[str, Array]) -> Parametrization:
         """The config with the numbers of the state, in the type of the quantities."""

@@ -54,10 +54,12 @@ def columns(inputs: Inputs, *, ends: bool) -> Columns:
     down = ways_down(x.transition_du)
     cells = small_matmul(small_matmul(reads[:, :, None], down[:, :Y, 1:]), writes[:, None])
     cells += jnp.eye(Y, dtype=cells.dtype)[:, :, None, None] * own[:, :, None]
-    cells = cells.transpose(0, 1, 3, 2, 4)
-    gate = cells[:, :, JT:, :, JT:].reshape(X, Y * mark_left.shape[2], -1)
-    source = cells[:, :, :JT, :, JT:].reshape(X, Y * JT, -1)
-    mark = cells[:, :, JT:, :, :JT].reshape(X, -1, Y * JT)
+    # Parts of a split, not slices: their gradients are joined, where those of slices are added.
+    right, gives = jnp.split(cells.transpose(0, 1, 3, 2, 4), [JT], axis=2)
+    (transition, source), (mark, gate) = (jnp.split(x, [JT], axis=4) for x in (right, gives))
+    gate = gate.reshape(X, Y * mark_left.shape[2], -1)
+    source = source.reshape(X, Y * JT, -1)
+    mark = mark.reshape(X, -1, Y * JT)
     if ends:
         entering = small_matmul(reads, down[:, :Y, 0])
         source = jnp.concatenate([source, entering[:, :, :JT].reshape(X, -1, JT)], axis=2)
@@ -66,8 +68,7 @@ def columns(inputs: Inputs, *, ends: bool) -> Columns:
         mark = jnp.concatenate([mark, leaving[..., :JT].reshape(X, JT, -1)], axis=1)
         through = [leaving[..., JT:].reshape(X, JT, -1), down[:, Y, 0]]
         gate = jnp.concatenate([gate, jnp.concatenate(through, axis=2)], axis=1)
-    transition = cells[:, :, :JT, :, :JT].reshape(X, Y * JT, -1)
-    return Columns(mark, source, transition, gate)
+    return Columns(mark, source, transition.reshape(X, Y * JT, -1), gate)
 
 
 def ways_down(transition: Array) -> Array:
@@ -82,7 +83,7 @@ def ways_down(transition: Array) -> Array:
     identity = jnp.broadcast_to(jnp.eye(JT, dtype=transition.dtype), transition.shape)
     ways = _blocks([[identity, jnp.zeros_like(identity)], [transition, identity]], axes=(2, 3))
     while ways.shape[1] > 1:
-        upper, lower = ways[:, 0::2], ways[:, 1::2]
+        upper, lower = _pairs(ways, axis=1)
         through = small_matmul(lower[:, :, 1:, :1], upper[:, :, -1:])
         above = jnp.zeros_like(lower[:, :, :, 1:])
         ways = _blocks([[upper, above], [through, lower[:, :, 1:, 1:]]], axes=(2, 3))
@@ -99,7 +100,7 @@ def join(blocks: Columns) -> Columns:
     count = -(-X // width)
     blocks = _lengthened(blocks, count * width)
     while blocks.transition.shape[0] > count:
-        left, right = (Columns(*(x[i::2] for x in blocks)) for i in (0, 1))
+        left, right = map(Columns._make, zip(*map(_pairs, blocks), strict=True))
         crossing = einsum("pab,pbc->pac", right.mark, left.source)
         mark = einsum("pab,pbc->pac", right.mark, left.transition)
         source = einsum("pab,pbc->pac", right.transition, left.source)
@@ -122,6 +123,13 @@ def _lengthened(blocks: Columns, X: int) -> Columns:
     border = blocks.transition.shape[1]
     identity = jnp.broadcast_to(jnp.eye(border, dtype=padded.mark.dtype), (missing, border, border))
     return padded._replace(transition=jnp.concatenate([blocks.transition, identity]))
+
+
+def _pairs(x: Array, axis: int = 0) -> tuple[Array, Array]:
+    """The entries 0, 2, ... and 1, 3, ... along an axis."""
+    pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+    first, second = jnp.split(pairs, 2, axis + 1)
+    return first.squeeze(axis + 1), second.squeeze(axis + 1)
 
 
 def _blocks(rows: list[list[Array]], axes: tuple[int, int] = (2, 3)) -> Array:

@@ -125,7 +125,9 @@ def _chain(blocks: Columns, X: int, gives: int, given: int) -> _Chain:
     width = blocks.mark.shape[1] // gives
     found, marks = [], []
     source, transition = None, None
-    for i, (mark, added, through, own) in enumerate(zip(*blocks, strict=True)):
+    # Parts of a split, not slices: their gradients are joined, where those of slices are added.
+    parts = [jnp.split(array, array.shape[0]) for array in blocks]
+    for i, (mark, added, through, own) in enumerate(zip(*parts, strict=True)):
         columns = min(width, X - i * width)
         mark = mark.reshape(width, gives, border)[:columns]
         added = added.reshape(border, width, given)[:, :columns]
@@ -133,11 +135,11 @@ def _chain(blocks: Columns, X: int, gives: int, given: int) -> _Chain:
         found.append(Strip(mark, source, own))
         if source is None or transition is None:
             marks.append(mark)
-            source, transition = added, through
+            source, transition = added, through[0]
         else:
             marks.append(einsum("lab,bc->lac", mark, transition))
-            source = jnp.concatenate([einsum("ab,bcd->acd", through, source), added], axis=1)
-            transition = einsum("ab,bc->ac", through, transition)
+            source = jnp.concatenate([einsum("ab,bcd->acd", through[0], source), added], axis=1)
+            transition = einsum("ab,bc->ac", through[0], transition)
     if source is None or transition is None:
         raise ValueError("a tile has at least one column")
     return _Chain(tuple(found), jnp.concatenate(marks), source, transition)
@@ -171,7 +173,13 @@ def _inside_strip(query: Array, key: Array, value: Array, strip: Strip) -> Array
     return gated(query, key, value, strip.gates())
 
 
-def gated(query: Array, key: Array, value: Array, gates: Array) -> Array:
+def gated(
+    query: Array,
+    key: Array,
+    value: Array,
+    gates: Array,
+    precision: jax.lax.Precision = jax.lax.Precision.HIGHEST,
+) -> Array:
     """Scores of some cells with others, times gates, times values.
 
     Args:
@@ -179,15 +187,16 @@ def gated(query: Array, key: Array, value: Array, gates: Array) -> Array:
         key: [from, DK, JK].
         value: [from, DV, JV].
         gates: [to, JO, JQ, from, JK, JV], neighbouring axes merged in any way.
+        precision: of the two products.
 
     Returns:
         [to, DV, JO].
     """
     JQ, JK, JV = query.shape[-1], key.shape[-1], value.shape[-1]
     gates = gates.reshape(query.shape[0], -1, JQ, key.shape[0], JK, JV)
-    scores = einsum("lkq,cka->lqca", query, key)
+    scores = jnp.einsum("lkq,cka->lqca", query, key, precision=precision)
     matrix = (gates * scores[:, None, :, :, :, None]).sum((2, 4))
-    return einsum("locw,cvw->lvo", matrix, value)
+    return jnp.einsum("locw,cvw->lvo", matrix, value, precision=precision)
 
 
 def reading(query: Array, read: Array, state: Array) -> Array:

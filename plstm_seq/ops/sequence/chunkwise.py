@@ -48,7 +48,12 @@ def chunkwise(
         initial_state: [*B, DK, DV, JT].
         scale: factor of the output.
         chunk_size: L, a power of two; None: `default_chunk_size`.
+
+    Raises:
+        NotImplementedError: T is a symbol, as in a program exported for any length.
     """
+    if not isinstance(inputs.length, int):
+        raise NotImplementedError("chunks are cut from a length that is a number")
     plan = make_plan(inputs.length, chunk_size or default_chunk_size(inputs))
     function = functools.partial(_sequence, plan)
     for _ in range(initial_state.ndim - 3):

@@ -76,9 +76,13 @@ def rounded_up(size: int) -> int:
 def ranking(inputs: Inputs) -> tuple[Timing, ...]:
     """What was measured for a call's family on the default device, the fastest first.
 
+    Nothing where a size is a symbol, as in a program exported for any batch or length.
+
     Raises:
         ValueError: the table of this device is malformed.
     """
+    if not all(isinstance(size, int) for size in inputs.query.shape):
+        return ()
     return table_of(default_device().device_kind).get(family_of(inputs), ())
 
 

@@ -128,3 +128,16 @@ def test_images_of_different_sizes_need_a_transform():
     with pytest.raises(ValueError, match=r"must have one size, .*Augmentation\(size=224\)"):
         next(batches(source, 3))
     assert next(batches(source, 3, transform=Augmentation(4))).images.shape == (3, 4, 4, 3)
+
+
+@pytest.mark.parametrize("start", [1, 4])
+def test_batches_that_are_passed_over_change_none_and_are_not_read(start):
+    options = {"seed": 3, "mixing": Mixing(2), "epochs": 2}
+    found = list(batches(Numbered(10), 3, **options))
+    source = Numbered(10)
+    late = list(batches(source, 3, start=start, **options))
+    assert len(late) == len(found) - start
+    for one, other in zip(late, found[start:], strict=True):
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.targets, other.targets)
+    assert len(source.read) == 3 * len(late)

@@ -1,0 +1,41 @@
+"""Commands for graphs: cross validation on a data set of files."""
+
+from typing import Annotated
+
+import typer
+
+from experiments.cli_sweep import ExecutorName, MaxParallel
+from experiments.console import Json, print_result, user_errors
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to an app."""
+    app.command("cross-validate")(cross_validate)
+
+
+def cross_validate(
+    assignments: Annotated[
+        list[str],
+        typer.Argument(metavar="data=PATH [KEY=VALUE]...", help="The data set, and fields."),
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="The folds go to sweeps/NAME (default: sweeps/tu-N).")
+    ] = None,
+    executor: ExecutorName = "local",
+    max_parallel: MaxParallel = None,
+    as_json: Json = False,
+) -> None:
+    """Train and test on every fold of a TU data set, as published.
+
+    plstm-seq cross-validate data=MUTAG mixer=gin width=48. The same command with --name goes on
+    where it was stopped.
+    """
+    from experiments import commands, show
+    from experiments.cross_validation import cross_validate as validate
+    from experiments.results.rows import ROOT
+
+    with user_errors():
+        config = commands.choose_config("tu", assignments, None, None, resume=False)
+        folder = None if name is None else ROOT / name
+        result = validate(config, folder, executor=executor, max_parallel=max_parallel)
+    print_result(result.document(), show.folds_table(result), as_json)

@@ -1,0 +1,82 @@
+"""What a run has learned: its model, probed with what its task knows.
+
+found = probe(load_run("runs/s3"))
+print(found["representations"].summary)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from experiments.files import write_whole
+from experiments.plotting import save
+from experiments.probing.carrying import Carried, carry, carry_snapped, exact_horizons
+from experiments.probing.groups import TaskGroup, task_group
+from experiments.probing.probes import PROBES, Probed
+from experiments.probing.showing import table
+from experiments.probing.subject import Subject
+from experiments.run import Run, RunError
+from experiments.suggestions import nearest
+
+__all__ = [
+    "PROBES",
+    "Carried",
+    "Probed",
+    "TaskGroup",
+    "carry",
+    "carry_snapped",
+    "exact_horizons",
+    "probe",
+    "table",
+    "task_group",
+]
+
+
+def probe(
+    run: Run,
+    *,
+    only: Iterable[str] | None = None,
+    output: str | Path | None = None,
+    announce: Callable[[str], None] | None = None,
+) -> dict[str, Probed]:
+    """Probes a trained run; figures and `probes.json` go into a folder.
+
+    A probe that the run does not suit (no group behind the task, no pLSTM layer) is left out with
+    the reason, unless it is named.
+
+    Args:
+        run: a trained run.
+        only: names of `PROBES`; None: all.
+        output: the folder; None: `probes` in the run's.
+        announce: is told what was left out, and why.
+
+    Returns:
+        The outcomes by name.
+
+    Raises:
+        RunError: the run has no checkpoint, or a probe that was named does not suit it.
+        ValueError: there is no probe of that name.
+    """
+    named = None if only is None else list(only)
+    for name in named or ():
+        if name not in PROBES:
+            raise ValueError(f"no probe {name!r}; {nearest(name, list(PROBES))}")
+    subject = Subject(run)
+    folder = run.folder / "probes" if output is None else Path(output)
+    found: dict[str, Probed] = {}
+    for name in PROBES if named is None else named:
+        try:
+            outcome = PROBES[name](subject)
+        except RunError as error:
+            if named is not None:
+                raise
+            if announce is not None:
+                announce(f"{name}: left out: {error}")
+            continue
+        save(outcome.figure, folder / name)
+        found[name] = outcome
+    summaries = {name: outcome.summary for name, outcome in found.items()}
+    write_whole(folder / "probes.json", json.dumps(summaries, indent=2) + "\n")
+    return found

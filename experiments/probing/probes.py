@@ -1,0 +1,220 @@
+"""The probes: each takes a subject, and makes a result, its telling numbers and a figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.probing import figures
+from experiments.probing.carrying import (
+    SNAP_EVERY,
+    Carried,
+    carry,
+    carry_snapped,
+    exact_horizons,
+)
+from experiments.probing.subject import Subject
+from experiments.run import RunError
+from plstm_seq import probing
+
+
+@dataclass(frozen=True)
+class Probed:
+    """The outcome of a probe.
+
+    Attributes:
+        name: of the probe.
+        result: the dataclass of `plstm_seq.probing`, or a list of one a layer.
+        summary: its most telling numbers, for JSON.
+        figure: its plot.
+    """
+
+    name: str
+    result: Any
+    summary: dict[str, Any]
+    figure: Figure
+
+
+def _gates(subject: Subject) -> Probed:
+    spread = [
+        {name: float(np.nanmax(values)) for name, values in gates.spread.items()}
+        for gates in subject.gates
+    ]
+    summary = {"largest_spread_over_contexts": spread}
+    symbols = [subject.task.vocabulary[token] for token in subject.recording.tokens[0]]
+    figure = figures.gates(subject.recording, symbols)
+    return Probed("gates", subject.recording, summary, figure)
+
+
+def _contexts(subject: Subject) -> Probed:
+    summary = {
+        "relative_spread": [
+            {name: float(np.nanmean(_relative(gates, name))) for name in gates.mean}
+            for gates in subject.gates
+        ]
+    }
+    figure = figures.contexts(subject.gates, subject.task.vocabulary)
+    return Probed("contexts", subject.gates, summary, figure)
+
+
+def _relative(gates: probing.TokenGates, name: str) -> np.ndarray:
+    return gates.spread[name] / figures.norms(gates.mean[name])
+
+
+def _spectrum(subject: Subject) -> Probed:
+    found = [probing.spectrum(gates.transitions) for gates in subject.gates]
+    summary = {
+        "distance_from_orthogonal": [float(np.nanmax(layer.distance)) for layer in found],
+        "smallest_singular_value": [float(np.nanmin(layer.singular_values)) for layer in found],
+    }
+    figure = figures.spectrum(found, subject.task.vocabulary)
+    return Probed("spectrum", found, summary, figure)
+
+
+def _group(subject: Subject) -> Probed:
+    of = subject.group
+    found = probing.analyse(of.table, of.symbols, of.images)
+    summary: dict[str, Any] = {
+        "group": of.name,
+        "order": found.order,
+        "abelian": found.abelian,
+        "solvable": found.solvable,
+        "complexity": found.complexity,
+        "classes": len(found.classes),
+        "symbol_ranks": list(found.generator_ranks),
+    }
+    try:
+        characters = probing.character_table(of.table)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    real = probing.real_irreducibles(of.table, characters)
+    for name, rotations in (("smallest_dim", False), ("smallest_dim_of_rotations", True)):
+        chosen = probing.smallest_faithful(real, rotations=rotations)
+        summary[name] = int(real.dims[list(chosen)].sum())
+    return Probed("group", found, summary, figures.group(characters, of.elements, summary))
+
+
+def _homomorphism(subject: Subject) -> Probed:
+    of = subject.group
+    words = probing.relators(of.table, of.symbols, of.composition)[:2000]
+    matrices = [[action.action[list(of.symbols)] for action in layer] for layer in subject.actions]
+    relators = [[probing.relator_defects(head, words) for head in layer] for layer in matrices]
+    summary = {
+        "dims": [[action.action.shape[-1] for action in layer] for layer in subject.actions],
+        "mean_defect": [[action.mean for action in layer] for layer in subject.actions],
+        "worst_defect": [[action.worst for action in layer] for layer in subject.actions],
+        "worst_relator": [[defects.worst for defects in layer] for layer in relators],
+    }
+    figure = figures.homomorphism(subject.actions[0], relators[0])
+    return Probed("homomorphism", (subject.actions, relators), summary, figure)
+
+
+def _representations(subject: Subject) -> Probed:
+    of = subject.group
+    try:
+        characters = probing.character_table(of.table)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    real = probing.real_irreducibles(of.table, characters)
+    found = [
+        probing.match_representations([head.action for head in layer], characters, real)
+        for layer in subject.actions
+    ]
+    summary = {
+        "nearest": [[layer.label(h) for h in range(len(layer.distance))] for layer in found],
+        "distance": [layer.distance.tolist() for layer in found],
+        "faithful_together": [layer.together for layer in found],
+    }
+    return Probed("representations", found, summary, figures.representations(found))
+
+
+def _linear(subject: Subject) -> Probed:
+    found = probing.linear_probe(
+        subject.sample, num_labels=len(subject.task.labels), fit_until=subject.longest
+    )
+    summary = {
+        "lengths": list(found.lengths),
+        "accuracy": found.accuracy.tolist(),
+        "model_accuracy": found.model_accuracy.tolist(),
+    }
+    return Probed("linear", found, summary, figures.linear(found))
+
+
+def _separability(subject: Subject) -> Probed:
+    try:
+        found = probing.separability(subject.sample, reference=subject.longest)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    summary = {
+        "lengths": list(found.lengths),
+        "ratio": found.ratio.tolist(),
+        "reach": found.reach.tolist(),
+        "predicted_failure": _finite(found.predicted),
+        "failure": _finite(found.failed),
+    }
+    return Probed("separability", found, summary, figures.separability(found))
+
+
+def _sensitivity(subject: Subject) -> Probed:
+    length = min(subject.longest, 64)
+    tokens = subject.task.sample(subject.key, 16, length).inputs
+    found = probing.sensitivity(subject.model, tokens, key=subject.key)
+    share = found.changed.mean(0)
+    summary = {"changed_by_first": float(share[0]), "changed_by_last": float(share[-1])}
+    return Probed("sensitivity", found, summary, figures.sensitivity(found))
+
+
+def _drift(subject: Subject) -> Probed:
+    """The run as it is, and with what fights drift."""
+    model, measured = subject.model, (subject.task, subject.lengths)
+    try:
+        projected = probing.with_orthogonal_transitions(model)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    short = min(subject.longest, SNAP_EVERY)
+    found = {
+        "as trained": carry(model, *measured, seed=subject.seed),
+        "orthogonal transitions": carry(projected, *measured, seed=subject.seed),
+        f"snapped every {SNAP_EVERY}": carry_snapped(
+            model, *measured, learned_at=short, seed=subject.seed
+        ),
+    }
+    return _carried("drift", found)
+
+
+def _exact(subject: Subject) -> Probed:
+    """The exact construction for the run's task, in both types, and disturbed."""
+    found = exact_horizons(subject.task, subject.lengths, seed=subject.seed)
+    return _carried("exact", found)
+
+
+def _carried(name: str, found: dict[str, Carried]) -> Probed:
+    summary = {
+        model: {"horizon": carried.horizon, "last_accuracy": list(carried.accuracy)}
+        for model, carried in found.items()
+    }
+    return Probed(name, found, summary, figures.carried(found))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+PROBES: dict[str, Callable[[Subject], Probed]] = {
+    "gates": _gates,
+    "contexts": _contexts,
+    "spectrum": _spectrum,
+    "group": _group,
+    "homomorphism": _homomorphism,
+    "representations": _representations,
+    "linear": _linear,
+    "separability": _separability,
+    "sensitivity": _sensitivity,
+    "drift": _drift,
+    "exact": _exact,
+}

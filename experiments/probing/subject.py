@@ -1,0 +1,103 @@
+"""A run, and what several probes need of it."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.probing.carrying import stream_of
+from experiments.probing.groups import TaskGroup, task_group
+from experiments.run import Run, RunError
+from plstm_seq import probing
+from plstm_seq.evaluation import Stream
+from plstm_seq.models import SequenceModel
+from tasks.groups import MAX_ORDER
+
+POSITIONS_A_TOKEN, MOST_SEQUENCES = 50, 256
+LONGEST = 4096
+
+
+class Subject:
+    """A run, and what several probes need of it."""
+
+    def __init__(self, run: Run):
+        model: Any = run.model
+        if not isinstance(model, SequenceModel):
+            raise RunError(f"run {run.folder} has no sequence model: probes are for those")
+        self.run, self.model, self.task = run, model, run.task
+        self.longest = run.config.training.curriculum.longest
+        self.seed = run.config.evaluation.seed + 2
+        self.key = jax.random.key(self.seed)
+
+    @cached_property
+    def recording(self) -> probing.Recording:
+        """Some sequences, in which every token stands often."""
+        length = min(self.longest, 64)
+        count = math.ceil(POSITIONS_A_TOKEN * len(self.task.vocabulary) / length)
+        count = min(max(count, 8), MOST_SEQUENCES)
+        tokens = self.task.sample(self.key, count, length).inputs
+        try:
+            return probing.record(self.model, tokens)
+        except ValueError as error:
+            raise RunError(str(error)) from None
+
+    @cached_property
+    def gates(self) -> list[probing.TokenGates]:
+        """The gates by token of every layer."""
+        symbols = len(self.task.vocabulary)
+        layers = range(len(self.recording.layers))
+        return [probing.by_token(self.recording, n, num_tokens=symbols) for n in layers]
+
+    @cached_property
+    def group(self) -> TaskGroup:
+        """The group behind the task."""
+        found = task_group(self.task)
+        if found is None:
+            raise RunError(
+                f"the symbols of {self.run.config.task.name} are no elements of a group (of up to "
+                f"{MAX_ORDER} elements, one token each)"
+            )
+        return found
+
+    @cached_property
+    def actions(self) -> list[list[probing.Homomorphism]]:
+        """Of every layer and head."""
+        of = self.group
+        if any(np.isnan(gates.transitions).any() for gates in self.gates):
+            raise RunError("a symbol never came up in the sequences that were recorded")
+        return [
+            [
+                probing.homomorphism(part.transitions, of.table, of.symbols, of.composition)
+                for part in probing.realizations(layer, gates)
+            ]
+            for layer, gates in zip(self.recording.layers, self.gates, strict=True)
+        ]
+
+    @cached_property
+    def stream(self) -> Stream:
+        """The task, where it labels every position."""
+        return stream_of(self.task)
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """Powers of two, and the longest length in training, in whole periods."""
+        period = self.stream.period
+        until = min(LONGEST, max(*self.run.config.evaluation.lengths, 8 * self.longest))
+        # The model runs in pieces of the smallest.
+        smallest = 4 if self.longest >= 8 else 1
+        powers = [smallest * 2**n for n in range(13) if smallest * 2**n <= until]
+        wanted = [*powers, max(self.longest // smallest, 1) * smallest]
+        found = {-(-length // period) * period for length in wanted}
+        return sorted(found)
+
+    @cached_property
+    def sample(self) -> probing.StateSample:
+        """States at `lengths`."""
+        try:
+            return probing.sample_states(self.model, self.stream, self.lengths, key=self.key)
+        except ValueError as error:
+            raise RunError(str(error)) from None

@@ -1,0 +1,67 @@
+"""A recipe as a config: epochs become steps."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.config import ConfigError, ExperimentConfig, TaskConfig, from_document
+from experiments.suggestions import nearest
+
+FOLDER = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The names of the recipes."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read_recipe(
+    name: str, options: Mapping[str, Any], batch_size: int | None = None
+) -> ExperimentConfig:
+    """The config of a recipe.
+
+    Args:
+        name: of the recipe.
+        options: of its task, among them where the data set is.
+        batch_size: of training; None: that of the recipe. Epochs stay what they are.
+
+    Raises:
+        ConfigError: there is no such recipe, or the options or the data set do not fit it.
+    """
+    if name not in names():
+        raise ConfigError(f"no recipe {name!r}; {nearest(name, names())}")
+    document = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    document["task"] |= options
+    training = document["training"]
+    if batch_size is not None:
+        training["batch_size"] = batch_size
+    epochs, size = document.pop("epochs"), document.pop("size")
+    epoch = _images(document["task"]) / training["batch_size"]
+    steps = max(1, round(epochs["whole"] * epoch))
+    each = max(1, round(epoch))
+    return from_document(
+        {
+            **document,
+            "training": {
+                **training,
+                "steps": steps,
+                "checkpoint_every": each,
+                "validate_every": each,
+                "optimizer": {
+                    **training["optimizer"],
+                    "warmup_steps": round(epochs["warmup"] * epoch),
+                },
+                "curriculum": {"kind": "sizes", "stages": [[size, steps]]},
+            },
+        }
+    )
+
+
+def _images(task: Mapping[str, Any]) -> int:
+    options = {name: value for name, value in task.items() if name != "name"}
+    try:
+        return len(TaskConfig(task["name"], options).make().train)
+    except (TypeError, ValueError, OSError) as error:
+        raise ConfigError(str(error)) from None

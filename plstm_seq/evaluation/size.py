@@ -1,0 +1,154 @@
+"""Accuracy at sizes beyond those of training: images, grids, graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Int
+
+from plstm_seq.evaluation.length import Axis, LengthGeneralization, rows_of
+from plstm_seq.evaluation.metrics import scaled
+from plstm_seq.evaluation.outcomes import Outcomes
+
+
+class Examples(Protocol):
+    """A batch of labelled examples; `mask` is true where something is scored.
+
+    Labels are [B, ...], or [N] of all nodes of B graphs, where `owner` [N] says whose they are.
+    """
+
+    @property
+    def inputs(self) -> Any: ...  # noqa: D102
+    @property
+    def targets(self) -> Int[Array, "B ..."]: ...  # noqa: D102
+    @property
+    def mask(self) -> Bool[Array, "B ..."]: ...  # noqa: D102
+
+
+class Draw(Protocol):
+    """Draws a batch of a size, on the device or on the host."""
+
+    def __call__(self, key: Array, batch: int, size: int, /) -> Examples:
+        """Draw `batch` examples of size `size`."""
+        ...
+
+
+@runtime_checkable
+class InOrder(Protocol):
+    """Examples that have an order, such as those of files: none is drawn, each comes once."""
+
+    def at(self, start: int, batch: int, size: int) -> Examples:
+        """The examples `start .. start + batch`, filled up with unscored ones behind the last."""
+        ...
+
+
+class _Counts(NamedTuple):
+    """Of each example: scored positions that are right, scored ones, whether the last is right."""
+
+    correct: Int[np.ndarray, " B"]
+    scored: Int[np.ndarray, " B"]
+    last: Bool[np.ndarray, " B"]
+
+
+def size_generalization(
+    model: nnx.Module,
+    draw: Draw | InOrder,
+    sizes: Sequence[int],
+    *,
+    chance: float,
+    key: Array,
+    num_examples: int = 512,
+    batch_size: int = 64,
+    confidence: float = 0.95,
+    axis: Axis = "size",
+) -> LengthGeneralization:
+    """Measure accuracy at many sizes; at each, examples are drawn anew and run whole.
+
+    Args:
+        model: an nnx module, `model(inputs)` -> logits [B, ..., V].
+        draw: the task; of examples in order, the first `num_examples` are taken, a batch of them
+            in memory.
+        sizes: any that the task has.
+        chance: accuracy of a guess at one scored position, in [0, 1).
+        key: typed key; batch b of size n draws from `fold_in(fold_in(key, n), b)`.
+        num_examples: a size; at least 512 where a claim is made.
+        batch_size: examples run at once.
+        confidence: coverage of the intervals.
+        axis: what a size is, for those who read the result.
+
+    Returns:
+        As of `length_generalization`: `token` is the mean over everything scored (cells of a grid,
+        nodes of a graph; an image has one label), `sequence` whether all of an example is right,
+        `last` its last scored position.
+
+    Raises:
+        ValueError: a number below 1, no size, or `chance` outside [0, 1).
+    """
+    for name, number in (("num_examples", num_examples), ("batch_size", batch_size)):
+        if number < 1:
+            raise ValueError(f"{name} must be >= 1, got {number}")
+    wanted = sorted({int(size) for size in sizes})
+    if not wanted or wanted[0] < 1:
+        raise ValueError(f"{axis}s must be one or more numbers >= 1, got {list(sizes)}")
+    scaled(0.0, chance)
+    batch_size = min(batch_size, num_examples)
+    graphdef, variables = nnx.split(model)
+
+    def measure(size: int) -> _Counts:
+        batches = []
+        for number in range(-(-num_examples // batch_size)):
+            if isinstance(draw, InOrder):
+                batch = draw.at(number * batch_size, batch_size, size)
+            else:
+                batch_key = jax.random.fold_in(jax.random.fold_in(key, size), number)
+                batch = draw(batch_key, batch_size, size)
+            predicted = np.asarray(_predicted(graphdef, variables, batch.inputs))
+            batches.append(_count(predicted, batch, batch_size))
+        joined = (np.concatenate(parts)[:num_examples] for parts in zip(*batches, strict=True))
+        return _Counts(*joined)
+
+    counts = [measure(size) for size in wanted]
+    outcomes = Outcomes(
+        lengths=tuple(wanted),
+        correct=np.stack([c.correct for c in counts]),
+        scored=np.stack([c.scored for c in counts]),
+        last=np.stack([c.last for c in counts]),
+        nested=False,
+    )
+    return LengthGeneralization(
+        outcomes=outcomes,
+        chance=chance,
+        confidence=confidence,
+        chunk_size=wanted[-1],
+        whole=True,
+        skipped=(),
+        rows=tuple(rows_of(outcomes, chance, confidence)),
+        axis=axis,
+    )
+
+
+@jax.jit(static_argnums=0)
+def _predicted(graphdef: nnx.GraphDef[Any], variables: Any, inputs: Any) -> Int[Array, "B ..."]:
+    model: Any = nnx.merge(graphdef, variables)
+    return model(inputs).argmax(-1)
+
+
+def _count(predicted: np.ndarray, batch: Examples, examples: int) -> _Counts:
+    mask = np.asarray(batch.mask)
+    owner = getattr(batch, "owner", None)
+    if owner is None:
+        shape = (-1, *[1] * (mask.ndim - 1))
+        owner = np.broadcast_to(np.arange(examples).reshape(shape), mask.shape)
+    whose = np.asarray(owner)[mask]
+    right = (predicted == np.asarray(batch.targets))[mask]
+    final = np.full(examples, -1)
+    np.maximum.at(final, whose, np.arange(len(whose)))
+    return _Counts(
+        correct=np.bincount(whose[right], minlength=examples),
+        scored=np.bincount(whose, minlength=examples),
+        last=np.append(right, False)[final],
+    )

@@ -1,0 +1,88 @@
+"""Files of named arrays: `.npz`, `.safetensors`, and PyTorch's, which are only read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jax.typing import ArrayLike
+
+from plstm_seq.interop.torch_file import read_torch
+
+_TORCH = (".pt", ".pth", ".bin", ".ckpt")
+
+
+def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    """Read a file of named arrays; nothing in it is executed.
+
+    Args:
+        path: `.npz`, `.safetensors` (extra `interop`), or a `state_dict` that `torch.save` wrote:
+            `.pt`, `.pth`, `.bin`, `.ckpt`.
+
+    Returns:
+        Name -> array, in the types of the file.
+
+    Raises:
+        ValueError: another ending, or the file is damaged or holds something else.
+        ImportError: the package that reads it is missing.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    if path.suffix == ".safetensors":
+        return _safetensors().load_file(path)
+    if path.suffix in _TORCH:
+        return read_torch(path)
+    endings = ", ".join((".npz", ".safetensors", *_TORCH))
+    raise ValueError(f"{path}: the ending is {path.suffix!r}, expected one of {endings}")
+
+
+def write_arrays(
+    path: str | Path,
+    arrays: Mapping[str, ArrayLike],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a file of named arrays.
+
+    Args:
+        path: `.npz` or `.safetensors` (extra `interop`).
+        arrays: name -> array.
+        metadata: texts for the head of a `.safetensors` file; None: there are none.
+
+    Raises:
+        ValueError: another ending, or what the format cannot hold: bfloat16 and metadata in
+            `.npz`.
+        ImportError: the package that writes it is missing.
+    """
+    path = Path(path)
+    # Contiguous copies: safetensors writes the memory of an array as it lies.
+    plain = {name: np.array(array, order="C") for name, array in arrays.items()}
+    if path.suffix == ".safetensors":
+        _safetensors().save_file(plain, path, metadata=None if metadata is None else dict(metadata))
+        return
+    if path.suffix != ".npz":
+        raise ValueError(f"{path}: the ending is {path.suffix!r}, expected .npz or .safetensors")
+    foreign = [name for name, array in plain.items() if array.dtype.kind == "V"]
+    if foreign or metadata is not None:
+        what = f"the type of {', '.join(foreign)}" if foreign else "metadata"
+        raise ValueError(f"{path}: .npz cannot hold {what}; take .safetensors")
+    with path.open("wb") as file:
+        np.savez(file, **plain)  # pyright: ignore[reportArgumentType]
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Read the texts in the head of a `.safetensors` file."""
+    with _safetensors().safe_open(path, framework="np") as file:
+        return dict(file.metadata() or {})
+
+
+def _safetensors() -> Any:
+    """The package, or what to do without it."""
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError(
+            "files of safetensors need the package: pip install 'plstm-seq[interop]'"
+        ) from None
+    return safetensors.numpy

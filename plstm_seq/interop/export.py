@@ -1,0 +1,76 @@
+"""A module as a StableHLO program that runs without this library; see `jax.export`.
+
+Writing and reading a program needs flatbuffers (extra `interop`).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from flax import nnx
+from jax import export
+from jax.typing import DTypeLike
+
+
+def symbolic_input(shape: str, dtype: DTypeLike) -> jax.ShapeDtypeStruct:
+    """Return an input some of whose axes may have any size.
+
+    Args:
+        shape: sizes and names of axes, such as "batch, length, 64". With several inputs of one
+            program, build them together: `jax.export.symbolic_args_specs`.
+        dtype: its type.
+    """
+    return jax.ShapeDtypeStruct(export.symbolic_shape(shape), dtype)
+
+
+def export_program(
+    module: nnx.Module, *inputs: Any, platforms: Sequence[str] | None = None
+) -> export.Exported:
+    """Export the call of a module, its arrays inside the program.
+
+    The batch axis may be a symbol with every module, the length with those that go along it step by
+    step: pLSTM (with `implementation=None` it then takes the recurrence), recurrent cells, SLiCE.
+
+    Args:
+        module: a layer, block or model.
+        *inputs: what it is called with: arrays, `jax.ShapeDtypeStruct`s or `symbolic_input`s.
+        platforms: what the program is to run on, "cpu", "cuda", "rocm" or "tpu"; None: what this
+            process runs on.
+
+    Returns:
+        The program: `program.call(*inputs)` runs it, `program.mlir_module()` shows it.
+
+    Raises:
+        NotImplementedError: an axis has to be a number with this module.
+    """
+    graph, state = nnx.split(module)
+
+    def call(*inputs: Any) -> Any:
+        return nnx.merge(graph, state)(*inputs)
+
+    try:
+        return export.export(jax.jit(call), platforms=platforms)(*inputs)
+    except jax.errors.InconclusiveDimensionOperation as error:
+        reason = str(error).splitlines()[0]
+        raise NotImplementedError(
+            f"an axis has to be a number with this module: {reason}"
+        ) from None
+
+
+def save_program(program: export.Exported, path: str | Path) -> None:
+    """Write a program to a file that `jax.export.deserialize` reads.
+
+    Raises:
+        ImportError: flatbuffers is missing.
+    """
+    Path(path).write_bytes(program.serialize())
+
+
+def load_program(path: str | Path) -> export.Exported:
+    """Read a program; `program.call(*inputs)` runs it.
+
+    Raises:
+        ImportError: flatbuffers is missing.
+    """
+    return export.deserialize(bytearray(Path(path).read_bytes()))

@@ -1,0 +1,164 @@
+"""Parameter names of the published implementation in its three frameworks: nnx, linen, torch.
+
+`load_parameters` takes those of nnx. The differences, by the published conversion functions:
+
+| nnx | linen | torch |
+| --- | --- | --- |
+| `block_stack.block0` | `block_stack.blocks_0` | `block_stack.blocks.0` |
+| `norm.norm.scale` | the same | `norm.scale` |
+| `upproj.kernel` [in, out] | the same | `upproj.weight` [out, in] |
+| `conv._conv.kernel` [K, 1, I] | the same | `conv._conv.weight` [I, 1, K] |
+| `token_embedding.embedding` | the same | `token_embedding.weight` |
+| `multiheadattention.query.kernel`, ... | the same | `qkv.weight`, `outproj.weight` |
+| `cls_token` [1, 1, D] | [D, 1] | [D, 1] |
+
+Layers of graphs exist in torch alone; their names there are the ones to load.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jax.typing import ArrayLike
+
+Dialect = Literal["nnx", "linen", "torch"]
+
+_TORCH_BLOCK = re.compile(r"(^|\.)block_stack\.blocks\.(\d+)\.")
+_LINEN_BLOCK = re.compile(r"(^|\.)block_stack\.blocks_(\d+)\.")
+_NNX_BLOCK = re.compile(r"(^|\.)block_stack\.block(\d+)\.")
+# Of a norm's own parameters; nnx has those of the norm that it wraps one level below.
+_TORCH_NORM = re.compile(r"((?:^|\.)(?:\w*norm\d?))\.(scale|bias)$")
+_NNX_NORM = re.compile(r"((?:^|\.)(?:\w*norm\d?))\.norm\.(scale|bias)$")
+_ATTENTION = re.compile(r"(^|\.)multiheadattention\.(query|key|value|out)\.(kernel|bias)$")
+_PACKED = re.compile(r"(^|\.)(qkv|outproj)\.(weight|bias)$")
+# Axes of torch's weights in nnx, by their number: of a matrix, and of filters in 1D and 2D.
+_TO_KERNEL = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0)}
+_TO_WEIGHT = {2: (1, 0), 3: (2, 1, 0), 4: (3, 2, 0, 1)}
+# In which torch packs the parts of an attention.
+_ORDER = {"query": 0, "key": 1, "value": 2, "out": 3}
+
+
+def flat(variables: Mapping[str, Any]) -> dict[str, ArrayLike]:
+    """Return nested variables, such as linen's `{"params": {...}}`, by dotted path.
+
+    The collection's name is left out of the paths; `/` between names becomes a dot.
+    """
+    named: dict[str, ArrayLike] = {}
+    for name, value in variables.items():
+        path = str(name).replace("/", ".").removeprefix("params.")
+        if isinstance(value, Mapping):
+            below = flat(value)
+            named |= below if name == "params" else {f"{path}.{k}": v for k, v in below.items()}
+        else:
+            named[path] = value
+    return named
+
+
+def to_nnx(parameters: Mapping[str, Any], layer_norms: bool = False) -> dict[str, np.ndarray]:
+    """Return published parameters of any of the three frameworks by their names in nnx.
+
+    Args:
+        parameters: name -> array, or nested variables of linen.
+        layer_norms: whether the biases of torch's norms are those of layer norms, which nnx has
+            one level below the norm; RMS norms have theirs beside it.
+
+    Returns:
+        Name in nnx -> array. Attention's are [in, features of all heads] where they come from
+        torch, whose arrays do not tell how many heads there are.
+    """
+    named: dict[str, np.ndarray] = {}
+    for name, array in flat(parameters).items():
+        array = np.asarray(array)
+        name = _TORCH_BLOCK.sub(r"\1block_stack.block\2.", name)
+        name = _LINEN_BLOCK.sub(r"\1block_stack.block\2.", name)
+        if _PACKED.search(name):
+            named |= _unpacked(name, array)
+        elif name.endswith("token_embedding.weight"):
+            named[f"{name.removesuffix('weight')}embedding"] = array
+        elif name.endswith(".weight") and array.ndim in _TO_KERNEL:
+            kernel = array.transpose(_TO_KERNEL[array.ndim])
+            named[f"{name.removesuffix('weight')}kernel"] = kernel
+        elif (norm := _TORCH_NORM.search(name)) and not _NNX_NORM.search(name):
+            below = norm[2] == "scale" or layer_norms
+            if below:
+                named[_TORCH_NORM.sub(r"\1.norm.\2", name)] = array
+            else:
+                named[name] = array.reshape(-1)
+        else:
+            named[name] = array.reshape(1, 1, -1) if name == "cls_token" else array
+    return named
+
+
+def from_nnx(parameters: Mapping[str, ArrayLike], dialect: Dialect) -> dict[str, np.ndarray]:
+    """Return published parameters by their names, and with their axes, in a framework.
+
+    Args:
+        parameters: name in nnx -> array.
+        dialect: of which framework. Those of linen come by dotted path.
+
+    Raises:
+        ValueError: the dialect is unknown.
+    """
+    if dialect not in get_args(Dialect):
+        raise ValueError(f"dialect: got {dialect!r}, expected one of {get_args(Dialect)}")
+    arrays = {name: np.asarray(array) for name, array in parameters.items()}
+    if dialect == "nnx":
+        return arrays
+    if "cls_token" in arrays:
+        arrays["cls_token"] = arrays["cls_token"].reshape(-1, 1)
+    if dialect == "linen":
+        return {_NNX_BLOCK.sub(r"\1block_stack.blocks_\2.", k): v for k, v in arrays.items()}
+    named: dict[str, np.ndarray] = {}
+    attention: dict[str, np.ndarray] = {}
+    for name, array in arrays.items():
+        name = _NNX_BLOCK.sub(r"\1block_stack.blocks.\2.", name)
+        if _ATTENTION.search(name):
+            attention[name] = array
+        elif name.endswith(".kernel"):
+            named[f"{name.removesuffix('kernel')}weight"] = array.transpose(_TO_WEIGHT[array.ndim])
+        elif name.endswith("token_embedding.embedding"):
+            named[f"{name.removesuffix('embedding')}weight"] = array
+        else:
+            # Torch has the biases of RMS norms over heads in the shape of their scales.
+            scale = arrays.get(f"{name.removesuffix('bias')}norm.scale")
+            shape = array.shape if scale is None else scale.shape
+            named[_NNX_NORM.sub(r"\1.\2", name)] = array.reshape(shape)
+    return named | _packed(attention)
+
+
+def _unpacked(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
+    """Torch's `qkv` and `outproj` as the parts of an attention."""
+    before, packed, kind = _parts(_PACKED, name)
+    before = f"{before}multiheadattention."
+    end = "kernel" if kind == "weight" else "bias"
+    if packed == "outproj":
+        return {f"{before}out.{end}": array.T}
+    parts = zip(("query", "key", "value"), np.split(array, 3), strict=True)
+    return {f"{before}{part}.{end}": piece.T for part, piece in parts}
+
+
+def _packed(attention: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The parts of attentions as torch's `qkv` and `outproj`."""
+    named: dict[str, np.ndarray] = {}
+    rows: dict[str, list[np.ndarray]] = {}
+    for name, array in sorted(attention.items(), key=lambda item: _ORDER[item[0].split(".")[-2]]):
+        before, part, end = _parts(_ATTENTION, name)
+        kind = "weight" if end == "kernel" else "bias"
+        if part == "out":
+            width = array.shape[-1]
+            named[f"{before}outproj.{kind}"] = (
+                array.reshape(-1, width).T if end == "kernel" else array
+            )
+        else:
+            piece = array.reshape(len(array), -1).T if end == "kernel" else array.reshape(-1)
+            rows.setdefault(f"{before}qkv.{kind}", []).append(piece)
+    return named | {name: np.concatenate(pieces) for name, pieces in rows.items()}
+
+
+def _parts(pattern: re.Pattern[str], name: str) -> tuple[str, str, str]:
+    """What stands before a match, and its last two groups."""
+    match = pattern.search(name)
+    if match is None:
+        raise ValueError(f"{name}: no part of an attention")
+    return name[: match.end(1)], match[2], match[3]

@@ -1,0 +1,75 @@
+"""The index arrays of a graph in the direction in which a layer goes through it."""
+
+from typing import Any, Literal, NamedTuple, Protocol
+
+import jax.numpy as jnp
+from jax import Array
+
+from plstm_seq.ops.dag.inputs import Graph
+
+Direction = Literal["forward", "reverse"]
+
+
+class Graphs(Graph, Protocol):
+    """What layers read of a graph beside what the op does, all integers.
+
+    `plstm_seq.graphs.LineGraph` is one; what is padding has indices behind the last.
+    """
+
+    @property
+    def out_slot(self) -> Any:
+        """[E], an edge's rank among those that leave its tail."""
+        ...
+
+    @property
+    def in_slot(self) -> Any:
+        """[E], an edge's rank among those that enter its head."""
+        ...
+
+    @property
+    def node(self) -> Any:
+        """[P], the node between the two edges of a line."""
+        ...
+
+    @property
+    def graph(self) -> Any:
+        """[N], the graph that a node belongs to."""
+        ...
+
+    @property
+    def sizes(self) -> Any:
+        """[G], the number of nodes of each graph."""
+        ...
+
+    @property
+    def multitree(self) -> Any:
+        """[P], 1 for the lines that D-mode keeps; None: not known."""
+        ...
+
+
+class Walk(NamedTuple):
+    """The index arrays that a layer and its op use; a `plstm_seq.ops.dag.inputs.Graph`."""
+
+    tail: Array
+    head: Array
+    out_slot: Array
+    in_slot: Array
+    before: Array
+    after: Array
+    node: Array
+    blocks: Array
+
+
+def walk(graph: Graphs, direction: Direction = "forward") -> Walk:
+    """Return the arrays of a graph, or of the one with every edge turned round.
+
+    Nodes, edges and lines keep their places. The blocks of a graph, last one first, are in a
+    topological order of the reversed one: no line leads, reversed, to an edge that a line of a
+    later block comes from.
+    """
+    tail, head, out_slot, in_slot, before, after, node, blocks = (
+        jnp.asarray(getattr(graph, name)) for name in Walk._fields
+    )
+    if direction == "forward":
+        return Walk(tail, head, out_slot, in_slot, before, after, node, blocks)
+    return Walk(head, tail, in_slot, out_slot, after, before, node, blocks[::-1])

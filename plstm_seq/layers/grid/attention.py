@@ -1,0 +1,139 @@
+"""Softmax attention between all cells of a grid, for the vision transformer."""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float
+
+from plstm_seq.layers.checks import require_positive, require_shape
+from plstm_seq.layers.configured import Configured, Kept
+from plstm_seq.layers.initializers import Initializer, Small, Zeros
+from plstm_seq.layers.mixers.base import head_features
+from plstm_seq.layers.precision import accumulation_dtype
+
+AttentionImplementation = Literal["xla", "cudnn"]
+
+
+@dataclass(frozen=True)
+class GridAttentionConfig:
+    """The options of a `GridAttention`.
+
+    Attributes:
+        num_heads: H.
+        head_dim: features of a query, key or value; None: input features / H.
+        bias: whether the four projections have biases.
+        weight_init: of the kernels of query, key and value.
+        out_weight_init: of the out projection's kernel.
+        bias_init: of the biases.
+        implementation: "xla", or "cudnn": the fused kernel of an NVIDIA GPU, in half precision.
+        kind: tells this mixer from others.
+    """
+
+    num_heads: int = 3
+    head_dim: int | None = None
+    bias: bool = True
+    weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
+    out_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
+    bias_init: Initializer = field(default_factory=Zeros)
+    implementation: AttentionImplementation = "xla"
+    kind: Literal["attention"] = "attention"
+
+    def __post_init__(self):
+        require_positive(num_heads=self.num_heads)
+        if self.head_dim is not None:
+            require_positive(head_dim=self.head_dim)
+        if self.implementation not in get_args(AttentionImplementation):
+            raise ValueError(
+                f"implementation: got {self.implementation!r}, expected one of "
+                f"{get_args(AttentionImplementation)}"
+            )
+
+
+class GridAttention(Configured[GridAttentionConfig]):
+    """Each cell reads all cells: `softmax(q k^T / sqrt(head_dim)) v`; it knows no positions.
+
+    Sources: Vaswani et al., arXiv 1706.03762; on images Dosovitskiy et al., arXiv 2010.11929.
+
+    Args:
+        input_dim: I.
+        config: see `GridAttentionConfig`.
+        output_dim: the features of the output; None: I.
+        dtype: the type to compute in; None: that of input and parameters. The softmax is in
+            float32 at least.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+
+    Raises:
+        ValueError: sizes do not fit each other.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        config: GridAttentionConfig = GridAttentionConfig(),
+        *,
+        output_dim: int | None = None,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        output_dim = input_dim if output_dim is None else output_dim
+        require_positive(input_dim=input_dim, output_dim=output_dim)
+        self.input_dim, self.kept = input_dim, Kept(config)
+        inner = config.num_heads * head_features(input_dim, config.num_heads, config.head_dim)
+
+        def linear(features: int, size: int, weight_init: Initializer) -> nnx.Linear:
+            return nnx.Linear(
+                features,
+                size,
+                use_bias=config.bias,
+                kernel_init=weight_init,
+                bias_init=config.bias_init,
+                dtype=dtype,
+                param_dtype=param_dtype,
+                rngs=rngs,
+            )
+
+        self.query = linear(input_dim, inner, config.weight_init)
+        self.key = linear(input_dim, inner, config.weight_init)
+        self.value = linear(input_dim, inner, config.weight_init)
+        self.outprojection = linear(inner, output_dim, config.out_weight_init)
+
+    def __call__(self, x: Float[Array, "B *S I"]) -> Float[Array, "B *S F"]:
+        """Read all cells from all cells.
+
+        Args:
+            x: [B, ..., I]: a grid [B, X, Y, I], or cells in any order [B, T, I].
+
+        Returns:
+            [B, ..., output_dim].
+
+        Raises:
+            ValueError: the shape of `x` does not fit.
+        """
+        require_shape("x", x, ("...", self.input_dim))
+        cells = x.reshape(x.shape[0], -1, self.input_dim)
+        heads = self.config.num_heads
+        query, key, value = (
+            part(cells).reshape(*cells.shape[:2], heads, -1)
+            for part in (self.query, self.key, self.value)
+        )
+        if self.config.implementation == "cudnn":
+            y = jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+        else:
+            y = _attention(query, key, value)
+        y = self.outprojection(y.reshape(*cells.shape[:2], -1))
+        return y.reshape(*x.shape[:-1], -1)
+
+
+def _attention(query: Array, key: Array, value: Array) -> Array:
+    """[B, T, H, D] each; the softmax of float64 in float64, unlike jax's own."""
+    wide = accumulation_dtype(query.dtype)
+    scores = jnp.einsum("bthd,bshd->bhts", query, key, preferred_element_type=wide)
+    weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5, axis=-1)
+    return jnp.einsum("bhts,bshd->bthd", weights.astype(value.dtype), value)

@@ -1,0 +1,153 @@
+"""The gates of a 2D layer in P-mode and in D-mode: what leaves a cell to the right and down."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float
+
+from plstm_seq.layers.gates import Gate
+from plstm_seq.layers.grid.config import Chirality, Mode, PForm, PLSTM2DConfig
+from plstm_seq.layers.precision import accumulation_dtype, promote
+from plstm_seq.layers.transition import Transition
+
+GateOf = Callable[[str], Array]
+"""The value of the gate with a name, [B, X, Y, N, ...]."""
+
+
+class EdgeGates(NamedTuple):
+    """The gates of `plstm_2d` but the direct one, each [B, X, Y, N, ...], N = O * H gates."""
+
+    source_right: Array
+    source_down: Array
+    transition_rl: Array
+    transition_du: Array
+    transition_dl: Array | None
+    transition_ru: Array | None
+    mark_left: Array
+    mark_up: Array
+
+
+class OrientationGate(nnx.Module):
+    """The share `a` of what leaves a cell to the right: `sigmoid(bias + scale * weight . x / I)`.
+
+    Source: arXiv 2506.11997, section 4 on P-mode; with a fixed `a` a signal moves along the
+    direction `a : 1 - a`.
+
+    Args:
+        input_dim: I.
+        config: H, the orientations, the scale and the initialisers.
+        dtype: the type to compute in; None: that of input and parameters.
+        param_dtype: the type of the parameters, `bias` [O, H] and `weight` [O, H, I].
+        rngs: for the parameters.
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        config: PLSTM2DConfig,
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.scale, self.dtype = config.orientation_scale / input_dim, dtype
+        shape = (len(config.orientations), config.num_heads)
+        self.bias = nnx.Param(config.orientation_bias_init(rngs.params(), shape, param_dtype))
+        shape = (*shape, input_dim)
+        self.weight = nnx.Param(config.orientation_weight_init(rngs.params(), shape, param_dtype))
+
+    def __call__(self, x: Float[Array, "*S I"]) -> Float[Array, "*S N"]:
+        """Compute the share for every gate, [..., O * H], in float32 at least."""
+        bias = self.bias[...].reshape(-1)
+        x, weight = promote(x, self.weight[...].reshape(bias.size, -1), dtype=self.dtype)
+        wide = accumulation_dtype(x.dtype)
+        read = jnp.einsum("...i,ni->...n", x, weight, preferred_element_type=wide)
+        return jax.nn.sigmoid(bias.astype(wide) + self.scale * read)
+
+
+def make_gates(
+    mode: Mode, input_dim: int, config: PLSTM2DConfig, **types: Any
+) -> dict[str, nnx.Module]:
+    """Build the gates of a layer but the direct one, by name.
+
+    In P-mode one source, transition and mark, and a gate that shares them out to the two edges; in
+    D-mode gates of their own for both edges, and the transition of the turn between them.
+
+    Args:
+        mode: "P" or "D".
+        input_dim: I.
+        config: see `PLSTM2DConfig`.
+        types: `dtype`, `param_dtype` and `rngs` of the gates.
+    """
+    sizes = config.sizes(input_dim)
+    count = len(config.orientations) * sizes.H
+
+    def source() -> Gate:
+        shape = (sizes.JT, sizes.JK, sizes.JV)
+        return Gate(count, input_dim, shape, config.source, **types)
+
+    def transition() -> Transition:
+        return Transition(count, input_dim, config.transition, **types)
+
+    def mark() -> Gate:
+        shape = (sizes.JO, sizes.JQ, sizes.JT)
+        return Gate(count, input_dim, shape, config.mark, **types)
+
+    if mode == "P":
+        orientation = OrientationGate(input_dim, config, **types)
+        return {
+            "orientation": orientation,
+            "source": source(),
+            "transition": transition(),
+            "mark": mark(),
+        }
+    return {
+        "source_right": source(),
+        "source_down": source(),
+        "transition_right": transition(),
+        "transition_down": transition(),
+        "transition_turn": transition(),
+        "mark_left": mark(),
+        "mark_up": mark(),
+    }
+
+
+def p_gates(gate: GateOf, form: PForm) -> EdgeGates:
+    """P-mode: `S_r = a S`, `S_d = (1 - a) S`, `T_rl = T_ru = a T`, `T_dl = T_du = (1 - a) T`.
+
+    With `|T| <= 1` what leaves a cell sums to no more than what came in. The form "published" has
+    `1 - a S` and `1 - a T` instead.
+    """
+    share, source, transition = gate("orientation"), gate("source"), gate("transition")
+    mark = gate("mark")
+    right_source = share[..., None, None, None] * source
+    right = share[..., None, None] * transition
+    if form == "published":
+        down_source, down = 1 - right_source, 1 - right
+    else:
+        down_source = (1 - share)[..., None, None, None] * source
+        down = (1 - share)[..., None, None] * transition
+    return EdgeGates(right_source, down_source, right, down, down, right, mark, mark)
+
+
+def d_gates(gate: GateOf, chirality: Chirality) -> EdgeGates:
+    """D-mode: a turn in one direction alone, so that one way alone joins two cells.
+
+    Then `|T| <= 1` bounds what arrives.
+    """
+    turn = gate("transition_turn")
+    return EdgeGates(
+        source_right=gate("source_right"),
+        source_down=gate("source_down"),
+        transition_rl=gate("transition_right"),
+        transition_du=gate("transition_down"),
+        transition_dl=turn if chirality == "R" else None,
+        transition_ru=turn if chirality == "L" else None,
+        mark_left=gate("mark_left"),
+        mark_up=gate("mark_up"),
+    )

@@ -1,0 +1,139 @@
+"""What turns images or symbols into the cells of a grid, and tells the cells where they are."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float, Int, UInt8
+
+from plstm_seq.layers.checks import require_positive, require_shape
+from plstm_seq.layers.initializers import Initializer
+from plstm_seq.layers.precision import promote
+from plstm_seq.models.vision.config import Pixels
+
+# Of the channels red, green and blue, over ImageNet's images divided by 255.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class PatchEmbedding(nnx.Module):
+    """A linear map of every patch of an image: a convolution whose stride is its size.
+
+    Args:
+        channels: C.
+        width: D.
+        patch_size: P.
+        pixels: see `VisionModelConfig`.
+        embed_init: of the kernel [P * P * C, D].
+        dtype: the type to compute in; None: float32, or that of the image and the parameters.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+
+    Raises:
+        ValueError: a size is below 1, or there is no normalisation for so many channels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        patch_size: int,
+        pixels: Pixels,
+        embed_init: Initializer,
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        require_positive(channels=channels, width=width, patch_size=patch_size)
+        if pixels == "imagenet" and channels != len(IMAGENET_MEAN):
+            raise ValueError(f"channels: got {channels}, expected 3 with pixels = 'imagenet'")
+        self.channels, self.patch_size, self.pixels = channels, patch_size, pixels
+        self.dtype, self.param_dtype = dtype, param_dtype
+        shape = (patch_size * patch_size * channels, width)
+        self.kernel = nnx.Param(embed_init(rngs.params(), shape, param_dtype))
+        self.bias = nnx.Param(jnp.zeros((width,), param_dtype))
+
+    def __call__(
+        self, images: Float[Array, "B X Y C"] | UInt8[Array, "B X Y C"]
+    ) -> Float[Array, "B X/P Y/P D"]:
+        """Embed every patch.
+
+        Args:
+            images: uint8, or floating-point and ready, [B, X, Y, C]; X and Y are rows and columns.
+
+        Returns:
+            [B, X / P, Y / P, D].
+
+        Raises:
+            TypeError: the images are of another type.
+            ValueError: their shape does not fit.
+        """
+        require_shape("images", images, ("B", "X", "Y", self.channels))
+        size = self.patch_size
+        batch, *sides, _ = images.shape
+        if any(side % size for side in sides):
+            raise ValueError(
+                f"images: got {sides[0]} x {sides[1]} pixels, expected multiples of patch_size = "
+                f"{size}"
+            )
+        X, Y = (side // size for side in sides)
+        patches = images.reshape(batch, X, size, Y, size, self.channels).swapaxes(2, 3)
+        patches = self._prepared(patches).reshape(batch, X, Y, -1)
+        patches, kernel, bias = promote(patches, self.kernel[...], self.bias[...], dtype=self.dtype)
+        return patches @ kernel + bias
+
+    def _prepared(self, pixels: Array) -> Array:
+        """As floating-point numbers, [..., C]."""
+        if jnp.issubdtype(pixels.dtype, jnp.floating):
+            return pixels
+        if pixels.dtype != jnp.uint8:
+            raise TypeError(f"images: got {pixels.dtype}, expected uint8 or a floating-point type")
+        pixels = pixels.astype(jnp.promote_types(self.param_dtype, jnp.float32))
+        if self.pixels == "unit":
+            return pixels / 255
+        mean, std = (255 * np.asarray(x, pixels.dtype) for x in (IMAGENET_MEAN, IMAGENET_STD))
+        return (pixels - mean) / std
+
+
+class PositionEmbedding(nnx.Module):
+    """A learned vector for each cell of one grid, resized for others.
+
+    Args:
+        grid: X and Y of that grid.
+        width: D.
+        init: of the embedding [X, Y, D].
+        dtype: the type to compute in; None: that of input and parameters.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+    """
+
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        width: int,
+        init: Initializer,
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.dtype = dtype
+        self.embedding = nnx.Param(init(rngs.params(), (*grid, width), param_dtype))
+
+    def __call__(self, x: Float[Array, "B X Y D"]) -> Float[Array, "B X Y D"]:
+        """Add the embedding to [B, X, Y, D], of any X and Y."""
+        embedding = self.embedding[...]
+        if x.shape[1:] != embedding.shape:
+            embedding = jax.image.resize(embedding, x.shape[1:], "bicubic")
+        x, embedding = promote(x, embedding, dtype=self.dtype)
+        return x + embedding
+
+
+def check_symbols(symbols: Int[Array, "B X Y"]) -> None:
+    """Raise `TypeError` or `ValueError` unless these are integers [B, X, Y]."""
+    if not jnp.issubdtype(symbols.dtype, jnp.integer):
+        raise TypeError(f"symbols: got {symbols.dtype}, expected integers")
+    require_shape("symbols", symbols, ("B", "X", "Y"))

@@ -1,0 +1,99 @@
+"""Probing: what a trained model has learned. Knows no task: takes tables, generators and streams.
+
+recording = record(model, tokens)
+gates = by_token(recording, num_tokens=len(symbols))
+values = spectrum(gates.transitions).eigenvalues
+parts = realizations(recording.layers[0], gates)
+learned = homomorphism(parts[0].transitions, table, symbols)
+"""
+
+from plstm_seq.probing.characters import (
+    CharacterTable,
+    RealIrreducibles,
+    RepresentationMatch,
+    character_table,
+    match_representations,
+    real_irreducibles,
+    smallest_faithful,
+)
+from plstm_seq.probing.exact import exact_model
+from plstm_seq.probing.groups import GroupAnalysis, analyse
+from plstm_seq.probing.homomorphism import (
+    Composition,
+    Homomorphism,
+    RelatorDefects,
+    homomorphism,
+    relator_defects,
+    relators,
+)
+from plstm_seq.probing.polar import with_orthogonal_transitions
+from plstm_seq.probing.realization import Realization, realization, realizations
+from plstm_seq.probing.recording import (
+    GATES,
+    LayerRecord,
+    Recording,
+    TokenGates,
+    by_token,
+    record,
+)
+from plstm_seq.probing.representations import (
+    MAX_ORDER,
+    faithful_representation,
+    orthogonal_form,
+    permutation_matrices,
+)
+from plstm_seq.probing.sensitivity import Sensitivity, sensitivity
+from plstm_seq.probing.spectrum import Spectrum, spectrum
+from plstm_seq.probing.states import (
+    TOO_CLOSE,
+    LinearProbe,
+    Separability,
+    StateSample,
+    linear_probe,
+    sample_states,
+    separability,
+)
+
+__all__ = [
+    "GATES",
+    "MAX_ORDER",
+    "TOO_CLOSE",
+    "CharacterTable",
+    "Composition",
+    "GroupAnalysis",
+    "Homomorphism",
+    "LayerRecord",
+    "LinearProbe",
+    "RealIrreducibles",
+    "Realization",
+    "Recording",
+    "RelatorDefects",
+    "RepresentationMatch",
+    "Sensitivity",
+    "Separability",
+    "Spectrum",
+    "StateSample",
+    "TokenGates",
+    "analyse",
+    "by_token",
+    "character_table",
+    "exact_model",
+    "faithful_representation",
+    "homomorphism",
+    "linear_probe",
+    "match_representations",
+    "orthogonal_form",
+    "permutation_matrices",
+    "real_irreducibles",
+    "realization",
+    "realizations",
+    "record",
+    "relator_defects",
+    "relators",
+    "sample_states",
+    "sensitivity",
+    "separability",
+    "smallest_faithful",
+    "spectrum",
+    "with_orthogonal_transitions",
+]

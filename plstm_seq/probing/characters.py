@@ -1,0 +1,259 @@
+"""Character tables, real irreducible representations, and the smallest faithful one."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Complex, Float, Int
+
+from plstm_seq.probing.groups import conjugacy_classes, element_orders, inverses
+
+MAX_CLASSES = 256
+
+
+@dataclass(frozen=True)
+class CharacterTable:
+    """The irreducible complex characters of a group.
+
+    Attributes:
+        classes: conjugacy classes, as element ids; the identity's first.
+        class_of: [G], the class of each element.
+        values: [K, K], one row a character, by degree, the trivial one first.
+        types: Frobenius and Schur's indicator of each: 1 real, 0 complex, -1 quaternionic.
+    """
+
+    classes: tuple[tuple[int, ...], ...]
+    class_of: Int[np.ndarray, " G"]
+    values: Complex[np.ndarray, "K K"]
+    types: Int[np.ndarray, " K"]
+
+    @property
+    def degrees(self) -> Int[np.ndarray, " K"]:
+        """The dimension of each complex representation."""
+        return np.rint(np.real(self.values[:, 0])).astype(np.int64)
+
+    @property
+    def sizes(self) -> Int[np.ndarray, " K"]:
+        """The number of elements of each class."""
+        return np.array([len(members) for members in self.classes])
+
+
+@dataclass(frozen=True)
+class RealIrreducibles:
+    """The irreducible *real* representations: of real type, or a complex one with its conjugate.
+
+    Attributes:
+        characters: [R, K], by dimension, the trivial one first.
+        dims: [R], the real dimension of each.
+        norms: [R], 1 for the real type, 2 for the complex, 4 for the quaternionic: the inner
+            product of the character with itself.
+        kernels: [R, K], the classes that each maps to the identity.
+        determinants: [R, K], 1 or -1.
+    """
+
+    characters: Float[np.ndarray, "R K"]
+    dims: Int[np.ndarray, " R"]
+    norms: Int[np.ndarray, " R"]
+    kernels: Bool[np.ndarray, "R K"]
+    determinants: Int[np.ndarray, "R K"]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """`1`, `1'`, `2`, ...: the dimension, with a prime for each one of it before."""
+        dims = self.dims.tolist()
+        return tuple(f"{dim}{chr(39) * dims[:index].count(dim)}" for index, dim in enumerate(dims))
+
+
+def character_table(table: Int[np.ndarray, "G G"]) -> CharacterTable:
+    """Compute the characters of a group, by Burnside's method.
+
+    The class sums multiply as `K_i K_j = sum_k a_ijk K_k`, and a character gives the common
+    eigenvectors of the matrices `a_i`: those of one random combination of them.
+
+    Args:
+        table: Cayley table; element 0 is the identity.
+
+    Raises:
+        ValueError: the group has more than `MAX_CLASSES` conjugacy classes.
+    """
+    table = np.asarray(table, np.int64)
+    classes = conjugacy_classes(table)
+    count = len(classes)
+    if count > MAX_CLASSES:
+        raise ValueError(f"table: got a group of {count} classes, expected at most {MAX_CLASSES}")
+    class_of = np.empty(len(table), np.int64)
+    for number, members in enumerate(classes):
+        class_of[list(members)] = number
+    sizes = np.array([len(members) for members in classes])
+    weights = np.random.default_rng(0).standard_normal(count)
+    combined = np.zeros((count, count))
+    for k, members in enumerate(classes):
+        # x y = z for the first z of class k: y is the inverse of x times z.
+        others = class_of[table[inverses(table), members[0]]]
+        np.add.at(combined[:, k], others, weights[class_of])
+    _, vectors = np.linalg.eig(combined / np.sqrt(sizes)[:, None] * np.sqrt(sizes)[None])
+    omega = vectors * np.sqrt(sizes)[:, None]
+    omega = (omega / omega[:1]).T
+    degrees = np.sqrt(len(table) / (np.abs(omega) ** 2 / sizes).sum(1))
+    values = omega / sizes * degrees[:, None]
+    squares = class_of[table[np.arange(len(table)), np.arange(len(table))]]
+    types = np.rint(values[:, squares].sum(1).real / len(table)).astype(np.int64)
+    trivial = ~np.isclose(values, 1, atol=1e-6).all(1)
+    keys = [np.round(-part, 6) for column in values.T[::-1] for part in (column.imag, column.real)]
+    order = np.lexsort((*keys, np.rint(degrees), trivial))
+    return CharacterTable(classes, class_of, values[order], types[order])
+
+
+def real_irreducibles(
+    table: Int[np.ndarray, "G G"], characters: CharacterTable
+) -> RealIrreducibles:
+    """Put the real irreducible representations together.
+
+    Args:
+        table: Cayley table.
+        characters: of `character_table(table)`.
+    """
+    factors = {1: 1, 0: 2, -1: 2}
+    rows, norms = [], []
+    for values, kind in zip(characters.values, characters.types.tolist(), strict=True):
+        row = factors[kind] * values.real
+        if kind == 0 and any(np.allclose(row, other, atol=1e-6) for other in rows):
+            continue  # the conjugate of one that is there
+        rows.append(row)
+        norms.append({1: 1, 0: 2, -1: 4}[kind])
+    found = np.array(rows)
+    order = np.argsort(np.rint(found[:, 0]), kind="stable")
+    found = found[order]
+    return RealIrreducibles(
+        characters=found,
+        dims=np.rint(found[:, 0]).astype(np.int64),
+        norms=np.array(norms)[order],
+        kernels=np.isclose(found, found[:, :1], atol=1e-6),
+        determinants=_determinants(np.asarray(table), characters, found),
+    )
+
+
+def _determinants(table: np.ndarray, of: CharacterTable, characters: np.ndarray) -> np.ndarray:
+    """-1 to the multiplicity of the eigenvalue -1, from the characters of powers."""
+    orders = element_orders(table)
+    signs = np.ones(characters.shape, np.int64)
+    for number, members in enumerate(of.classes):
+        element, order = members[0], int(orders[members[0]])
+        if order % 2:
+            continue
+        powers = [0]
+        for _ in range(order - 1):
+            powers.append(int(table[powers[-1], element]))
+        values = characters[:, of.class_of[powers]]
+        multiplicity = np.rint((values * (-1.0) ** np.arange(order)).sum(1) / order)
+        signs[:, number] = 1 - 2 * (multiplicity.astype(np.int64) % 2)
+    return signs
+
+
+def smallest_faithful(
+    irreducibles: RealIrreducibles, *, rotations: bool = False
+) -> tuple[int, ...]:
+    """The sum of real irreducible representations of least dimension that is faithful.
+
+    The dimension is what JT has to be at least for a head whose transitions represent the group.
+
+    Args:
+        irreducibles: of the group.
+        rotations: only sums all of whose determinants are 1.
+
+    Returns:
+        Which of them, ascending. Their `dims` add up to the dimension.
+    """
+    identity = (True, *(False,) * (irreducibles.kernels.shape[1] - 1))
+    even = (1,) * len(identity)
+    numbers = itertools.count()
+    start = ((True,) * len(identity), even)
+    queue: list[tuple[int, int, tuple, tuple[int, ...]]] = [(0, next(numbers), start, ())]
+    done = set()
+    while queue:
+        dim, _, state, chosen = heapq.heappop(queue)
+        if state in done:
+            continue
+        done.add(state)
+        kernel, signs = state
+        if kernel == identity and (not rotations or signs == even):
+            return tuple(sorted(chosen))
+        # Twice the same changes the determinant, but not what is told apart.
+        for index in range(len(irreducibles.dims)):
+            joined = np.logical_and(kernel, irreducibles.kernels[index])
+            signed = np.multiply(signs, irreducibles.determinants[index]) if rotations else signs
+            following = (tuple(joined.tolist()), tuple(map(int, signed)))
+            if following not in done:
+                cost = dim + int(irreducibles.dims[index])
+                heapq.heappush(queue, (cost, next(numbers), following, (*chosen, index)))
+    raise ValueError("irreducibles: no sum of them is faithful, so some are missing")
+
+
+@dataclass(frozen=True)
+class RepresentationMatch:
+    """Which real irreducible representations a learned action is made of.
+
+    Attributes:
+        names: of the irreducible ones, by dimension.
+        dims: [R], their dimensions.
+        multiplicities: [H, R], how often each is in the action of a head, as a real number:
+            whole numbers for a representation.
+        characters: [H, K], the learned characters, means over classes.
+        distance: [H], root mean square over the group of what the nearest sum of
+            representations leaves of the learned character; 0 for a representation.
+        faithful: [H], whether that nearest sum tells all elements apart; says something of the
+            head only where the distance is small.
+        together: whether all heads together do.
+    """
+
+    names: tuple[str, ...]
+    dims: Int[np.ndarray, " R"]
+    multiplicities: Float[np.ndarray, "H R"]
+    characters: Float[np.ndarray, "H K"]
+    distance: Float[np.ndarray, " H"]
+    faithful: Bool[np.ndarray, " H"]
+    together: bool
+
+    def label(self, head: int) -> str:
+        """The nearest sum of a head, such as `1 + 2`."""
+        counts = np.rint(self.multiplicities[head]).astype(int).tolist()
+        parts = [
+            f"{count} x {name}" if count > 1 else name
+            for count, name in zip(counts, self.names, strict=True)
+            if count > 0
+        ]
+        return " + ".join(parts) or "0"
+
+
+def match_representations(
+    actions: Sequence[Float[np.ndarray, "G M M"]],
+    characters: CharacterTable,
+    irreducibles: RealIrreducibles,
+) -> RepresentationMatch:
+    """Compare traces with the characters of the group: no choice of basis enters.
+
+    Args:
+        actions: of each head the matrix of every element (`Homomorphism.action`).
+        characters: of the group.
+        irreducibles: of the group.
+    """
+    sizes, order = characters.sizes, len(characters.class_of)
+    traces = np.stack([np.trace(action, axis1=-2, axis2=-1) for action in actions])
+    means = np.stack([traces[:, list(members)].mean(1) for members in characters.classes], axis=1)
+    multiplicities = (means * sizes) @ irreducibles.characters.T / order / irreducibles.norms
+    nearest = np.maximum(np.rint(multiplicities), 0)
+    left = traces - (nearest @ irreducibles.characters)[:, characters.class_of]
+    kernels = np.where((nearest > 0)[..., None], irreducibles.kernels, True).all(1)
+    return RepresentationMatch(
+        names=irreducibles.names,
+        dims=irreducibles.dims,
+        multiplicities=multiplicities,
+        characters=means,
+        distance=np.sqrt(np.square(left).mean(1)),
+        faithful=kernels.sum(1) == 1,
+        together=bool(kernels.all(0).sum() == 1),
+    )

@@ -1,0 +1,202 @@
+"""How far transitions are from multiplying as the elements of a group do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Composition = Literal["right", "left"]
+"""On which side a task multiplies its newest symbol."""
+
+
+@dataclass(frozen=True)
+class Homomorphism:
+    """The defect of every pair of a group element and a symbol.
+
+    Attributes:
+        action: [G, m, m], the matrix of every element: of the symbol that is that element, else
+            the product along a shortest word of symbols.
+        words: a shortest word of each element, as symbol ids.
+        defects: [G, S]: for element g and symbol s the distance between the matrix of their product
+            and the product of their matrices, in the order of the task. Frobenius, over the
+            norm of the identity.
+    """
+
+    action: Float[np.ndarray, "G M M"]
+    words: tuple[tuple[int, ...], ...]
+    defects: Float[np.ndarray, "G S"]
+
+    @property
+    def worst(self) -> float:
+        """The largest defect."""
+        return float(self.defects.max(initial=0))
+
+    @property
+    def mean(self) -> float:
+        """The mean defect."""
+        return float(self.defects.mean()) if self.defects.size else 0.0
+
+
+def homomorphism(
+    transitions: Float[np.ndarray, "S M M"],
+    table: Int[np.ndarray, "G G"],
+    symbols: Sequence[int],
+    composition: Composition = "right",
+) -> Homomorphism:
+    """Hold the transitions of symbols against the table of their group.
+
+    The state after a word is `T(x_t) ... T(x_0) C`. Where the task's label is `x_0 ... x_t` (the
+    newest symbol on the right), transitions that represent it turn the order around: `T(b) T(a) =
+    T(a b)`; where it is `x_t ... x_0`, `T(a) T(b) = T(a b)`.
+
+    Args:
+        transitions: one a symbol, on what is reached and seen (`realization`).
+        table: Cayley table, `table[a, b]` is `a b`; element 0 is the identity.
+        symbols: the element of each symbol.
+        composition: the side on which the task multiplies the newest symbol.
+
+    Raises:
+        ValueError: symbols and transitions differ in number, or the symbols do not generate the
+            group.
+    """
+    matrices = _matrices(transitions, symbols)
+    step = _steps(table, symbols, composition)
+    words = shortest_words(table, symbols, composition)
+    size = matrices.shape[-1]
+    action = np.stack([_product(matrices, word) for word in words])
+    for symbol, element in reversed(list(enumerate(symbols))):
+        action[element] = matrices[symbol]
+    away = [
+        np.linalg.norm(matrix @ action - action[step[:, symbol]], axis=(-2, -1))
+        for symbol, matrix in enumerate(matrices)
+    ]
+    defects = np.stack(away, axis=1) / np.sqrt(max(1, size))
+    return Homomorphism(action, words, defects)
+
+
+@dataclass(frozen=True)
+class RelatorDefects:
+    """How far words that are the identity are from acting as it.
+
+    Attributes:
+        words: the relators, as symbol ids, first symbol first; short ones first.
+        defects: `|T(w) - I|` of each, Frobenius, over the norm of the identity.
+    """
+
+    words: tuple[tuple[int, ...], ...]
+    defects: Float[np.ndarray, " W"]
+
+    @property
+    def worst(self) -> float:
+        """The largest defect."""
+        return float(self.defects.max(initial=0))
+
+
+def relator_defects(
+    transitions: Float[np.ndarray, "S M M"], words: Sequence[Sequence[int]]
+) -> RelatorDefects:
+    """Measure `|T(w) - I|` of given words.
+
+    Args:
+        transitions: one a symbol, on what is reached and seen.
+        words: such as `relators(...)`; the state after one is `T(w_n) ... T(w_1) C`.
+
+    Raises:
+        ValueError: a word has a symbol without a transition.
+    """
+    matrices = np.asarray(transitions, np.float64)
+    for word in words:
+        if any(not 0 <= symbol < len(matrices) for symbol in word):
+            raise ValueError(f"words: got {tuple(word)}, expected symbols below {len(matrices)}")
+    identity = np.eye(matrices.shape[-1])
+    away = [np.linalg.norm(_product(matrices, word) - identity) for word in words]
+    size = np.sqrt(max(1, matrices.shape[-1]))
+    return RelatorDefects(tuple(map(tuple, words)), np.array(away, np.float64) / size)
+
+
+def relators(
+    table: Int[np.ndarray, "G G"], symbols: Sequence[int], composition: Composition = "right"
+) -> tuple[tuple[int, ...], ...]:
+    """Words of symbols that are the identity and from which all such words follow.
+
+    For every element g and symbol s: a shortest word of g, then s, then a shortest word back. They
+    are the closed walks that leave a spanning tree of the Cayley graph at one edge (Reidemeister
+    and Schreier), so transitions that satisfy them represent the group.
+
+    Args:
+        table: see `homomorphism`.
+        symbols: the element of each symbol.
+        composition: see `homomorphism`.
+
+    Returns:
+        Different words, short ones first.
+
+    Raises:
+        ValueError: the symbols do not generate the group.
+    """
+    there = shortest_words(table, symbols, composition)
+    step = _steps(table, symbols, composition)
+    # Back from g is a shortest word of its inverse, whose product with g is the identity.
+    inverse = np.argmin(table, axis=1)
+    found = {(*there[g], *there[inverse[g]]) for g in range(len(table))}
+    for g in range(len(table)):
+        for symbol in range(len(symbols)):
+            back = there[inverse[step[g, symbol]]]
+            found.add((*there[g], symbol, *back))
+    return tuple(sorted(found - {()}, key=lambda word: (len(word), word)))
+
+
+def shortest_words(
+    table: Int[np.ndarray, "G G"], symbols: Sequence[int], composition: Composition = "right"
+) -> tuple[tuple[int, ...], ...]:
+    """A shortest word of symbols for each element, first symbol first; arguments as `relators`.
+
+    Raises:
+        ValueError: the symbols do not generate the group.
+    """
+    step = _steps(table, symbols, composition)
+    words: dict[int, tuple[int, ...]] = {0: ()}
+    frontier = [0]
+    while frontier:
+        reached = []
+        for element in frontier:
+            for symbol, following in enumerate(step[element].tolist()):
+                if following not in words:
+                    words[following] = (*words[element], symbol)
+                    reached.append(following)
+        frontier = reached
+    if len(words) < len(table):
+        raise ValueError(
+            f"symbols: got elements that generate {len(words)} of {len(table)} elements, expected "
+            "all: hand over the table of the subgroup"
+        )
+    return tuple(words[element] for element in range(len(table)))
+
+
+def _steps(table: np.ndarray, symbols: Sequence[int], composition: Composition) -> np.ndarray:
+    """[G, S]: the element behind an element once a symbol follows."""
+    if composition not in ("right", "left"):
+        raise ValueError(f"composition: got {composition!r}, expected 'right' or 'left'")
+    table = np.asarray(table)
+    return (table if composition == "right" else table.T)[:, list(symbols)]
+
+
+def _matrices(transitions: np.ndarray, symbols: Sequence[int]) -> np.ndarray:
+    matrices = np.asarray(transitions, np.float64)
+    if len(matrices) != len(symbols):
+        raise ValueError(
+            f"symbols: got {len(symbols)} elements, expected one for each of {len(matrices)} "
+            "transitions"
+        )
+    return matrices
+
+
+def _product(matrices: np.ndarray, word: Sequence[int]) -> np.ndarray:
+    product = np.eye(matrices.shape[-1])
+    for symbol in word:
+        product = matrices[symbol] @ product
+    return product

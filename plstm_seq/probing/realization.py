@@ -1,0 +1,118 @@
+"""The part of a state that a recurrence can reach and that its readout can see."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from plstm_seq.probing.recording import LayerRecord, TokenGates
+
+
+@dataclass(frozen=True)
+class Realization:
+    """The transitions of one head on what is reached and seen: a minimal realization.
+
+    Two recurrences with the same outputs have the same minimal realization up to a change of basis
+    (Kalman, 1963), so what a probe says of it does not depend on the basis in which a model happens
+    to compute, nor on dimensions that it does not use.
+
+    Attributes:
+        transitions: [V, m, m], one a token.
+        reached: dimension of the reachable subspace.
+        seen: dimension of the space that the mark sees, of all JT.
+        start: [m, R], what was reached to begin with, in the same coordinates.
+    """
+
+    transitions: Float[np.ndarray, "V M M"]
+    reached: int
+    seen: int
+    start: Float[np.ndarray, "M R"]
+
+    @property
+    def dim(self) -> int:
+        """m, the dimension of what is both reached and seen."""
+        return self.transitions.shape[-1]
+
+
+def realization(
+    transitions: Float[np.ndarray, "V JT JT"],
+    start: Float[np.ndarray, "JT R"],
+    read: Float[np.ndarray, "M JT"],
+    *,
+    tolerance: float = 1e-3,
+) -> Realization:
+    """Restrict transitions to what is reachable, and divide by what is invisible there.
+
+    Args:
+        transitions: one a token, `C <- T C`.
+        start: columns that span what the state starts from and what is written.
+        read: rows that read the state.
+        tolerance: directions whose singular value is below this share of the largest one count as
+            not there.
+    """
+    matrices = np.asarray(transitions, np.float64)
+    transposed = np.swapaxes(matrices, -1, -2)
+    start, read = np.asarray(start, np.float64), np.asarray(read, np.float64)
+    reach = _closure(start, matrices, tolerance)
+    within = reach.T @ matrices @ reach
+    sight = _closure((read @ reach).T, np.swapaxes(within, -1, -2), tolerance)
+    return Realization(
+        transitions=sight.T @ within @ sight,
+        reached=reach.shape[1],
+        seen=_closure(read.T, transposed, tolerance).shape[1],
+        start=sight.T @ reach.T @ start,
+    )
+
+
+def realizations(
+    record: LayerRecord, gates: TokenGates, *, tolerance: float = 1e-3
+) -> tuple[Realization, ...]:
+    """The realization of every head of a layer, from its gates by token.
+
+    Reached are the initial state and what sources write, seen is what marks read.
+
+    Args:
+        record: of the layer.
+        gates: of the same layer.
+        tolerance: see `realization`.
+    """
+    heads = record.transition.shape[2]
+    size = record.transition.shape[-1]
+    written = np.einsum("bthiaw,bthka,bthvw->hikvbt", record.source, record.key, record.value)
+    found = []
+    for head in range(heads):
+        start = record.initial_state[head].reshape(-1, size).T
+        # A direction counts by how much is usually written along it.
+        columns = written[head].reshape(size, -1)
+        usual = _root(columns @ columns.T / max(1, columns.shape[1]))
+        marks = gates.mean["mark"][:, head]
+        read = marks[np.isfinite(marks).all((1, 2, 3))].reshape(-1, size)
+        known = gates.transitions[:, head]
+        found.append(
+            realization(known, np.concatenate([start, usual], 1), read, tolerance=tolerance)
+        )
+    return tuple(found)
+
+
+def _closure(vectors: np.ndarray, matrices: np.ndarray, tolerance: float) -> np.ndarray:
+    """Orthonormal basis [n, r] of the smallest invariant subspace that holds given columns."""
+    matrices = matrices[np.isfinite(matrices).all((-2, -1))]
+    basis = _basis(vectors, tolerance)
+    while basis.shape[1]:
+        images = np.moveaxis(matrices @ basis, 0, 1).reshape(len(basis), -1)
+        larger = _basis(np.concatenate([basis, images], axis=1), tolerance)
+        if larger.shape[1] == basis.shape[1]:
+            break
+        basis = larger
+    return basis
+
+
+def _basis(vectors: np.ndarray, tolerance: float) -> np.ndarray:
+    left, sizes, _ = np.linalg.svd(vectors, full_matrices=False)
+    return left[:, sizes > tolerance * max(sizes.max(initial=0), np.finfo(float).tiny)]
+
+
+def _root(gram: np.ndarray) -> np.ndarray:
+    """A square matrix R with `R R^T` the given one."""
+    values, vectors = np.linalg.eigh(gram)
+    return vectors * np.sqrt(np.maximum(values, 0))

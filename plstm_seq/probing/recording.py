@@ -1,0 +1,170 @@
+"""What the recurrences of a model run on, position by position; the model stays as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from jaxtyping import Float, Int
+
+from plstm_seq.layers import PLSTM1DLayer
+from plstm_seq.models import SequenceModel
+from plstm_seq.ops import plstm_1d_step
+
+GATES = ("source", "transition", "mark", "direct")
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """What one pLSTM layer did with a batch of sequences; arrays on the host.
+
+    The gates are those of the recurrence: where the mark reads the state after its step, the mark
+    holds the transition of the step, and the direct term what the step itself wrote.
+
+    Attributes:
+        block: number of the block, from 0.
+        source: [B, T, H, JT, JK, JV].
+        transition: [B, T, H, JT, JT].
+        mark: [B, T, H, JO, JQ, JT].
+        direct: [B, T, H, JO, JQ, JK, JV]; None: there is no such term.
+        query: [B, T, H, DK, JQ].
+        key: [B, T, H, DK, JK].
+        value: [B, T, H, DV, JV].
+        initial_state: [H, DK, DV, JT], before the first step.
+        states: [B, T, H, DK, DV, JT], after each step.
+        outputs: [B, T, D], what the layer gave to its block.
+    """
+
+    block: int
+    source: Float[np.ndarray, "B T H JT JK JV"]
+    transition: Float[np.ndarray, "B T H JT JT"]
+    mark: Float[np.ndarray, "B T H JO JQ JT"]
+    direct: Float[np.ndarray, "B T H JO JQ JK JV"] | None
+    query: Float[np.ndarray, "B T H DK JQ"]
+    key: Float[np.ndarray, "B T H DK JK"]
+    value: Float[np.ndarray, "B T H DV JV"]
+    initial_state: Float[np.ndarray, "H DK DV JT"]
+    states: Float[np.ndarray, "B T H DK DV JT"]
+    outputs: Float[np.ndarray, "B T D"]
+
+
+class Recording(NamedTuple):
+    """A run over some sequences.
+
+    Attributes:
+        tokens: [B, T].
+        logits: [B, T, V].
+        layers: of each block whose mixer is a pLSTM layer, in order.
+    """
+
+    tokens: Int[np.ndarray, "B T"]
+    logits: Float[np.ndarray, "B T V"]
+    layers: tuple[LayerRecord, ...]
+
+
+def record(model: SequenceModel, tokens: Int[Array, "B T"]) -> Recording:
+    """Run a model over sequences, and keep what its pLSTM layers compute on the way.
+
+    Args:
+        model: any; it is not changed.
+        tokens: [B, T]. All gates and states of all positions are kept, so take some tens of
+            sequences.
+
+    Raises:
+        ValueError: no block of the model has a pLSTM layer.
+    """
+    if not any(isinstance(block.mixer, PLSTM1DLayer) for block in model.blocks):
+        raise ValueError("model: got one without a pLSTM layer, whose gates could be recorded")
+    logits, layers = jax.device_get(_record(*nnx.split(model), jnp.asarray(tokens)))
+    made = tuple(LayerRecord(block, **arrays) for block, arrays in layers.items())
+    return Recording(np.asarray(tokens), logits, made)
+
+
+@partial(jax.jit, static_argnums=0)
+def _record(
+    graphdef: nnx.GraphDef[Any], variables: Any, tokens: Array
+) -> tuple[Array, dict[int, dict[str, Any]]]:
+    model: SequenceModel = nnx.merge(graphdef, variables)
+    layers: dict[int, dict[str, Any]] = {}
+    x: Any = model.token_embedding(tokens)
+    for number, block in enumerate(model.blocks):
+
+        def mix(h: Any, number: int = number, mixer: Any = block.mixer) -> tuple[Array, Any]:
+            y, state = mixer(h, return_state=True)
+            if isinstance(mixer, PLSTM1DLayer):
+                layers[number] = _layer(mixer, h) | {"outputs": y}
+            return y, state
+
+        x, _ = block._around(x, mix)
+    return model._head(x), layers
+
+
+def _layer(layer: PLSTM1DLayer, x: Array) -> dict[str, Any]:
+    inputs = layer.op_inputs(x)
+    start = layer.init_state(x.shape[0]).C
+
+    def step(state: Array, at: Any) -> tuple[Array, Array]:
+        _, state = plstm_1d_step(*at, state=state)
+        return state, state
+
+    _, states = jax.lax.scan(step, start, jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), inputs))
+    return inputs._asdict() | {"initial_state": start[0], "states": jnp.moveaxis(states, 0, 1)}
+
+
+@dataclass(frozen=True)
+class TokenGates:
+    """The gates of a layer by token: over all positions, that is contexts, where a token stands.
+
+    Where a gate depends on its token alone the spread is zero to rounding error; a convolution, or
+    a block before, makes it depend on what came earlier.
+
+    Attributes:
+        count: [V], positions of each token; a token without any has gates of NaN.
+        mean: of each gate, [V, H, its axes].
+        spread: of each gate, [V, H]: root mean square of the Frobenius distance to the mean.
+    """
+
+    count: Int[np.ndarray, " V"]
+    mean: dict[str, Float[np.ndarray, "V H ..."]]
+    spread: dict[str, Float[np.ndarray, "V H"]]
+
+    @property
+    def transitions(self) -> Float[np.ndarray, "V H JT JT"]:
+        """The mean transition of each token."""
+        return self.mean["transition"]
+
+
+def by_token(recording: Recording, layer: int = 0, *, num_tokens: int) -> TokenGates:
+    """Mean and spread over contexts of the gates of each token.
+
+    Args:
+        recording: of sequences in which every token stands many times.
+        layer: which of `recording.layers`.
+        num_tokens: V, the size of the vocabulary.
+    """
+    tokens = recording.tokens.ravel()
+    count = np.bincount(tokens, minlength=num_tokens)
+    mean, spread = {}, {}
+    for name in GATES:
+        gate = getattr(recording.layers[layer], name)
+        if gate is None:
+            continue
+        values = gate.reshape(len(tokens), *gate.shape[2:]).astype(np.float64)
+        middle = _mean(values, tokens, count)
+        distance = np.square(values - middle[tokens]).reshape(*values.shape[:2], -1).sum(-1)
+        mean[name], spread[name] = middle, np.sqrt(_mean(distance, tokens, count))
+    return TokenGates(count, mean, spread)
+
+
+def _mean(values: np.ndarray, groups: np.ndarray, count: np.ndarray) -> np.ndarray:
+    """The mean of the rows of each group, NaN for groups without any."""
+    sums = np.zeros((len(count), *values.shape[1:]))
+    np.add.at(sums, groups, values)
+    known = count.reshape(-1, *(1,) * (values.ndim - 1))
+    return np.where(known > 0, sums / np.maximum(known, 1), np.nan)

@@ -1,0 +1,80 @@
+"""Which positions of the input the last output depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from jaxtyping import Bool, Float, Int
+
+from plstm_seq.models import SequenceModel
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How the last output depends on each position.
+
+    Attributes:
+        gradient: [B, T], Frobenius norm of the derivative of the last logits by the embedding.
+        changed: [B, T], whether the last prediction changes where one symbol is replaced by
+            another one.
+    """
+
+    gradient: Float[np.ndarray, "B T"]
+    changed: Bool[np.ndarray, "B T"]
+
+
+def sensitivity(model: SequenceModel, tokens: Int[Array, "B T"], *, key: Array) -> Sensitivity:
+    """Differentiate by the input, and replace it symbol by symbol.
+
+    A model that tracks a word problem changes its answer with every symbol: `changed` is one
+    everywhere. One that forgets changes it with the last symbols only.
+
+    Args:
+        model: any; run on B T sequences at once.
+        tokens: [B, T].
+        key: typed key, for what replaces a symbol: any other with equal probability.
+
+    Raises:
+        ValueError: there is one symbol only.
+    """
+    if model.vocab_size < 2:
+        raise ValueError("model: got one of a single symbol, expected two or more")
+    tokens = jnp.asarray(tokens)
+    graphdef, variables = nnx.split(model)
+    gradient, changed = jax.device_get(_sensitivity(graphdef, variables, tokens, key))
+    return Sensitivity(gradient, changed)
+
+
+@partial(jax.jit, static_argnums=0)
+def _sensitivity(
+    graphdef: nnx.GraphDef[Any], variables: Any, tokens: Array, key: Array
+) -> tuple[Array, Array]:
+    model: SequenceModel = nnx.merge(graphdef, variables)
+    batch, length = tokens.shape
+
+    def last(x: Any) -> Array:
+        for block in model.blocks:
+            x = block(x)
+        return model._head(x)[:, -1]
+
+    x = model.token_embedding(tokens)
+    logits, pull = jax.vjp(last, x)
+
+    def squares(total: Array, label: Array) -> tuple[Array, None]:
+        (gradient,) = pull(jnp.zeros_like(logits).at[:, label].set(1))
+        return total + jnp.square(gradient.astype(jnp.float32)).sum(-1), None
+
+    labels = jnp.arange(logits.shape[-1])
+    total, _ = jax.lax.scan(squares, jnp.zeros((batch, length), jnp.float32), labels)
+    other = jax.random.randint(key, tokens.shape, 1, model.vocab_size)
+    replaced = jnp.where(jnp.eye(length, dtype=bool), (tokens + other)[:, None], tokens[:, None])
+    read: Any = model(replaced.reshape(-1, length) % model.vocab_size)
+    answers = read[:, -1].argmax(-1)
+    return jnp.sqrt(total), answers.reshape(batch, length) != logits.argmax(-1)[:, None]

@@ -1,0 +1,157 @@
+"""Files of named arrays: what is written is read again, and what is wrong is refused."""
+
+import pickle
+from collections import OrderedDict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from every_layer import CASES
+from fake_torch import FakeTorch
+from flax import nnx
+
+from plstm_seq.interop.arrays import read_arrays, read_metadata, write_arrays
+from plstm_seq.interop.torch_file import read_torch
+from plstm_seq.interop.weights import load_weights, named_arrays, save_weights
+
+ARRAYS = {
+    "a.weight": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    "number": np.asarray(3, np.int32),
+    "flag": np.array([True, False]),
+    "empty": np.zeros((0, 2)),
+}
+HALF = {"half": np.asarray(jnp.arange(4, dtype=jnp.bfloat16))}
+
+
+def assert_same(read, written):
+    assert read.keys() == written.keys()
+    for name, array in written.items():
+        assert read[name].dtype == array.dtype
+        np.testing.assert_array_equal(read[name], array)
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_what_is_written_is_read(tmp_path, ending):
+    path = tmp_path / f"weights.{ending}"
+    write_arrays(path, ARRAYS)
+    assert_same(read_arrays(path), ARRAYS)
+
+
+def test_safetensors_hold_bfloat16_and_metadata(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    write_arrays(path, HALF, {"config": "width: 8"})
+    assert_same(read_arrays(path), HALF)
+    assert read_metadata(path) == {"config": "width: 8"}
+
+
+def test_npz_refuses_what_it_cannot_hold(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot hold the type of half; take \.safetensors"):
+        write_arrays(tmp_path / "weights.npz", HALF)
+    with pytest.raises(ValueError, match="cannot hold metadata"):
+        write_arrays(tmp_path / "weights.npz", ARRAYS, {"config": ""})
+
+
+def test_other_endings_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"the ending is '\.h5'"):
+        read_arrays(tmp_path / "weights.h5")
+    with pytest.raises(ValueError, match=r"expected \.npz or \.safetensors"):
+        write_arrays(tmp_path / "weights.pt", ARRAYS)
+
+
+def test_a_module_is_saved_and_loaded(tmp_path):
+    path = tmp_path / "model.safetensors"
+    saved = CASES["post_up_block"].make()
+    saved.dropout = type(saved.dropout)(jnp.asarray(0.3))
+    save_weights(saved, path)
+    loaded = CASES["post_up_block"].make()
+    load_weights(loaded, path)
+    assert jax.tree.all(jax.tree.map(np.array_equal, nnx.state(loaded), nnx.state(saved)))
+    assert "mixer.source.bias" in read_arrays(path)
+
+
+def test_arrays_that_do_not_fit_are_listed_and_nothing_changes():
+    module = CASES["gate"].make()
+    arrays = named_arrays(module)
+    wrong = {"bias": arrays["bias"][:1], "wait": arrays["weight"]}
+    with pytest.raises(ValueError, match="arrays do not fit the module") as error:
+        load_weights(module, wrong)
+    for line in ("bias: got shape (1, 2, 1), expected (2, 2, 1)", "wait: not in the module"):
+        assert line in str(error.value)
+    assert "weight: not among the arrays" in str(error.value)
+    np.testing.assert_array_equal(module.bias[...], arrays["bias"])
+
+
+def test_a_state_dict_of_torch_is_read(tmp_path, monkeypatch):
+    torch = FakeTorch()
+    half = HALF["half"]
+    state = OrderedDict(
+        {
+            "weight": torch.tensor(ARRAYS["a.weight"]),
+            "double": torch.parameter(torch.tensor(np.arange(3.0))),
+            "count": torch.tensor(np.asarray(3)),
+            "flag": torch.tensor(ARRAYS["flag"]),
+            "view": torch.tensor(np.arange(10.0), offset=1, shape=(2, 2), strides=(4, 2)),
+            "half": torch.tensor(half.view(np.uint16), kind="BFloat16Storage"),
+        }
+    )
+    state._metadata = OrderedDict({"": {"version": 1}})
+    torch.save(tmp_path / "model.pt", state, monkeypatch)
+    expected = {
+        "weight": ARRAYS["a.weight"],
+        "double": np.arange(3.0),
+        "count": np.asarray(3),
+        "flag": ARRAYS["flag"],
+        "view": np.array([[1.0, 3.0], [5.0, 7.0]]),
+        "half": half,
+    }
+    assert_same(read_arrays(tmp_path / "model.pt"), expected)
+    torch.save(tmp_path / "run.ckpt", {"step": 3, "state_dict": state}, monkeypatch)
+    with pytest.raises(ValueError, match="no tensors: step, state_dict; where they"):
+        read_arrays(tmp_path / "run.ckpt")
+    assert_same(read_torch(tmp_path / "run.ckpt", key="state_dict"), expected)
+    with pytest.raises(ValueError, match="there is no 'model'"):
+        read_torch(tmp_path / "run.ckpt", key="model")
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"weight": Harmful()}, "names __builtin__.print: only tensors are read"),
+        ({"weight": np.zeros(2)}, "only tensors are read; save module.state_dict"),
+        ([1, 2], "a dictionary of tensors is expected, got list"),
+    ],
+    ids=["function", "numpy", "list"],
+)
+def test_a_file_of_something_else_is_refused(tmp_path, monkeypatch, capsys, content, message):
+    FakeTorch().save(tmp_path / "model.pt", content, monkeypatch)
+    with pytest.raises(ValueError, match=message):
+        read_torch(tmp_path / "model.pt")
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"shape": (4, 2)}, {"offset": 1}, {"offset": -1}, {"strides": (-3, 1)}],
+    ids=["shape", "beyond", "before", "backwards"],
+)
+def test_a_tensor_outside_of_its_storage_is_refused(tmp_path, monkeypatch, wrong):
+    torch = FakeTorch()
+    tensor = torch.tensor(np.zeros((2, 3), np.float32), **wrong)
+    torch.save(tmp_path / "model.pt", {"weight": tensor}, monkeypatch)
+    with pytest.raises(ValueError, match="does not lie in its storage"):
+        read_torch(tmp_path / "model.pt")
+
+
+def test_what_is_no_archive_of_torch_is_refused(tmp_path):
+    (tmp_path / "old.pt").write_bytes(pickle.dumps({}))
+    with pytest.raises(ValueError, match=r"PyTorch before 1\.6"):
+        read_torch(tmp_path / "old.pt")
+    np.savez(tmp_path / "arrays.npz", a=np.zeros(2))
+    with pytest.raises(ValueError, match=r"one data\.pkl is expected"):
+        read_torch(tmp_path / "arrays.npz")

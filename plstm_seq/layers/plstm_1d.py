@@ -249,8 +249,8 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
             ValueError: the shape of `x` or of the state does not fit.
         """
         require_shape("x", x, ("B", "T", self.input_dim))
-        x, state = self._enter(at_positions(x), initial_state)
-        return self._op_inputs(x, self._convolve(x, state)[0])
+        read, state = self._enter(at_positions(x), initial_state)
+        return self._op_inputs(read, self._convolve(read, state)[0])
 
     def _init_state(self, batch_size: int, dtype: DTypeLike) -> PLSTM1DState:
         heads, dk, dv, *_ = self.sizes

@@ -8,13 +8,17 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from experiments import read_config
 from experiments.cli import app
+from experiments.commands import choose_config
 from experiments.sweeps.commands import choose_sweep
 from experiments.sweeps.sweep import from_document, read_sweep
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 STATE_TRACKING = (ROOT / "docs" / "state_tracking.md").read_text(encoding="utf-8")
+GRAPHS = (ROOT / "docs" / "graphs.md").read_text(encoding="utf-8")
+GRIDS = (ROOT / "docs" / "grids.md").read_text(encoding="utf-8")
 SWEEPS = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
 
 
@@ -25,8 +29,9 @@ def commands_in(text):
 COMMANDS = commands_in(README)
 TRAINING = [
     command
-    for command in COMMANDS
-    if command.startswith("train ") and "--resume" not in command and "--dry-run" not in command
+    for command in (*COMMANDS, *commands_in(GRIDS), *commands_in(GRAPHS))
+    if command.startswith("train ")
+    and not any(word in command for word in ("--resume", "--dry-run", "data="))
 ]
 
 
@@ -75,6 +80,14 @@ def test_the_command_of_a_record_is_what_made_it(command):
     _, task, *words, _, name = shlex.split(command)
     kept = read_sweep(ROOT / "results" / name / "sweep.yaml")
     assert choose_sweep(task, words, None, []).configs() == kept.configs()
+
+
+@pytest.mark.parametrize(("name", "folder"), [("boolean", "plstm"), ("boolean-gin", "gin")])
+def test_the_command_of_a_graph_run_is_what_made_it(name, folder):
+    (command,) = [c for c in commands_in(GRAPHS) if c.endswith(f"--name {name}")]
+    _, task, *words = shlex.split(command)[:-2]
+    kept = read_config(ROOT / "results" / "dag_boolean" / folder / "config.yaml")
+    assert choose_config(task, words, None, None, resume=False) == kept
 
 
 def test_the_layer_example_runs():

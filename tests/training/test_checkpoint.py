@@ -214,5 +214,5 @@ def test_parameters_of_other_shapes_or_names_are_refused_by_name(tmp_path):
         ValueError, match=r"head.bias is float32\[2\] in the checkpoint and missing"
     ):
         load_parameters(less, tmp_path)
-    with pytest.raises(FileNotFoundError, match="no folder|is not a folder"):
+    with pytest.raises(FileNotFoundError, match=r"no folder|is not a folder"):
         load_parameters(less, tmp_path / "nowhere")

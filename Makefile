@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 TPU_VENV := $(VENV)-tpu
 TPU_READY := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(TPU_VENV)/.ready)
 
-.PHONY: quickstart test test-gpu test-gpu-interpreted test-slurm lint format golden-table support-table clean
+.PHONY: quickstart test test-gpu test-gpu-interpreted test-slurm lint format notebooks golden-table support-table clean
 
 quickstart: $(READY)
 	$(BIN)/plstm-seq quickstart
@@ -39,6 +39,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Executes all notebooks with small settings, and checks that each .ipynb is what its .py says.
+notebooks: $(READY)
+	$(BIN)/python notebooks/check.py
 
 golden-table: $(READY)
 	$(BIN)/python tests/support/golden_table.py docs/golden.md

@@ -16,28 +16,35 @@ from experiments.config import (
     read_config,
     write_config,
 )
+from experiments.cross_validation import CrossValidation, cross_validate
 from experiments.decoding import Decoded, decode
 from experiments.demonstration import quickstart
 from experiments.evaluating import evaluate
 from experiments.overrides import override
+from experiments.pictures import draw_examples
 from experiments.plotting import plot
+from experiments.probing import probe
 from experiments.run import Run, RunError, load_run
 from experiments.running import train
 
 __all__ = [
     "ConfigError",
+    "CrossValidation",
     "Decoded",
     "EvaluationConfig",
     "ExperimentConfig",
     "Run",
     "RunError",
     "TaskConfig",
+    "cross_validate",
     "decode",
     "default_config",
+    "draw_examples",
     "evaluate",
     "load_run",
     "override",
     "plot",
+    "probe",
     "quickstart",
     "read_config",
     "train",

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from experiments.cli_sweep import ExecutorName, MaxParallel
-from experiments.console import Json, print_result, user_errors
+from experiments.console import Json, err, print_result, user_errors
 
 
 def register(app: typer.Typer) -> None:
@@ -31,11 +31,16 @@ def cross_validate(
     where it was stopped.
     """
     from experiments import commands, show
+    from experiments.cross_validation import create_folds
     from experiments.cross_validation import cross_validate as validate
     from experiments.results.rows import ROOT
 
     with user_errors():
         config = commands.choose_config("tu", assignments, None, None, resume=False)
-        folder = None if name is None else ROOT / name
-        result = validate(config, folder, executor=executor, max_parallel=max_parallel)
-    print_result(result.document(), show.folds_table(result), as_json)
+        folder = create_folds(config, None if name is None else ROOT / name).path
+        try:
+            result = validate(config, folder, executor=executor, max_parallel=max_parallel)
+        except KeyboardInterrupt:
+            err.print(f"stopped; the same command with --name {folder.name} goes on")
+            raise typer.Exit(130) from None
+    print_result({"folder": str(folder), **result.document()}, show.folds_table(result), as_json)

@@ -82,7 +82,7 @@ def _from_file(file: Path, assignments: Sequence[str]) -> ExperimentConfig:
     if file.exists():
         return read_config(file, options)
     if str(file) not in recipes.names():
-        raise ConfigError(f"--config {file}: no such file; recipes: {', '.join(recipes.names())}")
+        raise ConfigError(f"--config {file}: No such file; recipes: {', '.join(recipes.names())}")
     given = dict(map(parse_assignment, assignments)).get(("training", "batch_size"))
     return recipes.read_recipe(str(file), options, given)
 

@@ -152,11 +152,24 @@ def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
     except pydantic.ValidationError as error:
         raise ConfigError(_explain(error, filled)) from None
     _refuse_unknown({**document, "task": {}}, {**to_document(config), "task": {}}, ())
+    problem = _make_problem(config.task)
     try:
-        _make_problem(config.task).check_model(config.model)
+        problem.check_model(config.model)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    if problem.axis != "length":
+        _check_sized(config)
     return config
+
+
+def _check_sized(config: ExperimentConfig) -> None:
+    """Refuses for images, grids and graphs what sequences alone have."""
+    kind = config.training.curriculum.kind
+    if kind != "sizes":
+        raise ConfigError(f"training.curriculum: got {kind!r}, expected sizes: inputs have a size")
+    for name in ("mixture", "snap_every"):
+        if getattr(config.evaluation, name) is not None:
+            raise ConfigError(f"evaluation.{name}: expected none: {config.task.name} has no length")
 
 
 def write_config(config: ExperimentConfig, path: str | Path) -> None:

@@ -22,7 +22,7 @@ def user_errors() -> Iterator[None]:
 
     try:
         yield
-    except (ConfigError, RunError, ValueError) as error:
+    except (ConfigError, RunError, ValueError, OSError) as error:
         print_error(error)
         raise typer.Exit(2) from None
 

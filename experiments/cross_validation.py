@@ -9,7 +9,7 @@ from typing import NamedTuple
 from experiments.config import ConfigError, ExperimentConfig
 from experiments.files import write_whole
 from experiments.run import Run, RunError
-from experiments.sweeps import Sweep, create_sweep, run_sweep, vary
+from experiments.sweeps import Sweep, SweepFolder, create_sweep, run_sweep, vary
 from plstm_seq.training.config import VALIDATION
 
 _ACCURACY, _TEST = VALIDATION + "accuracy", VALIDATION + "test_accuracy"
@@ -63,6 +63,19 @@ class CrossValidation:
         }
 
 
+def create_folds(config: ExperimentConfig, folder: str | Path | None = None) -> SweepFolder:
+    """The folder of a sweep over the folds; what is there of it is kept.
+
+    Raises:
+        ConfigError: the task has no folds.
+        RunError: the folder holds another sweep.
+    """
+    if config.task.name != "tu":
+        raise ConfigError(f"cross-validate: {config.task.name!r} has no folds; the task tu has")
+    num_folds = config.task.make().num_folds
+    return create_sweep(Sweep(config, tuple(vary("task.fold", range(num_folds)))), folder)
+
+
 def cross_validate(
     config: ExperimentConfig,
     folder: str | Path | None = None,
@@ -90,10 +103,7 @@ def cross_validate(
         ConfigError: the task has no folds.
         RunError: the folder holds another sweep, or a fold was not trained.
     """
-    if config.task.name != "tu":
-        raise ConfigError(f"cross-validate: {config.task.name!r} has no folds; the task tu has")
-    num_folds = config.task.make().num_folds
-    sweep = create_sweep(Sweep(config, tuple(vary("task.fold", range(num_folds)))), folder)
+    sweep = create_folds(config, folder)
     run_sweep(sweep.path, executor=executor, max_parallel=max_parallel, progress=progress)
     results = [_best(sweep.run(member)) for member in sweep.plan.members]
     result = CrossValidation(sweep.path, tuple(sorted(results)))
@@ -104,6 +114,8 @@ def cross_validate(
 
 def _best(run: Run) -> FoldResult:
     records = [record for record in run.metrics if _ACCURACY in record]
+    if not records and run.status is not None and run.status.status == "diverged":
+        raise RunError(f"{run.folder} diverged before it was validated: {run.status.error}")
     if not records or run.status is None or not run.status.ended:
         raise RunError(f"{run.folder} was not trained to its end: give the command again")
     # Of records that are equally good, `max` takes the first.

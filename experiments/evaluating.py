@@ -55,7 +55,7 @@ def evaluate(
     """
     settings = run.config.evaluation
     lengths = settings.lengths if lengths is None else lengths
-    num_sequences = settings.num_sequences if num_sequences is None else num_sequences
+    chosen, num_sequences = num_sequences, num_sequences or settings.num_sequences
     snap_every = settings.snap_every if snap_every is None else snap_every
     if run.problem.axis == "length":
         result = _by_length(run, lengths, num_sequences, snap_every)
@@ -63,18 +63,23 @@ def evaluate(
         raise ValueError(f"{run.task.name} has no state along a length to snap, and no mixture")
     else:
         everything = run.problem.examples
+        if everything is not None and chosen is not None:
+            raise ValueError(f"{run.task.name} is measured on all {everything} examples it has")
         # What is drawn without one coming twice comes in one batch.
         in_order = isinstance(run.problem.draw, InOrder)
-        result = size_generalization(
-            run.model,
-            run.problem.draw,
-            lengths,
-            chance=run.task.chance,
-            key=jax.random.key(settings.seed),
-            num_examples=num_sequences if everything is None else everything,
-            batch_size=settings.batch_size if everything is None or in_order else everything,
-            axis=run.problem.axis,
-        )
+        try:
+            result = size_generalization(
+                run.model,
+                run.problem.draw,
+                lengths,
+                chance=run.task.chance,
+                key=jax.random.key(settings.seed),
+                num_examples=num_sequences if everything is None else everything,
+                batch_size=settings.batch_size if everything is None or in_order else everything,
+                axis=run.problem.axis,
+            )
+        finally:
+            run.problem.release()
     _write(run, result)
     return result
 

@@ -16,6 +16,8 @@ from plstm_seq.interop.export import export_program, save_program, symbolic_inpu
 from plstm_seq.interop.weights import save_weights
 from plstm_seq.models import SequenceModelConfig, VisionModelConfig
 
+_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
 Format = Literal["safetensors", "stablehlo"]
 
 
@@ -53,6 +55,9 @@ def export_run(
         raise ConfigError(f"format {form!r}: expected one of {', '.join(get_args(Format))}")
     if form == "safetensors" and not (size is None and platforms is None):
         raise ConfigError("a size and platforms are for programs, not for safetensors")
+    for platform in platforms or ():
+        if platform not in _PLATFORMS:
+            raise ConfigError(f"platform {platform!r}: one of {', '.join(_PLATFORMS)} is expected")
     path.parent.mkdir(parents=True, exist_ok=True)
     if form == "safetensors":
         save_weights(run.model, path, _metadata(run))

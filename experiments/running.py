@@ -82,6 +82,7 @@ def fit_run(
         result = _fit(run, [*_own_trackers(run, status), *shown, *trackers], mesh)
     except NonFiniteLossError as error:
         write_status(run, RunStatus("diverged", status.step, str(error)))
+        _write_cost(run, FitResult("diverged", error.step, {}, error=error))
         raise
     except Exception as error:
         write_status(run, RunStatus("failed", status.step, _one_line(error)))
@@ -92,17 +93,20 @@ def fit_run(
 
 def _fit(run: Run, trackers: Sequence[Tracker], mesh: Mesh | None) -> FitResult:
     training = run.config.training
-    return fit(
-        starting_model(run.config),
-        run.problem.sample,
-        training,
-        key=jax.random.key(run.config.seed),
-        folder=run.checkpoints,
-        resume=True,
-        trackers=trackers,
-        validate=run.problem.validate(training.batch_size, training.curriculum.longest),
-        mesh=mesh,
-    )
+    try:
+        return fit(
+            starting_model(run.config),
+            run.problem.sample,
+            training,
+            key=jax.random.key(run.config.seed),
+            folder=run.checkpoints,
+            resume=True,
+            trackers=trackers,
+            validate=run.problem.validate(training.batch_size, training.curriculum.longest),
+            mesh=mesh,
+        )
+    finally:
+        run.problem.release()
 
 
 def train_members(

@@ -60,12 +60,16 @@ def task_row(name: str) -> dict[str, Any]:
 def _reads(task: Any) -> str:
     if isinstance(task, tasks.Task):
         return "sequences"
+    if isinstance(task, tasks.GraphTask):
+        return "graphs"
     return "grids" if hasattr(task, "vocabulary") else "images"
 
 
 def _labelled(task: Any) -> str:
     if isinstance(task, tasks.Task):
         return "every token" if task.per_token else "at the end"
+    if isinstance(task, tasks.GraphTask):
+        return "nodes" if task.per_node else "graph"
     if hasattr(task, "vocabulary"):
         return {"every": "every cell", "last": "last cell"}[task.labels_at]
     return "image"
@@ -103,8 +107,17 @@ def describe(task: Any, *, length: int | None, count: int, seed: int) -> dict[st
 def _examples(task: Any, length: int | None, count: int, seed: int) -> Iterator[dict[str, str]]:
     """Inputs and labels as text, a row of a grid in each line."""
     key = jax.random.key(seed)
+    problem = problem_of(task)
+    if problem.examples is not None:  # files, which need no showing
+        return
+    if isinstance(task, tasks.GraphTask):
+        for number in range(count):
+            size = length or problem.recommended_sizes()[0]
+            graph = task.draw([seed, number], 1, size)
+            (text,) = task.decode(graph.edge_index, graph.nodes, graph.graph)
+            yield {"inputs": text, "labels": _labels(task, graph.targets, graph.mask)}
+        return
     if not isinstance(task, tasks.Task):
-        problem = problem_of(task)
         batch = problem.draw(key, count, length or problem.recommended_sizes()[0])
         examples = zip(batch.inputs, batch.targets, batch.mask, strict=True)
         yield from (_grid_example(task, *example) for example in examples)
@@ -139,10 +152,10 @@ def description(data: dict[str, Any]) -> Group:
     return Group(
         Text(data["name"], style="bold"),
         Text(data["documentation"]),
-        Text(f"\nsymbols: {' '.join(symbols)}" if symbols else "\nimages"),
+        Text(f"\nsymbols: {' '.join(symbols) or 'none'}"),
         Text(f"labels:  {' '.join(data['labels'])}"),
         Text(f"chance:  {data['chance']:.4f}"),
-        examples,
+        *([examples] if data["examples"] else []),
     )
 
 
@@ -182,7 +195,7 @@ def folds_table(result: CrossValidation) -> Group:
         numbers = (fold.validation_accuracy, fold.test_accuracy)
         table.add_row(str(fold.fold), str(fold.step), *(f"{x:.3f}" for x in numbers))
     text = f"test accuracy {result.mean:.3f} +- {result.std:.3f} over folds"
-    return Group(table, Text(f"\n{text}; each at its best step in validation"))
+    return Group(table, Text(f"\n{text}; each at its best step in validation; {result.folder}"))
 
 
 def decoded_table(decoded: Sequence[Decoded]) -> Table:

@@ -123,7 +123,10 @@ def exact_horizons(
         raise RunError("exact constructions are for word problems with one token an element")
     whole = group(task.group)
     if whole.order <= probing.MAX_ORDER:
-        matrices = probing.faithful_representation(whole.table)
+        try:
+            matrices = probing.faithful_representation(whole.table)
+        except ValueError as error:
+            raise RunError(str(error)) from None
     elif whole.images is not None:
         matrices = probing.permutation_matrices(whole.images)
     else:

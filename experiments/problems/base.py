@@ -43,6 +43,10 @@ class Problem(Protocol):
         """
         ...
 
+    def release(self) -> None:
+        """Lets go of what was read ahead, once nothing more is asked for."""
+        ...
+
     def check_model(self, config: Any) -> None:
         """Refuses the config of a model that reads or answers something else.
 
@@ -85,6 +89,9 @@ class Drawn:
     def validate(self, batch: int, size: int) -> None:
         """New examples in every batch validate themselves."""
         del batch, size
+
+    def release(self) -> None:
+        """Nothing is read ahead."""
 
 
 def check_kind(config: Any, expected: type, what: str) -> None:

@@ -105,6 +105,11 @@ class ImagesTask:
         check_choice("mixed_labels", self.mixed_labels, ("share", "whole"))
         check_at_least("threads", self.threads, 1)
         check_at_least("processes", self.processes, 0)
+        if self.mixed_labels == "whole" and self.smoothing:
+            raise ValueError(
+                "smoothing: expected 0 with mixed_labels=whole, which makes every label of a mixed "
+                "image whole; training.label_smoothing smooths those"
+            )
         self.augmentation(1)
         self.measured(1)
         self.mixing(2)
@@ -196,13 +201,22 @@ class _Reader:
 
     def read(self, start: Callable[[int], BatchIterator], number: int) -> ImageBatch:
         """The batch of a number, where `start(number)` iterates from there."""
-        found, self._batches = self._batches, None  # what was read ahead is let go of first
-        if found is None or (start, number) != (self._source, self._next):
-            found = None
-            found = start(number)
-        batch = next(found)
-        self._source, self._next, self._batches = start, number + 1, found
-        return batch
+        if (start, number) != (self._source, self._next):
+            self.close()
+        if self._batches is None:
+            self._batches = start(number)
+        self._source, self._next = start, number + 1
+        try:
+            return next(self._batches)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Lets go of what was read ahead."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
 
 
 @dataclass(frozen=True)
@@ -325,6 +339,11 @@ class ImagesProblem:
     def recommended_sizes(self) -> tuple[int, ...]:
         """That of training."""
         return (self._side,)
+
+    def release(self) -> None:
+        """Ends also the processes that read."""
+        _TRAINING.close()
+        _MEASURED.close()
 
     def validate(self, batch: int, size: int) -> Validate:
         """Measures a model on all images to measure on."""

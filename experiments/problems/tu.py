@@ -30,6 +30,14 @@ def _read(folder: str) -> TUData:
     return read_tu(folder)
 
 
+@functools.lru_cache(maxsize=4)
+def _folds(folder: str, num_folds: int, seed: int) -> list[Fold]:
+    data = _read(folder)
+    if data.graph_labels is None:
+        raise ValueError(f"the graphs of {data.name} have no class")
+    return folds(data.graph_labels, num_folds, seed)
+
+
 @dataclass(frozen=True)
 class TUTask:
     """Classes of graphs, learned on one part of a data set and tested on another.
@@ -72,10 +80,7 @@ class TUTask:
     @property
     def part(self) -> Fold:
         """The graphs to train on, to choose by and to test."""
-        labels = self.graphs.graph_labels
-        if labels is None:
-            raise ValueError(f"the graphs of {self.graphs.name} have no class")
-        return folds(labels, self.num_folds, self.fold_seed)[self.fold]
+        return _folds(self.data, self.num_folds, self.fold_seed)[self.fold]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -177,6 +182,9 @@ class TUProblem:
     def recommended_sizes(self) -> tuple[int, ...]:
         """One, of no meaning."""
         return (1,)
+
+    def release(self) -> None:
+        """The whole data set is in memory."""
 
     def validate(self, batch: int, size: int) -> Validate:
         """Measures a model on the graphs that choose the epoch, and on those of the test."""

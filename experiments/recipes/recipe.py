@@ -36,6 +36,8 @@ def read_recipe(
     document["task"] |= options
     training = document["training"]
     if batch_size is not None:
+        if type(batch_size) is not int or batch_size < 1:
+            raise ConfigError(f"training.batch_size: got {batch_size!r}, expected a number >= 1")
         training["batch_size"] = batch_size
     epochs, size = document.pop("epochs"), document.pop("size")
     epoch = _images(document["task"]) / training["batch_size"]

@@ -231,4 +231,6 @@ def _lines(frame: polars.DataFrame, by: Sequence[str] | None, x: str) -> list[st
 def _size(frame: polars.DataFrame) -> str:
     """What the lengths of a table are."""
     kinds = frame["model.kind"].unique().to_list() if "model.kind" in frame.columns else []
-    return "length" if set(kinds) <= {"sequence", None} else "size"
+    if set(kinds) <= {"sequence", None}:
+        return "length"
+    return "depth or size" if set(kinds) == {"graph"} else "size"

@@ -44,9 +44,10 @@ def choose_sweep(
 
 
 def _options(words: Sequence[str]) -> set[str]:
-    """The names of words that are options of the task."""
+    """The names of words that the defaults of others follow from."""
     names = {word.partition("=")[0] for word in words}
-    return {name for name in names if name.startswith("task.") or name == "data"}
+    ours = ("data", "training.batch_size")
+    return {name for name in names if name.startswith("task.") or name in ours}
 
 
 def _fields(text: str) -> list[str]:

@@ -6,7 +6,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from plstm_seq.graphs.line_graph import LineGraph, Mode, line_graph
+from plstm_seq.graphs.line_graph import LineGraph, Mode, index_pairs, line_graph
 
 
 def from_networkx(
@@ -55,7 +55,9 @@ def orient(
     Raises:
         ValueError: an edge joins a node to itself, or `order` is not one.
     """
-    pairs = np.asarray(edge_index).reshape(2, -1).astype(np.int32)
+    pairs = np.stack(index_pairs("edge_index", edge_index))
+    if pairs.min(initial=0) < 0:
+        raise ValueError(f"edge_index names node {pairs.min()}: nodes are counted from 0")
     ranks = np.arange(pairs.max(initial=-1) + 1)
     if order is not None:
         places = np.asarray(order)

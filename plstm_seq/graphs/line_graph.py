@@ -75,7 +75,7 @@ def line_graph(
         ValueError: there is no node, an edge names an unknown one, the edges form a cycle, a line
             joins edges that do not meet, or an edge joins two graphs.
     """
-    tail, head = _pairs("edge_index", edge_index)
+    tail, head = index_pairs("edge_index", edge_index)
     if nodes < 1:
         raise ValueError(f"the graph has {nodes} nodes: at least one is expected")
     _check_range("edge", (tail, head), "node", nodes)
@@ -83,7 +83,7 @@ def line_graph(
     if lines is None:
         before, after = _all_lines(tail, head, nodes)
     else:
-        before, after = _pairs("lines", lines)
+        before, after = index_pairs("lines", lines)
         _check_range("line", (before, after), "edge", tail.size)
         apart = np.flatnonzero(head[before] != tail[after])
         if apart.size:
@@ -143,7 +143,8 @@ def padding(graph: LineGraph) -> bool:
     return any(map(np.any, added))
 
 
-def _pairs(name: str, array: ArrayLike) -> tuple[Index, Index]:
+def index_pairs(name: str, array: ArrayLike) -> tuple[Index, Index]:
+    """Two rows of integers, [2, n]; `ValueError` if it is something else."""
     pairs = np.asarray(array)
     if pairs.size == 0:
         pairs = np.zeros((2, 0), np.int32)

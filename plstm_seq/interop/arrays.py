@@ -1,5 +1,7 @@
 """Files of named arrays: `.npz`, `.safetensors`, and PyTorch's, which are only read."""
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,13 @@ from plstm_seq.interop.torch_file import read_torch
 _TORCH = (".pt", ".pth", ".bin", ".ckpt")
 
 
-def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+def read_arrays(path: str | Path, key: str | None = None) -> dict[str, np.ndarray]:
     """Read a file of named arrays; nothing in it is executed.
 
     Args:
         path: `.npz`, `.safetensors` (extra `interop`), or a `state_dict` that `torch.save` wrote:
             `.pt`, `.pth`, `.bin`, `.ckpt`.
+        key: where in PyTorch's file the tensors are, such as "state_dict"; see `read_torch`.
 
     Returns:
         Name -> array, in the types of the file.
@@ -28,14 +31,29 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        return _read_npz(path)
     if path.suffix == ".safetensors":
-        return _safetensors().load_file(path)
+        load_file = _safetensors().load_file
+        path.stat()  # a file that is not there says so itself
+        try:
+            return load_file(path)
+        except Exception as error:  # the package has an exception of its own
+            raise ValueError(f"{path}: {error}") from None
     if path.suffix in _TORCH:
-        return read_torch(path)
+        return read_torch(path, key)
     endings = ", ".join((".npz", ".safetensors", *_TORCH))
     raise ValueError(f"{path}: the ending is {path.suffix!r}, expected one of {endings}")
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array without a name")
+            return {name: file[name] for name in file.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def write_arrays(

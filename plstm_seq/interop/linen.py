@@ -46,9 +46,11 @@ def load_linen(module: nnx.Module, variables: Mapping[str, Any]) -> None:
         ValueError: the variables are of another structure or of other shapes; the module is
             unchanged.
     """
-    expected = jax.tree.map(jnp.shape, linen_variables(module))
+    own = linen_variables(module)
+    expected = jax.tree.map(jnp.shape, own)
     given = jax.tree.map(jnp.shape, dict(variables))
     if given != expected:
         raise ValueError(f"variables: got the shapes {given}, expected {expected}")
-    for arrays in variables.values():
+    cast = jax.tree.map(lambda old, new: jnp.asarray(new, old.dtype), own, dict(variables))
+    for arrays in cast.values():
         nnx.update(module, arrays)

@@ -6,7 +6,10 @@ pickle may name any function to be called: only the few below are known here, an
 them makes plain records.
 """
 
+import io
+import math
 import pickle
+import pickletools
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -35,14 +38,21 @@ _DAMAGE = (
     AttributeError,
     EOFError,
     LookupError,
+    MemoryError,
     NotImplementedError,
     OverflowError,
+    RuntimeError,  # too deeply nested, or an encrypted archive
     TypeError,
     ValueError,
     pickle.UnpicklingError,
     zipfile.BadZipFile,
     zlib.error,
 )
+
+
+# How deeply tuples and lists may be put into each other, and numbers of a tensor that repeats its
+# storage.
+_DEEPEST, _EXPANDED = 100, 1 << 24
 
 
 class _StorageType(NamedTuple):
@@ -103,6 +113,7 @@ def read_torch(path: str | Path, key: str | None = None) -> dict[str, np.ndarray
             damaged.
     """
     path = Path(path)
+    path.stat()  # a file that is not there says so itself
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"{path}: no zip archive; files of PyTorch before 1.6 are to be saved again with a "
@@ -123,8 +134,21 @@ def _content(archive: zipfile.ZipFile) -> tuple[str, Any]:
     pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise ValueError("an archive with one data.pkl is expected")
-    with archive.open(pickles[0]) as file:
-        return pickles[0].removesuffix("data.pkl"), _Unpickler(file).load()
+    content = archive.read(pickles[0])
+    _check_depth(content)
+    return pickles[0].removesuffix("data.pkl"), _Unpickler(io.BytesIO(content)).load()
+
+
+def _check_depth(content: bytes) -> None:
+    """Refuses things put into each other more deeply than a dictionary of tensors is.
+
+    Such are hashed and freed by recursion in C, which ends the process.
+    """
+    run = 0
+    for opcode, _, _ in pickletools.genops(content):
+        run = run + 1 if opcode.name.startswith(("TUPLE", "EMPTY_TUPLE", "LIST")) else 0
+        if run > _DEEPEST:
+            raise ValueError("its contents are nested too deeply")
 
 
 def _tensors(content: Any, key: str | None) -> dict[str, _Tensor]:
@@ -160,7 +184,9 @@ def _array(archive: zipfile.ZipFile, root: str, order: str, tensor: _Tensor) -> 
     inside = min((tensor.offset, *tensor.shape, *tensor.strides)) >= 0
     if 0 in tensor.shape:
         return np.zeros(tensor.shape, dtype)
-    if not inside or (last + 1) * dtype.itemsize > data.size:
+    # What shares memory with itself (`expand`) may hold more than its storage, but not anything.
+    many = math.prod(tensor.shape) > max(data.size, _EXPANDED)
+    if not inside or (last + 1) * dtype.itemsize > data.size or many:
         raise ValueError(f"a tensor of shape {tensor.shape} does not lie in its storage")
     if order == ">":
         data = data.reshape(-1, dtype.itemsize)[:, ::-1].reshape(-1)

@@ -309,9 +309,10 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
         direct = None if self.direct is None else self.direct(read("direct"))
         if self.config.mark_reads == "after":
             # C_t = transition_t . C_{t-1} + source_t . key_t . value_t, read by the same mark.
-            own = jnp.einsum("...oqi,...iaw->...oqaw", mark, source)
+            exact = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+            own = exact("...oqi,...iaw->...oqaw", mark, source)
             direct = own if direct is None else direct + own
-            mark = jnp.einsum("...oqi,...ij->...oqj", mark, transition)
+            mark = exact("...oqi,...ij->...oqj", mark, transition)
         return Inputs(
             query=self.query(read("query")),
             key=(self.query if self.key is None else self.key)(read("key")),

@@ -37,6 +37,10 @@ class BatchIterator(Protocol):
         """Go on from a state that `get_state` of the same call of `batches` gave."""
         ...
 
+    def close(self) -> None:
+        """Let go of what was read ahead, and of the processes that read."""
+        ...
+
 
 def batches(
     source: ImageSource,

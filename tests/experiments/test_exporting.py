@@ -67,3 +67,5 @@ def test_options_that_do_not_go_together_are_refused(tmp_path):
         export_run(run, tmp_path / "parity.onnx")
     with pytest.raises(ConfigError, match="for programs, not for safetensors"):
         export_run(run, tmp_path / "parity.safetensors", size=3)
+    with pytest.raises(ConfigError, match="platform 'gpu': one of cpu, cuda"):
+        export_run(run, tmp_path / "parity.stablehlo", platforms=["gpu"])

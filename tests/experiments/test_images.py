@@ -166,7 +166,7 @@ def test_a_recipe_is_the_published_model_with_epochs_as_steps(name, data):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--config", "deit3_x", "data=/nowhere"], "no such file; recipes: deit3_b, "),
+        (["--config", "deit3_x", "data=/nowhere"], "No such file; recipes: deit3_b, "),
         (["--config", "deit3_t"], "data=PATH"),
         (["--config", "deit3_t", "data=/nowhere"], "there is no folder /nowhere/train"),
         (["images", "data=/nowhere"], "there is no folder /nowhere/train"),

@@ -6,7 +6,7 @@ import pytest
 from tu_files import write_tu
 from typer.testing import CliRunner
 
-from experiments import ConfigError, default_config, evaluate, override, plot, train
+from experiments import ConfigError, default_config, evaluate, load_run, override, plot, train
 from experiments.cli import app
 from experiments.config import from_document, to_document
 from experiments.cross_validation import cross_validate
@@ -16,7 +16,7 @@ from experiments.problems.labelled import shapes_of
 from experiments.results.costs import costs_of
 from experiments.run import RunError
 from experiments.sweeps.memory import member_bytes
-from plstm_seq.training import HostSample
+from plstm_seq.training import HostSample, NonFiniteLossError
 
 OTHERS = [name for name in task_names() if problem_of(make_task(name)).axis != "length"]
 SMALL = {
@@ -71,9 +71,12 @@ def test_a_label_a_graph_is_read_from_a_pool():
         ("grid_parity", ["pooling=mean"], "expected cells for grid_parity"),
         ("dag_boolean", ["pooling=sum"], "expected node for dag_boolean"),
         ("arrow_pointing", ["mixer=lstm"], "unknown kind 'lstm'; nearest: plstm_2d"),
+        ("grid_parity", ["curriculum=uniform"], "got 'uniform', expected sizes"),
+        ("dag_boolean", ["evaluation.snap_every=4"], "evaluation.snap_every: expected none"),
+        ("dag_boolean", ["evaluation.mixture=[2, 4]"], "evaluation.mixture: expected none"),
     ],
 )
-def test_models_that_do_not_fit_are_refused(task, words, message):
+def test_what_does_not_fit_a_task_is_refused(task, words, message):
     with pytest.raises(ConfigError, match=message):
         override(default_config(task), words)
 
@@ -121,6 +124,16 @@ def test_a_run_is_trained_evaluated_and_drawn(task, tmp_path):
     assert refused.exit_code == 2
     with pytest.raises(ValueError, match="no state along a length"):
         evaluate_run(run, snap_every=4)
+
+
+def test_a_run_on_graphs_that_diverges_has_ended(tmp_path):
+    config = override(small_config("dag_boolean"), ["learning_rate=1e30", "clip_norm=null"])
+    with pytest.raises(NonFiniteLossError):
+        train(config, tmp_path / "run", progress=False)
+    run = load_run(tmp_path / "run")
+    assert run.status is not None
+    assert run.status.status == "diverged"
+    assert run.is_trained
 
 
 def test_runs_of_different_kinds_are_not_drawn_together(tmp_path):
@@ -180,8 +193,11 @@ def test_examples_are_shown_and_drawn(tmp_path):
     assert "dag_listops" in run("list", "--json")
     assert "192 x 192 pixels" in run("show", "arrow_pointing", "--count", "1")
     assert "labels" in run("show", "grid_parity", "--count", "1", "--length", "2")
-    files = run("show", "grid_parity", "--picture", str(tmp_path / "cells")).split()
-    assert len(files) == 2
+    assert "graphs" in run("list")
+    assert "or" in run("show", "dag_boolean", "--count", "2", "--length", "3")
+    assert "examples" not in run("show", "tu", f"data={write_tu(tmp_path / 'TRI')}")
+    run("show", "grid_parity", "--picture", str(tmp_path / "cells"))
+    assert {file.name for file in tmp_path.glob("cells.*")} == {"cells.png", "cells.svg"}
     refused = CliRunner().invoke(app, ["tasks", "show", "parity", "--picture", "x"])
     assert refused.exit_code == 2
     assert "no pictures" in refused.stderr

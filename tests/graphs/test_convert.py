@@ -54,8 +54,22 @@ def test_undirected_edges_are_named_once():
         (lambda: from_networkx(nx.Graph()), "0 nodes"),
         (lambda: orient([[0, 3], [1, 3]]), "edge 1 joins node 3 to itself"),
         (lambda: orient([[0], [3]], [0, 1, 2]), "each once"),
+        (lambda: orient([[0, 1], [1, 2], [2, 3]]), r"integers \[2, n\] are expected"),
+        (lambda: orient([[0.0, 1.7], [1.2, 2.9]]), "integers"),
+        (lambda: orient([[-1, 0], [1, 2]]), "names node -1"),
     ],
-    ids=["order_of_directed", "short_order", "loop", "cycle", "empty", "loop_of_array", "unknown"],
+    ids=[
+        "order_of_directed",
+        "short_order",
+        "loop",
+        "cycle",
+        "empty",
+        "loop_of_array",
+        "unknown",
+        "rows_of_pairs",
+        "floats",
+        "negative",
+    ],
 )
 def test_what_cannot_be_converted_is_refused(function, message):
     with pytest.raises(ValueError, match=message):

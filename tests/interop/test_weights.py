@@ -1,6 +1,7 @@
 """Files of named arrays: what is written is read again, and what is wrong is refused."""
 
 import pickle
+import zipfile
 from collections import OrderedDict
 
 import jax
@@ -146,6 +147,37 @@ def test_a_tensor_outside_of_its_storage_is_refused(tmp_path, monkeypatch, wrong
     torch.save(tmp_path / "model.pt", {"weight": tensor}, monkeypatch)
     with pytest.raises(ValueError, match="does not lie in its storage"):
         read_torch(tmp_path / "model.pt")
+
+
+def test_a_tensor_that_repeats_a_small_storage_without_end_is_refused(tmp_path, monkeypatch):
+    torch = FakeTorch()
+    many = {"shape": (10**5, 10**7), "strides": (0, 0)}
+    tensor = torch.tensor(np.zeros((2, 3), np.float32), **many)
+    torch.save(tmp_path / "model.pt", {"weight": tensor}, monkeypatch)
+    with pytest.raises(ValueError, match="does not lie in its storage"):
+        read_torch(tmp_path / "model.pt")
+
+
+def test_what_is_nested_too_deeply_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        archive.writestr("model/data.pkl", b"\x80\x02}N" + b"\x85" * 2000 + b"Ns.")
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_torch(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_a_damaged_file_is_refused(tmp_path, ending):
+    path = tmp_path / f"arrays.{ending}"
+    write_arrays(path, ARRAYS)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ValueError, match=path.name):
+        read_arrays(path)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=path.name):
+        read_arrays(path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        read_arrays(path)
 
 
 def test_what_is_no_archive_of_torch_is_refused(tmp_path):

@@ -37,7 +37,9 @@ def read_config_file(path: str | Path) -> Arguments:
     return read_config(complete(document))
 
 
-def load_published(module: nnx.Module, source: str | Path | Mapping[str, Any]) -> None:
+def load_published(
+    module: nnx.Module, source: str | Path | Mapping[str, Any], key: str | None = None
+) -> None:
     """Fill a module with published parameters of any of its frameworks, in place.
 
     Args:
@@ -45,12 +47,13 @@ def load_published(module: nnx.Module, source: str | Path | Mapping[str, Any]) -
             `nnx.eval_shape`.
         source: a file that `read_arrays` reads, such as a `state_dict` of torch, or its content;
             linen's variables may be nested.
+        key: where in a file of torch the parameters are, such as "state_dict".
 
     Raises:
         ValueError: the file is damaged, or parameters do not fit; all of them are listed, and the
             module is unchanged.
     """
-    parameters = source if isinstance(source, Mapping) else read_arrays(source)
+    parameters = source if isinstance(source, Mapping) else read_arrays(source, key)
     if isinstance(module, PLSTMDAGLayer):  # of torch alone, whose names are the ones to load
         load_parameters(module, flat(parameters))
         return

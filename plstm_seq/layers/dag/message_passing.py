@@ -13,6 +13,7 @@ from jaxtyping import Float
 from plstm_seq.layers.checks import require_positive, require_shape
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.dag.walk import Graphs
+from plstm_seq.layers.precision import accumulation_dtype
 
 Neighbours = Literal["both", "forward", "reverse"]
 
@@ -63,7 +64,9 @@ class Messages(NamedTuple):
 
     def summed(self, rows: Array) -> Array:
         """Sums messages [M, ...] over each receiver, [N, ...]."""
-        return jax.ops.segment_sum(rows, self.receiver, self.nodes, mode="drop")
+        wide = rows.astype(accumulation_dtype(rows.dtype))
+        total = jax.ops.segment_sum(wide, self.receiver, self.nodes, mode="drop")
+        return total.astype(rows.dtype)
 
 
 class MessagePassing(Configured[C]):

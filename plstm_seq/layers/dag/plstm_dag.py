@@ -197,7 +197,9 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
         mark = self.mark(x, ways.head, ways.in_slot, edges)
         if self.reading is not None:
             own = self.reading(x, ways.head, ways.in_slot, edges)
-            mark = jnp.einsum("...oqi,...ij->...oqj", mark, own)
+            mark = jnp.einsum(
+                "...oqi,...ij->...oqj", mark, own, precision=jax.lax.Precision.HIGHEST
+            )
         return Inputs(
             query=self.query(x),
             key=(self.query if self.key is None else self.key)(x),

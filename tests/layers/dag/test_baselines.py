@@ -18,6 +18,7 @@ from plstm_seq.layers.dag import (
     MPNNConfig,
     make_graph_mixer,
 )
+from plstm_seq.layers.dag.message_passing import Messages
 
 N, D, J, H = 6, 4, 2, 2
 EDGES = random_edges(N, 8)
@@ -131,6 +132,13 @@ def test_is_its_formula(config, formula, features):
     mixer = make(config, 0 if features is None else J)
     expected = np.asarray(formula(mixer, heard(config, features)))
     assert relative_error(run(mixer, X, features), expected) < AGREEMENT["float64"]
+
+
+def test_a_hub_hears_all_in_16_bits():
+    leaves = 1000
+    messages = Messages(jnp.arange(1, leaves + 1), jnp.zeros(leaves, int), None, leaves + 1)
+    total = messages.summed(jnp.ones((leaves, 1), jnp.bfloat16))
+    assert float(total[0, 0]) == leaves
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ def cross_validate(
     """Train and test on every fold of a TU data set, as published.
 
     plstm-seq cross-validate data=MUTAG mixer=gin width=48. The same command with --name goes on
-    where it was stopped.
+    where it was stopped. Steps are 100 epochs in batches of 64; with another training.batch_size
+    set training.steps too.
     """
     from experiments import commands, show
     from experiments.cross_validation import create_folds

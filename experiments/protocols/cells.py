@@ -106,7 +106,10 @@ class Cell:
         file, own = protocol.file, f"tasks.{self.task}"
         with _blamed(f"{file}: {own}"):
             config = default_config(task.name, **task.options)
-        config = with_mixer(replace(config, training=TrainingConfig()), self.model.mixer)
+        training = TrainingConfig()
+        if isinstance(config.training.curriculum, Sizes):  # the only kind that its task takes
+            training = replace(training, curriculum=config.training.curriculum)
+        config = with_mixer(replace(config, training=training), self.model.mixer)
         with _blamed(f"{file}: model"):
             config = _assigned(config, known_sizes(config, protocol.model))
         with _blamed(f"{file}: config"):

@@ -20,7 +20,8 @@ HEADER = """# Agreement with the published implementation
 Every array file that the published implementation produced for ops and layers (1D, 2D, graphs),
 blocks, language and vision models, and the largest difference of ours from it in float64, relative
 to the largest value of the array: of the outputs and returned states, and of the gradients with
-respect to all inputs and parameters. "Option" names the published behaviour that is not our default.
+respect to all inputs and parameters. "Option" names the published behaviour that is not our
+default.
 
 Written by `PLSTM_SEQ_GOLDEN=FOLDER python tests/support/golden_table.py docs/golden.md` with jax
 {jax} and flax {flax} on a CPU; {count} files.

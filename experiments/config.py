@@ -110,7 +110,10 @@ def default_config(task: str, **options: Any) -> ExperimentConfig:
         ConfigError: there is no such task or option, or a value is wrong.
     """
     config = TaskConfig(task, dict(options))
-    problem = _make_problem(config)
+    return _default(config, _make_problem(config))
+
+
+def _default(config: TaskConfig, problem: Problem) -> ExperimentConfig:
     try:
         training = problem.recommended_training()
     except (ValueError, OSError) as error:  # in the files that the task reads
@@ -139,7 +142,9 @@ def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
     if not isinstance(task.get("name"), str):
         raise ConfigError("task.name: the name of a task is expected (`plstm-seq tasks`)")
     name = task.pop("name")
-    base = to_document(default_config(name, **task))
+    named = TaskConfig(name, task)
+    problem = _make_problem(named)
+    base = to_document(_default(named, problem))
     filled = {"model": base["model"], "training": base["training"], **document}
     filled["task"] = {"name": name, "options": task}
     # What a document of an older version, or one that names a few fields, does not say.
@@ -152,7 +157,6 @@ def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
     except pydantic.ValidationError as error:
         raise ConfigError(_explain(error, filled)) from None
     _refuse_unknown({**document, "task": {}}, {**to_document(config), "task": {}}, ())
-    problem = _make_problem(config.task)
     try:
         problem.check_model(config.model)
     except ValueError as error:

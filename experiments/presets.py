@@ -13,8 +13,8 @@ from plstm_seq.training import OptimizerConfig, Sizes, Staged, TrainingConfig
 LENGTHS = (16, 32, 40, 64, 128, 256, 512, 1024, 2048, 4096)
 """Where sequences are evaluated: up to a hundred times the lengths of training."""
 
-_TU_EPOCHS, _TU_BATCH = 100, 64
-_IMAGE_EPOCHS, _IMAGE_BATCH = 90, 256
+# Steps between checkpoints at least: epochs of small data sets are a few.
+_LEAST_APART = 500
 
 
 def recommended_model(task: tasks.Task) -> SequenceModelConfig:
@@ -79,16 +79,8 @@ def recommended_tu_training(graphs: int) -> TrainingConfig:
 
     100 epochs in batches of 64, AdamW at 1e-3 with a warm-up of 5 epochs and a cosine.
     """
-    epoch = -(-graphs // _TU_BATCH)
-    steps = _TU_EPOCHS * epoch
-    return TrainingConfig(
-        steps=steps,
-        batch_size=_TU_BATCH,
-        steps_per_dispatch=epoch,
-        validate_every=epoch,
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=5 * epoch),
-        curriculum=Sizes(((1, steps),)),
-        solved=None,
+    return _by_epochs(
+        graphs, 1, epochs=100, batch_size=64, optimizer=OptimizerConfig(learning_rate=1e-3)
     )
 
 
@@ -108,16 +100,22 @@ def recommended_images_training(images: int, side: int) -> TrainingConfig:
 
     For the whole recipe of DeiT III see `experiments.recipes`.
     """
-    epoch = -(-images // _IMAGE_BATCH)
-    steps = _IMAGE_EPOCHS * epoch
+    optimizer = OptimizerConfig(learning_rate=1e-3, weight_decay=0.05, b2=0.999)
+    return _by_epochs(images, side, epochs=90, batch_size=256, optimizer=optimizer)
+
+
+def _by_epochs(
+    examples: int, size: int, *, epochs: int, batch_size: int, optimizer: OptimizerConfig
+) -> TrainingConfig:
+    """Epochs of a data set as steps; five warm up, and each ends with a measurement."""
+    epoch = -(-examples // batch_size)
+    steps = epochs * epoch
     return TrainingConfig(
         steps=steps,
-        batch_size=_IMAGE_BATCH,
+        batch_size=batch_size,
         validate_every=epoch,
-        checkpoint_every=epoch,
-        optimizer=OptimizerConfig(
-            learning_rate=1e-3, warmup_steps=5 * epoch, weight_decay=0.05, b2=0.999
-        ),
-        curriculum=Sizes(((side, steps),)),
+        checkpoint_every=max(epoch, _LEAST_APART),
+        optimizer=dataclasses.replace(optimizer, warmup_steps=5 * epoch),
+        curriculum=Sizes(((size, steps),)),
         solved=None,
     )

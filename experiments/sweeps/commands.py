@@ -36,18 +36,16 @@ def choose_sweep(
         if task not in (None, sweep.base.task.name):
             raise ConfigError(f"{file} is for task {sweep.base.task.name!r}, not {task!r}")
         return sweep
-    values = (parse_word(word) for word in words)
-    fixed = {field for field, given in values if len(given) == 1}
-    ours = [word for word in words if word.partition("=")[0] in fixed & _options(words)]
+    ours = [word for word in words if _decides(word)]
     base = choose_config(task, ours, file, None, resume=False)
     return sweep_of_words(base, words, [_fields(text) for text in zipped])
 
 
-def _options(words: Sequence[str]) -> set[str]:
-    """The names of words that the defaults of others follow from."""
-    names = {word.partition("=")[0] for word in words}
-    ours = ("data", "training.batch_size")
-    return {name for name in names if name.startswith("task.") or name in ours}
+def _decides(word: str) -> bool:
+    """Whether the defaults of other fields follow from a word."""
+    field, values = parse_word(word)
+    decides = field.startswith("task.") or field in ("data", "training.batch_size")
+    return decides and len(values) == 1
 
 
 def _fields(text: str) -> list[str]:

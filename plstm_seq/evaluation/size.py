@@ -13,20 +13,7 @@ from jaxtyping import Array, Bool, Int
 from plstm_seq.evaluation.length import Axis, LengthGeneralization, rows_of
 from plstm_seq.evaluation.metrics import scaled
 from plstm_seq.evaluation.outcomes import Outcomes
-
-
-class Examples(Protocol):
-    """A batch of labelled examples; `mask` is true where something is scored.
-
-    Labels are [B, ...], or [N] of all nodes of B graphs, where `owner` [N] says whose they are.
-    """
-
-    @property
-    def inputs(self) -> Any: ...  # noqa: D102
-    @property
-    def targets(self) -> Int[Array, "B ..."]: ...  # noqa: D102
-    @property
-    def mask(self) -> Bool[Array, "B ..."]: ...  # noqa: D102
+from plstm_seq.evaluation.sources import Examples
 
 
 class Draw(Protocol):

@@ -27,14 +27,19 @@ class Stream(NamedTuple):
 
 
 class Examples(Protocol):
-    """A batch of labelled sequences; `mask` is true at the positions that are scored."""
+    """A batch of labelled examples; `mask` is true at the positions that are scored.
+
+    Inputs are what the model is called with. Labels are [B, T] of sequences, [B] of images or
+    graphs, [B, X, Y] of grids; or [N] of all nodes of B graphs, where `owner` [N] says whose they
+    are.
+    """
 
     @property
-    def inputs(self) -> Int[Array, "B T"]: ...  # noqa: D102
+    def inputs(self) -> Any: ...  # noqa: D102
     @property
-    def targets(self) -> Int[Array, "B T"]: ...  # noqa: D102
+    def targets(self) -> Int[Array, "B ..."]: ...  # noqa: D102
     @property
-    def mask(self) -> Bool[Array, "B T"]: ...  # noqa: D102
+    def mask(self) -> Bool[Array, "B ..."]: ...  # noqa: D102
 
 
 class Sample(Protocol):

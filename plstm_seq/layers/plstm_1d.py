@@ -17,10 +17,9 @@ from plstm_seq.layers.checks import require_positive, require_shape
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.convolution import CausalConvolution
 from plstm_seq.layers.gates import Gate
-from plstm_seq.layers.head_projection import HeadProjection
-from plstm_seq.layers.norm import Norm
 from plstm_seq.layers.plstm_1d_config import PLSTM1DConfig
 from plstm_seq.layers.precision import accumulation_dtype
+from plstm_seq.layers.projections import head_projections, out_projection, output_features
 from plstm_seq.layers.scale import Scale
 from plstm_seq.layers.transition import Transition
 from plstm_seq.ops import plstm_1d, plstm_1d_step
@@ -88,7 +87,13 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
     ):
         sizes = config.sizes(input_dim)
         self.input_dim, self.kept, self.sizes = input_dim, Kept(config), sizes
-        self.output_dim = _output_dim(input_dim, output_dim, config)
+        self.output_dim = output_features(
+            input_dim,
+            output_dim,
+            sizes,
+            outprojection=config.outprojection,
+            passthrough=config.passthrough,
+        )
         self.dtype, self.param_dtype = dtype, param_dtype
         types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self._make_gates(**types)
@@ -112,29 +117,15 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
 
     def _make_projections(self, **types: Any) -> None:
         config, sizes, input_dim = self.config, self.sizes, self.input_dim
-        sub_heads = sizes.H if config.sub_heads is None else config.sub_heads
-        project = partial(HeadProjection, sizes.H, input_dim, sub_heads=sub_heads, **types)
-        self.query = project(sizes.DK, sizes.JQ, config.query)
-        self.key = None if config.tie_query_key else project(sizes.DK, sizes.JK, config.key)
-        self.value = project(sizes.DV, sizes.JV, config.value)
+        projections = head_projections(input_dim, sizes, config, **types)
+        self.query, self.key, self.value = projections
         self.conv = (
             None
             if config.convolution is None
             else CausalConvolution(input_dim, config.convolution, **types)
         )
-        self.mhnorm = (
-            None
-            if config.norm is None
-            else Norm(sizes.output, config.norm, num_heads=sizes.H, **types)
-        )
-        out = partial(
-            nnx.Linear,
-            use_bias=config.outprojection_bias,
-            kernel_init=config.outprojection_weight_init,
-            bias_init=config.outprojection_bias_init,
-            **types,
-        )
-        self.outprojection = out(sizes.output, self.output_dim) if config.outprojection else None
+        norm_and_map = out_projection(sizes, self.output_dim, config, **types)
+        self.mhnorm, self.outprojection = norm_and_map
         self.passthrough = Scale(input_dim, **types) if config.passthrough else None
 
     def init_state(self, batch_size: int) -> PLSTM1DState:
@@ -335,22 +326,3 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
             convolves = "passthrough" in self.config.convolution_inputs
             y = y + self.passthrough(at_positions(convolved if convolves else x))
         return y
-
-
-def _output_dim(input_dim: int, output_dim: int | None, config: PLSTM1DConfig) -> int:
-    """Fill in and check the output features."""
-    inner = config.sizes(input_dim).output
-    if output_dim is None:
-        output_dim = input_dim if config.outprojection else inner
-    require_positive(output_dim=output_dim)
-    if not config.outprojection and output_dim != inner:
-        raise ValueError(
-            f"output_dim: got {output_dim}, expected H * DV * JO = {inner} without an out "
-            "projection"
-        )
-    if config.passthrough and output_dim != input_dim:
-        raise ValueError(
-            f"output_dim: got {output_dim}, expected input_dim = {input_dim}: the passthrough adds "
-            "the input to the output"
-        )
-    return output_dim

@@ -1,83 +1,21 @@
 """The options of a 1D pLSTM layer."""
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
-from plstm_seq.layers.checks import require_divisible, require_positive
 from plstm_seq.layers.convolution import ConvolutionConfig
 from plstm_seq.layers.gates import GateConfig
 from plstm_seq.layers.head_projection import HeadProjectionConfig
 from plstm_seq.layers.initializers import Initializer, Normal, Small, Zeros
 from plstm_seq.layers.norm import NormConfig
+from plstm_seq.layers.sizes import HasSizes
 from plstm_seq.layers.transition import Factorized, TransitionConfig
 
 Branch = Literal["source", "transition", "mark", "direct", "query", "key", "value", "passthrough"]
 
 
-class Sizes(NamedTuple):
-    """All sizes of a layer, in the letters of `plstm_seq.notation`; H heads."""
-
-    H: int
-    DK: int
-    DV: int
-    JK: int
-    JQ: int
-    JV: int
-    JT: int
-    JO: int
-
-    @property
-    def output(self) -> int:
-        """The features before the out projection, H * DV * JO."""
-        return self.H * self.DV * self.JO
-
-
-def fill_sizes(
-    input_dim: int,
-    *,
-    num_heads: int,
-    JT: int,
-    JK: int,
-    JQ: int,
-    JV: int | None,
-    JO: int | None,
-    DK: int | None,
-    DV: int | None,
-) -> Sizes:
-    """Fill in the sizes that follow from the others.
-
-    Args:
-        input_dim: the features of the layer's input.
-        num_heads: H.
-        JT: of the transition.
-        JK: of the source.
-        JQ: of the mark.
-        JV: None: JT.
-        JO: None: JT.
-        DK: None: input features / (H * JK).
-        DV: None: input features / (H * JV).
-
-    Returns:
-        All sizes.
-
-    Raises:
-        ValueError: DK or DV was left out and the input features do not divide into it.
-    """
-    require_positive(input_dim=input_dim)
-    JV = JT if JV is None else JV
-    if DK is None:
-        by = num_heads * JK
-        require_divisible("input_dim, where DK is None,", input_dim, "num_heads * JK", by)
-        DK = input_dim // by
-    if DV is None:
-        by = num_heads * JV
-        require_divisible("input_dim, where DV is None,", input_dim, "num_heads * JV", by)
-        DV = input_dim // by
-    return Sizes(H=num_heads, DK=DK, DV=DV, JK=JK, JQ=JQ, JV=JV, JT=JT, JO=JT if JO is None else JO)
-
-
 @dataclass(frozen=True)
-class PLSTM1DConfig:
+class PLSTM1DConfig(HasSizes):
     """The options of a `PLSTM1DLayer`; the defaults are those of the published layer.
 
     Attributes:
@@ -154,9 +92,7 @@ class PLSTM1DConfig:
     kind: Literal["plstm_1d"] = "plstm_1d"
 
     def __post_init__(self):
-        named = ("num_heads", "JK", "JQ", "JV", "JO", "DK", "DV", "sub_heads")
-        sizes = {name: getattr(self, name) for name in named}
-        require_positive(**{name: size for name, size in sizes.items() if size is not None})
+        self.check_sizes()
         if self.mark_reads not in ("before", "after"):
             raise ValueError(f"mark_reads: got {self.mark_reads!r}, expected 'before' or 'after'")
         unknown = [name for name in self.convolution_inputs if name not in get_args(Branch)]
@@ -164,23 +100,3 @@ class PLSTM1DConfig:
             raise ValueError(
                 f"convolution_inputs: got {unknown}, expected names among {get_args(Branch)}"
             )
-        if self.tie_query_key and self.JQ != self.JK:
-            raise ValueError(
-                f"tie_query_key: got JQ = {self.JQ} and JK = {self.JK}, expected the same"
-            )
-
-    def sizes(self, input_dim: int) -> Sizes:
-        """Fill in the sizes that follow from the others.
-
-        Args:
-            input_dim: the features of the layer's input.
-
-        Returns:
-            All sizes.
-
-        Raises:
-            ValueError: DK or DV was left out and the input features do not divide into it.
-        """
-        names = ("num_heads", "JK", "JQ", "JV", "JO", "DK", "DV")
-        options = {name: getattr(self, name) for name in names}
-        return fill_sizes(input_dim, JT=self.transition.dim, **options)

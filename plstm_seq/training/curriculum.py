@@ -75,8 +75,9 @@ class Sizes:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
+    draw: ClassVar[Draw] = "batch"
+
     stages: tuple[tuple[int, int], ...] = ((8, 1000),)
-    draw: Literal["batch"] = "batch"
     kind: Literal["sizes"] = "sizes"
 
     def __post_init__(self):

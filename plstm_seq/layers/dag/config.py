@@ -8,7 +8,7 @@ from plstm_seq.layers.gates import GateConfig
 from plstm_seq.layers.head_projection import HeadProjectionConfig
 from plstm_seq.layers.initializers import Constant, Initializer, Small, Zeros
 from plstm_seq.layers.norm import NormConfig
-from plstm_seq.layers.plstm_1d_config import Sizes, fill_sizes
+from plstm_seq.layers.sizes import HasSizes
 from plstm_seq.layers.transition import TransitionConfig
 
 Mode = Literal["P", "D"]
@@ -24,7 +24,7 @@ def _share() -> GateConfig:
 
 
 @dataclass(frozen=True)
-class PLSTMDAGConfig:
+class PLSTMDAGConfig(HasSizes):
     """The options of a `PLSTMDAGLayer`; one config serves both modes.
 
     Attributes:
@@ -100,9 +100,8 @@ class PLSTMDAGConfig:
     kind: Literal["plstm_dag"] = "plstm_dag"
 
     def __post_init__(self):
-        named = ("num_heads", "JK", "JQ", "JV", "JO", "DK", "DV", "max_edges", "sub_heads")
-        sizes = {name: getattr(self, name) for name in named}
-        require_positive(**{name: size for name, size in sizes.items() if size is not None})
+        self.check_sizes()
+        require_positive(max_edges=self.max_edges)
         if not self.share_offset > 0:
             raise ValueError(f"share_offset: got {self.share_offset}, expected above 0")
         choices = {"mark_reads": ("before", "after"), "published": (None, "node", "edge")}
@@ -114,24 +113,3 @@ class PLSTMDAGConfig:
                 "mark_reads: got 'after', expected 'before' without a transition: what is read "
                 "after a number alone is that of the mark"
             )
-        if self.tie_query_key and self.JQ != self.JK:
-            raise ValueError(
-                f"tie_query_key: got JQ = {self.JQ} and JK = {self.JK}, expected the same"
-            )
-
-    def sizes(self, input_dim: int) -> Sizes:
-        """Fill in the sizes that follow from the others.
-
-        Args:
-            input_dim: the features of the layer's input.
-
-        Returns:
-            All sizes.
-
-        Raises:
-            ValueError: DK or DV was left out and the input features do not divide into it.
-        """
-        names = ("num_heads", "JK", "JQ", "JV", "JO", "DK", "DV")
-        options = {name: getattr(self, name) for name in names}
-        dim = 1 if self.transition is None else self.transition.dim
-        return fill_sizes(input_dim, JT=dim, **options)

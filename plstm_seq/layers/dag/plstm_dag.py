@@ -1,6 +1,5 @@
 """The pLSTM layer over directed acyclic graphs: projections and gates around one op."""
 
-from functools import partial
 from typing import Any, Protocol, get_args
 
 import jax
@@ -10,14 +9,13 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from plstm_seq.layers.checks import require_positive, require_shape
+from plstm_seq.layers.checks import require_shape
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.dag.config import Mode, PLSTMDAGConfig
 from plstm_seq.layers.dag.gates import EdgeGate, EdgeTransition, shared_out
 from plstm_seq.layers.dag.walk import Direction, Graphs, Walk, walk
 from plstm_seq.layers.gates import Gate
-from plstm_seq.layers.head_projection import HeadProjection
-from plstm_seq.layers.norm import Norm
+from plstm_seq.layers.projections import head_projections, out_projection, output_features
 from plstm_seq.ops import plstm_dag
 from plstm_seq.ops.dag.inputs import Inputs
 
@@ -86,22 +84,12 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
         self.direction: Direction = direction
         self.edge_features = edge_features
         self.dtype, self.param_dtype = dtype, param_dtype
-        self.output_dim = self._output_dim(output_dim)
+        self.output_dim = output_features(
+            input_dim, output_dim, self.sizes, outprojection=config.outprojection
+        )
         types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self._make_gates(**types)
         self._make_projections(**types)
-
-    def _output_dim(self, output_dim: int | None) -> int:
-        inner = self.sizes.output
-        if output_dim is None:
-            output_dim = self.input_dim if self.config.outprojection else inner
-        require_positive(output_dim=output_dim)
-        if not self.config.outprojection and output_dim != inner:
-            raise ValueError(
-                f"output_dim: got {output_dim}, expected H * DV * JO = {inner} without an out "
-                "projection"
-            )
-        return output_dim
 
     def _make_gates(self, **types: Any) -> None:
         config, input_dim, features = self.config, self.input_dim, self.edge_features
@@ -130,27 +118,10 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
 
     def _make_projections(self, **types: Any) -> None:
         config, sizes, input_dim = self.config, self.sizes, self.input_dim
-        project = partial(HeadProjection, sizes.H, input_dim, sub_heads=config.sub_heads, **types)
-        self.query = project(sizes.DK, sizes.JQ, config.query)
-        self.key = None if config.tie_query_key else project(sizes.DK, sizes.JK, config.key)
-        self.value = project(sizes.DV, sizes.JV, config.value)
-        self.mhnorm = (
-            None
-            if config.norm is None
-            else Norm(sizes.output, config.norm, num_heads=sizes.H, **types)
-        )
-        self.outprojection = (
-            nnx.Linear(
-                sizes.output,
-                self.output_dim,
-                use_bias=config.outprojection_bias,
-                kernel_init=config.outprojection_weight_init,
-                bias_init=config.outprojection_bias_init,
-                **types,
-            )
-            if config.outprojection
-            else None
-        )
+        projections = head_projections(input_dim, sizes, config, **types)
+        self.query, self.key, self.value = projections
+        norm_and_map = out_projection(sizes, self.output_dim, config, **types)
+        self.mhnorm, self.outprojection = norm_and_map
 
     def __call__(
         self, x: Float[Array, "N I"], graph: Graphs, edges: Float[Array, "E J"] | None = None
@@ -223,7 +194,9 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
         if edges is not None:
             ends = (edges.at[line].get(mode="clip") for line in (ways.before, ways.after))
             of_line = jnp.concatenate(tuple(ends), axis=-1)
-        factor = self._share(x, ways, node, pair, of_line) if self.share is not None else None
+        factor = None
+        if self.share is not None:
+            factor = self._shared(self.share, x, ways, node, pair, of_line)
         if self.transition is None:
             matrix = jnp.ones((1, 1, 1, 1), jnp.float32)
         else:
@@ -239,26 +212,34 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
         """Where a line's edges stand among those into and out of the node between them."""
         return (ways.in_slot, ways.before), (ways.out_slot, ways.after)
 
-    def _share(self, x: Array, ways: Walk, node: Array, pair: Array, edges: Array | None) -> Array:
+    def _shared(
+        self,
+        share: EdgeGate,
+        x: Array,
+        ways: Walk,
+        node: Array,
+        pair: Array,
+        edges: Array | None,
+    ) -> Array:
         """The number of every line, [P, H]: shared out in P-mode, within 1 in D-mode."""
-        assert self.share is not None
-        numbers = self.share(x, node, pair, edges)
+        numbers = share(x, node, pair, edges)
         if self.mode == "D":
             return jnp.tanh(numbers)
         published, offset = self.config.published, self.config.share_offset
         if published == "node":
-            return self._published_share(x, ways, pair, numbers)
+            return self._published_share(share, x, ways, pair, numbers)
         edge = ways.after if published == "edge" else ways.before
         return shared_out(numbers, edge, ways.tail.shape[0], offset)
 
-    def _published_share(self, x: Array, ways: Walk, pair: Array, numbers: Array) -> Array:
+    def _published_share(
+        self, share: EdgeGate, x: Array, ways: Walk, pair: Array, numbers: Array
+    ) -> Array:
         """As `shared_out`, over all places for edges out of a node; see `PLSTMDAGConfig`."""
-        assert self.share is not None
         slots = self.config.max_edges
         row = pair // slots
         places = row[:, None] * slots + jnp.arange(slots)
         nodes = jnp.broadcast_to(ways.node[:, None], places.shape)
-        total = jnp.sum(jnp.abs(self.share(x, nodes, places, None)), axis=1)
+        total = jnp.sum(jnp.abs(share(x, nodes, places, None)), axis=1)
         ones = jnp.ones_like(ways.head)
         degree = jax.ops.segment_sum(ones, ways.head, x.shape[0], mode="drop")
         inside = row < degree.at[ways.node].get(mode="clip")

@@ -3,13 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from plstm_seq.layers.checks import require_positive
 from plstm_seq.layers.gates import GateConfig
 from plstm_seq.layers.grid.convolution import GridConvolutionConfig
 from plstm_seq.layers.head_projection import HeadProjectionConfig
 from plstm_seq.layers.initializers import Initializer, Linspace, Small, Zeros
 from plstm_seq.layers.norm import NormConfig
-from plstm_seq.layers.plstm_1d_config import Sizes, fill_sizes
+from plstm_seq.layers.sizes import HasSizes
 from plstm_seq.layers.transition import Factorized, TransitionConfig
 
 Mode = Literal["P", "D"]
@@ -23,7 +22,7 @@ GridBranch = Literal[
 
 
 @dataclass(frozen=True)
-class PLSTM2DConfig:
+class PLSTM2DConfig(HasSizes):
     """The options of a `PLSTM2DLayer`; the defaults are those of the published layer, made sound.
 
     One config serves both modes: `orientation_*` and `p_form` act in P-mode, `chirality` in D-mode.
@@ -122,9 +121,7 @@ class PLSTM2DConfig:
     kind: Literal["plstm_2d"] = "plstm_2d"
 
     def __post_init__(self):
-        named = ("num_heads", "JK", "JQ", "JV", "JO", "DK", "DV", "sub_heads")
-        sizes = {name: getattr(self, name) for name in named}
-        require_positive(**{name: size for name, size in sizes.items() if size is not None})
+        self.check_sizes()
         if not self.orientations or not set(self.orientations) <= {0, 1, 2, 3}:
             raise ValueError(
                 f"orientations: got {self.orientations}, expected some of the numbers 0 to 3"
@@ -145,23 +142,3 @@ class PLSTM2DConfig:
             raise ValueError(
                 f"convolution_inputs: got {unknown}, expected names among {get_args(GridBranch)}"
             )
-        if self.tie_query_key and self.JQ != self.JK:
-            raise ValueError(
-                f"tie_query_key: got JQ = {self.JQ} and JK = {self.JK}, expected the same"
-            )
-
-    def sizes(self, input_dim: int) -> Sizes:
-        """Fill in the sizes that follow from the others.
-
-        Args:
-            input_dim: the features of the layer's input.
-
-        Returns:
-            All sizes.
-
-        Raises:
-            ValueError: DK or DV was left out and the input features do not divide into it.
-        """
-        names = ("num_heads", "JK", "JQ", "JV", "JO", "DK", "DV")
-        options = {name: getattr(self, name) for name in names}
-        return fill_sizes(input_dim, JT=self.transition.dim, **options)

@@ -1,6 +1,5 @@
 """The 2D pLSTM layer: projections and gates around one op, in all orientations at once."""
 
-from functools import partial
 from typing import Any, get_args
 
 import jax
@@ -10,14 +9,13 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from plstm_seq.layers.checks import require_positive, require_shape
+from plstm_seq.layers.checks import require_shape
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.gates import Gate
 from plstm_seq.layers.grid.config import Mode, PLSTM2DConfig
 from plstm_seq.layers.grid.convolution import GridConvolution
 from plstm_seq.layers.grid.gates import d_gates, make_gates, p_gates
-from plstm_seq.layers.head_projection import HeadProjection
-from plstm_seq.layers.norm import Norm
+from plstm_seq.layers.projections import head_projections, out_projection, output_features
 from plstm_seq.layers.scale import Scale
 from plstm_seq.ops import plstm_2d, plstm_2d_oriented
 from plstm_seq.ops.grid.inputs import GATES, Inputs
@@ -70,7 +68,13 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
             raise ValueError(f"mode: got {mode!r}, expected one of {get_args(Mode)}")
         sizes = config.sizes(input_dim)
         self.input_dim, self.kept, self.sizes, self.mode = input_dim, Kept(config), sizes, mode
-        self.output_dim = _output_dim(input_dim, output_dim, config)
+        self.output_dim = output_features(
+            input_dim,
+            output_dim,
+            sizes,
+            outprojection=config.outprojection,
+            passthrough=config.passthrough,
+        )
         self.dtype, self.param_dtype = dtype, param_dtype
         types: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         for name, gate in make_gates(mode, input_dim, config, **types).items():
@@ -85,29 +89,15 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
 
     def _make_projections(self, **types: Any) -> None:
         config, sizes, input_dim = self.config, self.sizes, self.input_dim
-        sub_heads = sizes.H if config.sub_heads is None else config.sub_heads
-        project = partial(HeadProjection, sizes.H, input_dim, sub_heads=sub_heads, **types)
-        self.query = project(sizes.DK, sizes.JQ, config.query)
-        self.key = None if config.tie_query_key else project(sizes.DK, sizes.JK, config.key)
-        self.value = project(sizes.DV, sizes.JV, config.value)
+        projections = head_projections(input_dim, sizes, config, **types)
+        self.query, self.key, self.value = projections
         self.convolution = (
             None
             if config.convolution is None
             else GridConvolution(input_dim, config.convolution, **types)
         )
-        self.mhnorm = (
-            None
-            if config.norm is None
-            else Norm(sizes.output, config.norm, num_heads=sizes.H, **types)
-        )
-        out = partial(
-            nnx.Linear,
-            use_bias=config.outprojection_bias,
-            kernel_init=config.outprojection_weight_init,
-            bias_init=config.outprojection_bias_init,
-            **types,
-        )
-        self.outprojection = out(sizes.output, self.output_dim) if config.outprojection else None
+        norm_and_map = out_projection(sizes, self.output_dim, config, **types)
+        self.mhnorm, self.outprojection = norm_and_map
         self.passthrough = Scale(input_dim, **types) if config.passthrough else None
 
     def __call__(self, x: Float[Array, "B X Y I"]) -> Float[Array, "B X Y F"]:
@@ -220,22 +210,3 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
 def _heads_first(array: Array) -> Array:
     """[B, X, Y, H, ...] -> [B, H, X, Y, ...]."""
     return jnp.moveaxis(array, 3, 1)
-
-
-def _output_dim(input_dim: int, output_dim: int | None, config: PLSTM2DConfig) -> int:
-    """Fill in and check the output features."""
-    inner = config.sizes(input_dim).output
-    if output_dim is None:
-        output_dim = input_dim if config.outprojection else inner
-    require_positive(output_dim=output_dim)
-    if not config.outprojection and output_dim != inner:
-        raise ValueError(
-            f"output_dim: got {output_dim}, expected H * DV * JO = {inner} without an out "
-            "projection"
-        )
-    if config.passthrough and output_dim != input_dim:
-        raise ValueError(
-            f"output_dim: got {output_dim}, expected input_dim = {input_dim}: the passthrough adds "
-            "the input to the output"
-        )
-    return output_dim

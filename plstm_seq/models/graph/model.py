@@ -66,11 +66,6 @@ class GraphModel(Configured[GraphModelConfig]):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        if (node_features is None) == (vocab_size is None):
-            raise ValueError(
-                f"node_features, vocab_size: got {node_features} and {vocab_size}, expected one of "
-                "them: nodes have features or are symbols"
-            )
         if edge_features < 0:
             raise ValueError(f"edge_features: got {edge_features}, expected 0 or more")
         require_positive(output_size=output_size)
@@ -93,12 +88,17 @@ class GraphModel(Configured[GraphModelConfig]):
 
     def _make_embedding(self, **types: Any) -> nnx.Embed | nnx.Linear:
         width, init = self.config.width, self.config.embed_init
-        if self.vocab_size is not None:
-            require_positive(vocab_size=self.vocab_size)
-            return nnx.Embed(self.vocab_size, width, embedding_init=init, **types)
-        assert self.node_features is not None
-        require_positive(node_features=self.node_features)
-        return nnx.Linear(self.node_features, width, kernel_init=init, **types)
+        match self.node_features, self.vocab_size:
+            case None, int(symbols):
+                require_positive(vocab_size=symbols)
+                return nnx.Embed(symbols, width, embedding_init=init, **types)
+            case int(features), None:
+                require_positive(node_features=features)
+                return nnx.Linear(features, width, kernel_init=init, **types)
+        raise ValueError(
+            f"node_features, vocab_size: got {self.node_features} and {self.vocab_size}, expected "
+            "one of them: nodes have features or are symbols"
+        )
 
     @property
     def uses_dropout(self) -> bool:

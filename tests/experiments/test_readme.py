@@ -97,3 +97,15 @@ def test_the_layer_example_runs():
     exec(layer, names)
     assert names["y"].shape == (2, 100, 64)
     assert names["y_next"].shape == (2, 64)
+
+
+IMPORTS = [
+    line
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for line in re.findall(r"^from \w[\w.]* import .*$", path.read_text(encoding="utf-8"), re.M)
+]
+
+
+@pytest.mark.parametrize("line", IMPORTS, ids=lambda line: line.split()[1])
+def test_what_the_docs_import_exists(line):
+    exec(line, {})

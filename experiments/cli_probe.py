@@ -25,11 +25,13 @@ def probe(
         Path | None,
         typer.Option(help="The folder of figures and numbers (default: probes in the run's)."),
     ] = None,
+    block: Annotated[int, typer.Option(min=0, help="The block whose gates are drawn, from 0.")] = 0,
     as_json: Json = False,
 ) -> None:
     """See what a run has learned: its gates, transitions, states, and how far they carry.
 
-    A PNG and an SVG for every probe, and the numbers in probes.json.
+    A PNG and an SVG for every probe, and the numbers in probes.json. A model over images or
+    grids has one probe, gates: they are drawn over an example.
     """
     from experiments import load_run
     from experiments.probing import probe as probe_run
@@ -37,7 +39,11 @@ def probe(
 
     with user_errors():
         found = probe_run(
-            load_run(run), only=only, output=output, announce=lambda text: err.print(plain(text))
+            load_run(run),
+            only=only,
+            output=output,
+            block=block,
+            announce=lambda text: err.print(plain(text)),
         )
     summaries = {name: outcome.summary for name, outcome in found.items()}
     print_result(summaries, table(found), as_json)

@@ -14,9 +14,8 @@ from experiments.files import write_whole
 from experiments.plotting import save
 from experiments.probing.carrying import Carried, carry, carry_snapped, exact_horizons
 from experiments.probing.groups import TaskGroup, task_group
-from experiments.probing.probes import PROBES, Probed
+from experiments.probing.probes import PROBES, Probed, probes_of
 from experiments.probing.showing import table
-from experiments.probing.subject import Subject
 from experiments.run import Run, RunError
 from experiments.suggestions import nearest
 
@@ -39,17 +38,20 @@ def probe(
     *,
     only: Iterable[str] | None = None,
     output: str | Path | None = None,
+    block: int = 0,
     announce: Callable[[str], None] | None = None,
 ) -> dict[str, Probed]:
     """Probes a trained run; figures and `probes.json` go into a folder.
 
     A probe that the run does not suit (no group behind the task, no pLSTM layer) is left out with
-    the reason, unless it is named.
+    the reason, unless it is named. A model over images or grids has the probe `gates` alone: a
+    picture of its gates over an example.
 
     Args:
         run: a trained run.
         only: names of `PROBES`; None: all.
         output: the folder; None: `probes` in the run's.
+        block: the number of the block whose gates are drawn.
         announce: is told what was left out, and why.
 
     Returns:
@@ -63,12 +65,14 @@ def probe(
     for name in named or ():
         if name not in PROBES:
             raise ValueError(f"no probe {name!r}; {nearest(name, list(PROBES))}")
-    subject = Subject(run)
+    suited = probes_of(run, block)
     folder = run.folder / "probes" if output is None else Path(output)
     found: dict[str, Probed] = {}
     for name in PROBES if named is None else named:
         try:
-            outcome = PROBES[name](subject)
+            if name not in suited:
+                raise RunError("it is for models of sequences")
+            outcome = suited[name]()
         except RunError as error:
             if named is not None:
                 raise
@@ -78,5 +82,6 @@ def probe(
         save(outcome.figure, folder / name)
         found[name] = outcome
     summaries = {name: outcome.summary for name, outcome in found.items()}
+    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "probes.json", json.dumps(summaries, indent=2) + "\n")
     return found

@@ -24,14 +24,14 @@ def norms(gates: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(gates).reshape(*gates.shape[:2], -1).sum(-1))
 
 
-def gates(recording: probing.Recording, symbols: Sequence[str]) -> Figure:
-    """The gates and states of the first layer along the first sequence: a column a head.
+def gates(layer: probing.LayerRecord, symbols: Sequence[str]) -> Figure:
+    """The gates and states of a layer along the first sequence: a column a head.
 
     Args:
-        recording: of `record`.
+        layer: of `record`.
         symbols: those of that sequence.
     """
-    layer, steps = recording.layers[0], min(_MOST_STEPS, len(symbols))
+    steps = min(_MOST_STEPS, len(symbols))
     names = [name for name in (*probing.GATES, "states") if getattr(layer, name) is not None]
     heads = layer.transition.shape[2]
     with styled():

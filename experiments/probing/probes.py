@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,11 @@ from experiments.probing.carrying import (
     carry_snapped,
     exact_horizons,
 )
-from experiments.probing.subject import Subject
-from experiments.run import RunError
+from experiments.probing.grids import gates_over_grid, record_run, summary_of
+from experiments.probing.subject import Subject, layer_of
+from experiments.run import Run, RunError
 from plstm_seq import probing
+from plstm_seq.models import VisionModel
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,15 @@ def _gates(subject: Subject) -> Probed:
     ]
     summary = {"largest_spread_over_contexts": spread}
     symbols = [subject.task.vocabulary[token] for token in subject.recording.tokens[0]]
-    figure = figures.gates(subject.recording, symbols)
+    figure = figures.gates(layer_of(subject.recording.layers, subject.block), symbols)
     return Probed("gates", subject.recording, summary, figure)
+
+
+def _gates_over_grid(run: Run, block: int) -> Probed:
+    recording = record_run(run)
+    layer = layer_of(recording.layers, block)
+    figure = gates_over_grid(layer, recording.inputs)
+    return Probed("gates", recording, summary_of(layer), figure)
 
 
 def _contexts(subject: Subject) -> Probed:
@@ -218,3 +228,19 @@ PROBES: dict[str, Callable[[Subject], Probed]] = {
     "drift": _drift,
     "exact": _exact,
 }
+
+
+def probes_of(run: Run, block: int) -> dict[str, Callable[[], Probed]]:
+    """The probes for the kind of model that a run has, by name; a probe may still decline.
+
+    Args:
+        run: a trained run.
+        block: whose gates are drawn.
+
+    Raises:
+        RunError: the run has no checkpoint, or a model without probes.
+    """
+    if isinstance(run.model, VisionModel):
+        return {"gates": partial(_gates_over_grid, run, block)}
+    subject = Subject(run, block)
+    return {name: partial(make, subject) for name, make in PROBES.items()}

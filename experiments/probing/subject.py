@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -20,15 +21,37 @@ from tasks.groups import MAX_ORDER
 POSITIONS_A_TOKEN, MOST_SEQUENCES = 50, 256
 LONGEST = 4096
 
+L = TypeVar("L", probing.LayerRecord, probing.GridLayerRecord)
+
+
+def layer_of(layers: Sequence[L], block: int) -> L:
+    """The record of a block.
+
+    Args:
+        layers: of a recording.
+        block: its number.
+
+    Raises:
+        RunError: that block has no pLSTM layer.
+    """
+    for layer in layers:
+        if layer.block == block:
+            return layer
+    known = ", ".join(str(layer.block) for layer in layers)
+    raise RunError(f"no pLSTM layer in block {block}: they are in {known}")
+
 
 class Subject:
     """A run, and what several probes need of it."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, block: int):
         model: Any = run.model
         if not isinstance(model, SequenceModel):
-            raise RunError(f"run {run.folder} has no sequence model: probes are for those")
-        self.run, self.model, self.task = run, model, run.task
+            raise RunError(
+                f"run {run.folder} has a {type(model).__name__}: probes are for models of "
+                "sequences and of grids"
+            )
+        self.run, self.model, self.task, self.block = run, model, run.task, block
         self.longest = run.config.training.curriculum.longest
         self.seed = run.config.evaluation.seed + 2
         self.key = jax.random.key(self.seed)

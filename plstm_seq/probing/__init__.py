@@ -17,6 +17,7 @@ from plstm_seq.probing.characters import (
     smallest_faithful,
 )
 from plstm_seq.probing.exact import exact_model
+from plstm_seq.probing.grid_recording import GridLayerRecord, GridRecording, record_grid
 from plstm_seq.probing.groups import GroupAnalysis, analyse
 from plstm_seq.probing.homomorphism import (
     Composition,
@@ -60,6 +61,8 @@ __all__ = [
     "TOO_CLOSE",
     "CharacterTable",
     "Composition",
+    "GridLayerRecord",
+    "GridRecording",
     "GroupAnalysis",
     "Homomorphism",
     "LayerRecord",
@@ -88,6 +91,7 @@ __all__ = [
     "realization",
     "realizations",
     "record",
+    "record_grid",
     "relator_defects",
     "relators",
     "sample_states",

@@ -67,7 +67,8 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
         if mode not in get_args(Mode):
             raise ValueError(f"mode: got {mode!r}, expected one of {get_args(Mode)}")
         sizes = config.sizes(input_dim)
-        self.input_dim, self.kept, self.sizes, self.mode = input_dim, Kept(config), sizes, mode
+        self.input_dim, self.kept, self.sizes = input_dim, Kept(config), sizes
+        self.mode: Mode = mode
         self.output_dim = output_features(
             input_dim,
             output_dim,
@@ -77,7 +78,9 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
         )
         self.dtype, self.param_dtype = dtype, param_dtype
         types: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        for name, gate in make_gates(mode, input_dim, config, **types).items():
+        gates = make_gates(mode, input_dim, config, **types)
+        self.gate_names = tuple(gates)
+        for name, gate in gates.items():
             setattr(self, name, gate)
         direct = (sizes.JO, sizes.JQ, sizes.JK, sizes.JV)
         self.direct = (
@@ -138,6 +141,27 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
         """
         return self._op_inputs(*self._enter(x))
 
+    def gates(self, x: Float[Array, "B X Y I"]) -> dict[str, Array]:
+        """Compute the gates by name, before P-mode shares source and transition out.
+
+        Args:
+            x: [B, X, Y, I].
+
+        Returns:
+            Of each name [B, H, O, X, Y, ...], at its cell whatever the orientation: in P-mode
+            `orientation`, `source`, `transition` and `mark`; in D-mode `source_right`,
+            `source_down`, `transition_right`, `transition_down`, `transition_turn`, `mark_left`
+            and `mark_up`. And `direct`, where there is one, [B, H, X, Y, ...].
+
+        Raises:
+            ValueError: the shape of `x` does not fit.
+        """
+        inputs = self._enter(x)
+        gates = {name: self._by_orientation(self._made(name, *inputs)) for name in self.gate_names}
+        if self.direct is not None:
+            gates["direct"] = _heads_first(self._made("direct", *inputs))
+        return gates
+
     def _enter(self, x: Array) -> tuple[Array, Array]:
         """The input in the type computed in, and its convolution."""
         require_shape("x", x, ("B", "X", "Y", self.input_dim))
@@ -147,13 +171,15 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
             x = x.astype(self.dtype)
         return x, x if self.convolution is None else self.convolution(x)
 
-    def _op_inputs(self, x: Array, convolved: Array) -> Inputs:
+    def _made(self, name: str, x: Array, convolved: Array, branch: str | None = None) -> Array:
+        """The gate or projection of a name, which is or begins with that of its branch."""
+        branch = name.partition("_")[0] if branch is None else branch
         chosen = self.config.convolution_inputs
+        return getattr(self, name)(convolved if branch in chosen else x)
 
+    def _op_inputs(self, x: Array, convolved: Array) -> Inputs:
         def make(name: str, branch: str | None = None) -> Array:
-            """The gate or projection of a name, which is or begins with that of its branch."""
-            branch = name.partition("_")[0] if branch is None else branch
-            return getattr(self, name)(convolved if branch in chosen else x)
+            return self._made(name, x, convolved, branch)
 
         if self.mode == "P":
             gates = p_gates(make, self.config.p_form)

@@ -7,25 +7,29 @@ result = evaluate(run, [64, 256, 4096])
 plot([run], "runs/s3/accuracy_against_length")
 """
 
-from experiments.config import (
-    ConfigError,
-    EvaluationConfig,
-    ExperimentConfig,
-    TaskConfig,
-    default_config,
-    read_config,
-    write_config,
-)
-from experiments.cross_validation import CrossValidation, cross_validate
-from experiments.decoding import Decoded, decode
-from experiments.demonstration import quickstart
-from experiments.evaluating import evaluate
-from experiments.overrides import override
-from experiments.pictures import draw_examples
-from experiments.plotting import plot
-from experiments.probing import probe
-from experiments.run import Run, RunError, load_run
-from experiments.running import train
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from experiments.config import (
+        ConfigError,
+        EvaluationConfig,
+        ExperimentConfig,
+        TaskConfig,
+        default_config,
+        read_config,
+        write_config,
+    )
+    from experiments.cross_validation import CrossValidation, cross_validate
+    from experiments.decoding import Decoded, decode
+    from experiments.demonstration import quickstart
+    from experiments.evaluating import evaluate
+    from experiments.overrides import override
+    from experiments.pictures import draw_examples
+    from experiments.plotting import plot
+    from experiments.probing import probe
+    from experiments.run import Run, RunError, load_run
+    from experiments.running import train
 
 __all__ = [
     "ConfigError",
@@ -50,3 +54,37 @@ __all__ = [
     "train",
     "write_config",
 ]
+
+_MODULES = {
+    "config": (
+        "ConfigError",
+        "EvaluationConfig",
+        "ExperimentConfig",
+        "TaskConfig",
+        "default_config",
+        "read_config",
+        "write_config",
+    ),
+    "cross_validation": ("CrossValidation", "cross_validate"),
+    "decoding": ("Decoded", "decode"),
+    "demonstration": ("quickstart",),
+    "evaluating": ("evaluate",),
+    "overrides": ("override",),
+    "pictures": ("draw_examples",),
+    "plotting": ("plot",),
+    "probing": ("probe",),
+    "run": ("Run", "RunError", "load_run"),
+    "running": ("train",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+# A name is imported when it is first asked for, so that `plstm-seq --help` need not wait for jax.
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

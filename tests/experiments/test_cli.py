@@ -1,12 +1,16 @@
 """The commands: what they print, their exit codes, and that a mistake writes nothing."""
 
 import json
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from small_run import SMALL
 from typer.testing import CliRunner
 
+import experiments
 import experiments.cli
 import plstm_seq
 from plstm_seq.training import NonFiniteLossError
@@ -32,6 +36,44 @@ def test_every_command_has_help(command):
         result = command(name, "--help")
         assert result.exit_code == 0
         assert "Usage" in result.stdout
+
+
+SLOW_TO_IMPORT = {"jax", "flax", "optax", "orbax", "polars", "matplotlib", "pydantic", "networkx"}
+HELP = """
+import sys
+from typer.testing import CliRunner
+import experiments.cli
+result = CliRunner().invoke(experiments.cli.app, ["--help"])
+assert (result.exit_code, result.exception) == (0, None)
+assert "Usage" in result.stdout
+print(*sys.modules)
+"""
+
+
+def test_help_waits_for_nothing_that_takes_long_to_import():
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", HELP], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "typer" in loaded
+    assert not loaded & SLOW_TO_IMPORT
+
+
+def test_names_of_the_package_are_imported_when_asked_for():
+    for module, names in experiments._MODULES.items():
+        for name in names:
+            defined = getattr(import_module(f"experiments.{module}"), name)
+            assert getattr(experiments, name) is defined
+    assert sorted(experiments._MODULE_OF) == experiments.__all__
+    assert set(experiments.__all__) <= set(dir(experiments))
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        experiments.trian  # noqa: B018
+
+
+def test_no_name_of_the_package_is_also_a_module_of_it():
+    modules = {path.stem for path in Path(experiments.__file__).parent.iterdir()}
+    assert not modules & set(experiments.__all__)
 
 
 def test_tasks(command):

@@ -18,6 +18,7 @@
 # Time: half a minute to two minutes, by how busy the CPU is.
 
 # %%
+# %matplotlib inline
 import os
 import time
 
@@ -77,6 +78,7 @@ with styled():
     figure, axis = plt.subplots(figsize=(4.4, 3.8), layout="constrained")
     shown = axis.imshow(np.where(level < 0, np.nan, level), cmap="viridis")
     axis.grid(visible=False)
+    axis.set(xticks=range(0, L, 4), yticks=range(0, L, 4))
     axis.set(xlabel="step b, which writes", ylabel="step a, which reads", title="level of a pair")
     figure.colorbar(shown, ticks=range(4))
 
@@ -158,7 +160,8 @@ with styled():
     for index, (name, values) in enumerate(times.items()):
         axis.plot(SIZES, values, color=COLOURS[index], marker=MARKERS[index], label=name)
     axis.set(xlabel="length", ylabel="milliseconds", xscale="log", yscale="log", ylim=(None, None))
-    axis.set_xticks(SIZES, [str(n) for n in SIZES], minor=False)
+    axis.minorticks_off()
+    axis.set_xticks(SIZES, map(str, SIZES))
     axis.legend()
 for place, n in enumerate(SIZES):
     ratio = times["recurrent"][place] / times["chunkwise"][place]

@@ -30,13 +30,13 @@ HEADS, DK, DV = 4, 16, 16
 EDGES_A_NODE = 2.67
 
 
-def random_graph(nodes: int, seed: int = 0) -> LineGraph:
+def random_graph(nodes: int, seed: int = 0, width: int | None = None) -> LineGraph:
     """Edges between random nodes, each pair once, from the lower to the higher."""
     draws = np.random.default_rng(seed)
     count = round(EDGES_A_NODE * nodes)
     drawn = np.sort(draws.integers(0, nodes, (2 * count, 2)), axis=1)
     pairs, first = np.unique(drawn[drawn[:, 0] < drawn[:, 1]], axis=0, return_index=True)
-    return line_graph(pairs[np.argsort(first)[:count]].T, nodes)
+    return line_graph(pairs[np.argsort(first)[:count]].T, nodes, width=width)
 
 
 def molecules(count: int, seed: int = 0) -> LineGraph:
@@ -200,10 +200,13 @@ def main() -> None:
     parser.add_argument("--molecules", type=int, default=64, help="in a batch; 0: none")
     parser.add_argument("--J", type=int, default=1, help="JT = JV = JO")
     parser.add_argument("--eager", type=int, default=100, help="nodes up to which it is run")
-    parser.add_argument("--recurrent", type=int, default=10_000, help="likewise")
+    parser.add_argument("--recurrent", type=int, default=100, help="likewise")
+    parser.add_argument("--width", type=int, help="of the blocks of the random graphs")
     parser.add_argument("--name", help="of the results file")
     arguments = parser.parse_args()
-    cases = {f"{nodes} nodes": random_graph(nodes) for nodes in arguments.nodes}
+    cases = {
+        f"{nodes} nodes": random_graph(nodes, width=arguments.width) for nodes in arguments.nodes
+    }
     if arguments.molecules:
         cases[f"{arguments.molecules} molecules"] = molecules(arguments.molecules)
     rows: list[dict[str, Any]] = []

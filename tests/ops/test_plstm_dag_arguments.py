@@ -3,12 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from op_dag import build, make
+from op_dag import NAMES, build, make
 
+from plstm_seq.graphs import padded, sizes_of
 from plstm_seq.ops import plstm_dag
 
 GRAPH = build("wide")
 INPUTS = make(GRAPH)
+names = pytest.mark.parametrize("implementation", NAMES)
 
 
 @pytest.mark.parametrize(
@@ -52,9 +54,13 @@ def test_an_empty_axis_of_a_gate_is_refused():
         plstm_dag(*inputs, graph=GRAPH)
 
 
-def test_a_graph_without_edges_has_the_direct_term_alone():
-    graph = build("no_edges")
+@names
+@pytest.mark.parametrize("lines", [0, 3], ids=["no_lines", "padded_lines"])
+def test_a_graph_without_edges_has_the_direct_term_alone(lines, implementation):
+    size = sizes_of(build("no_edges"))
+    graph = padded(build("no_edges"), size._replace(lines=lines, steps=lines))
     inputs = make(graph)
     scores = np.einsum("...kq,...ka->...", inputs.query, inputs.key)[..., None, None]
     expected = scores * inputs.direct[..., 0, 0] * inputs.value
-    assert np.allclose(plstm_dag(*inputs, graph=graph, scale=1.0), expected, rtol=1e-12)
+    output = plstm_dag(*inputs, graph=graph, scale=1.0, implementation=implementation)
+    assert np.allclose(output, expected, rtol=1e-12)

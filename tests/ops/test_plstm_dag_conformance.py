@@ -1,5 +1,7 @@
 """Both forms of the DAG op against a plain loop, each other, and the ops on paths and grids."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +48,30 @@ def test_gradients_agree_with_the_recurrence(shape, mode, dimensions):
     results = [value_and_gradients(inputs, graph, implementation=name) for name in NAMES]
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         assert relative_error(a, b) < GRADIENT_AGREEMENT["float64"]
+
+
+@pytest.mark.parametrize("lines", [1, 2])
+def test_blocks_cut_to_the_cache_of_a_cpu_change_nothing(lines, monkeypatch):
+    """Blocks of 8 lines in parts of so many."""
+    module = importlib.import_module("plstm_seq.ops.dag.levelwise")
+    graph = build("wide")
+    inputs = make(graph, "all_differ", kind="reset")
+    batch, JT = inputs.query.shape[0], inputs.transition.shape[-1]
+    state_bytes = 8 * batch * JT * inputs.key.shape[-2] * inputs.value.shape[-2]
+    widths, in_blocks = [], module._in_blocks
+
+    def watched(rows, graph):
+        made = in_blocks(rows, graph)
+        widths.append(made.before.shape[1])
+        return made
+
+    monkeypatch.setattr(module, "CPU_CACHE", lines * state_bytes)
+    monkeypatch.setattr(module, "_in_blocks", watched)
+    results = [value_and_gradients(inputs, graph, implementation=name) for name in NAMES]
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        assert relative_error(a, b) < GRADIENT_AGREEMENT["float64"]
+    assert graph.blocks.shape[1] == 8
+    assert set(widths) == {lines if jax.default_backend() == "cpu" else 8}
 
 
 def test_leaves_out_the_direct_term():

@@ -1,8 +1,12 @@
 """The DAG op one level of the line graph after another, with its own derivative (README.md).
 
-States of edges are rows, in memory once. A step moves one block of line-graph edges; blocks are
-made on the host so that the edges a block comes from are complete.
+States of edges are rows, in memory once, and so are their cotangents. A step moves one block of
+line-graph edges; blocks are made on the host so that the edges a block comes from are complete.
 """
+
+import functools
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +16,43 @@ from plstm_seq.ops import varying
 from plstm_seq.ops.dag.ends import at, at_nodes
 from plstm_seq.ops.dag.inputs import Indices, Inputs
 from plstm_seq.ops.products import einsum, small_matmul
+
+# Of batches of small matrices as they lie in memory; an einsum may copy all of them first.
+matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+CPU_CACHE = 2**19  # bytes of states that a step moves there
+
+
+class Ends(NamedTuple):
+    """What the states of edges are written from and read by: a row an edge, [E, *B, ...].
+
+    Attributes:
+        query: of the head.
+        key: of the tail.
+        value: of the tail.
+        source: of the edge.
+        mark: of the edge.
+    """
+
+    query: Array
+    key: Array
+    value: Array
+    source: Array
+    mark: Array
+
+
+class Lines(NamedTuple):
+    """Line-graph edges in blocks, [steps, width, ...].
+
+    Attributes:
+        transition: [steps, width, *B, JT, JT].
+        before: the edge a line comes from, a row of states; E where a place of a block is empty.
+        after: the edge it leads to, likewise.
+    """
+
+    transition: Array
+    before: Array
+    after: Array
 
 
 def levelwise(inputs: Inputs, graph: Indices, scale: float | Array, *, dtype: jnp.dtype) -> Array:
@@ -23,90 +64,119 @@ def levelwise(inputs: Inputs, graph: Indices, scale: float | Array, *, dtype: jn
         scale: factor of the output.
         dtype: of accumulation.
     """
-    batch = inputs.query.ndim - 3
     rows = inputs.leading(dtype)
-    states = _write(rows, graph)
-    if graph.before.size:
-        transition = at(rows.transition, graph.blocks)
-        before, after = (
-            index.at[graph.blocks].get(mode="fill", fill_value=states.shape[0])
-            for index in (graph.before, graph.after)
-        )
-        states = propagate(*varying.alike((states, transition, before, after)))
-    return scale * jnp.moveaxis(_read(rows, graph, states), 0, batch)
+    ends = Ends(
+        query=at(rows.query, graph.head),
+        key=at(rows.key, graph.tail),
+        value=at(rows.value, graph.tail),
+        source=rows.source,
+        mark=rows.mark,
+    )
+    # Where there is no edge, lines are padding.
+    joined = graph.before.size and graph.tail.size
+    lines = _in_blocks(rows, graph) if joined else None
+    reads = edges(*varying.alike((ends, lines)))
+    return scale * jnp.moveaxis(at_nodes(rows, graph, reads), 0, inputs.query.ndim - 3)
+
+
+def _in_blocks(rows: Inputs, graph: Indices) -> Lines:
+    """Gates and ends of the lines, in the graph's blocks; on a CPU in parts that fit its cache.
+
+    Lines of a block are independent, so its parts are blocks too. A GPU is faster in few steps.
+    """
+    width = graph.blocks.shape[1]
+    if jax.default_backend() == "cpu":
+        numbers = math.prod(rows.value.shape[1:-1]) * rows.key.shape[-2] * rows.mark.shape[-1]
+        state_bytes = numbers * rows.value.dtype.itemsize
+        while width % 2 == 0 and width * state_bytes > CPU_CACHE:
+            width //= 2
+    blocks = graph.blocks.reshape(-1, width)
+    before, after = (
+        index.at[blocks].get(mode="fill", fill_value=graph.tail.size)
+        for index in (graph.before, graph.after)
+    )
+    return Lines(at(rows.transition, blocks), before, after)
 
 
 @jax.custom_vjp
-def propagate(states: Array, transition: Array, before: Array, after: Array) -> Array:
-    """Adds to every state what reaches its edge through the line graph.
-
-    Args:
-        states: what the edges' tails write, [E, *B, JT, D].
-        transition: [steps, width, *B, JT, JT].
-        before: [steps, width], rows of states; E where a place of a block is empty.
-        after: likewise.
-
-    Returns:
-        The states [E, *B, JT, D].
-    """
-
-    def step(states: Array, block: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        transition, before, after = block
-        return _add(states, after, small_matmul(transition, _rows(states, before))), None
-
-    states, _ = jax.lax.scan(step, _with_spare(states), (transition, before, after))
-    return states[:-1]
+def edges(ends: Ends, lines: Lines | None) -> Array:
+    """`mark . query . state` of every edge, [E, *B, DV, JO]; None: there are no lines."""
+    return _forward(ends, lines)[0]
 
 
-def _forward(states: Array, transition: Array, before: Array, after: Array) -> tuple:
-    states = propagate(states, transition, before, after)
-    return states, (states, transition, before, after)
+def _forward(ends: Ends, lines: Lines | None) -> tuple[Array, tuple]:
+    states = small_matmul(_writing(ends), ends.value.mT[..., None, :, :])
+    shape = states.shape
+
+    def step(states: Array, block: Lines) -> tuple[Array, None]:
+        moved = _turned(block.transition, _rows(states, block.before))
+        return _add(states, block.after, moved), None
+
+    # A row is flat: axes of length one would let the compiler choose another order, and copy.
+    states = states.reshape(*shape[:-3], math.prod(shape[-3:]))
+    if lines is not None:
+        states, _ = jax.lax.scan(step, states, lines)
+    asked = matmul(ends.query.mT[..., None, :, :], states.reshape(shape))
+    return einsum("...oqi,...iqv->...vo", ends.mark, asked), (ends, lines, states)
 
 
-def _backward(residuals: tuple, cotangent: Array) -> tuple[Array, Array, None, None]:
-    states, transition, before, after = residuals
-    states = _with_spare(states)
+def _backward(residuals: tuple, cotangent: Array) -> tuple[Ends, Lines | None]:
+    ends, lines, states = residuals
+    query, key, value, source, mark = ends
+    JT, DK, DV = source.shape[-3], key.shape[-2], value.shape[-2]
+    shape = (*states.shape[:-1], JT, DK, DV)
 
-    def step(cotangents: Array, block: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        transition, before, after = block
-        arriving, left = _rows(cotangents, after), _rows(states, before)
-        # Not as products and a sum, as in `small_matmul`: many terms, few results.
-        of_transition = einsum("...id,...jd->...ij", arriving, left)
-        return _add(cotangents, before, small_matmul(transition.mT, arriving)), of_transition
+    def step(cotangents: Array, block: Lines) -> tuple[Array, Array]:
+        arriving, left = _rows(cotangents, block.after), _rows(states, block.before)
+        of_transition = matmul(_split(arriving, JT), _split(left, JT).mT)
+        moved = _turned(block.transition.mT, arriving)
+        return _add(cotangents, block.before, moved), of_transition
 
-    cotangents, of_transition = jax.lax.scan(
-        step, _with_spare(cotangent), (transition, before, after), reverse=True
-    )
-    return cotangents[:-1], of_transition, None, None
+    reading = einsum("...oqi,...kq->...iko", mark, query)
+    of_reading = matmul(states.reshape(shape), cotangent[..., None, :, :])
+    cotangents = small_matmul(reading, cotangent.mT[..., None, :, :]).reshape(states.shape)
+    of_lines = None
+    if lines is not None:
+        cotangents, of_transition = jax.lax.scan(step, cotangents, lines, reverse=True)
+        of_lines = lines._replace(transition=of_transition, before=None, after=None)
+    writing, cotangents = _writing(ends), cotangents.reshape(shape)
+    of_writing = matmul(cotangents, value[..., None, :, :])
+    return Ends(
+        query=einsum("...iko,...oqi->...kq", of_reading, mark),
+        key=einsum("...ikw,...iaw->...ka", of_writing, source),
+        value=matmul(_folded(writing).mT, _folded(cotangents)).mT,
+        source=einsum("...ikw,...ka->...iaw", of_writing, key),
+        mark=einsum("...iko,...kq->...oqi", of_reading, query),
+    ), of_lines
 
 
-propagate.defvjp(_forward, _backward)
+edges.defvjp(_forward, _backward)
 
 
-def _with_spare(states: Array) -> Array:
-    """One row of zeros behind the last, which the empty places of blocks read and write."""
-    return jnp.concatenate([states, jnp.zeros_like(states, shape=(1, *states.shape[1:]))])
+def _writing(ends: Ends) -> Array:
+    """What value is multiplied by in what an edge's tail writes, [E, *B, JT, DK, JV]."""
+    return einsum("...iaw,...ka->...ikw", ends.source, ends.key)
+
+
+def _turned(transition: Array, rows: Array) -> Array:
+    """Rows [width, *B, JT * DK * DV] multiplied by [width, *B, JT, JT]."""
+    return small_matmul(transition, _split(rows, transition.shape[-1])).reshape(rows.shape)
+
+
+def _split(rows: Array, JT: int) -> Array:
+    return rows.reshape(*rows.shape[:-1], JT, -1)
+
+
+def _folded(array: Array) -> Array:
+    """[..., JT, DK, n] -> [..., JT * DK, n]."""
+    *lead, JT, DK, last = array.shape
+    return array.reshape(*lead, JT * DK, last)
 
 
 def _rows(states: Array, index: Array) -> Array:
-    return states.at[index].get(mode="promise_in_bounds")
+    """Those of an index; for one behind the last, the last, which `_add` then drops."""
+    return states.at[index].get(mode="clip")
 
 
 def _add(states: Array, index: Array, rows: Array) -> Array:
-    return states.at[index].add(rows, mode="promise_in_bounds")
-
-
-def _write(rows: Inputs, graph: Indices) -> Array:
-    """`source . key . value` of every edge's tail, [E, *B, JT, DK * DV]."""
-    key, value = (at(x, graph.tail) for x in (rows.key, rows.value))
-    written = einsum("...iaw,...ka,...vw->...ikv", rows.source, key, value)
-    *lead, DK, DV = written.shape
-    return written.reshape(*lead, DK * DV)
-
-
-def _read(rows: Inputs, graph: Indices, states: Array) -> Array:
-    """As `ends.read`, from [E, *B, JT, DK * DV]."""
-    query = at(rows.query, graph.head)
-    states = states.reshape(*states.shape[:-1], rows.query.shape[-2], rows.value.shape[-2])
-    reads = einsum("...oqi,...kq,...ikv->...vo", rows.mark, query, states)
-    return at_nodes(rows, graph, reads)
+    return states.at[index].add(rows, mode="drop")

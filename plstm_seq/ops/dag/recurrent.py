@@ -34,7 +34,7 @@ def recurrent(inputs: Inputs, graph: Indices, scale: float | Array, *, dtype: jn
         return states.at[after].add(moved, mode="drop"), None
 
     states = write(rows, graph)
-    if graph.before.size:
+    if graph.before.size and graph.tail.size:
         order = graph.blocks.reshape(-1)
         before, after = (
             index.at[order].get(mode="fill", fill_value=graph.tail.size)

@@ -83,7 +83,9 @@ def show_task(
     from experiments import commands, default_config, show
 
     with user_errors():
-        given = commands.task_options([f"task.{option}" for option in options or []])
+        given = commands.task_options(
+            [f"task.{option.removeprefix('task.')}" for option in options or []]
+        )
         task = default_config(name, **given).task.make()
         if picture is not None:
             from experiments.pictures import draw_examples
@@ -152,11 +154,12 @@ def train(
             return
         run, record = _train(chosen, name, resume, mesh, trackers or [])
     summary = {"run": str(run.folder), **record}
-    text = f"trained {run.folder}: " + ", ".join(
-        f"{key} {record[key]:.4g}"
-        for key in ("step", "loss", "token_accuracy", "sequence_accuracy")
-    )
-    print_result(summary, f"{text}\nnext: plstm-seq evaluate {run.folder}", as_json)
+    keys = ("step", "loss", "token_accuracy", "sequence_accuracy")
+    if not run.has_accuracy:
+        keys = ("step", "loss", *(key for key in record if key.startswith("validation_")))
+    text = f"trained {run.folder}: " + ", ".join(f"{key} {record[key]:.4g}" for key in keys)
+    following = f"\nnext: plstm-seq evaluate {run.folder}" if run.has_accuracy else ""
+    print_result(summary, text + following, as_json)
 
 
 def _train(

@@ -148,7 +148,8 @@ def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
     filled = {"model": base["model"], "training": base["training"], **document}
     filled["task"] = {"name": name, "options": task}
     # What a document of an older version, or one that names a few fields, does not say.
-    for part, field_name in (("model", "kind"), ("evaluation", "lengths")):
+    unsaid = (("model", "kind"), ("training", "loss"), ("evaluation", "lengths"))
+    for part, field_name in unsaid:
         given = filled.get(part, {})
         if isinstance(given, Mapping):
             filled[part] = {field_name: base[part][field_name], **given}
@@ -161,6 +162,11 @@ def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
         problem.check_model(config.model)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+    if config.training.loss not in problem.losses:
+        raise ConfigError(
+            f"training.loss: got {config.training.loss!r}, expected one of "
+            f"{', '.join(problem.losses)} for what {name} predicts"
+        )
     if problem.axis != "length":
         _check_sized(config)
     return config

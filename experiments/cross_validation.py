@@ -1,6 +1,7 @@
 """Cross validation on a data set of graphs: a training for each fold, and what they come to."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -12,23 +13,22 @@ from experiments.run import Run, RunError
 from experiments.sweeps import Sweep, SweepFolder, create_sweep, run_sweep, vary
 from plstm_seq.training.config import VALIDATION
 
-_ACCURACY, _TEST = VALIDATION + "accuracy", VALIDATION + "test_accuracy"
-
 
 class FoldResult(NamedTuple):
     """What came of a fold.
 
     Attributes:
         fold: its number.
-        step: of the record with the best validation accuracy, the first of them.
-        validation_accuracy: there.
-        test_accuracy: there.
+        step: of the record with the best validation accuracy, or the smallest mean absolute error,
+            the first of them.
+        validation: `accuracy`, or `mae` and `rmse`, there.
+        test: likewise.
     """
 
     fold: int
     step: int
-    validation_accuracy: float
-    test_accuracy: float
+    validation: Mapping[str, float]
+    test: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,20 @@ class CrossValidation:
     folds: tuple[FoldResult, ...]
 
     @property
-    def mean(self) -> float:
-        """Of the test accuracies."""
-        return mean(fold.test_accuracy for fold in self.folds)
+    def mean(self) -> dict[str, float]:
+        """Of what the tests measured, by its name."""
+        return {name: mean(values) for name, values in self._tested.items()}
 
     @property
-    def std(self) -> float:
-        """Of the test accuracies, over folds."""
-        values = [fold.test_accuracy for fold in self.folds]
-        return stdev(values) if len(values) > 1 else 0.0
+    def std(self) -> dict[str, float]:
+        """Of what the tests measured, over folds."""
+        return {
+            name: stdev(values) if len(values) > 1 else 0.0 for name, values in self._tested.items()
+        }
+
+    @property
+    def _tested(self) -> dict[str, list[float]]:
+        return {name: [fold.test[name] for fold in self.folds] for name in self.folds[0].test}
 
     def document(self) -> dict[str, object]:
         """As JSON holds it."""
@@ -87,7 +92,8 @@ def cross_validate(
     """Trains on every fold of a data set; goes on where it was stopped.
 
     Source: the protocol of arXiv 2506.11997, table 3: the test accuracy of the epoch with the best
-    validation accuracy, mean and standard deviation over the folds.
+    validation accuracy, mean and standard deviation over the folds. Where attributes are predicted,
+    errors instead, and the smallest mean absolute one is the best.
 
     Args:
         config: of the task `tu`.
@@ -106,19 +112,24 @@ def cross_validate(
     sweep = create_folds(config, folder)
     run_sweep(sweep.path, executor=executor, max_parallel=max_parallel, progress=progress)
     results = [_best(sweep.run(member)) for member in sweep.plan.members]
-    result = CrossValidation(sweep.path, tuple(sorted(results)))
+    result = CrossValidation(sweep.path, tuple(sorted(results, key=lambda fold: fold.fold)))
     text = json.dumps(result.document(), indent=2) + "\n"
     write_whole(sweep.path / "cross_validation.json", text)
     return result
 
 
 def _best(run: Run) -> FoldResult:
-    records = [record for record in run.metrics if _ACCURACY in record]
+    task = run.config.task.make()
+    names, chooses = task.metrics, VALIDATION + task.metrics[0]
+    records = [record for record in run.metrics if chooses in record]
     if not records and run.status is not None and run.status.status == "diverged":
         raise RunError(f"{run.folder} diverged before it was validated: {run.status.error}")
     if not records or run.status is None or not run.status.ended:
         raise RunError(f"{run.folder} was not trained to its end: give the command again")
-    # Of records that are equally good, `max` takes the first.
-    best = max(records, key=lambda record: record[_ACCURACY])
-    fold = run.config.task.make().fold
-    return FoldResult(fold, int(best["step"]), best[_ACCURACY], best[_TEST])
+    # Of records that are equally good, `max` and `min` take the first.
+    best_of = max if task.target == "class" else min
+    best = best_of(records, key=lambda record: record[chooses])
+    validation, test = (
+        {name: best[VALIDATION + part + name] for name in names} for part in ("", "test_")
+    )
+    return FoldResult(task.fold, int(best["step"]), validation, test)

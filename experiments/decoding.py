@@ -63,7 +63,10 @@ def check_decodes(run: Run) -> None:
         ValueError: it is one.
     """
     if run.problem.axis != "length":
-        raise ValueError(f"{run.name} reads no sequences: there are no symbols to decode")
+        raise ValueError(
+            f"{run.name} reads no sequences: there are no symbols to decode; plstm-seq decode is "
+            "for models of sequences"
+        )
 
 
 @jax.jit(static_argnums=0)

@@ -49,10 +49,11 @@ def evaluate(
         (`mixture_of_lengths`), and those of the second pass, as `snapped_token` and so on.
 
     Raises:
-        RunError: the run has no checkpoint.
+        RunError: the run has no checkpoint, or predicts numbers.
         ValueError: a length or number is below 1, or a state that grows, or is none along a
             length, is to be snapped.
     """
+    run.check_has_accuracy()
     settings = run.config.evaluation
     lengths = settings.lengths if lengths is None else lengths
     chosen, num_sequences = num_sequences, num_sequences or settings.num_sequences

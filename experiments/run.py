@@ -24,6 +24,8 @@ from experiments.problems import Problem, make_task, problem_of
 from experiments.suggestions import nearest
 from plstm_seq.evaluation import read_parquet
 from plstm_seq.training import load_model, load_parameters, read_jsonl
+from plstm_seq.training.config import VALIDATION
+from plstm_seq.training.step import OF_LABELS
 
 ROOT = Path("runs")
 _PACKAGES = ("plstm-seq", "jax", "jaxlib", "flax", "optax", "numpy")
@@ -144,12 +146,35 @@ class Run:
         return read_jsonl(self.metrics_path) if self.metrics_path.exists() else []
 
     @property
+    def has_accuracy(self) -> bool:
+        """Whether the model predicts labels; of numbers, training measures the errors."""
+        return self.problem.losses == OF_LABELS
+
+    def check_has_accuracy(self) -> None:
+        """Refuses a run that predicts numbers.
+
+        Raises:
+            RunError: it is one.
+        """
+        if not self.has_accuracy:
+            raise RunError(
+                f"{self.name} predicts numbers, which have no accuracy: their errors are in "
+                f"{self.metrics_path} ({VALIDATION}...)"
+            )
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether nothing is left to evaluate."""
+        return self.evaluation_path.exists() or not self.has_accuracy
+
+    @property
     def evaluation(self) -> polars.DataFrame:
         """The last evaluation.
 
         Raises:
-            RunError: there is none yet.
+            RunError: there is none yet, or as `check_has_accuracy`.
         """
+        self.check_has_accuracy()
         if not self.evaluation_path.exists():
             raise RunError(
                 f"run {self.folder} has not been evaluated: plstm-seq evaluate {self.folder}"

@@ -153,7 +153,7 @@ def description(data: dict[str, Any]) -> Group:
         Text(data["name"], style="bold"),
         Text(data["documentation"]),
         Text(f"\nsymbols: {' '.join(symbols) or 'none'}"),
-        Text(f"labels:  {' '.join(data['labels'])}"),
+        Text(f"labels:  {' '.join(data['labels']) or 'none: numbers are predicted'}"),
         Text(f"chance:  {data['chance']:.4f}"),
         *([examples] if data["examples"] else []),
     )
@@ -190,11 +190,14 @@ def _accuracy_table(result: LengthGeneralization, prefix: str) -> Table:
 
 def folds_table(result: CrossValidation) -> Group:
     """The folds of a cross validation, and their mean."""
-    table = plain_table("fold", "step", "validation", "test")
+    names = list(result.mean)
+    heads = [f"{part} {name}" for part in ("validation", "test") for name in names]
+    table = plain_table("fold", "step", *heads)
     for fold in result.folds:
-        numbers = (fold.validation_accuracy, fold.test_accuracy)
-        table.add_row(str(fold.fold), str(fold.step), *(f"{x:.3f}" for x in numbers))
-    text = f"test accuracy {result.mean:.3f} +- {result.std:.3f} over folds"
+        numbers = [part[name] for part in (fold.validation, fold.test) for name in names]
+        table.add_row(str(fold.fold), str(fold.step), *(f"{x:#.3g}" for x in numbers))
+    means = (f"test {name} {result.mean[name]:#.3g} +- {result.std[name]:.2g}" for name in names)
+    text = f"{', '.join(means)} over folds"
     return Group(table, Text(f"\n{text}; each at its best step in validation; {result.folder}"))
 
 

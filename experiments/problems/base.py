@@ -11,6 +11,7 @@ from plstm_seq.evaluation.size import Draw
 from plstm_seq.models import ModelConfig
 from plstm_seq.training import HostSample, Sample, TrainingConfig
 from plstm_seq.training.loop import Validate
+from plstm_seq.training.step import OF_LABELS, Loss
 
 
 class Problem(Protocol):
@@ -34,6 +35,11 @@ class Problem(Protocol):
     @property
     def examples(self) -> int | None:
         """How many examples there are to evaluate on; None: as many as one draws."""
+        ...
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """Those that fit what is predicted, the first where nothing else is said."""
         ...
 
     def validate(self, batch: int, size: int) -> Validate | None:
@@ -85,6 +91,11 @@ class Drawn:
     def examples(self) -> None:
         """There is no end."""
         return None
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """Those of labels."""
+        return OF_LABELS
 
     def validate(self, batch: int, size: int) -> None:
         """New examples in every batch validate themselves."""

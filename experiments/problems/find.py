@@ -10,7 +10,8 @@ from experiments.problems.graphs import GraphProblem
 from experiments.problems.grids import GridProblem
 from experiments.problems.images import ImagesProblem, ImagesTask
 from experiments.problems.sequences import SequenceProblem
-from experiments.problems.tu import TUProblem, TUTask
+from experiments.problems.tu import TUProblem
+from experiments.problems.tu_task import TUTask
 from experiments.suggestions import nearest
 from tasks.registry import make
 

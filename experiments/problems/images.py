@@ -20,6 +20,7 @@ from plstm_seq.evaluation import Axis
 from plstm_seq.models import ModelConfig, VisionModel, VisionModelConfig
 from plstm_seq.training import TrainingConfig
 from plstm_seq.training.loop import Validate
+from plstm_seq.training.step import OF_LABELS, Loss
 from tasks.base import check_at_least, check_choice
 from tasks.vision import (
     Augmentation,
@@ -312,6 +313,11 @@ class ImagesProblem:
     def examples(self) -> int:
         """The images to measure on."""
         return len(self.task.val)
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """Those of labels."""
+        return OF_LABELS
 
     def check_model(self, config: Any) -> None:
         """Refuses also a model that labels every cell."""

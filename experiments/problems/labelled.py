@@ -15,8 +15,9 @@ class Labelled(NamedTuple):
 
     Attributes:
         inputs: what the model reads.
-        targets: label ids, `[B]`, `[B, ...]`, or `[N]` of the nodes of graphs.
-        mask: bool like `targets`, what is scored.
+        targets: label ids, `[B]`, `[B, ...]`, or `[N]` of the nodes of graphs; or numbers to
+            predict, `[B, A]`.
+        mask: bool like `targets`, what is scored; `[B]` of numbers.
         owner: int `[N]`, the graph of each node, where nodes are labelled.
     """
 

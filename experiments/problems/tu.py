@@ -1,7 +1,8 @@
-"""Data sets of labelled graphs from files, parted for cross validation."""
+"""Data sets of graphs with classes or numbers from files, parted for cross validation."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,81 +17,22 @@ from experiments.presets import recommended_graph_model, recommended_tu_training
 from experiments.problems.base import check_kind
 from experiments.problems.graphs import common_sizes, labelled
 from experiments.problems.labelled import Labelled
+from experiments.problems.tu_task import TUTask
 from plstm_seq.evaluation import Axis
 from plstm_seq.graphs import Sizes
 from plstm_seq.models import GraphModel, GraphModelConfig, ModelConfig
 from plstm_seq.training import TrainingConfig
 from plstm_seq.training.loop import Validate
-from tasks.base import check_at_least
-from tasks.graphs import Fold, TUData, folds, read_tu
+from plstm_seq.training.step import OF_LABELS, OF_NUMBERS, Loss
 
 
 @functools.lru_cache(maxsize=4)
-def _read(folder: str) -> TUData:
-    return read_tu(folder)
-
-
-@functools.lru_cache(maxsize=4)
-def _folds(folder: str, num_folds: int, seed: int) -> list[Fold]:
-    data = _read(folder)
-    if data.graph_labels is None:
-        raise ValueError(f"the graphs of {data.name} have no class")
-    return folds(data.graph_labels, num_folds, seed)
-
-
-@dataclass(frozen=True)
-class TUTask:
-    """Classes of graphs, learned on one part of a data set and tested on another.
-
-    *Rule.* What the files say: a class for each graph.
-
-    *Cross validation.* The graphs are dealt to folds as published; fold k is the test set, and of
-    the others one part in `num_folds - 1` chooses the epoch.
-
-    *Source.* The format of TUDataset, https://chrsmrrs.github.io/datasets; Pöppel et al., pLSTM,
-    arXiv 2506.11997, table 3.
-
-    Args:
-        data: the folder that holds the files `NAME_A.txt`, `NAME_graph_indicator.txt`, ...
-        fold: which fold is tested, from 0.
-        num_folds: how many there are.
-        fold_seed: of the dealing.
-    """
-
-    data: str = ""
-    fold: int = 0
-    num_folds: int = 10
-    fold_seed: int = 42
-
-    name = "tu"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.data, str) or not self.data:
-            raise TypeError(f"data must be the folder of a data set, data=PATH; got {self.data!r}")
-        check_at_least("num_folds", self.num_folds, 3)
-        check_at_least("fold", self.fold, 0)
-        if self.fold >= self.num_folds:
-            raise ValueError(f"fold must be below num_folds={self.num_folds}, got {self.fold}")
-
-    @property
-    def graphs(self) -> TUData:
-        """The data set; read once."""
-        return _read(self.data)
-
-    @property
-    def part(self) -> Fold:
-        """The graphs to train on, to choose by and to test."""
-        return _folds(self.data, self.num_folds, self.fold_seed)[self.fold]
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The classes."""
-        return self.graphs.labels
-
-    @property
-    def chance(self) -> float:
-        """The share of the most frequent class."""
-        return self.graphs.chance
+def _scaled(task: TUTask) -> np.ndarray | None:
+    """What a model learns, float32 `[G, A]`; None: classes."""
+    if task.target == "class":
+        return None
+    mean, std = task.scaling
+    return ((task.attributes - mean) / std).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -109,8 +51,8 @@ class TUSample:
 
     def some(self, graphs: np.ndarray, batch: int) -> Labelled:
         """Given graphs, padded to a batch of a usual size."""
-        least = _usual_sizes(self.task, batch)
-        return labelled(self.task.graphs.batch(graphs), least, per_node=False)
+        chosen = self.task.graphs.batch(graphs, _scaled(self.task))
+        return labelled(chosen, _usual_sizes(self.task, batch), per_node=False)
 
 
 @functools.lru_cache(maxsize=64)
@@ -118,7 +60,7 @@ def _usual_sizes(task: TUTask, batch: int) -> Sizes:
     graphs = np.arange(len(task.graphs))
     random = np.random.default_rng(0)
     tried = [random.choice(graphs, min(batch, len(graphs)), replace=False) for _ in range(8)]
-    return common_sizes([task.graphs.batch(chosen) for chosen in tried])
+    return common_sizes([task.graphs.batch(chosen, _scaled(task)) for chosen in tried])
 
 
 @dataclass(frozen=True)
@@ -166,7 +108,7 @@ class TUProblem:
             node_features=data.node_features.shape[1],
             edge_features=edges,
             config=config,
-            output_size=len(data.labels),
+            output_size=self.task.outputs,
             dtype=dtype,
             rngs=rngs,
         )
@@ -175,9 +117,15 @@ class TUProblem:
         """See `experiments.presets`."""
         return recommended_graph_model(per_node=False)
 
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """Those of classes or of attributes."""
+        return OF_LABELS if self.task.target == "class" else OF_NUMBERS
+
     def recommended_training(self) -> TrainingConfig:
         """The published protocol: 100 epochs."""
-        return recommended_tu_training(len(self.task.part.train))
+        training = recommended_tu_training(len(self.task.part.train))
+        return dataclasses.replace(training, loss=self.losses[0])
 
     def recommended_sizes(self) -> tuple[int, ...]:
         """One, of no meaning."""
@@ -193,24 +141,25 @@ class TUProblem:
 
         def measure(model: Any) -> Mapping[str, float]:
             graphdef, state = nnx.split(model)
-            parts = {"accuracy": part.validation, "test_accuracy": part.test}
             return {
-                name: self._accuracy(graphdef, state, graphs, batch)
-                for name, graphs in parts.items()
+                prefix + name: value
+                for prefix, graphs in (("", part.validation), ("test_", part.test))
+                for name, value in self._measured(graphdef, state, graphs, batch).items()
             }
 
         return measure
 
-    def _accuracy(self, graphdef: Any, state: Any, graphs: np.ndarray, batch: int) -> float:
-        right = 0
+    def _measured(
+        self, graphdef: Any, state: Any, graphs: np.ndarray, batch: int
+    ) -> dict[str, float]:
+        outputs = []
         for start in range(0, len(graphs), batch):
             chosen = graphs[start : start + batch]
             given = self.sample.some(chosen, min(batch, len(self.task.part.train)))
-            predicted = np.asarray(_predicted(graphdef, state, given.inputs))
-            right += int(((predicted == given.targets) & given.mask).sum())
-        return right / len(graphs)
+            outputs.append(np.asarray(_outputs(graphdef, state, given.inputs))[: len(chosen)])
+        return self.task.measured(graphs, np.concatenate(outputs))
 
 
 @jax.jit(static_argnums=0)
-def _predicted(graphdef: Any, state: Any, inputs: Any) -> Array:
-    return nnx.merge(graphdef, state)(inputs).argmax(-1)
+def _outputs(graphdef: Any, state: Any, inputs: Any) -> Array:
+    return nnx.merge(graphdef, state)(inputs)

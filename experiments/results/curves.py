@@ -32,7 +32,7 @@ def training_records(sweep_folder: str | Path) -> polars.DataFrame:
     Returns:
         One row per member and record: `member`, `step`, `seconds` (since training began,
         compiling apart; each member's share of its program's time), `loss`,
-        `token_accuracy`, `sequence_accuracy`.
+        `token_accuracy`, `sequence_accuracy` (null where numbers are predicted).
 
     Raises:
         RunError: there is no such sweep.
@@ -44,7 +44,7 @@ def training_records(sweep_folder: str | Path) -> polars.DataFrame:
         for record in run.metrics:
             seconds += record["seconds"]
             names = ("step", "loss", "token_accuracy", "sequence_accuracy")
-            values = {name: record[name] for name in names}
+            values = {name: record.get(name) for name in names}
             rows.append({"member": run.name, **values, "seconds": seconds})
     schema = {"member": polars.String, "step": polars.Int64, "seconds": polars.Float64}
     measured = dict.fromkeys(("loss", "token_accuracy", "sequence_accuracy"), polars.Float64)

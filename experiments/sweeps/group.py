@@ -65,7 +65,7 @@ def _train(runs: Sequence[Run], **options: Any) -> None:
 
 
 def _evaluate(group: str, runs: Sequence[Run], announce: Callable[[str], None]) -> None:
-    left = [run for run in runs if not run.evaluation_path.exists()]
+    left = [run for run in runs if not run.is_evaluated]
     if left:
         announce(f"{group}: evaluating {_count(left)}")
     for run in left:

@@ -100,7 +100,7 @@ def _status(run: Run, group: str, held: bool) -> MemberStatus:
         status=name,
         step=step,
         steps=run.config.training.steps,
-        evaluated=run.evaluation_path.exists(),
+        evaluated=run.is_evaluated,
         error=None if ending is None else ending.error,
     )
 
@@ -108,4 +108,4 @@ def _status(run: Run, group: str, held: bool) -> MemberStatus:
 def _is_done(folder: SweepFolder, group: str) -> bool:
     """Whether every member of a group has ended and been evaluated."""
     runs = [folder.run(member) for member in folder.plan.group(group).members]
-    return all(run.is_trained and run.evaluation_path.exists() for run in runs)
+    return all(run.is_trained and run.is_evaluated for run in runs)

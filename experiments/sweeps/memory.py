@@ -33,7 +33,8 @@ def member_bytes(config: ExperimentConfig) -> int:
     def backward(parameters: Any, rest: Any, batch: Any) -> Any:
         def loss(parameters: Any) -> jax.Array:
             merged: Any = nnx.merge(graphdef, parameters, rest, copy=True)
-            return score(merged(batch.inputs), batch.targets, batch.mask)[0]
+            outputs = merged(batch.inputs)
+            return score(outputs, batch.targets, batch.mask, loss=training.loss)[0]
 
         return jax.vjp(loss, parameters)[1]  # its leaves are what it reads
 

@@ -7,7 +7,7 @@ from typing import ClassVar, get_args
 
 from plstm_seq.training.curriculum import Curriculum, Uniform
 from plstm_seq.training.optimizer import OptimizerConfig
-from plstm_seq.training.step import Loss
+from plstm_seq.training.step import OF_NUMBERS, Loss
 
 ACCURACIES = ("token_accuracy", "sequence_accuracy")
 VALIDATION = "validation_"
@@ -56,7 +56,8 @@ class TrainingConfig:
         label_smoothing: share of each label that the loss spreads evenly over all labels. The loss
             then is smallest at finite logits, the same for all states of a label, and keeps pulling
             long after every answer is right (`docs/state_tracking.md`).
-        loss: "cross_entropy"; or "binary_cross_entropy", each label a question of its own.
+        loss: "cross_entropy"; "binary_cross_entropy", each label a question of its own; or
+            "squared_error" or "absolute_error" where numbers are predicted, and not labels.
         solved: when to stop early; None trains all steps.
     """
 
@@ -83,6 +84,10 @@ class TrainingConfig:
             raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
         if self.loss not in get_args(Loss):
             raise ValueError(f"loss must be one of {get_args(Loss)}, got {self.loss!r}")
+        if self.label_smoothing and self.loss in OF_NUMBERS:
+            raise ValueError(
+                f"label_smoothing must be 0 with loss {self.loss!r}, got {self.label_smoothing}"
+            )
         if self.curriculum.final_start >= self.steps:
             raise ValueError(
                 f"steps={self.steps} end before the curriculum's last stage, which starts at step "

@@ -163,7 +163,7 @@ def summarize(metrics: Mapping[str, np.ndarray]) -> Record:
     """One record of the metrics of several steps (arrays [steps], see `make_train_step`).
 
     Returns:
-        Means of `loss` and `gradient_norm` over the steps, `token_accuracy` and
+        Means of `loss` and `gradient_norm` over the steps, of labels `token_accuracy` and
         `sequence_accuracy` over everything scored in them, the last `learning_rate`, and the sum
         of `tokens`.
     """
@@ -172,10 +172,14 @@ def summarize(metrics: Mapping[str, np.ndarray]) -> Record:
         for name, value in metrics.items()
         if value.dtype.kind == "i"
     }
+    accuracies = {
+        f"{name}_accuracy": total[f"correct_{name}s"] / max(total[f"scored_{name}s"], 1)
+        for name in ("token", "sequence")
+        if f"correct_{name}s" in total
+    }
     return {
         "loss": float(metrics["loss"].mean(dtype=np.float64)),
-        "token_accuracy": total["correct_tokens"] / max(total["scored_tokens"], 1),
-        "sequence_accuracy": total["correct_sequences"] / max(total["scored_sequences"], 1),
+        **accuracies,
         "gradient_norm": float(metrics["gradient_norm"].mean(dtype=np.float64)),
         "learning_rate": float(metrics["learning_rate"][-1]),
         "tokens": total["tokens"],

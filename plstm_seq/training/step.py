@@ -22,7 +22,9 @@ from plstm_seq.training.leaves import is_key
 from plstm_seq.training.optimizer import Optimizer
 
 StepMetrics = dict[str, Array]
-Loss = Literal["cross_entropy", "binary_cross_entropy"]
+Loss = Literal["cross_entropy", "binary_cross_entropy", "squared_error", "absolute_error"]
+OF_LABELS: tuple[Loss, ...] = ("cross_entropy", "binary_cross_entropy")
+OF_NUMBERS: tuple[Loss, ...] = ("squared_error", "absolute_error")
 
 # Folded into a step's key for what dropout draws; lengths and batch draw from its `split`.
 _DROPOUT = 0xD509
@@ -33,7 +35,7 @@ class Examples(Protocol):
 
     Inputs are what the model is called with. Labels are `[B, T]` of sequences, `[B]` of images or
     graphs, `[B, X, Y]` of grids. Where labels are mixed, targets are floating-point and have the
-    share of every label along one more axis.
+    share of every label along one more axis; where numbers are predicted, those.
     """
 
     @property
@@ -146,31 +148,37 @@ def score(
     label_smoothing: float = 0.0,
     loss: Loss = "cross_entropy",
 ) -> tuple[Float[Array, ""], StepMetrics]:
-    """The loss over the scored positions, and what was right.
+    """The loss over the scored positions, and of labels what was right.
 
     Args:
         logits: [B, ..., V].
         targets: [B, ...], labels below V where `mask` is true; or [B, ..., V], the share of each.
-            The largest share then is the right label.
+            The largest share then is the right label. Of errors the numbers [B, ..., V].
         mask: [B, ...], the scored positions.
-        label_smoothing: what is spread evenly over all labels instead of the right one alone.
-        loss: "cross_entropy" of the softmax; or "binary_cross_entropy" of the sigmoid of every
-            label's logit with its share, the mean over labels.
+        label_smoothing: what is spread evenly over all labels instead of the right one alone; of
+            no effect on errors.
+        loss: "cross_entropy" of the softmax; "binary_cross_entropy" of the sigmoid of every
+            label's logit with its share, the mean over labels; or "squared_error" or
+            "absolute_error" of V numbers, the mean over them.
 
     Returns:
-        The mean loss per scored position in nats, and the counts `correct_tokens`,
+        The mean loss per scored position, entropies in nats, and the counts `correct_tokens`,
         `scored_tokens`, `correct_sequences` (examples of which all scored positions are right) and
-        `scored_sequences` (one scored position or more).
+        `scored_sequences` (one scored position or more); of errors `scored_tokens` alone.
+
+    Raises:
+        ValueError: the loss is an error, and targets are of another shape than `logits`.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if loss in OF_NUMBERS:
+        return _score_numbers(logits, targets, mask, loss)
     shares = None
     if jnp.issubdtype(targets.dtype, jnp.floating):
         shares = targets.astype(logits.dtype)
         targets = shares.argmax(-1)
     targets = jnp.where(mask, targets, 0)
     losses = _losses(logits, targets, shares, label_smoothing, loss)
-    scored = mask.sum(dtype=jnp.int32)
-    mean = jnp.where(mask, losses, 0).sum() / jnp.maximum(scored, 1)
+    mean, scored = _mean(losses, mask)
     right = logits.argmax(-1) == targets
     inner = tuple(range(1, mask.ndim))
     counted = mask.any(inner)
@@ -180,6 +188,30 @@ def score(
         "correct_sequences": ((right | ~mask).all(inner) & counted).sum(dtype=jnp.int32),
         "scored_sequences": counted.sum(dtype=jnp.int32),
     }
+
+
+def _score_numbers(
+    outputs: Float[Array, "B ... V"],
+    targets: Float[Array, "B ... V"],
+    mask: Bool[Array, "B ..."],
+    loss: Loss,
+) -> tuple[Float[Array, ""], StepMetrics]:
+    if targets.shape != outputs.shape:
+        raise ValueError(
+            f"targets: got {targets.shape}, expected {outputs.shape}, a number for each output"
+        )
+    errors = outputs - targets.astype(outputs.dtype)
+    errors = errors**2 if loss == "squared_error" else abs(errors)
+    mean, scored = _mean(errors.mean(-1), mask)
+    return mean, {"scored_tokens": scored}
+
+
+def _mean(
+    losses: Float[Array, "B ..."], mask: Bool[Array, "B ..."]
+) -> tuple[Float[Array, ""], Int[Array, ""]]:
+    """The mean over the scored positions, and how many those are."""
+    scored = mask.sum(dtype=jnp.int32)
+    return jnp.where(mask, losses, 0).sum() / jnp.maximum(scored, 1), scored
 
 
 def _losses(

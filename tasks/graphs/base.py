@@ -30,6 +30,7 @@ class GraphBatch(NamedTuple):
         nodes: int32 `[N]`, symbol ids; float32 `[N, F]` where nodes have features.
         graph: int32 `[N]`, the graph that each node belongs to, ascending.
         targets: int32, label ids: `[N]`, one a node, or `[B]`, one a graph; 0 where there is none.
+            Of regression floating-point `[B, .]`.
         mask: bool like `targets`, what is scored.
         edges: float32 `[E, F]`, features of edges, where they have some.
     """

@@ -27,7 +27,7 @@ class TUData:
         graph: int32 `[N]`, the graph that each node belongs to, ascending.
         edge_index: int32 `[2, E]`, as in the file; an undirected edge comes in both directions.
         graph_labels: int32 `[G]`, index in `labels`.
-        graph_attributes: float32 `[G, .]`, what is to be predicted by regression.
+        graph_attributes: float64 `[G, .]`, what is to be predicted by regression.
         node_labels: int32 `[N, .]`, as in the file.
         node_attributes: float32 `[N, .]`.
         edge_labels: int32 `[E, .]`, as in the file.
@@ -72,8 +72,8 @@ class TUData:
         """Attributes and labels of edges, float32 `[E, F]`, if they have any."""
         return _features(self.edge_attributes, self.edge_labels)
 
-    def batch(self, graphs: ArrayLike) -> GraphBatch:
-        """Put some of the graphs side by side, with their features and classes.
+    def batch(self, graphs: ArrayLike, targets: np.ndarray | None = None) -> GraphBatch:
+        """Put some of the graphs side by side, with their features and targets.
 
         Every edge leads from its lower to its higher node, as published; what joins the same two
         nodes is one edge, with the features of the first in the file, and what joins a node to
@@ -81,12 +81,14 @@ class TUData:
 
         Args:
             graphs: Integer `[B]`, their numbers, B at least 1.
+            targets: `[G, ...]`, of every graph of the data set; `graph_labels` by default.
 
         Returns:
-            The batch: `nodes` are `node_features`, `targets` are `graph_labels`.
+            The batch: `nodes` are `node_features`, `targets` those of the graphs.
 
         Raises:
-            ValueError: If a number is unknown, none is given, or graphs have no class.
+            ValueError: If a number is unknown, none is given, targets are not of G graphs, or
+                there are none and graphs have no class.
             TypeError: If numbers aren't integers.
         """
         chosen = np.asarray(graphs)
@@ -98,7 +100,11 @@ class TUData:
             raise ValueError(
                 f"graphs must lie in 0 .. {len(self) - 1}, got {chosen.min()} .. {chosen.max()}"
             )
-        classes, (pairs, which) = self._classes, self._ascending
+        if targets is None:
+            targets = self._classes
+        elif len(targets) != len(self):
+            raise ValueError(f"targets must be of {len(self)} graphs, got {len(targets)}")
+        pairs, which = self._ascending
         starts = np.searchsorted(self.graph, np.arange(len(self) + 1))
         first, sizes = starts[chosen], np.diff(starts)[chosen]
         edge_starts = np.searchsorted(pairs[0], starts)
@@ -109,7 +115,7 @@ class TUData:
             (pairs[:, edges] + shift).astype(np.int32),
             self.node_features[ranges(first, sizes)],
             np.repeat(np.arange(len(chosen), dtype=np.int32), sizes),
-            classes[chosen],
+            targets[chosen],
             np.ones(len(chosen), bool),
             None if self.edge_features is None else self.edge_features[which[edges]],
         )
@@ -207,7 +213,11 @@ def read_tu(folder: str | os.PathLike[str]) -> TUData:
 
     def reals(kind: str, lines: tuple[int, str]) -> np.ndarray | None:
         file = table(kind, lines)
-        return None if file is None else file.values.astype(np.float32)
+        return None if file is None else file.reals()
+
+    def features(kind: str, lines: tuple[int, str]) -> np.ndarray | None:
+        values = reals(kind, lines)
+        return None if values is None else values.astype(np.float32)
 
     labels, attributes = integers("graph_labels", graphs, 1), reals("graph_attributes", graphs)
     if labels is None and attributes is None:
@@ -224,9 +234,9 @@ def read_tu(folder: str | os.PathLike[str]) -> TUData:
         graph_labels=labels,
         graph_attributes=attributes,
         node_labels=integers("node_labels", nodes),
-        node_attributes=reals("node_attributes", nodes),
+        node_attributes=features("node_attributes", nodes),
         edge_labels=integers("edge_labels", edges),
-        edge_attributes=reals("edge_attributes", edges),
+        edge_attributes=features("edge_attributes", edges),
     )
 
 

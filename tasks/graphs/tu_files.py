@@ -41,6 +41,17 @@ class TUFile(NamedTuple):
         self.refuse_where(~whole.all(axis=1), "expected integers, got {}")
         return self.values.astype(np.int32)
 
+    def reals(self) -> np.ndarray:
+        """The values, all within the range of float32.
+
+        Raises:
+            ValueError: If one is too large.
+        """
+        most = float(np.finfo(np.float32).max)
+        large = np.any(abs(self.values) > most, axis=1)
+        self.refuse_where(np.asarray(large), f"expected numbers up to {most:.2g}, got {{}}")
+        return self.values
+
     def check_lines(self, count: int, of: str) -> None:
         """Check the number of lines.
 

@@ -152,7 +152,8 @@ def test_every_fold_of_a_data_set_is_trained_and_tested_once(tmp_path):
     config = override(default_config("tu", data=str(folder), num_folds=3), words)
     result = cross_validate(config, tmp_path / "folds", progress=False)
     assert [fold.fold for fold in result.folds] == [0, 1, 2]
-    assert result.mean == pytest.approx(np.mean([fold.test_accuracy for fold in result.folds]))
+    accuracies = [fold.test["accuracy"] for fold in result.folds]
+    assert result.mean == {"accuracy": pytest.approx(np.mean(accuracies))}
     tested = [
         make_task("tu", data=str(folder), num_folds=3, fold=fold).part.test for fold in range(3)
     ]

@@ -6,9 +6,12 @@ import numpy as np
 
 
 def write_tu(folder: Path, graphs: int = 24, seed: int = 0) -> Path:
-    """Paths of nodes with one edge more; the class says whether that closes a triangle."""
+    """Paths of nodes with one edge more; the class says whether that closes a triangle.
+
+    Attributes of a graph: the per cent of nodes with the first symbol above 300, and their number.
+    """
     random = np.random.default_rng(seed)
-    edges, indicator, labels, symbols = [], [], [], []
+    edges, indicator, labels, symbols, attributes = [], [], [], [], []
     for graph in range(graphs):
         nodes, first = int(random.integers(5, 8)), len(indicator) + 1
         extra = (0, 2 + graph % 2)
@@ -17,11 +20,14 @@ def write_tu(folder: Path, graphs: int = 24, seed: int = 0) -> Path:
             edges += [f"{one}, {other}", f"{other}, {one}"]
         indicator += [graph + 1] * nodes
         labels.append(1 - graph % 2)
-        symbols += list(random.integers(0, 3, nodes))
+        own = random.integers(0, 3, nodes)
+        symbols += list(own)
+        attributes.append(f"{300 + 100 * (own == 0).mean():.6g}, {(own == 0).sum()}")
     files = {
         "A": edges,
         "graph_indicator": indicator,
         "graph_labels": labels,
+        "graph_attributes": attributes,
         "node_labels": symbols,
     }
     folder.mkdir(parents=True, exist_ok=True)

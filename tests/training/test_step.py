@@ -86,6 +86,19 @@ def test_losses_of_mixed_labels_are_those_written_out():
         assert (int(counts["correct_tokens"]), int(counts["scored_tokens"])) == (right, 2)
 
 
+def test_errors_of_numbers_are_those_written_out():
+    rng = np.random.default_rng(2)
+    outputs, targets = rng.normal(size=(2, 4, 3)).astype(np.float32)
+    mask = jnp.array([True, False, True, False])
+    errors = (outputs - targets)[::2]
+    for loss, expected in (("squared_error", errors**2), ("absolute_error", abs(errors))):
+        found, counts = score(jnp.asarray(outputs), jnp.asarray(targets), mask, loss=loss)
+        np.testing.assert_allclose(found, expected.mean(), rtol=1e-6)
+        assert {name: int(count) for name, count in counts.items()} == {"scored_tokens": 2}
+    with pytest.raises(ValueError, match=r"targets: got \(4,\), expected \(4, 3\)"):
+        score(jnp.asarray(outputs), jnp.zeros(4, int), mask, loss="squared_error")
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from(["none", "some", "all"]))
 def test_score_counts_what_a_loop_counts(seed, density):

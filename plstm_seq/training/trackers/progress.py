@@ -79,12 +79,14 @@ class ProgressTracker:
 
 
 def numbers(record: Record) -> str:
-    """The record's loss, accuracies and speed in one short line."""
-    return (
-        f"loss {record['loss']:.4f}  token {record['token_accuracy']:.3f}  "
-        f"sequence {record['sequence_accuracy']:.3f}  "
-        f"{_thousands(record['tokens_per_second'])} tokens/s"
+    """The record's loss, accuracies of labels, and speed in one short line."""
+    accuracies = "".join(
+        f"{name} {record[f'{name}_accuracy']:.3f}  "
+        for name in ("token", "sequence")
+        if f"{name}_accuracy" in record
     )
+    speed = f"{_thousands(record['tokens_per_second'])} tokens/s"
+    return f"loss {record['loss']:.4f}  {accuracies}{speed}"
 
 
 def _thousands(value: float) -> str:

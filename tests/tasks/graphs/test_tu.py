@@ -68,6 +68,9 @@ def test_files_that_may_be_missing(tmp_path):
     assert data.graph_attributes.tolist() == [[1], [2], [3]]
     with pytest.raises(ValueError, match="the graphs of TINY have no class"):
         data.batch([0])
+    assert data.batch([2, 0], data.graph_attributes).targets.tolist() == [[3], [1]]
+    with pytest.raises(ValueError, match="targets must be of 3 graphs, got 2"):
+        data.batch([0], data.graph_attributes[1:])
 
 
 def test_loops_and_sets_without_edges(tmp_path):
@@ -137,6 +140,10 @@ def test_batches_go_once_through_the_graphs(tmp_path):
         ({"graph_labels": "1\n0\n"}, r"graph_labels.txt:3: expected one line for each of 3 graphs"),
         ({"graph_labels": "1\n0\n1\n0\n"}, r"graph_labels.txt:4: .* 3 graphs, got 4 lines"),
         ({"graph_labels": "1\n0.5\n1\n"}, r"graph_labels.txt:2: expected integers, got 0.5"),
+        ({"graph_attributes": "1\n2\n"}, r"graph_attributes.txt:3: .* 3 graphs, got 2 lines"),
+        ({"graph_attributes": "1, 2\n3\n4, 5\n"}, r"graph_attributes.txt:2: expected 2 numbers"),
+        ({"graph_attributes": "1\n2\nx\n"}, r"graph_attributes.txt:3: expected a number, got 'x'"),
+        ({"graph_attributes": "1\n-1e39\n2"}, r"graph_attributes.txt:2: .* 3.4e\+38, got -1e\+39"),
         ({"node_labels": "0\n1\n"}, r"node_labels.txt:3: expected one line for each of 6 nodes"),
         ({"node_attributes": "1\nnan\n" * 3}, r"node_attributes.txt:2: expected a number, got 'n"),
         ({"edge_labels": "1\n2, 3\n" * 4}, r"edge_labels.txt:2: expected a number, got '2, 3'"),

@@ -1,0 +1,162 @@
+"""What a data set of graphs from files asks: classes or numbers, folds, and what is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from tasks.base import check_at_least, check_choice
+from tasks.graphs import Fold, TUData, folds, read_tu
+
+
+@functools.lru_cache(maxsize=4)
+def _read(folder: str) -> TUData:
+    return read_tu(folder)
+
+
+class Scaling(NamedTuple):
+    """What takes the attributes of the graphs to train on to mean 0 and standard deviation 1.
+
+    Attributes:
+        mean: float64 `[A]`, in the units of the file.
+        std: float64 `[A]`; 1 where all are equal.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+
+
+@dataclass(frozen=True)
+class TUTask:
+    """Classes or attributes of graphs, learned on one part of a data set and tested on another.
+
+    *Rule.* What the files say: a class, or one or more numbers, for each graph.
+
+    *Cross validation.* The graphs are dealt to folds as published, where attributes are predicted
+    without regard to classes; fold k is the test set, and of the others one part in
+    `num_folds - 1` chooses the epoch.
+
+    *Attributes.* The model learns them at mean 0 and standard deviation 1 over the graphs to train
+    on. Errors are in the units of the file, of several columns the mean.
+
+    *Source.* The format of TUDataset, https://chrsmrrs.github.io/datasets; Pöppel et al., pLSTM,
+    arXiv 2506.11997, table 3.
+
+    Args:
+        data: the folder that holds the files `NAME_A.txt`, `NAME_graph_indicator.txt`, ...
+        target: what is predicted: "class", of `NAME_graph_labels.txt`, or "attribute", of
+            `NAME_graph_attributes.txt`.
+        column: of the attributes, from 0; None: all are predicted.
+        fold: which fold is tested, from 0.
+        num_folds: how many there are.
+        fold_seed: of the dealing.
+    """
+
+    data: str = ""
+    target: str = "class"
+    column: int | None = None
+    fold: int = 0
+    num_folds: int = 10
+    fold_seed: int = 42
+
+    name = "tu"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.data, str) or not self.data:
+            raise TypeError(f"data must be the folder of a data set, data=PATH; got {self.data!r}")
+        check_choice("target", self.target, ("class", "attribute"))
+        if self.column is not None:
+            check_at_least("column", self.column, 0)
+            if self.target == "class":
+                raise ValueError("column is of attributes: target=attribute is expected with it")
+        check_at_least("num_folds", self.num_folds, 3)
+        check_at_least("fold", self.fold, 0)
+        if self.fold >= self.num_folds:
+            raise ValueError(f"fold must be below num_folds={self.num_folds}, got {self.fold}")
+
+    @property
+    def graphs(self) -> TUData:
+        """The data set; read once."""
+        return _read(self.data)
+
+    @property
+    def part(self) -> Fold:
+        """The graphs to train on, to choose by and to test."""
+        return _folds(dataclasses.replace(self, fold=0))[self.fold]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes; none where attributes are predicted."""
+        return self.graphs.labels if self.target == "class" else ()
+
+    @property
+    def chance(self) -> float:
+        """The share of the most frequent class; 0 where attributes are predicted."""
+        return self.graphs.chance if self.target == "class" else 0.0
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What is measured; the first chooses the epoch."""
+        return ("accuracy",) if self.target == "class" else ("mae", "rmse")
+
+    @property
+    def attributes(self) -> np.ndarray:
+        """What is predicted, float64 `[G, A]`, in the units of the file.
+
+        Raises:
+            ValueError: graphs have no attributes, or not that column.
+        """
+        data = self.graphs
+        if data.graph_attributes is None:
+            raise ValueError(f"there is no file {data.name}_graph_attributes.txt in {self.data}")
+        if self.column is None:
+            return data.graph_attributes
+        columns = data.graph_attributes.shape[1]
+        if self.column >= columns:
+            raise ValueError(f"column must be below {columns} of {data.name}, got {self.column}")
+        return data.graph_attributes[:, [self.column]]
+
+    @property
+    def scaling(self) -> Scaling:
+        """Of the attributes, from the graphs to train on alone."""
+        known = self.attributes[self.part.train]
+        std = np.where(np.ptp(known, axis=0) > 0, known.std(0), 1.0)
+        return Scaling(known.mean(0), std)
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a model gives."""
+        return len(self.labels) if self.target == "class" else self.attributes.shape[1]
+
+    def measured(self, graphs: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
+        """What `metrics` come to.
+
+        Args:
+            graphs: int `[n]`, their numbers.
+            outputs: float `[n, .]`, of a model for each.
+        """
+        if self.target == "class":
+            right = outputs.argmax(-1) == np.asarray(self.graphs.graph_labels)[graphs]
+            return {"accuracy": float(right.mean())}
+        mean, std = self.scaling
+        errors = outputs * std + mean - self.attributes[graphs]
+        rmse = np.sqrt((errors**2).mean(0)).mean()
+        return {"mae": float(abs(errors).mean()), "rmse": float(rmse)}
+
+
+@functools.lru_cache(maxsize=4)
+def _folds(first: TUTask) -> list[Fold]:
+    """All of them, of the task of the first."""
+    labels = first.graphs.graph_labels
+    if first.target == "attribute":
+        labels = np.zeros(len(first.attributes), int)
+    elif labels is None:
+        raise ValueError(
+            f"the graphs of {first.graphs.name} have no class; task.target=attribute predicts "
+            "their attributes"
+        )
+    return folds(labels, first.num_folds, first.fold_seed)

@@ -24,8 +24,14 @@ def export(
         int | None,
         typer.Option(
             min=1,
-            help="Length, or side of images and grids, that a program takes (default: any length; "
-            "the largest side in training).",
+            help="Length, side of images and grids, or size or depth of graphs that a program "
+            "takes (default: any length; the largest in training).",
+        ),
+    ] = None,
+    graphs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Graphs that the program of a graph model takes (default: a batch)."
         ),
     ] = None,
     platforms: Annotated[
@@ -43,7 +49,9 @@ def export(
 
     with user_errors():
         try:
-            path = export_run(load_run(run), output, form=form, size=size, platforms=platforms)
+            path = export_run(
+                load_run(run), output, form=form, size=size, graphs=graphs, platforms=platforms
+            )
         except ImportError as error:
             raise ValueError(str(error)) from None
     print_result(str(path), f"wrote {path}", as_json)

@@ -8,13 +8,17 @@ from typing import Literal, get_args
 
 import jax.numpy as jnp
 import yaml
-from jax import ShapeDtypeStruct
+from jax import ShapeDtypeStruct, export
 
 from experiments.config import ConfigError, to_document
+from experiments.problems.labelled import shapes_of
+from experiments.problems.tu_task import TUTask
 from experiments.run import Run, RunError
+from plstm_seq.graphs import sizes_of
 from plstm_seq.interop.export import export_program, save_program, symbolic_input
+from plstm_seq.interop.export_graph import export_graph_program
 from plstm_seq.interop.weights import save_weights
-from plstm_seq.models import SequenceModelConfig, VisionModelConfig
+from plstm_seq.models import GraphModelConfig, VisionModelConfig
 
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -27,20 +31,24 @@ def export_run(
     *,
     form: str | None = None,
     size: int | None = None,
+    graphs: int | None = None,
     platforms: Sequence[str] | None = None,
 ) -> Path:
     """Writes a trained model for use without this library.
 
     safetensors: every array by its path in the model; config, symbols and labels stand in the
-    file's metadata. StableHLO: a program of `jax.export`, tokens [batch, length] or grids [batch,
-    size, size] to logits, that takes any batch.
+    file's metadata, and what takes outputs to the units of attributes, where those are predicted.
+    StableHLO: a program of `jax.export`, tokens [batch, length] or grids [batch, size, size] to
+    logits, that takes any batch; or graphs, padded to sizes that hold most batches, to logits or
+    attributes (`plstm_seq.interop.export_graph`).
 
     Args:
         run: what is exported.
         path: the file.
         form: "safetensors" or "stablehlo"; None: the path's ending.
-        size: the length, or the side of images and grids, of the program; None: any length, and
-            the largest side in training.
+        size: the length, the side of images and grids, or the size or depth of graphs, of the
+            program; None: any length, and the largest in training.
+        graphs: how many graphs the program takes; None: a batch of training.
         platforms: what the program is to run on, such as "cpu" and "cuda"; None: what this
             process runs on.
 
@@ -53,8 +61,12 @@ def export_run(
     form = path.suffix.removeprefix(".") if form is None else form
     if form not in get_args(Format):
         raise ConfigError(f"format {form!r}: expected one of {', '.join(get_args(Format))}")
-    if form == "safetensors" and not (size is None and platforms is None):
-        raise ConfigError("a size and platforms are for programs, not for safetensors")
+    if form == "safetensors" and any(option is not None for option in (size, graphs, platforms)):
+        raise ConfigError("sizes and platforms are for programs, not for safetensors")
+    if graphs is not None and not isinstance(run.config.model, GraphModelConfig):
+        raise ConfigError("a number of graphs is for graph models; this one takes any batch")
+    if size is not None and isinstance(run.task, TUTask):
+        raise ConfigError("a size is for graphs that are drawn; those of files have their own")
     for platform in platforms or ():
         if platform not in _PLATFORMS:
             raise ConfigError(f"platform {platform!r}: one of {', '.join(_PLATFORMS)} is expected")
@@ -63,7 +75,7 @@ def export_run(
         save_weights(run.model, path, _metadata(run))
         return path
     try:
-        program = export_program(run.model, _inputs(run, size), platforms=platforms)
+        program = _program(run, size, graphs, platforms)
     except NotImplementedError as error:
         raise RunError(f"{error}; try it with --size, a number") from None
     save_program(program, path)
@@ -77,16 +89,29 @@ def _metadata(run: Run) -> dict[str, str]:
         "labels": list(run.task.labels),
         **({} if symbols is None else {"vocabulary": list(symbols)}),
     }
+    if not run.has_accuracy:
+        texts["attributes"] = {name: x.tolist() for name, x in run.task.scaling._asdict().items()}
     return {name: yaml.safe_dump(value, sort_keys=False) for name, value in texts.items()}
 
 
+def _program(
+    run: Run, size: int | None, graphs: int | None, platforms: Sequence[str] | None
+) -> export.Exported:
+    if not isinstance(run.config.model, GraphModelConfig):
+        return export_program(run.model, _inputs(run, size), platforms=platforms)
+    training = run.config.training
+    size = training.curriculum.longest if size is None else size
+    drawn = shapes_of(run.problem, training.batch_size if graphs is None else graphs, size)
+    mean, std = (0.0, 1.0) if run.has_accuracy else run.task.scaling
+    return export_graph_program(
+        run.model, sizes_of(drawn.inputs.graph), factor=std, offset=mean, platforms=platforms
+    )
+
+
 def _inputs(run: Run, size: int | None) -> ShapeDtypeStruct:
-    """What the program reads."""
-    model = run.config.model
-    if isinstance(model, SequenceModelConfig):
+    """What the program reads, of sequences, images or grids."""
+    if not isinstance(run.config.model, VisionModelConfig):
         return symbolic_input(f"batch, {'length' if size is None else size}", jnp.int32)
-    if not isinstance(model, VisionModelConfig):
-        raise RunError("programs of graphs are not exported; take safetensors")
     side = run.config.training.curriculum.longest if size is None else size
     if hasattr(run.task, "vocabulary"):
         return symbolic_input(f"batch, {side}, {side}", jnp.int32)

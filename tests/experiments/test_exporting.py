@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from small_run import small_config
+from tu_files import write_tu
 from typer.testing import CliRunner
 
 import experiments
@@ -15,9 +16,12 @@ from experiments import default_config, override
 from experiments.config import ConfigError, from_document
 from experiments.exporting import export_run
 from experiments.run import RunError, create_run, new_model
+from plstm_seq.graphs import line_graph
 from plstm_seq.interop.arrays import read_metadata
 from plstm_seq.interop.export import load_program
+from plstm_seq.interop.export_graph import graph_arrays
 from plstm_seq.interop.weights import load_weights, named_arrays
+from plstm_seq.models import GraphInputs
 
 
 def run_of(folder, config):
@@ -61,11 +65,46 @@ def test_a_program_of_a_mixer_that_needs_a_length(tmp_path):
     assert load_program(path).in_avals[0].shape[1:] == (4,)
 
 
+def test_a_program_of_a_graph_model_takes_a_batch_of_graphs(tmp_path):
+    words = ["width=8", "num_blocks=1", "mixer=gin", "training.batch_size=4", "stages=[[2,2000]]"]
+    run = run_of(tmp_path, override(default_config("dag_boolean"), words))
+    program = load_program(export_run(run, tmp_path / "boolean.stablehlo", graphs=2))
+    drawn = run.task.draw(0, 2, 2)
+    graph = line_graph(drawn.edge_index, len(drawn.nodes), mode="PD", graph=drawn.graph)
+    inputs = GraphInputs(graph, drawn.nodes)
+    logits = program.call(graph_arrays(program, inputs))
+    expected = run.model(inputs)
+    assert logits.shape[0] > len(expected)
+    np.testing.assert_allclose(logits[: len(expected)], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_program_says_attributes_in_the_units_of_the_file(tmp_path):
+    options = {"data": str(write_tu(tmp_path / "TRI")), "target": "attribute", "num_folds": 3}
+    words = ["width=8", "num_blocks=1", "mixer=gin", "training.batch_size=4"]
+    run = run_of(tmp_path, override(default_config("tu", **options), words))
+    program = load_program(export_run(run, tmp_path / "tri.stablehlo"))
+    chosen = run.task.part.test[:4]
+    some = run.task.graphs.batch(chosen, run.task.attributes)
+    graph = line_graph(some.edge_index, len(some.nodes), mode="PD", graph=some.graph)
+    inputs = GraphInputs(graph, some.nodes)
+    found = program.call(graph_arrays(program, inputs))
+    errors = np.asarray(found)[:4] - some.targets
+    mae = run.task.measured(chosen, np.asarray(run.model(inputs)))["mae"]
+    assert abs(errors).mean() == pytest.approx(mae, rel=1e-4)
+    path = export_run(run, tmp_path / "tri.safetensors")
+    scaling = yaml.safe_load(read_metadata(path)["attributes"])
+    assert scaling["mean"] == run.task.scaling.mean.tolist()
+    with pytest.raises(ConfigError, match="those of files have their own"):
+        export_run(run, tmp_path / "tri.stablehlo", size=3)
+
+
 def test_options_that_do_not_go_together_are_refused(tmp_path):
     run = run_of(tmp_path, small_config())
     with pytest.raises(ConfigError, match="format 'onnx': expected one of safetensors, stablehlo"):
         export_run(run, tmp_path / "parity.onnx")
     with pytest.raises(ConfigError, match="for programs, not for safetensors"):
         export_run(run, tmp_path / "parity.safetensors", size=3)
+    with pytest.raises(ConfigError, match="for graph models"):
+        export_run(run, tmp_path / "parity.stablehlo", graphs=3)
     with pytest.raises(ConfigError, match="platform 'gpu': one of cpu, cuda"):
         export_run(run, tmp_path / "parity.stablehlo", platforms=["gpu"])

@@ -59,7 +59,10 @@ class TUSample:
 def _usual_sizes(task: TUTask, batch: int) -> Sizes:
     graphs = np.arange(len(task.graphs))
     random = np.random.default_rng(0)
-    tried = [random.choice(graphs, min(batch, len(graphs)), replace=False) for _ in range(8)]
+    batch = min(batch, len(graphs))
+    # The fewer graphs a batch has, the more batches differ.
+    count = max(8, 256 // batch)
+    tried = [random.choice(graphs, batch, replace=False) for _ in range(count)]
     return common_sizes([task.graphs.batch(chosen, _scaled(task)) for chosen in tried])
 
 

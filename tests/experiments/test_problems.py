@@ -122,6 +122,11 @@ def test_a_run_is_trained_evaluated_and_drawn(task, tmp_path):
     assert f"--{axis}s is expected" in refused.stderr.replace("\n", " ")
     refused = CliRunner().invoke(app, ["decode", str(run.folder), "0 1"])
     assert refused.exit_code == 2
+    assert "plstm-seq decode is for models of sequences" in refused.stderr.replace("\n", " ")
+    if task == "dag_boolean":
+        refused = CliRunner().invoke(app, ["probe", str(run.folder)])
+        assert refused.exit_code == 2
+        assert "probes are for models of sequences and" in refused.stderr.replace("\n", " ")
     with pytest.raises(ValueError, match="no state along a length"):
         evaluate_run(run, snap_every=4)
 

@@ -11,6 +11,7 @@ from experiments.reporting.html import Markup, tag
 from experiments.results.comparing import drawings
 from experiments.results.curves import training_records
 from experiments.results.rows import find_sweep, gather
+from experiments.results.summary import NOT_EVALUATED
 
 _STYLE = Path(__file__).with_name("style.css")
 
@@ -45,7 +46,7 @@ def page(folder: Path) -> str:
     members = frame.unique(subset=["member"], maintain_order=True)
     parts = [_head(name, members)]
     if frame["metric"].drop_nulls().is_empty():
-        parts.append(tag("p", "No member has been evaluated yet: plstm-seq resume ", name))
+        parts.append(tag("p", f"{NOT_EVALUATED.capitalize()}: plstm-seq resume ", name))
     else:
         figures = drawings(frame, training_records(folder))
         parts += [sections.results(frame), sections.figures(figures), sections.costs(frame)]

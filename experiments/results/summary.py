@@ -15,6 +15,10 @@ from plstm_seq.evaluation import METRICS, SNAPPED, wilson
 THRESHOLD = 0.9
 CONFIDENCE = 0.95
 _RESAMPLES = 10_000
+NOT_EVALUATED = (
+    "no member has been evaluated yet (those that predict numbers are not, their errors are in "
+    "metrics.jsonl)"
+)
 
 
 def summarize(
@@ -78,7 +82,7 @@ def at(
         )
     rows = frame.filter(polars.col("metric") == metric)
     if rows.is_empty():
-        raise RunError("no member has been evaluated yet: plstm-seq resume SWEEP")
+        raise RunError(f"{NOT_EVALUATED}: plstm-seq resume SWEEP")
     if length is None:
         return rows
     wanted = [length] if isinstance(length, int) else list(length)
@@ -98,7 +102,7 @@ def default_length(frame: polars.DataFrame) -> int:
     """
     lengths = frame["length"].drop_nulls().unique().sort().to_list()
     if not lengths:
-        raise RunError("no member has been evaluated yet: plstm-seq resume SWEEP")
+        raise RunError(f"{NOT_EVALUATED}: plstm-seq resume SWEEP")
     trained = frame["trained_length"].max()
     return next((length for length in lengths if length >= trained), lengths[-1])
 

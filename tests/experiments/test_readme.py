@@ -90,6 +90,13 @@ def test_the_command_of_a_graph_run_is_what_made_it(name, folder):
     assert choose_config(task, words, None, None, resume=False) == kept
 
 
+def test_the_command_of_an_image_run_is_what_made_it():
+    (command,) = [c for c in commands_in(GRIDS) if c.endswith("--name pointing")]
+    _, task, *words = shlex.split(command)[:-2]
+    kept = read_config(ROOT / "results" / "arrow_pointing_cpu" / "seed_0" / "config.yaml")
+    assert choose_config(task, words, None, None, resume=False) == kept
+
+
 def test_the_layer_example_runs():
     examples = re.findall(r"```python\n(.*?)```", README, re.S)
     (layer,) = [code for code in examples if "PLSTM1DLayer(" in code]

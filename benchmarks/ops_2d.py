@@ -2,6 +2,7 @@
 
 python benchmarks/ops_2d.py                    grids of 12 x 12, 24 x 24 and 56 x 56
 python benchmarks/ops_2d.py --tiles            the side of a tile, at 24 x 24 and 56 x 56
+python benchmarks/ops_2d.py --forms published pallas_gpu --batch 384       these alone
 
 Sizes: DK = DV = 64 as in the published vision models (3 heads of 64), J = 1 for all; float32. The
 published form pads the grid to a square with a power of two as its side. What would need more than
@@ -103,20 +104,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--tiles", action="store_true", help="compare sides of a tile")
     parser.add_argument("--grids", type=int, nargs="*", default=GRIDS, help="sides")
+    parser.add_argument("--forms", nargs="*", help="of the op; none: all that run")
     parser.add_argument("--batch", type=int, default=3, help="images times heads")
     parser.add_argument("--gib", type=float, default=4.0, help="memory that a form may take")
     parser.add_argument("--name", help="of the results file")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for side in arguments.grids:
+        kernels = ("pallas_gpu",) if jax.default_backend() == "gpu" and side < 32 else ()
         forms: dict[str, Callable] = {
             "published": published,
-            **{name: ours(name) for name in ("parallel", "chunkwise", "recurrent")},
+            **{name: ours(name) for name in (*kernels, "parallel", "chunkwise", "recurrent")},
         }
         sides = (None,)
         if arguments.tiles:
             forms, sides = {"chunkwise": ours("chunkwise")}, (4, 6, 8, 12)
         for name, function in forms.items():
+            if arguments.forms and name not in arguments.forms:
+                continue
             if needed_gib(side, arguments.batch, name) > arguments.gib:
                 print(f"{side:3} {name:10} left out: too much memory", flush=True)
                 continue

@@ -3,7 +3,8 @@
 Operations are those of the recurrence: one `step` of the model, which every mixer computes whatever
 implementation trains it, so that the count depends on the model alone and not on chunk sizes or a
 device. A model without steps reads an example of the longest training size; a token is then one of
-its labels. XLA counts them in the program as written, before it optimises. It counts the body of a
+its labels, in the form that is chosen on a CPU: XLA does not look into kernels. XLA counts them in
+the program as written, before it optimises. It counts the body of a
 loop once; the loops whose length is known (`scan`) are therefore counted here, body by body. Left
 at once are loops that end by what they compute: the squarings of a matrix exponential.
 """
@@ -75,16 +76,32 @@ def flops(function: Callable[..., Any], *arguments: Any) -> float:
         function: traceable.
         *arguments: arrays, or their shapes and types (`jax.ShapeDtypeStruct`).
     """
-    return _flops(jax.make_jaxpr(function)(*arguments))
+    with _on_cpu():
+        return _flops(jax.make_jaxpr(function)(*arguments))
+
+
+def _on_cpu() -> Any:
+    """The CPU as the default device, whatever device trains.
+
+    The client of a GPU or TPU counts compiled programs alone.
+    """
+    try:
+        return jax.default_device(jax.devices("cpu")[0])
+    except RuntimeError:  # JAX_PLATFORMS names others alone
+        return jax.default_device(None)
 
 
 def model_key(config: ExperimentConfig) -> str:
     """A text that is the same for configs of the same task and model, hence of the same costs.
 
-    Where the size of what is read matters, that of training is in it, too.
+    Where the size of what is read matters, that of training is in it, too. How a mixer is computed
+    is left out.
     """
     document = to_document(config)
-    parts = {"task": document["task"], "model": document["model"]}
+    parts = {"task": document["task"], "model": dict(document["model"])}
+    if "mixer" in parts["model"]:
+        mixer = parts["model"]["mixer"].items()
+        parts["model"]["mixer"] = {key: x for key, x in mixer if key != "implementation"}
     if document["model"]["kind"] != "sequence":
         training = document["training"]
         parts["training"] = {name: training[name] for name in ("steps", "curriculum")}
@@ -147,17 +164,8 @@ def _flops(program: ClosedJaxpr) -> float:
 
 
 def _counted(program: ClosedJaxpr) -> float:
-    """XLA's count, in which the body of a loop counts once.
-
-    It is taken on the CPU, whatever device trains: the client of a GPU or TPU counts compiled
-    programs alone.
-    """
-    try:
-        device = jax.devices("cpu")[0]
-    except RuntimeError:  # JAX_PLATFORMS names others alone
-        device = None
-    with jax.default_device(device):
-        lowered = jax.jit(jaxpr_as_fun(program)).lower(*program.in_avals)
+    """XLA's count, in which the body of a loop counts once."""
+    lowered = jax.jit(jaxpr_as_fun(program)).lower(*program.in_avals)
     analysis: Any = lowered.cost_analysis() or lowered.compile().cost_analysis()
     return float(analysis.get("flops", 0.0))
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from small_run import small_config
 
-from experiments import override
+from experiments import default_config, override
 from experiments.results import choices, costs_of, matched
 from experiments.results.costs import flops, flops_per_token, parameters, state_size
 
@@ -79,6 +79,14 @@ def test_one_result_for_all():
 def test_costs_do_not_depend_on_how_the_model_is_run_or_trained():
     other = tiny("implementation=chunkwise", "steps=50", "seed=3", "evaluation.lengths=[7]")
     assert costs_of(other) == costs_of(tiny())
+
+
+def test_a_kernel_for_gpus_is_not_asked_for_its_operations():
+    words = ["task.scale=0.2", "patch_size=20", "position_grid=[2,2]", "stages=[[40,4]]", "width=8"]
+    words += ["num_blocks=1", "mixer.num_heads=2"]
+    config = override(default_config("arrow_pointing"), words)
+    named = override(config, ["mixer.implementation=pallas_gpu"])
+    assert costs_of(named) == costs_of(config)
 
 
 def test_loops_count_at_their_full_length():

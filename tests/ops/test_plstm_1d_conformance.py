@@ -15,8 +15,7 @@ from op_1d import DIMENSIONS, PORTABLE, call, make, value_and_gradients
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
 from unpartitioned import Unpartitioned
 
-from plstm_seq.ops import plstm_1d_step
-from plstm_seq.ops.sequence import leading_axes
+from plstm_seq.ops import leading_axes, plstm_1d_step
 from plstm_seq.ops.sequence.api import IMPLEMENTATIONS
 from plstm_seq.ops.sequence.inputs import Inputs
 

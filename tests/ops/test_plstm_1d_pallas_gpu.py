@@ -13,8 +13,8 @@ from op_1d import make, value_and_gradients
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
 from unpartitioned import Unpartitioned
 
-from plstm_seq.ops import plstm_1d
-from plstm_seq.ops.sequence import api, leading_axes, pallas_gpu
+from plstm_seq.ops import leading_axes, plstm_1d
+from plstm_seq.ops.sequence import api, pallas_gpu
 from plstm_seq.ops.sequence.inputs import VECTORS
 
 DIMENSIONS = {

@@ -14,8 +14,8 @@ from op_1d import make, transitions
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
 from unpartitioned import Unpartitioned
 
-from plstm_seq.ops import plstm_1d
-from plstm_seq.ops.sequence import api, leading_axes
+from plstm_seq.ops import leading_axes, plstm_1d
+from plstm_seq.ops.sequence import api
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.pallas_tpu import PallasTPU, layout
 from plstm_seq.ops.sequence.recurrent import recurrent

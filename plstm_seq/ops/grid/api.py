@@ -12,6 +12,7 @@ from plstm_seq.ops.arguments import accumulation_dtype
 from plstm_seq.ops.choice import check_name, first_that_supports
 from plstm_seq.ops.grid.chunkwise import chunkwise
 from plstm_seq.ops.grid.inputs import Inputs, States, check
+from plstm_seq.ops.grid.pallas_gpu import PallasGPU
 from plstm_seq.ops.grid.parallel import parallel
 from plstm_seq.ops.grid.recurrent import recurrent
 
@@ -37,6 +38,7 @@ class Implementation(Protocol):
 
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
+    "pallas_gpu": PallasGPU(),
     "parallel": parallel,
     "chunkwise": chunkwise,
     "recurrent": recurrent,
@@ -99,7 +101,8 @@ def plstm_2d(
         initial_top: what enters the first row from above, [*B, X, DK, DV, JT]; None: zero.
         scale: factor of the output; None: `DK ** -0.5`.
         implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
-            supports the call: `parallel` for grids of up to `FEW_CELLS` cells, then `chunkwise`.
+            supports the call: `pallas_gpu`, `parallel` for grids of up to `FEW_CELLS` cells, then
+            `chunkwise`.
         return_state: whether the states that leave the grid are returned too.
 
     Returns:

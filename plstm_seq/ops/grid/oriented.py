@@ -13,6 +13,7 @@ from plstm_seq.ops.arguments import accumulation_dtype, check_axes
 from plstm_seq.ops.choice import check_name, first_that_supports
 from plstm_seq.ops.grid import api
 from plstm_seq.ops.grid.inputs import AXES, GATES, OPTIONAL, Inputs, States
+from plstm_seq.ops.grid.pallas_gpu import PallasGPU
 from plstm_seq.ops.grid.tile import gated, make_gates
 from plstm_seq.ops.products import direct_term
 
@@ -58,8 +59,9 @@ def plstm_2d_oriented(
         direct: [*B, X, Y, JO, JQ, JK, JV]; None: no such term.
         orientations: numbers from 0 to 3, in the order of the axis O.
         scale: factor of the output; None: `DK ** -0.5`.
-        implementation: as of `plstm_2d`. `parallel` sums the gates of all orientations, so that
-            there is one product of queries, keys and values; the others run one batch of grids.
+        implementation: as of `plstm_2d`. `parallel` and `pallas_gpu` sum the gates of all
+            orientations, so that there is one product of queries, keys and values; the others run
+            one batch of grids.
 
     Returns:
         The output [*B, X, Y, DV, JO] in the type of `value`.
@@ -128,6 +130,8 @@ def _run(
         for _ in inputs.batch:
             function = jax.vmap(function)
         return function(inputs._replace(direct=None))
+    if isinstance(kernel := api.IMPLEMENTATIONS[implementation], PallasGPU):
+        return kernel.summed(inputs, orientations, precision)
     axis = len(inputs.batch)
     count = len(orientations)
     vectors = {

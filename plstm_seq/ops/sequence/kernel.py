@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from plstm_seq.ops.leading_axes import over_leading_axes
 from plstm_seq.ops.sequence import core_form
 from plstm_seq.ops.sequence.inputs import VECTORS, Inputs
-from plstm_seq.ops.sequence.leading_axes import over_leading_axes
 
 
 @dataclass(frozen=True)

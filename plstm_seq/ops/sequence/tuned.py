@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from plstm_seq.ops.sequence.device import default_device
+from plstm_seq.ops.device import default_device
 from plstm_seq.ops.sequence.inputs import Inputs
 
 FOLDER = Path(__file__).with_suffix("")

@@ -1,0 +1,158 @@
+"""The kernel for the gates between all cells: compiled where there is a GPU, else interpreted."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from fast_compile import fast_jit
+from golden import relative_error
+from op_2d import apply, make
+from processes import run_script
+from tolerances import AGREEMENT, GRADIENT_AGREEMENT
+
+from plstm_seq.ops import plstm_2d_oriented
+from plstm_seq.ops.grid import api, pallas_gpu
+from plstm_seq.ops.grid.inputs import GATES, Inputs
+from plstm_seq.ops.grid.pallas_gpu import PallasGPU
+
+NAMES = {"compiled": "pallas_gpu", "interpreted": "interpreted"}
+FORM = pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param("compiled", marks=pytest.mark.gpu),
+        pytest.param(
+            "interpreted",
+            marks=pytest.mark.skipif(jax.default_backend() != "cpu", reason="slow on a GPU"),
+        ),
+    ],
+)
+
+
+@pytest.fixture(autouse=True)
+def _interpreted(monkeypatch):
+    monkeypatch.setitem(api.IMPLEMENTATIONS, "interpreted", PallasGPU(interpret=True))
+
+
+def value_and_gradients(function, inputs):
+    def loss(inputs):
+        output = function(inputs)
+        return jnp.sum(jnp.sin(output.astype(jnp.promote_types(output.dtype, "float32")))), output
+
+    return fast_jit(jax.grad(loss, has_aux=True))(inputs)
+
+
+def check(function, form, inputs, reference="recurrent"):
+    """Against a form in float64, on the same rounded inputs."""
+    dtype = str(inputs.query.dtype)
+    gradients, output = value_and_gradients(
+        functools.partial(function, implementation=NAMES[form]), inputs
+    )
+    assert output.dtype == dtype
+    double = jax.tree.map(lambda x: x.astype(jnp.float64), inputs)
+    expected_gradients, expected = value_and_gradients(
+        functools.partial(function, implementation=reference), double
+    )
+    assert relative_error(output, expected) < AGREEMENT[dtype]
+    for name, a, b in zip(Inputs._fields, gradients, expected_gradients, strict=True):
+        assert (a is None) == (b is None)
+        assert a is None or relative_error(a, b) < GRADIENT_AGREEMENT[dtype], name
+
+
+@FORM
+@pytest.mark.parametrize(
+    ("grid", "kind", "turns", "dtype"),
+    [
+        ((3, 4), "contractive", "P", "float64"),
+        ((12, 11), "reset", "P", "float32"),
+        ((5, 1), "contractive", "L", "float64"),
+        ((1, 6), "contractive", "R", "bfloat16"),
+    ],
+    ids=str,
+)
+def test_one_orientation(form, grid, kind, turns, dtype):
+    """12 x 11 cells are more than the lanes of one program."""
+    inputs, _ = make(*grid, "J1", kind=kind, turns=turns)
+    inputs = jax.tree.map(lambda x: x.astype(dtype), inputs)
+    check(functools.partial(apply, initial=None, return_state=False), form, inputs)
+
+
+@FORM
+@pytest.mark.parametrize(
+    ("orientations", "dtype"), [((0, 1, 2, 3), "float64"), ((3, 1), "bfloat16")]
+)
+def test_several_orientations(form, orientations, dtype):
+    grids = [make(4, 3, "J1", batch=(2, 1), seed=seed)[0] for seed in orientations]
+    gates = {name: jnp.stack([getattr(x, name) for x in grids], 2) for name in GATES}
+    inputs = jax.tree.map(lambda x: x.astype(dtype), grids[0]._replace(**gates))
+
+    def run(inputs, implementation):
+        return plstm_2d_oriented(*inputs, orientations=orientations, implementation=implementation)
+
+    check(run, form, inputs, "parallel")
+
+
+@FORM
+def test_a_mapped_axis_is_one_more_axis_of_the_batch(form):
+    inputs, _ = make(3, 3, "J1", batch=(2, 2))
+    run = functools.partial(apply, return_state=False, implementation=NAMES[form])
+    mapped = fast_jit(jax.vmap(run, in_axes=1, out_axes=1))(inputs)
+    assert relative_error(mapped, run(inputs)) < AGREEMENT["float64"]
+
+
+def test_it_declines_what_it_does_not_support(monkeypatch):
+    run = functools.partial(apply, implementation="interpreted")
+    inputs, initial = make(3, 4, "J1")
+    with pytest.raises(NotImplementedError, match="states that enter or leave"):
+        run(inputs)
+    with pytest.raises(NotImplementedError, match="states that enter or leave"):
+        run(inputs, initial, return_state=False)
+    with pytest.raises(NotImplementedError, match="JT = JK = JQ = JV = JO = 1"):
+        run(make(3, 4, "J2")[0], return_state=False)
+    with pytest.raises(NotImplementedError, match="empty"):
+        run(jax.tree.map(lambda x: x[:0], inputs), return_state=False)
+    monkeypatch.setattr(pallas_gpu, "MAX_ROWS", 3)
+    with pytest.raises(NotImplementedError, match="in 3 rows: 3 x 4"):
+        run(inputs, return_state=False)
+    if jax.default_backend() == "cpu":
+        with pytest.raises(NotImplementedError, match="needs an NVIDIA GPU"):
+            apply(inputs, return_state=False, implementation="pallas_gpu")
+
+
+SHARDING = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from op_2d import apply, make
+from plstm_seq.ops.grid import api
+from plstm_seq.ops.grid.pallas_gpu import PallasGPU
+
+api.IMPLEMENTATIONS["interpreted"] = PallasGPU(interpret=True)
+mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ("data", "heads"))
+inputs, _ = make(3, 4, "J1", batch=(2, 2), dtype=jnp.float32)
+
+def gradient(name, wrap=lambda op: op):
+    op = wrap(lambda inputs: apply(inputs, return_state=False, implementation=name))
+    return jax.jit(jax.grad(lambda inputs: jnp.sum(op(inputs) ** 2)))
+
+alone = gradient("recurrent")(inputs)
+sharded = jax.device_put(inputs, NamedSharding(mesh, P("data", "heads")))
+compiled = gradient("interpreted").lower(sharded).compile()
+for word in ("all-gather", "all-to-all", "collective-permute", "all-reduce"):
+    assert word not in compiled.as_text(), word
+spec = P("data", "heads")
+
+def mapped(check):
+    wrap = lambda op: jax.shard_map(op, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=check)
+    return gradient("interpreted", wrap)
+
+jax.eval_shape(mapped(True), inputs)  # the interpreter alone cannot do what the check asks
+for actual in (compiled(sharded), mapped(False)(inputs)):
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+print("done")
+"""
+
+
+def test_sharded_leading_axes_stay_sharded():
+    """Four devices: under plain jit no collective moves the arrays; shard_map works too."""
+    assert run_script(SHARDING, devices=4) == "done\n"

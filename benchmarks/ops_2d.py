@@ -20,7 +20,9 @@ from published_2d import published
 
 from plstm_seq.ops import plstm_2d_oriented
 from plstm_seq.ops.grid import chunkwise
+from plstm_seq.ops.grid.api import IMPLEMENTATIONS
 from plstm_seq.ops.grid.inputs import Inputs
+from plstm_seq.ops.grid.pallas_gpu import MAX_CELLS, MAX_ROWS
 
 GRIDS = (12, 24, 56)
 DK, DV = 64, 64
@@ -104,14 +106,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--tiles", action="store_true", help="compare sides of a tile")
     parser.add_argument("--grids", type=int, nargs="*", default=GRIDS, help="sides")
-    parser.add_argument("--forms", nargs="*", help="of the op; none: all that run")
+    known = ("published", *IMPLEMENTATIONS)
+    parser.add_argument("--forms", nargs="*", choices=known, help="of the op; none: all that run")
     parser.add_argument("--batch", type=int, default=3, help="images times heads")
     parser.add_argument("--gib", type=float, default=4.0, help="memory that a form may take")
     parser.add_argument("--name", help="of the results file")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for side in arguments.grids:
-        kernels = ("pallas_gpu",) if jax.default_backend() == "gpu" and side < 32 else ()
+        small = side <= MAX_ROWS and side**2 <= MAX_CELLS
+        kernels = ("pallas_gpu",) if small and jax.default_backend() == "gpu" else ()
         forms: dict[str, Callable] = {
             "published": published,
             **{name: ours(name) for name in (*kernels, "parallel", "chunkwise", "recurrent")},

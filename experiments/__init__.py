@@ -78,6 +78,7 @@ _MODULES = {
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 # A name is imported when it is first asked for, so that `plstm-seq --help` need not wait for jax.
+# A module of this package is no attribute before it is imported.
 
 
 def __getattr__(name: str) -> Any:

@@ -85,8 +85,8 @@ def gates_over_grid(layer: GridLayerRecord, inputs: np.ndarray, example: int = 0
     """Draw the gates of a layer over one image or grid: a row a gate, a column a head.
 
     The input is at the upper left. A panel shows all of it once for every orientation, in two rows;
-    with all four, each stands at the corner from which it reads. The direct gate has none. Gates
-    that are arrays are drawn as the numbers of `by_cell`.
+    with all four in order, each stands at the corner from which it reads. The direct gate has none.
+    Gates that are arrays are drawn as the numbers of `by_cell`.
 
     Args:
         layer: of `record_grid`.
@@ -131,6 +131,7 @@ def _row(figure: Figure, axes: list[Axes], gate: np.ndarray, picture: np.ndarray
         axis.imshow(tiled, extent=extent, **look)
         if len(parts) > 1:
             axis.axhline(extent[2] / 2, color="white", linewidth=1.5)
+        if len(parts) > 2:
             axis.axvline(extent[1] / 2, color="white", linewidth=1.5)
         if picture.ndim == 3:
             grey = _tile([picture.mean(-1)] * len(parts))

@@ -23,6 +23,7 @@ from experiments.config import ExperimentConfig, from_document, to_document
 from experiments.problems import problem_of
 from experiments.problems.labelled import shapes_of
 from experiments.run import new_model
+from plstm_seq.ops.device import as_on_cpu
 
 # What is computed once for all sequences (gates without weights) should not weigh on a token.
 TOKENS = 256
@@ -76,19 +77,9 @@ def flops(function: Callable[..., Any], *arguments: Any) -> float:
         function: traceable.
         *arguments: arrays, or their shapes and types (`jax.ShapeDtypeStruct`).
     """
-    with _on_cpu():
+    # The client of a GPU or TPU counts compiled programs alone.
+    with as_on_cpu():
         return _flops(jax.make_jaxpr(function)(*arguments))
-
-
-def _on_cpu() -> Any:
-    """The CPU as the default device, whatever device trains.
-
-    The client of a GPU or TPU counts compiled programs alone.
-    """
-    try:
-        return jax.default_device(jax.devices("cpu")[0])
-    except RuntimeError:  # JAX_PLATFORMS names others alone
-        return jax.default_device(None)
 
 
 def model_key(config: ExperimentConfig) -> str:

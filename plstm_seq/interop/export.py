@@ -12,6 +12,8 @@ from flax import nnx
 from jax import export
 from jax.typing import DTypeLike
 
+from plstm_seq.ops.device import as_on_cpu
+
 
 def symbolic_input(shape: str, dtype: DTypeLike) -> jax.ShapeDtypeStruct:
     """Return an input some of whose axes may have any size.
@@ -50,7 +52,10 @@ def export_program(
         return nnx.merge(graph, state)(*inputs)
 
     try:
-        return export.export(jax.jit(call), platforms=platforms)(*inputs)
+        # Kernels for one kind of device are in no program that other machines may run: the forms
+        # are chosen as on a CPU.
+        with as_on_cpu():
+            return export.export(jax.jit(call), platforms=platforms)(*inputs)
     except jax.errors.InconclusiveDimensionOperation as error:
         reason = str(error).splitlines()[0]
         raise NotImplementedError(

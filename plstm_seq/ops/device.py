@@ -15,3 +15,11 @@ def default_device() -> Any:
     if isinstance(named, str):
         return jax.devices(named)[0]
     return jax.devices()[0] if named is None else named
+
+
+def as_on_cpu() -> Any:
+    """A context in which ops choose as on a CPU: no kernels for one kind of device alone."""
+    try:
+        return jax.default_device(jax.devices("cpu")[0])
+    except RuntimeError:  # JAX_PLATFORMS names others alone
+        return jax.default_device(None)

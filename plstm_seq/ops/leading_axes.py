@@ -44,6 +44,28 @@ def over_leading_axes(function: Function, leading: int) -> Function:
     return call
 
 
+def once(function: Function, op: str) -> Function:
+    """Says what to do where a pass of a derivative rule is itself differentiated.
+
+    Args:
+        function: a pass, with kernels.
+        op: the op's name, for the error.
+    """
+
+    @jax.custom_jvp
+    def call(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    @call.defjvp
+    def refuse(primals: Any, tangents: Any) -> Any:
+        raise NotImplementedError(
+            f"a kernel of {op} is differentiated once: for second derivatives use "
+            'implementation="recurrent"'
+        )
+
+    return call
+
+
 def _partitioned(function: Function, leading: int, arguments: Any) -> Function:
     """Flattening on each device: leading axes may be sharded, all others are not."""
 

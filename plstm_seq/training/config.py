@@ -88,6 +88,8 @@ class TrainingConfig:
             raise ValueError(
                 f"label_smoothing must be 0 with loss {self.loss!r}, got {self.label_smoothing}"
             )
+        if self.solved is not None and self.loss in OF_NUMBERS:
+            raise ValueError(f"solved is an accuracy: it must be null with loss {self.loss!r}")
         if self.curriculum.final_start >= self.steps:
             raise ValueError(
                 f"steps={self.steps} end before the curriculum's last stage, which starts at step "

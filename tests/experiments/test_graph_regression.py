@@ -126,6 +126,7 @@ def test_what_does_not_vary_is_not_divided_by_nothing(tmp_path):
         ({"target": "attribute", "column": 2}, (), "column must be below 2 of TRI, got 2"),
         ({"target": "attribute"}, ("loss=cross_entropy",), "expected one of squared_error, abs"),
         ({"target": "attribute"}, ("label_smoothing=0.1",), "label_smoothing must be 0 with loss"),
+        ({"target": "attribute"}, ("solved={threshold: 0.1}",), "solved is an accuracy"),
         ({}, ("loss=squared_error",), "expected one of cross_entropy, binary_cross_entropy"),
     ],
 )

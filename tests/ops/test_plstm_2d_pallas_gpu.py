@@ -1,6 +1,7 @@
 """The kernel for the gates between all cells: compiled where there is a GPU, else interpreted."""
 
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -114,9 +115,35 @@ def test_it_declines_what_it_does_not_support(monkeypatch):
     monkeypatch.setattr(pallas_gpu, "MAX_ROWS", 3)
     with pytest.raises(NotImplementedError, match="in 3 rows: 3 x 4"):
         run(inputs, return_state=False)
-    if jax.default_backend() == "cpu":
-        with pytest.raises(NotImplementedError, match="needs an NVIDIA GPU"):
-            apply(inputs, return_state=False, implementation="pallas_gpu")
+    monkeypatch.setattr(pallas_gpu, "MAX_CELLS", 11)
+    with pytest.raises(NotImplementedError, match="11 cells"):
+        run(inputs, return_state=False)
+
+
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [
+        (SimpleNamespace(platform="cpu"), "needs an NVIDIA GPU"),
+        (SimpleNamespace(platform="gpu", compute_capability="7.5"), "8.0, not 7.5"),
+        (SimpleNamespace(platform="gpu", compute_capability="gfx90a"), "8.0, not gfx90a"),
+    ],
+    ids=["cpu", "older", "amd"],
+)
+def test_it_declines_devices_that_it_is_not_for(monkeypatch, device, reason):
+    monkeypatch.setattr(pallas_gpu, "default_device", lambda: device)
+    with pytest.raises(NotImplementedError, match=reason):
+        apply(make(3, 4, "J1")[0], return_state=False, implementation="pallas_gpu")
+
+
+def test_a_second_derivative_says_what_to_do():
+    inputs, _ = make(2, 2, "J1")
+
+    def loss(scale):
+        gates = inputs._replace(transition_rl=scale * inputs.transition_rl)
+        return jnp.sum(apply(gates, return_state=False, implementation="interpreted") ** 2)
+
+    with pytest.raises(NotImplementedError, match=r"of plstm_2d is differentiated once"):
+        jax.eval_shape(jax.grad(jax.grad(loss)), 1.0)
 
 
 SHARDING = """

@@ -15,6 +15,7 @@ from jax import Array
 from plstm_seq.ops import varying
 from plstm_seq.ops.dag.ends import at, at_nodes
 from plstm_seq.ops.dag.inputs import Indices, Inputs
+from plstm_seq.ops.device import default_device
 from plstm_seq.ops.products import einsum, small_matmul
 
 # Of batches of small matrices as they lie in memory; an einsum may copy all of them first.
@@ -85,7 +86,7 @@ def _in_blocks(rows: Inputs, graph: Indices) -> Lines:
     Lines of a block are independent, so its parts are blocks too. A GPU is faster in few steps.
     """
     width = graph.blocks.shape[1]
-    if jax.default_backend() == "cpu":
+    if default_device().platform == "cpu":
         numbers = math.prod(rows.value.shape[1:-1]) * rows.key.shape[-2] * rows.mark.shape[-1]
         state_bytes = numbers * rows.value.dtype.itemsize
         while width % 2 == 0 and width * state_bytes > CPU_CACHE:

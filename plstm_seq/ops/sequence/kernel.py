@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plstm_seq.ops.leading_axes import over_leading_axes
+from plstm_seq.ops.leading_axes import once, over_leading_axes
 from plstm_seq.ops.sequence import core_form
 from plstm_seq.ops.sequence.inputs import VECTORS, Inputs
 
@@ -224,14 +224,14 @@ def _differentiable(call: _Call) -> Callable[[Inputs, Array], tuple[Array, Array
 
     def forward(core: Inputs, state: Array) -> tuple[tuple[Array, Array], tuple[Inputs, Any]]:
         function = over_leading_axes(call.forward, state.ndim - 3)
-        output, state, saved = _once(function)(core, state)
+        output, state, saved = once(function, "plstm_1d")(core, state)
         return (output, state), (core, saved)
 
     def backward(
         residuals: tuple[Inputs, Any], cotangents: tuple[Array, Array]
     ) -> tuple[Inputs, Array]:
         function = over_leading_axes(call.backward, cotangents[1].ndim - 3)
-        return _once(function)(*residuals, *cotangents)
+        return once(function, "plstm_1d")(*residuals, *cotangents)
 
     @jax.custom_vjp
     def run(core: Inputs, state: Array) -> tuple[Array, Array]:
@@ -239,20 +239,3 @@ def _differentiable(call: _Call) -> Callable[[Inputs, Array], tuple[Array, Array
 
     run.defvjp(forward, backward)
     return run
-
-
-def _once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Says what to do where a pass of a derivative rule is itself differentiated."""
-
-    @jax.custom_jvp
-    def call(*arguments: Any) -> Any:
-        return function(*arguments)
-
-    @call.defjvp
-    def refuse(primals: Any, tangents: Any) -> Any:
-        raise NotImplementedError(
-            "a kernel of plstm_1d is differentiated once: for second derivatives use "
-            'implementation="recurrent"'
-        )
-
-    return call

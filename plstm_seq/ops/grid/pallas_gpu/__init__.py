@@ -18,9 +18,9 @@ from plstm_seq.ops.grid.inputs import GATES, Inputs, States
 from plstm_seq.ops.grid.tile import gated
 from plstm_seq.ops.products import direct_term
 
-MAX_CELLS, MAX_ROWS = 1024, 32
-"""Memory grows with the square of the cells; a kernel has a vector of registers a row."""
-PLATFORMS = ("gpu", "cuda")
+MAX_CELLS, MAX_ROWS = 256, 16
+"""Memory grows with the square of the cells, a kernel with the rows; measured at 12 x 12 alone."""
+CAPABILITY = 8.0
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,22 @@ class PallasGPU:
         X, Y = inputs.grid
         if not inputs.value.size:
             raise NotImplementedError("the batch or the grid is empty")
-        if not self.interpret and default_device().platform not in PLATFORMS:
-            raise NotImplementedError(f"needs an NVIDIA GPU, the device is {default_device()}")
+        if not self.interpret:
+            _check_device()
         sizes = {*inputs.mark_left.shape[-3:], *inputs.source_right.shape[-2:]}
         if sizes != {1}:
             raise NotImplementedError("supports JT = JK = JQ = JV = JO = 1 alone")
         if X * Y > MAX_CELLS or Y > MAX_ROWS:
             raise NotImplementedError(f"supports {MAX_CELLS} cells in {MAX_ROWS} rows: {X} x {Y}")
+
+
+def _check_device() -> None:
+    device = default_device()
+    if device.platform != "gpu":
+        raise NotImplementedError(f"needs an NVIDIA GPU, the default device is {device}")
+    capability = str(getattr(device, "compute_capability", "unknown"))
+    if not capability.replace(".", "").isdigit() or float(capability) < CAPABILITY:
+        raise NotImplementedError(f"needs compute capability {CAPABILITY}, not {capability}")
 
 
 def _summed(

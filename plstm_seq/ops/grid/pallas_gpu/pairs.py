@@ -17,7 +17,7 @@ from jax.experimental.pallas import triton as plgpu
 
 from plstm_seq.ops import varying
 from plstm_seq.ops.grid.inputs import GATES
-from plstm_seq.ops.leading_axes import over_leading_axes
+from plstm_seq.ops.leading_axes import once, over_leading_axes
 
 LANES = 128
 _SOURCE_RIGHT, _SOURCE_DOWN, _RL, _DU, _DL, _RU, _LEFT, _UP = range(len(GATES))
@@ -42,14 +42,18 @@ def pairs(gates: Array, orientations: tuple[int, ...], interpret: bool) -> Array
 
 def _pairs(gates: Array, orientations: tuple[int, ...], interpret: bool) -> tuple[Array, Array]:
     function = _forward(gates.shape[-2:], orientations, interpret)
-    return over_leading_axes(function, gates.ndim - 4)(gates), gates
+    return _over_leading_axes(function, gates)(gates), gates
 
 
 def _pairs_bar(
     orientations: tuple[int, ...], interpret: bool, gates: Array, pairs_bar: Array
 ) -> tuple[Array]:
     function = _backward(gates.shape[-2:], orientations, interpret)
-    return (over_leading_axes(function, gates.ndim - 4)(gates, pairs_bar),)
+    return (_over_leading_axes(function, gates)(gates, pairs_bar),)
+
+
+def _over_leading_axes(function: Callable, gates: Array) -> Callable:
+    return once(over_leading_axes(function, gates.ndim - 4), "plstm_2d")
 
 
 pairs.defvjp(_pairs, _pairs_bar)

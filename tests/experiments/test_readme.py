@@ -106,6 +106,14 @@ def test_the_layer_example_runs():
     assert names["y_next"].shape == (2, 64)
 
 
+def test_training_goes_on_from_weights_written_down():
+    page = (ROOT / "docs" / "probing.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    names: dict = {}
+    exec(code.replace("A5", "S3").replace("steps=20", "steps=2"), names)
+    assert (names["result"].status, names["result"].step) == ("finished", 2)
+
+
 IMPORTS = [
     line
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

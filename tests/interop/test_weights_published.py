@@ -23,6 +23,7 @@ from plstm_seq.layers import PLSTM1DConfig
 FILES = golden_files(
     "layer1d_", "block_", "lm_", "layer2d_", "layer2dfused_", "transformer_block_", "vision_"
 )
+GRAPHS = golden_files("graphlayer_")
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 
@@ -170,6 +171,20 @@ SHORT = {
         "skip": False,
         "bias": False,
     },
+    "graphlayer_node_rand2_P": {
+        "class_name": "pLSTMGraphLayer",
+        "input_dim": 8,
+        "num_heads": 2,
+        "max_edges": 3,
+        "bias": True,
+    },
+    "graphlayer_edge_rand2_D": {
+        "class_name": "pLSTMGraphEdgeLayer",
+        "mode": "D",
+        "input_dim": 8,
+        "num_heads": 2,
+        "edge_input_dim": 3,
+    },
     "vision_center_PD": {
         "class_name": "pLSTMVisionModel",
         "dim": 16,
@@ -191,7 +206,7 @@ def test_fields_left_out_take_the_published_defaults(name, write, tmp_path):
     assert read_config_file(file) == read_config(golden(name).meta["config"])
 
 
-@every_file
+@pytest.mark.parametrize("path", [*FILES, *GRAPHS], ids=lambda path: path.stem)
 def test_a_whole_configuration_is_complete(path):
     config = load(path).meta["config"]
     before = copy.deepcopy(config)

@@ -105,6 +105,30 @@ def layer_2d(given: Given) -> Config:
     return config | _parts(config, orientations, kernel_size=(3, 3), causal=False)
 
 
+def layer_graph(given: Given) -> Config:
+    """Complete a layer of graphs, the one gated at nodes or the one gated at edges."""
+    at_edges = given["class_name"] == "pLSTMGraphEdgeLayer"
+    spread = {"class_name": "NormalInit", "stddev": 10.0}
+    ahead = {"class_name": "DiagonalInit", "value": 10.0, "in_axes": -1, "out_axes": -2}
+    config = filled(
+        given,
+        mode="P",
+        qkvo_bias_init=ZEROS,
+        qkvo_weight_init=SMALL,
+        transition_bias_init=spread if at_edges else ahead,
+        transition_weight_init=ZEROS,
+        out=True,
+        **({"max_edges": 1} if at_edges else {}),
+        **{f"{gate}_bias_init": _MINUS_FIVE for gate in ("source", "mark", "direct")},
+        **{f"{gate}_weight_init": ZEROS for gate in ("source", "mark", "direct")},
+    )
+    width, heads = config["input_dim"], config["num_heads"]
+    features = width // heads
+    sizes = {"output_dim": width, "qk_head_dim": features, "hv_head_dim": features}
+    completed = norm(below(config, "mhnorm"), width, num_heads=heads)
+    return filled(config, **sizes) | {"mhnorm": completed}
+
+
 def _layer(given: Given, **defaults: Any) -> Config:
     config = filled(
         given,

@@ -12,6 +12,7 @@ from plstm_seq.interop.published.default_layers import (
     filled,
     layer_1d,
     layer_2d,
+    layer_graph,
     norm,
     scale,
 )
@@ -21,7 +22,7 @@ def complete(config: Given) -> Config:
     """Return a published configuration with every field, those left out with their defaults.
 
     Args:
-        config: of a layer, a block or a model. Those of graph layers have to name every field.
+        config: of a layer, a block or a model.
 
     Raises:
         KeyError: a field without a default is missing.
@@ -208,6 +209,8 @@ _MODULES: dict[str, Callable[[Given], Config]] = {
     "pLSTM1DLayer": layer_1d,
     "pLSTM2DLayer": layer_2d,
     "pLSTM2DLayerFused": layer_2d,
+    "pLSTMGraphLayer": layer_graph,
+    "pLSTMGraphEdgeLayer": layer_graph,
     "PreUpProjectionBlock": _pre_up,
     "PostUpProjectionBlock": _post_up,
     "TransformerBlock": _transformer,

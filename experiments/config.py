@@ -18,6 +18,7 @@ from experiments.problems import Problem, make_task, problem_of
 from experiments.suggestions import nearest
 from plstm_seq.models import ModelConfig
 from plstm_seq.training import TrainingConfig
+from plstm_seq.training.step import OF_NUMBERS
 
 
 class ConfigError(ValueError):
@@ -148,7 +149,9 @@ def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
     filled = {"model": base["model"], "training": base["training"], **document}
     filled["task"] = {"name": name, "options": task}
     # What a document of an older version, or one that names a few fields, does not say.
-    unsaid = (("model", "kind"), ("training", "loss"), ("evaluation", "lengths"))
+    unsaid = [("model", "kind"), ("training", "loss"), ("evaluation", "lengths")]
+    if base["training"]["loss"] in OF_NUMBERS:
+        unsaid.append(("training", "solved"))  # its own default is an accuracy
     for part, field_name in unsaid:
         given = filled.get(part, {})
         if isinstance(given, Mapping):

@@ -17,6 +17,18 @@ def default_device() -> Any:
     return jax.devices()[0] if named is None else named
 
 
+def gpu_capability() -> str:
+    """The compute capability of the NVIDIA GPU that a call runs on.
+
+    Raises:
+        NotImplementedError: it runs on none.
+    """
+    device = default_device()
+    if device.platform != "gpu":
+        raise NotImplementedError(f"needs an NVIDIA GPU, the default device is {device}")
+    return str(getattr(device, "compute_capability", "unknown"))
+
+
 def as_on_cpu() -> Any:
     """A context in which ops choose as on a CPU: no kernels for one kind of device alone."""
     try:

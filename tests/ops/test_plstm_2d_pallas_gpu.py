@@ -130,7 +130,7 @@ def test_it_declines_what_it_does_not_support(monkeypatch):
     ids=["cpu", "older", "amd"],
 )
 def test_it_declines_devices_that_it_is_not_for(monkeypatch, device, reason):
-    monkeypatch.setattr(pallas_gpu, "default_device", lambda: device)
+    monkeypatch.setattr("plstm_seq.ops.device.default_device", lambda: device)
     with pytest.raises(NotImplementedError, match=reason):
         apply(make(3, 4, "J1")[0], return_state=False, implementation="pallas_gpu")
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plstm_seq.ops.device import default_device
+from plstm_seq.ops.device import gpu_capability
 from plstm_seq.ops.grid.inputs import GATES, Inputs, States
 from plstm_seq.ops.grid.tile import gated
 from plstm_seq.ops.products import direct_term
@@ -85,10 +85,7 @@ class PallasGPU:
 
 
 def _check_device() -> None:
-    device = default_device()
-    if device.platform != "gpu":
-        raise NotImplementedError(f"needs an NVIDIA GPU, the default device is {device}")
-    capability = str(getattr(device, "compute_capability", "unknown"))
+    capability = gpu_capability()
     if not capability.replace(".", "").isdigit() or float(capability) < CAPABILITY:
         raise NotImplementedError(f"needs compute capability {CAPABILITY}, not {capability}")
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plstm_seq.ops.device import default_device
+from plstm_seq.ops.device import gpu_capability
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.kernel import Limits
 
@@ -102,10 +102,7 @@ def check_device() -> None:
     """
     if jax.__version_info__ < VERSION:
         raise NotImplementedError(f"needs jax 0.11.2 or newer, this is {jax.__version__}")
-    device = default_device()
-    if device.platform != "gpu":
-        raise NotImplementedError(f"needs an NVIDIA GPU, the default device is {device}")
-    capability = getattr(device, "compute_capability", "unknown")
+    capability = gpu_capability()
     if capability != "9.0":
         raise NotImplementedError(f"needs compute capability 9.0 (Hopper), not {capability}")
 

@@ -91,14 +91,11 @@ def plstm_2d_oriented(
     dtype = accumulation_dtype(*inputs)
     # Vectors of 16 bits lose nothing, and their products little, in the 19 bits of a tensor core.
     half = max(x.dtype.itemsize for x in inputs[:3]) < 4
-    precision = jax.lax.Precision.DEFAULT if half else jax.lax.Precision.HIGHEST
-    inputs = varying.alike(inputs.astype(dtype))
-    run = functools.partial(_run, inputs, tuple(orientations), precision)
+    inputs = varying.alike(inputs)
+    run = functools.partial(_run, inputs, tuple(orientations), dtype, half)
     names = api.in_order(inputs) if implementation is None else [implementation]
     calls = ((name, functools.partial(run, name)) for name in names)
     output = first_that_supports("plstm_2d_oriented", calls, named=implementation is not None)
-    if inputs.direct is not None:
-        output += direct_term(inputs.query, inputs.key, inputs.value, inputs.direct)
     factor = jnp.asarray(query.shape[-2] ** -0.5 if scale is None else scale, dtype)
     return (factor * output).astype(value.dtype)
 
@@ -121,17 +118,30 @@ def _check(inputs: Inputs, orientations: Sequence[int]) -> None:
 def _run(
     inputs: Inputs,
     orientations: tuple[int, ...],
-    precision: jax.lax.Precision,
+    dtype: jnp.dtype,
+    half: bool,
     implementation: str,
 ) -> Array:
-    """Without direct term and scale."""
+    """Without scale."""
+    if isinstance(kernel := api.IMPLEMENTATIONS[implementation], PallasGPU):
+        return kernel.summed(inputs, orientations, dtype, precise=not half)
+    inputs = inputs.astype(dtype)
+    without = inputs._replace(direct=None)
     if implementation == "parallel":
+        precision = jax.lax.Precision.DEFAULT if half else jax.lax.Precision.HIGHEST
         function = functools.partial(_summed_gates, orientations, precision)
         for _ in inputs.batch:
             function = jax.vmap(function)
-        return function(inputs._replace(direct=None))
-    if isinstance(kernel := api.IMPLEMENTATIONS[implementation], PallasGPU):
-        return kernel.summed(inputs, orientations, precision)
+        output = function(without)
+    else:
+        output = _one_batch(without, orientations, implementation)
+    if inputs.direct is not None:
+        output += direct_term(inputs.query, inputs.key, inputs.value, inputs.direct)
+    return output
+
+
+def _one_batch(inputs: Inputs, orientations: tuple[int, ...], implementation: str) -> Array:
+    """Every orientation as a grid of its own."""
     axis = len(inputs.batch)
     count = len(orientations)
     vectors = {
@@ -140,9 +150,7 @@ def _run(
         )
         for name, array in zip(Inputs._fields[:3], inputs[:3], strict=True)
     }
-    batch = jax.tree.map(
-        lambda x: flip(x, orientations, axis), inputs._replace(direct=None, **vectors)
-    )
+    batch = jax.tree.map(lambda x: flip(x, orientations, axis), inputs._replace(**vectors))
     output, _ = api.IMPLEMENTATIONS[implementation](
         batch, States(None, None), 1.0, dtype=inputs.query.dtype, leaving=False
     )

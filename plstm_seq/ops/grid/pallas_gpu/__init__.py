@@ -7,7 +7,6 @@ holds the kernels, and is imported when they first run: Pallas takes long to imp
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +14,11 @@ from jax import Array
 
 from plstm_seq.ops.device import gpu_capability
 from plstm_seq.ops.grid.inputs import GATES, Inputs, States
-from plstm_seq.ops.grid.tile import gated
-from plstm_seq.ops.products import direct_term
 
-MAX_CELLS, MAX_ROWS = 256, 16
-"""Memory grows with the square of the cells, a kernel with the rows; measured at 12 x 12 alone."""
+MAX_CELLS, MAX_ROWS = 1024, 32
+"""Memory grows with the square of the cells, a kernel with the rows."""
 CAPABILITY = 8.0
+_TF32, _TF32_X3 = jax.lax.Precision.DEFAULT, jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3
 
 
 @dataclass(frozen=True)
@@ -45,31 +43,29 @@ class PallasGPU:
         """One orientation; declines states that enter or leave."""
         if leaving or initial != (None, None):
             raise NotImplementedError("states that enter or leave the grid are not supported")
-        x = inputs.astype(dtype)
-        axis = len(x.batch)
-        oriented = {name: getattr(x, name) for name in GATES}
+        axis = len(inputs.batch)
+        oriented = {name: getattr(inputs, name) for name in GATES}
         oriented = jax.tree.map(lambda gate: jnp.expand_dims(gate, axis), oriented)
-        output = self.summed(x._replace(**oriented), (0,), jax.lax.Precision.HIGHEST)
-        if x.direct is not None:
-            output += direct_term(x.query, x.key, x.value, x.direct)
+        output = self.summed(inputs._replace(**oriented), (0,), dtype, precise=True)
         return scale * output, States(None, None)
 
     def summed(
-        self, inputs: Inputs, orientations: Sequence[int], precision: jax.lax.Precision
+        self, inputs: Inputs, orientations: Sequence[int], dtype: jnp.dtype, *, precise: bool
     ) -> Array:
-        """The sum over orientations, without direct term and scale.
+        """The sum over orientations, with the direct term, without scale.
 
         Args:
-            inputs: in the type of accumulation; gates [*B, O, X, Y, ...].
+            inputs: gates but the direct one [*B, O, X, Y, ...].
             orientations: of the axis O.
-            precision: of the products of queries, keys and values.
+            dtype: of accumulation, and of the result.
+            precise: whether products keep all of 32 bits; otherwise they may be of TF32.
 
         Raises:
-            NotImplementedError: the device, the size of the grid or of a gate.
+            NotImplementedError: the device, the size of the grid, of a gate or of a vector.
         """
         self._check(inputs)
-        run = functools.partial(_summed, tuple(orientations), self.interpret, precision)
-        return jax.checkpoint(run)(inputs._replace(direct=None))
+        run = functools.partial(_summed, tuple(orientations), dtype, precise, self.interpret)
+        return jax.checkpoint(run)(inputs)
 
     def _check(self, inputs: Inputs) -> None:
         X, Y = inputs.grid
@@ -91,17 +87,32 @@ def _check_device() -> None:
 
 
 def _summed(
-    orientations: tuple[int, ...], interpret: bool, precision: jax.lax.Precision, inputs: Inputs
+    orientations: tuple[int, ...],
+    dtype: jnp.dtype,
+    precise: bool,
+    interpret: bool,
+    inputs: Inputs,
 ) -> Array:
     from plstm_seq.ops.grid.pallas_gpu.pairs import pairs
+    from plstm_seq.ops.grid.pallas_gpu.walk import Grid
 
-    X, Y = inputs.grid
-    like = inputs.transition_rl
-    gates = [jnp.zeros_like(like) if x is None else x for x in inputs[3:-1]]
-    gates = jnp.stack([x.reshape(like.shape[:-2]) for x in gates], axis=-3)
-    each: Any = pairs(gates, orientations, interpret)
-    function: Any = functools.partial(gated, precision=precision)
-    for _ in inputs.batch:
-        function = jax.vmap(function)
-    vectors = (x.reshape(*inputs.batch, X * Y, *x.shape[-2:]) for x in inputs[:3])
-    return function(*vectors, each.sum(-3)).reshape(inputs.value.shape)
+    (X, Y), axis = inputs.grid, len(inputs.batch)
+    grid = Grid(X, Y, orientations)
+    like = inputs.transition_rl[..., 0, 0]
+    gates = [x if x is None else x.reshape(like.shape) for x in inputs[3:-1]]
+    gates.append(None if inputs.direct is None else _once(inputs.direct, like.shape, axis))
+    stacked = jnp.stack([jnp.zeros_like(like) if x is None else x for x in gates], axis + 1)
+    stacked = jnp.pad(stacked.astype(dtype), [(0, 0)] * (axis + 3) + [(0, grid.rows - Y)])
+    precision = jax.lax.Precision.HIGHEST if interpret else _TF32 if not precise else _TF32_X3
+    found = pairs(stacked, grid, precision, interpret)
+    query, key, value = (x.reshape(*inputs.batch, X * Y, -1).astype(dtype) for x in inputs[:3])
+    product = functools.partial(jnp.einsum, precision="highest" if precise else "default")
+    matrix = product("...ck,...lk->...cl", key, query)
+    matrix *= found
+    return product("...cl,...cv->...lv", matrix, value).reshape(inputs.value.shape)
+
+
+def _once(direct: Array, shape: tuple[int, ...], axis: int) -> Array:
+    """The direct term as a gate of the first orientation."""
+    first = direct.reshape(*shape[:axis], 1, *shape[axis + 1 :])
+    return jnp.pad(first, [(0, n - 1 if i == axis else 0) for i, n in enumerate(shape)])

@@ -1,235 +1,348 @@
 """Gates between all pairs of cells of a grid, and their derivative, as Pallas kernels (Triton).
 
-A program goes over the cells of one orientation of one grid, for some of the cells that are written
-at: its lanes. Left of a cell and above it each lane has a number, the gate from its own cell to
-that edge. The derivative goes the same way once more, keeps these, and goes back.
+A program has some cells that read, its lanes, and goes over the columns that they read from; a
+matrix has a row for each row of the grid and a column for each lane. README.md, section 7.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
 from plstm_seq.ops import varying
-from plstm_seq.ops.grid.inputs import GATES
+from plstm_seq.ops.grid.pallas_gpu import walk
+from plstm_seq.ops.grid.pallas_gpu.walk import Block, Grid
 from plstm_seq.ops.leading_axes import once, over_leading_axes
 
-LANES = 128
-_SOURCE_RIGHT, _SOURCE_DOWN, _RL, _DU, _DL, _RU, _LEFT, _UP = range(len(GATES))
-
-Vectors = tuple[Array, ...]
+Arrays = tuple[Array, ...]
+Precision = jax.lax.Precision | jax.lax.DotAlgorithmPreset
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def pairs(gates: Array, orientations: tuple[int, ...], interpret: bool) -> Array:
-    """The gate from every cell to every other, for each orientation.
+class Gates(NamedTuple):
+    """The gates of a column, [rows, 1] each, in the order of `inputs.GATES`, then direct."""
+
+    source_right: Array
+    source_down: Array
+    transition_rl: Array
+    transition_du: Array
+    transition_dl: Array
+    transition_ru: Array
+    mark_left: Array
+    mark_up: Array
+    direct: Array
+
+
+KINDS = len(Gates._fields)
+_DOWN = Gates._fields.index("transition_du")
+_OWN = Gates._fields.index("mark_left")
+"""From here on a gate leads to cells of its own column alone."""
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def pairs(gates: Array, grid: Grid, precision: Precision, interpret: bool) -> Array:
+    """The gate from every cell to every other, summed over orientations.
 
     Args:
-        gates: [*B, O, 8, X, Y], in the order of `inputs.GATES`.
-        orientations: of the axis O; those of a cell stand at the cell, whatever the orientation.
+        gates: [*B, O, 9, X, rows], in the order of `Gates`, zero where there is no cell.
+        grid: its size, and the orientations of the axis O.
+        precision: of products of matrices.
         interpret: whether to run on the CPU, interpreted.
 
     Returns:
-        [*B, O, X * Y, X * Y], from the last axis to the one before it.
+        [*B, X * Y, X * Y], from the cell of the last axis but one to that of the last.
     """
-    return _pairs(gates, orientations, interpret)[0]
+    return _pairs(gates, grid, precision, interpret)[0]
 
 
-def _pairs(gates: Array, orientations: tuple[int, ...], interpret: bool) -> tuple[Array, Array]:
-    function = _forward(gates.shape[-2:], orientations, interpret)
-    return _over_leading_axes(function, gates)(gates), gates
+def _pairs(gates: Array, grid: Grid, precision: Precision, interpret: bool) -> tuple[Array, Array]:
+    return _pass(_forward(grid, precision, interpret), gates), gates
 
 
 def _pairs_bar(
-    orientations: tuple[int, ...], interpret: bool, gates: Array, pairs_bar: Array
+    grid: Grid, precision: Precision, interpret: bool, gates: Array, found_bar: Array
 ) -> tuple[Array]:
-    function = _backward(gates.shape[-2:], orientations, interpret)
-    return (_over_leading_axes(function, gates)(gates, pairs_bar),)
-
-
-def _over_leading_axes(function: Callable, gates: Array) -> Callable:
-    return once(over_leading_axes(function, gates.ndim - 4), "plstm_2d")
+    return (_pass(_backward(grid, precision, interpret), gates, found_bar),)
 
 
 pairs.defvjp(_pairs, _pairs_bar)
 
 
+def _pass(function: Callable, gates: Array, *arguments: Array) -> Array:
+    return once(over_leading_axes(function, gates.ndim - 4), "plstm_2d")(gates, *arguments)
+
+
 @functools.cache
-def _forward(grid: tuple[int, int], orientations: tuple[int, ...], interpret: bool) -> Callable:
-    """[N, O, 8, X, Y] -> [N, O, cells, cells]."""
-    cells = grid[0] * grid[1]
+def _forward(grid: Grid, precision: Precision, interpret: bool) -> Callable:
+    """[N, O, 9, X, rows] -> [N, X * Y, X * Y]."""
+    both = all(grid.indices(leftward) for leftward in (False, True))
 
-    def kernel(gates: Any, found: Any) -> None:
-        lanes = _lanes()
+    def kernel(gates: Any, ways: Any, found: Any) -> None:
+        block = Block(grid, pl.program_id(1))
+        valid = block.valid
+        zero = jnp.zeros(valid.shape, gates.dtype)
+        if not both:
+            # Where the one direction does not lead.
+            jax.lax.fori_loop(
+                0,
+                grid.X,
+                lambda x, _: plgpu.store(found.at[block.cells(x), :], zero, mask=valid),
+                None,
+            )
+        for leftward in (False, True):
+            indices = grid.indices(leftward)
 
-        def keep(cell: Array, left: Array, up: Array) -> None:
-            read = gates[_LEFT, cell] * left + gates[_UP, cell] * up
-            plgpu.store(found.at[cell, :], read, mask=lanes < cells)
+            def visit(
+                x: Array,
+                states: Arrays,
+                own: bool,
+                leftward: bool = leftward,
+                indices: list[int] = indices,
+            ) -> Arrays:
+                total, before = zero, []
+                if own and leftward and both:
+                    total = plgpu.load(found.at[block.cells(x), :], mask=valid, other=0)
+                for i, state in zip(indices, states, strict=True):
+                    column = _Column(gates, ways, i, x, block.at(x) if own else None, precision)
+                    down = column.down(state)
+                    total += column.between(state, down)
+                    before.append(column.before(state, down))
+                plgpu.store(found.at[block.cells(x), :], total, mask=valid)
+                return tuple(before)
 
-        _go(gates, grid, orientations, lanes, keep)
+            if indices:
+                _barrier(interpret)
+                block.go(leftward, visit, tuple(zero for _ in indices))
 
     def run(gates: Array) -> Array:
-        return _call("pairs", kernel, gates, outputs=[_between(gates, cells)], interpret=interpret)
+        N, *_ = gates.shape
+        cells = grid.cells + _beyond(grid, interpret)
+        found = jax.ShapeDtypeStruct((N, cells, grid.cells), gates.dtype)
+        arguments = [(x, _whole(x)) for x in (gates, _ways_between(gates, grid))]
+        outputs = [(found, _of_lanes(found))]
+        return _call("pairs", kernel, grid, arguments, outputs, interpret)[0][:, : grid.cells]
 
     return run
 
 
 @functools.cache
-def _backward(grid: tuple[int, int], orientations: tuple[int, ...], interpret: bool) -> Callable:
-    """[N, O, 8, X, Y] and [N, O, cells, cells] -> [N, O, 8, X, Y]."""
-    cells = grid[0] * grid[1]
+def _backward(grid: Grid, precision: Precision, interpret: bool) -> Callable:
+    """[N, O, 9, X, rows] and [N, X * Y, X * Y] -> the first."""
+    count = len(grid.orientations)
+    leftward_bits = sum(walk.is_leftward(o) << i for i, o in enumerate(grid.orientations))
 
-    def kernel(gates: Any, pairs_bar: Any, gates_bar: Any, lefts: Any, ups: Any) -> None:
-        lanes = _lanes()
-        inside = lanes < cells
+    def kernel(gates: Any, ways: Any, found_bar: Any, gates_bar: Any, kept: Any) -> None:
+        block = Block(grid, pl.program_id(1))
+        valid = block.valid
+        zero = jnp.zeros(valid.shape, gates.dtype)
 
-        def keep(cell: Array, left: Array, up: Array) -> None:
-            plgpu.store(lefts.at[cell, :], left, mask=inside)
-            plgpu.store(ups.at[cell, :], up, mask=inside)
+        def of_orientation(i: Array, _: None) -> None:
+            leftward = (jnp.int32(leftward_bits) >> i & 1) == 1
 
-        _go(gates, grid, orientations, lanes, keep)
+            def column_of(x: Array, own: bool) -> _Column:
+                return _Column(gates, ways, i, x, block.at(x) if own else None, precision)
 
-        def cell_back(cell: Array, right_bar: Array, down_bar: Array) -> tuple[Array, Array]:
-            left, up, read_bar = (
-                plgpu.load(x.at[cell, :], mask=inside, other=0) for x in (lefts, ups, pairs_bar)
-            )
-            here = lanes == cell
-            terms = {
-                _SOURCE_RIGHT: jnp.where(here, right_bar, 0),
-                _SOURCE_DOWN: jnp.where(here, down_bar, 0),
-                _RL: right_bar * left,
-                _DU: down_bar * up,
-                _DL: down_bar * left,
-                _RU: right_bar * up,
-                _LEFT: read_bar * left,
-                _UP: read_bar * up,
-            }
-            for gate, term in terms.items():
-                gates_bar[gate, cell] = jnp.sum(term)
-            gate = functools.partial(_gate, gates, cell)
-            return (
-                gate(_RL) * right_bar + gate(_DL) * down_bar + gate(_LEFT) * read_bar,
-                gate(_RU) * right_bar + gate(_DU) * down_bar + gate(_UP) * read_bar,
-            )
+            def keep(x: Array, state: Array, own: bool) -> Array:
+                kept[x] = state
+                column = column_of(x, own)
+                return column.before(state, column.down(state))
 
-        _go_back(gates.dtype, grid, orientations, cell_back)
+            def visit(x: Array, before_bar: Array, own: bool) -> Array:
+                state, between_bar = (
+                    kept[x],
+                    plgpu.load(found_bar.at[block.cells(x), :], mask=valid, other=0),
+                )
+                column = column_of(x, own)
+                down = column.down(state)
+                state_bar, terms = column.bar(state, down, before_bar, between_bar)
+                for kind, term in enumerate(terms):
+                    gates_bar[i, kind, x] = term.sum(1)
+                return state_bar
 
-    def run(gates: Array, pairs_bar: Array) -> Array:
-        N, O, *_ = gates.shape  # noqa: E741
-        between = _between(gates, cells)
-        blocks = pl.cdiv(cells, LANES)
-        bars = (N, O, blocks, len(GATES), cells)
-        spec = pl.BlockSpec((None, None, None, *bars[3:]), lambda n, o, b: (n, o, b, 0, 0))
-        outputs = [(bars, spec), between, between]
-        found = _call("pairs_bar", kernel, gates, pairs_bar, outputs=outputs, interpret=interpret)
-        return found[0].sum(2).reshape(gates.shape)
+            # What one thread has written, another may read.
+            _barrier(interpret)
+            block.go(leftward, keep, zero)
+            _barrier(interpret)
+            block.go(leftward, visit, zero, returning=True)
+
+        jax.lax.fori_loop(0, count, of_orientation, None)
+
+    def run(gates: Array, found_bar: Array) -> Array:
+        def of_program(*shape: int) -> tuple[jax.ShapeDtypeStruct, pl.BlockSpec]:
+            spec = pl.BlockSpec((None, None, *shape), lambda n, b: (n, b, *(0 for _ in shape)))
+            return jax.ShapeDtypeStruct((N, grid.blocks, *shape), gates.dtype), spec
+
+        N, *each = gates.shape
+        arguments = [(x, _whole(x)) for x in (gates, _ways_between(gates, grid))]
+        beyond = _beyond(grid, interpret)
+        found_bar = jnp.pad(found_bar, ((0, 0), (0, beyond), (0, 0))) if beyond else found_bar
+        arguments.append((found_bar, _of_lanes(found_bar)))
+        outputs = [of_program(*each), of_program(grid.X, grid.rows, walk.LANES)]
+        gates_bar, _ = _call("pairs_bar", kernel, grid, arguments, outputs, interpret)
+        return jnp.where(_written(grid), gates_bar, 0).sum(1)
 
     return run
 
 
-def _lanes() -> Array:
-    """The numbers of the cells that a program is for."""
-    return pl.program_id(2) * LANES + jnp.arange(LANES)
+class _Column:
+    """A column of an orientation, between the gates to the lanes behind it and before it.
+
+    A *state* is the gates from the border behind a column to the lanes, [rows, lanes].
+    """
+
+    def __init__(
+        self,
+        gates: Any,
+        ways: Any,
+        i: int | Array,
+        x: Array,
+        at: Array | None,
+        precision: Precision,
+    ):
+        """Loads what belongs to it.
+
+        Args:
+            gates: [O, 9, X, rows].
+            ways: [O, X, rows, rows].
+            i: which orientation.
+            x: which column.
+            at: [rows, lanes]: the lanes in it; None: there are none.
+            precision: of products.
+        """
+        self._gates = Gates(*(gates[i, kind, x][:, None] for kind in range(KINDS)))
+        self._ways = ways[i, x]
+        self._at, self._precision = at, precision
+
+    def down(self, state: Array) -> Array:
+        """From what enters a row from above to the lanes, in rows below."""
+        up = state * self._gates.transition_ru
+        if self._at is not None:
+            up += jnp.where(self._at, self._gates.mark_up, 0)
+        return self._dot(up, 0)
+
+    def between(self, state: Array, down: Array) -> Array:
+        """From the cells of the column to the lanes."""
+        between = state * self._gates.source_right + down * self._gates.source_down
+        return between if self._at is None else between + jnp.where(self._at, self._gates.direct, 0)
+
+    def before(self, state: Array, down: Array) -> Array:
+        """From the border that enters the column to the lanes."""
+        before = state * self._gates.transition_rl + down * self._gates.transition_dl
+        if self._at is None:
+            return before
+        return before + jnp.where(self._at, self._gates.mark_left, 0)
+
+    def bar(
+        self, state: Array, down: Array, before_bar: Array, between_bar: Array
+    ) -> tuple[Array, Arrays]:
+        """Cotangents of the state, and of the gates before they are summed over the lanes.
+
+        Args:
+            state: as it was.
+            down: from `down(state)`.
+            before_bar: of `before(state, down)`.
+            between_bar: of `between(state, down)`.
+
+        Returns:
+            Where the column has no lanes there are no gates from `_OWN` on.
+        """
+        gates = self._gates
+        down_bar = between_bar * gates.source_down + before_bar * gates.transition_dl
+        up_bar = self._dot(down_bar, 1)
+        state_bar = (
+            between_bar * gates.source_right
+            + before_bar * gates.transition_rl
+            + up_bar * gates.transition_ru
+        )
+        terms = (
+            state * between_bar,
+            down * between_bar,
+            state * before_bar,
+            down * up_bar,
+            down * before_bar,
+            state * up_bar,
+        )
+        if self._at is not None:
+            terms += tuple(jnp.where(self._at, x, 0) for x in (before_bar, up_bar, between_bar))
+        return state_bar, terms
+
+    def _dot(self, matrix: Array, axis: int) -> Array:
+        """The ways times a matrix, over one axis of the ways."""
+        contracted = ((axis,), (0,)), ((), ())
+        return jax.lax.dot_general(self._ways, matrix, contracted, precision=self._precision)
 
 
-def _gate(gates: Any, cell: Array, gate: int) -> Array:
-    return gates[gate, cell]
+def _barrier(interpret: bool) -> None:
+    if not interpret:
+        plgpu.debug_barrier()
 
 
-def _go(
-    gates: Any,
-    grid: tuple[int, int],
-    orientations: tuple[int, ...],
-    lanes: Array,
-    visit: Callable[[Array, Array, Array], None],
-) -> None:
-    """Goes over all cells in an order of the orientation; `visit` is told what enters each."""
-    X, Y = grid
-    cell_of = _cell_of(grid, orientations)
-    zero = jnp.zeros(LANES, gates.dtype)
+def _ways_between(gates: Array, grid: Grid) -> Array:
+    """[N, O, 9, X, rows] -> [N, O, X, rows, rows]: the product of what lies between two rows.
 
-    def column(x: Array, lefts: Vectors) -> Vectors:
-        up, rights = zero, []
-        for y, left in enumerate(lefts):
-            cell = cell_of(x, y)
-            visit(cell, left, up)
-            gate = functools.partial(_gate, gates, cell)
-            here = lanes == cell
-            written = jnp.where(here, gate(_SOURCE_RIGHT), 0)
-            rights.append(gate(_RL) * left + gate(_RU) * up + written)
-            up = gate(_DU) * up + gate(_DL) * left + jnp.where(here, gate(_SOURCE_DOWN), 0)
-        return tuple(rights)
-
-    jax.lax.fori_loop(0, X, column, (zero,) * Y)
+    From the last axis to the one before it; zero where that is not below, as the orientation goes.
+    """
+    to, origin = np.ix_(*2 * [np.arange(grid.rows)])
+    ahead = np.stack([to < origin if walk.is_upward(o) else to > origin for o in grid.orientations])
+    downs = gates[:, :, _DOWN, :, :, None, None]
+    ways = jnp.where(ahead[:, None], jnp.ones_like(downs[:, :, :, 0]), 0)
+    for row in range(1, grid.Y - 1):
+        inside = (np.minimum(to, origin) < row) & (row < np.maximum(to, origin))
+        ways = jnp.where(inside, ways * downs[:, :, :, row], ways)
+    return ways
 
 
-def _go_back(
-    dtype: jnp.dtype,
-    grid: tuple[int, int],
-    orientations: tuple[int, ...],
-    visit: Callable[[Array, Array, Array], tuple[Array, Array]],
-) -> None:
-    """Goes the other way; `visit` turns cotangents of what leaves into those of what enters."""
-    X, Y = grid
-    cell_of = _cell_of(grid, orientations)
-    zero = jnp.zeros(LANES, dtype)
-
-    def column(i: Array, rights_bar: Vectors) -> Vectors:
-        down_bar, lefts_bar = zero, []
-        for y in reversed(range(Y)):
-            left_bar, down_bar = visit(cell_of(X - 1 - i, y), rights_bar[y], down_bar)
-            lefts_bar.append(left_bar)
-        return tuple(reversed(lefts_bar))
-
-    jax.lax.fori_loop(0, X, column, (zero,) * Y)
+def _written(grid: Grid) -> np.ndarray:
+    """[blocks, O, 9, X, 1]: which cotangents of gates a program gives."""
+    block, x = np.ix_(np.arange(grid.blocks), np.arange(grid.X))
+    first = block * walk.LANES // grid.Y
+    last = (np.minimum(block * walk.LANES + walk.LANES, grid.cells) - 1) // grid.Y
+    own = (first <= x) & (x <= last)
+    of_orientation = [x >= first if walk.is_leftward(o) else x <= last for o in grid.orientations]
+    kinds = [[own if k >= _OWN else reached for k in range(KINDS)] for reached in of_orientation]
+    return np.moveaxis(np.array(kinds), 2, 0)[..., None]
 
 
-def _cell_of(grid: tuple[int, int], orientations: tuple[int, ...]) -> Callable[[Array, int], Array]:
-    """The number of the cell at (x, y) as the program's orientation counts."""
-    X, Y = grid
-    flips = (sum((o >> bit & 1) << i for i, o in enumerate(orientations)) for bit in (0, 1))
-    flip_x, flip_y = (jnp.int32(bits) >> pl.program_id(1) & 1 for bits in flips)
+def _beyond(grid: Grid, interpret: bool) -> int:
+    """Cells for what a matrix has more rows than the last column; the kernels mask them.
 
-    def cell_of(x: Array, y: int) -> Array:
-        cell = (x + flip_x * (X - 1 - 2 * x)) * Y + y + flip_y * (Y - 1 - 2 * y)
-        return cell.astype(int)  # as the slices of an index are; they have to agree
-
-    return cell_of
+    The interpreter would move a slice that reaches beyond the end.
+    """
+    return grid.rows - grid.Y if interpret else 0
 
 
-def _between(gates: Array, cells: int) -> tuple[tuple[int, ...], pl.BlockSpec]:
-    """Shape and blocks of what each pair of cells has."""
-    spec = pl.BlockSpec((None, None, cells, LANES), lambda n, o, b: (n, o, 0, b))
-    return (*gates.shape[:2], cells, cells), spec
+def _of_lanes(array: Any) -> pl.BlockSpec:
+    """Of [N, cells, X * Y]."""
+    return pl.BlockSpec((None, array.shape[1], walk.LANES), lambda n, b: (n, 0, b))
+
+
+def _whole(array: Any) -> pl.BlockSpec:
+    shape = array.shape[1:]
+    return pl.BlockSpec((None, *shape), lambda n, b: (n, *(0 for _ in shape)))  # noqa: ARG005
 
 
 def _call(
     name: str,
     kernel: Callable[..., None],
-    gates: Array,
-    *arguments: Array,
-    outputs: list[tuple[tuple[int, ...], pl.BlockSpec]],
+    grid: Grid,
+    arguments: list[tuple[Array, pl.BlockSpec]],
+    outputs: list[tuple[jax.ShapeDtypeStruct, pl.BlockSpec]],
     interpret: bool,
-) -> Any:
-    """Runs a program for every grid, orientation and block of lanes; one warp each."""
-    N, O, kinds, X, Y = gates.shape  # noqa: E741
-    gates = gates.reshape(N, O, kinds, X * Y)
-    between = _between(gates, X * Y)[1]
-    gates_spec = pl.BlockSpec((None, None, kinds, X * Y), lambda n, o, b: (n, o, 0, 0))  # noqa: ARG005
-    shapes = [varying.result(shape, gates.dtype, gates, *arguments) for shape, _ in outputs]
-    found = pl.pallas_call(
+) -> Arrays:
+    """Runs a program for every block of every grid; one warp, so that a sum takes no barrier."""
+    arrays = [array for array, _ in arguments]
+    return pl.pallas_call(
         kernel,
-        out_shape=shapes,
-        grid=(N, O, pl.cdiv(X * Y, LANES)),
-        in_specs=[gates_spec, *[between for _ in arguments]],
+        out_shape=[varying.result(x.shape, x.dtype, *arrays) for x, _ in outputs],
+        grid=(arrays[0].shape[0], grid.blocks),
+        in_specs=[spec for _, spec in arguments],
         out_specs=[spec for _, spec in outputs],
         compiler_params=plgpu.CompilerParams(num_warps=1, num_stages=1),
         interpret=interpret,
         name=f"plstm_2d_{name}",
-    )(gates, *arguments)
-    return found if len(found) > 1 else found[0]
+    )(*arrays)

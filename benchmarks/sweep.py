@@ -2,13 +2,16 @@
 
 python benchmarks/sweep.py                       1, 4, 16 and 64 members, into results/sweep_*.json
 python benchmarks/sweep.py --members 64 256      other numbers (1 is always measured)
-python benchmarks/sweep.py --implementations recurrent chunkwise
+python benchmarks/sweep.py --implementations recurrent chunkwise chunkwise:8
+                                                 after the colon the size of chunks
+python benchmarks/sweep.py --dtype bfloat16 --name sweep_gpu_bfloat16
 python benchmarks/sweep.py --cpu-smoke           a tiny model, nothing written
 
 The program is the one that `fit` and `fit_members` run: many training steps, batches drawn on the
 device. The baseline is the same program with one member and no axis of members, run by itself:
-"ratio" is how many times the members' steps a second. Compile time stands apart. The device's share
-is from the profiler where it has events: at one member it shows whether the device is busy at all.
+"ratio" is how many times the members' steps a second, of the fastest baseline. Compile time stands
+apart. The device's share is from the profiler where it has events: at one member it shows whether
+the device is busy at all.
 "cores_busy" is the processor time over the time: of 2 cores on a CPU, hence what is left to win.
 """
 
@@ -19,6 +22,7 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import measure
 import numpy as np
 from device_time import device_time
@@ -41,8 +45,14 @@ from plstm_seq.training.programs import (
 Row = dict[str, Any]
 
 
-def model_config(width: int, dim: int, implementation: str | None) -> SequenceModelConfig:
-    """The model that `plstm-seq train parity` trains, JT = `dim`."""
+def model_config(width: int, dim: int, implementation: str) -> SequenceModelConfig:
+    """The model that `plstm-seq train parity` trains, JT = `dim`.
+
+    Args:
+        width: of the model.
+        dim: JT.
+        implementation: of the op, or "default"; "chunkwise:8" has chunks of 8.
+    """
     transition = Factorized(
         dim=dim,
         eigenvalue_bias_init=Constant(0.4),
@@ -51,16 +61,21 @@ def model_config(width: int, dim: int, implementation: str | None) -> SequenceMo
         outproj_weight_init=FanIn(),
     )
     config = state_tracking(transition, width=width)
-    mixer = dataclasses.replace(config.mixer, implementation=implementation)
+    name, _, size = implementation.partition(":")
+    mixer = dataclasses.replace(
+        config.mixer,
+        implementation=None if name == "default" else name,
+        chunk_size=int(size) if size else None,
+    )
     return dataclasses.replace(config, mixer=mixer)
 
 
 class Case:
     """The model, its training, and the states of members by seed."""
 
-    def __init__(self, model: SequenceModelConfig, training: TrainingConfig):
+    def __init__(self, model: SequenceModelConfig, training: TrainingConfig, dtype: str):
         self.task = tasks.get("parity")
-        self.model, self.training = model, training
+        self.model, self.training, self.dtype = model, training, jnp.dtype(dtype)
         self.optimizer = make_optimizer(training.optimizer, training.steps)
 
     def state(self, seed: int) -> Any:
@@ -69,6 +84,7 @@ class Case:
             len(self.task.vocabulary),
             self.model,
             output_size=len(self.task.labels),
+            dtype=self.dtype,
             rngs=nnx.Rngs(seed),
         )
         return init_state(model, self.optimizer, jax.random.key(seed))
@@ -142,7 +158,7 @@ def line(row: Row) -> str:
     return (
         f"{row['implementation']}: {row['members']:4d} members  "
         f"{row['ms_per_step']:8.3f} ms a step  "
-        f"{row['member_steps_per_second']:10.1f} member steps/s  {row['ratio']:6.2f}x  compile "
+        f"{row['member_steps_per_second']:10.1f} member steps/s  compile "
         f"{row['compile_s']:.1f} s  memory {row['memory_mib'] or 0:.1f} MiB{busy}"
     )
 
@@ -153,6 +169,8 @@ def main() -> None:
     parser.add_argument("--members", type=int, nargs="+", default=[4, 16, 64])
     parser.add_argument("--implementations", nargs="+", default=["default"])
     parser.add_argument("--dim", type=int, default=2, help="JT")
+    parser.add_argument("--dtype", default="float32", help="to compute in; parameters are float32")
+    parser.add_argument("--name", help="of the JSON (default: sweep_cpu or sweep_gpu)")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=50, help="in one program")
     parser.add_argument("--seconds", type=float, default=3.0, help="of timing, a program")
@@ -170,23 +188,24 @@ def main() -> None:
     )
     rows = []
     for name in options.implementations:
-        implementation = None if name == "default" else name
-        case = Case(model_config(8 if tiny else 64, options.dim, implementation), training)
-        alone = None
+        case = Case(model_config(8 if tiny else 64, options.dim, name), training, options.dtype)
         for members in [None, *([2] if tiny else options.members)]:
             row = {
                 "implementation": name,
                 "JT": options.dim,
+                "dtype": options.dtype,
                 **case.measure(members, 0.1 if tiny else options.seconds),
             }
-            alone = alone or row["member_steps_per_second"]
-            row["ratio"] = row["member_steps_per_second"] / alone
             rows.append(row)
             print(line(row), flush=True)
+    alone = max(row["member_steps_per_second"] for row in rows if row["members"] == 1)
+    for row in rows:
+        row["ratio"] = row["member_steps_per_second"] / alone
+        print(f"{row['implementation']}: {row['members']:4d} members  {row['ratio']:6.2f}x")
     if not tiny:
         folder = measure.RESULTS if options.folder is None else measure.Path(options.folder)
         about = {"batch_size": training.batch_size, "steps": options.steps}
-        name = f"sweep_{jax.default_backend()}"
+        name = options.name or f"sweep_{jax.default_backend()}"
         print(measure.write(name, rows, folder, **about))
 
 

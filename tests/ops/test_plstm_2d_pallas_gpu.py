@@ -17,6 +17,8 @@ from plstm_seq.ops.grid import api, pallas_gpu
 from plstm_seq.ops.grid.inputs import GATES, Inputs
 from plstm_seq.ops.grid.pallas_gpu import PallasGPU
 
+# Says jax 0.11 where a kernel is compiled; ops/grid/README.md, section 7.
+pytestmark = pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
 NAMES = {"compiled": "pallas_gpu", "interpreted": "interpreted"}
 FORM = pytest.mark.parametrize(
     "form",
@@ -66,13 +68,15 @@ def check(function, form, inputs, reference="recurrent"):
     [
         ((3, 4), "contractive", "P", "float64"),
         ((12, 11), "reset", "P", "float32"),
+        ((2, 18), "contractive", "P", "float64"),
         ((5, 1), "contractive", "L", "float64"),
         ((1, 6), "contractive", "R", "bfloat16"),
     ],
     ids=str,
 )
-def test_one_orientation(form, grid, kind, turns, dtype):
-    """12 x 11 cells are more than the lanes of one program."""
+def test_one_orientation(form, grid, kind, turns, dtype, monkeypatch):
+    """12 x 11 cells are more than the lanes of a program, 18 rows more than the least matrix has."""
+    monkeypatch.setattr(pallas_gpu, "MAX_ROWS", 32)
     inputs, _ = make(*grid, "J1", kind=kind, turns=turns)
     inputs = jax.tree.map(lambda x: x.astype(dtype), inputs)
     check(functools.partial(apply, initial=None, return_state=False), form, inputs)
@@ -126,11 +130,13 @@ def test_it_declines_what_it_does_not_support(monkeypatch):
         (SimpleNamespace(platform="cpu"), "needs an NVIDIA GPU"),
         (SimpleNamespace(platform="gpu", compute_capability="7.5"), "8.0, not 7.5"),
         (SimpleNamespace(platform="gpu", compute_capability="gfx90a"), "8.0, not gfx90a"),
+        (SimpleNamespace(platform="gpu", compute_capability="9.0"), "no longer has"),
     ],
-    ids=["cpu", "older", "amd"],
+    ids=["cpu", "older", "amd", "without triton"],
 )
-def test_it_declines_devices_that_it_is_not_for(monkeypatch, device, reason):
+def test_it_declines_where_it_cannot_run(monkeypatch, device, reason):
     monkeypatch.setattr("plstm_seq.ops.device.default_device", lambda: device)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(NotImplementedError, match=reason):
         apply(make(3, 4, "J1")[0], return_state=False, implementation="pallas_gpu")
 

@@ -5,8 +5,10 @@ holds the kernels, and is imported when they first run: Pallas takes long to imp
 """
 
 import functools
+import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +17,9 @@ from jax import Array
 from plstm_seq.ops.device import gpu_capability
 from plstm_seq.ops.grid.inputs import GATES, Inputs, States
 
-MAX_CELLS, MAX_ROWS = 1024, 32
-"""Memory grows with the square of the cells, a kernel with the rows."""
+MAX_CELLS, MAX_ROWS = 256, 16
+"""Memory grows with the square of the cells; more rows have not been checked on a GPU."""
 CAPABILITY = 8.0
-_TF32, _TF32_X3 = jax.lax.Precision.DEFAULT, jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class PallasGPU:
             precise: whether products keep all of 32 bits; otherwise they may be of TF32.
 
         Raises:
-            NotImplementedError: the device, the size of the grid, of a gate or of a vector.
+            NotImplementedError: the device, jax, the size of the grid or of a gate.
         """
         self._check(inputs)
         run = functools.partial(_summed, tuple(orientations), dtype, precise, self.interpret)
@@ -84,6 +85,8 @@ def _check_device() -> None:
     capability = gpu_capability()
     if not capability.replace(".", "").isdigit() or float(capability) < CAPABILITY:
         raise NotImplementedError(f"needs compute capability {CAPABILITY}, not {capability}")
+    if importlib.util.find_spec("jax.experimental.pallas.triton") is None:
+        raise NotImplementedError("needs Pallas on Triton, which this jax no longer has")
 
 
 def _summed(
@@ -103,13 +106,19 @@ def _summed(
     gates.append(None if inputs.direct is None else _once(inputs.direct, like.shape, axis))
     stacked = jnp.stack([jnp.zeros_like(like) if x is None else x for x in gates], axis + 1)
     stacked = jnp.pad(stacked.astype(dtype), [(0, 0)] * (axis + 3) + [(0, grid.rows - Y)])
-    precision = jax.lax.Precision.HIGHEST if interpret else _TF32 if not precise else _TF32_X3
-    found = pairs(stacked, grid, precision, interpret)
+    found: Any = pairs(stacked, grid, _precision(dtype, precise, interpret), interpret)
     query, key, value = (x.reshape(*inputs.batch, X * Y, -1).astype(dtype) for x in inputs[:3])
     product = functools.partial(jnp.einsum, precision="highest" if precise else "default")
     matrix = product("...ck,...lk->...cl", key, query)
     matrix *= found
     return product("...cl,...cv->...lv", matrix, value).reshape(inputs.value.shape)
+
+
+def _precision(dtype: jnp.dtype, precise: bool, interpret: bool) -> Any:
+    """Of the kernels' products."""
+    if interpret or dtype == jnp.float64:
+        return jax.lax.Precision.HIGHEST
+    return jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3 if precise else jax.lax.Precision.DEFAULT
 
 
 def _once(direct: Array, shape: tuple[int, ...], axis: int) -> Array:

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
@@ -287,25 +286,27 @@ def _ways_between(gates: Array, grid: Grid) -> Array:
 
     From the last axis to the one before it; zero where that is not below, as the orientation goes.
     """
-    to, origin = np.ix_(*2 * [np.arange(grid.rows)])
-    ahead = np.stack([to < origin if walk.is_upward(o) else to > origin for o in grid.orientations])
+    to, origin = jnp.arange(grid.rows)[:, None], jnp.arange(grid.rows)
+    ahead = jnp.stack(
+        [to < origin if walk.is_upward(o) else to > origin for o in grid.orientations]
+    )
     downs = gates[:, :, _DOWN, :, :, None, None]
     ways = jnp.where(ahead[:, None], jnp.ones_like(downs[:, :, :, 0]), 0)
     for row in range(1, grid.Y - 1):
-        inside = (np.minimum(to, origin) < row) & (row < np.maximum(to, origin))
+        inside = (jnp.minimum(to, origin) < row) & (row < jnp.maximum(to, origin))
         ways = jnp.where(inside, ways * downs[:, :, :, row], ways)
     return ways
 
 
-def _written(grid: Grid) -> np.ndarray:
+def _written(grid: Grid) -> Array:
     """[blocks, O, 9, X, 1]: which cotangents of gates a program gives."""
-    block, x = np.ix_(np.arange(grid.blocks), np.arange(grid.X))
+    block, x = jnp.arange(grid.blocks)[:, None], jnp.arange(grid.X)
     first = block * walk.LANES // grid.Y
-    last = (np.minimum(block * walk.LANES + walk.LANES, grid.cells) - 1) // grid.Y
+    last = (jnp.minimum(block * walk.LANES + walk.LANES, grid.cells) - 1) // grid.Y
     own = (first <= x) & (x <= last)
     of_orientation = [x >= first if walk.is_leftward(o) else x <= last for o in grid.orientations]
     kinds = [[own if k >= _OWN else reached for k in range(KINDS)] for reached in of_orientation]
-    return np.moveaxis(np.array(kinds), 2, 0)[..., None]
+    return jnp.moveaxis(jnp.array(kinds), 2, 0)[..., None]
 
 
 def _beyond(grid: Grid, interpret: bool) -> int:

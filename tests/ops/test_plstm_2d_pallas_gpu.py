@@ -75,7 +75,7 @@ def check(function, form, inputs, reference="recurrent"):
     ids=str,
 )
 def test_one_orientation(form, grid, kind, turns, dtype, monkeypatch):
-    """12 x 11 cells are more than the lanes of a program, 18 rows more than the least matrix has."""
+    """12 x 11 cells are more than the lanes of a program, 18 rows more than the least matrix."""
     monkeypatch.setattr(pallas_gpu, "MAX_ROWS", 32)
     inputs, _ = make(*grid, "J1", kind=kind, turns=turns)
     inputs = jax.tree.map(lambda x: x.astype(dtype), inputs)

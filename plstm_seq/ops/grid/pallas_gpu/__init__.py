@@ -62,18 +62,20 @@ class PallasGPU:
             precise: whether products keep all of 32 bits; otherwise they may be of TF32.
 
         Raises:
-            NotImplementedError: the device, jax, the size of the grid or of a gate.
+            NotImplementedError: the device, jax, the type, the size of the grid or of a gate.
         """
-        self._check(inputs)
+        self._check(inputs, dtype)
         run = functools.partial(_summed, tuple(orientations), dtype, precise, self.interpret)
         return jax.checkpoint(run)(inputs)
 
-    def _check(self, inputs: Inputs) -> None:
+    def _check(self, inputs: Inputs, dtype: jnp.dtype) -> None:
         X, Y = inputs.grid
         if not inputs.value.size:
             raise NotImplementedError("the batch or the grid is empty")
         if not self.interpret:
             _check_device()
+            if dtype == jnp.float64:
+                raise NotImplementedError("float64 is not supported")
         sizes = {*inputs.mark_left.shape[-3:], *inputs.source_right.shape[-2:]}
         if sizes != {1}:
             raise NotImplementedError("supports JT = JK = JQ = JV = JO = 1 alone")
@@ -106,19 +108,14 @@ def _summed(
     gates.append(None if inputs.direct is None else _once(inputs.direct, like.shape, axis))
     stacked = jnp.stack([jnp.zeros_like(like) if x is None else x for x in gates], axis + 1)
     stacked = jnp.pad(stacked.astype(dtype), [(0, 0)] * (axis + 3) + [(0, grid.rows - Y)])
-    found: Any = pairs(stacked, grid, _precision(dtype, precise, interpret), interpret)
+    exact = jax.lax.Precision.HIGHEST if interpret else jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3
+    of_kernel = exact if precise else jax.lax.Precision.DEFAULT
+    found: Any = pairs(stacked, grid, of_kernel, interpret)
     query, key, value = (x.reshape(*inputs.batch, X * Y, -1).astype(dtype) for x in inputs[:3])
     product = functools.partial(jnp.einsum, precision="highest" if precise else "default")
     matrix = product("...ck,...lk->...cl", key, query)
     matrix *= found
     return product("...cl,...cv->...lv", matrix, value).reshape(inputs.value.shape)
-
-
-def _precision(dtype: jnp.dtype, precise: bool, interpret: bool) -> Any:
-    """Of the kernels' products."""
-    if interpret or dtype == jnp.float64:
-        return jax.lax.Precision.HIGHEST
-    return jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3 if precise else jax.lax.Precision.DEFAULT
 
 
 def _once(direct: Array, shape: tuple[int, ...], axis: int) -> Array:

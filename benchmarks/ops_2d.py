@@ -123,6 +123,8 @@ def main() -> None:
         sides = (None,)
         if arguments.tiles:
             forms, sides = {"chunkwise": ours("chunkwise")}, (4, 6, 8, 12)
+        for name in set(arguments.forms or ()) - set(forms):
+            print(f"{side:3} {name:10} left out: it does not run here at this size", flush=True)
         for name, function in forms.items():
             if arguments.forms and name not in arguments.forms:
                 continue

@@ -186,7 +186,7 @@ def main() -> None:
         curriculum=Uniform(1, 8 if tiny else 40),
         solved=None,
     )
-    rows = []
+    rows, baselines = [], []
     for name in options.implementations:
         case = Case(model_config(8 if tiny else 64, options.dim, name), training, options.dtype)
         for members in [None, *([2] if tiny else options.members)]:
@@ -197,8 +197,9 @@ def main() -> None:
                 **case.measure(members, 0.1 if tiny else options.seconds),
             }
             rows.append(row)
+            baselines += [row] if members is None else []
             print(line(row), flush=True)
-    alone = max(row["member_steps_per_second"] for row in rows if row["members"] == 1)
+    alone = max(row["member_steps_per_second"] for row in baselines)
     for row in rows:
         row["ratio"] = row["member_steps_per_second"] / alone
         print(f"{row['implementation']}: {row['members']:4d} members  {row['ratio']:6.2f}x")

@@ -241,8 +241,7 @@ class Checkpoints:
                 return step, items, notes
         if failures:
             raise CorruptCheckpointError(
-                f"none of the {len(failures)} checkpoints in {self.folder} can be read; what was "
-                "trained is lost: remove the folder to train again from the start"
+                f"none of the {len(failures)} checkpoints in {self.folder} can be read"
             ) from ExceptionGroup("every checkpoint failed", failures)
         return None
 

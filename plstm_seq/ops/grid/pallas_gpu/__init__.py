@@ -5,7 +5,7 @@ holds the kernels, and is imported when they first run: Pallas takes long to imp
 """
 
 import functools
-import importlib.util
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +17,10 @@ from jax import Array
 from plstm_seq.ops.device import gpu_capability
 from plstm_seq.ops.grid.inputs import GATES, Inputs, States
 
+MIN_ROWS = 16
+"""Rows that a column is filled up to, the least that a product of matrices takes."""
 MAX_CELLS, MAX_ROWS = 256, 16
-"""Memory grows with the square of the cells; more rows have not been checked on a GPU."""
+"""Memory grows with the square of the cells, filled up; measured at 12 x 12 alone."""
 CAPABILITY = 8.0
 
 
@@ -59,7 +61,8 @@ class PallasGPU:
             inputs: gates but the direct one [*B, O, X, Y, ...].
             orientations: of the axis O.
             dtype: of accumulation, and of the result.
-            precise: whether products keep all of 32 bits; otherwise they may be of TF32.
+            precise: whether products, of gates too, keep all of 32 bits; otherwise they may be of
+                TF32.
 
         Raises:
             NotImplementedError: the device, jax, the type, the size of the grid or of a gate.
@@ -79,16 +82,19 @@ class PallasGPU:
         sizes = {*inputs.mark_left.shape[-3:], *inputs.source_right.shape[-2:]}
         if sizes != {1}:
             raise NotImplementedError("supports JT = JK = JQ = JV = JO = 1 alone")
-        if X * Y > MAX_CELLS or Y > MAX_ROWS:
-            raise NotImplementedError(f"supports {MAX_CELLS} cells in {MAX_ROWS} rows: {X} x {Y}")
+        if X * max(Y, MIN_ROWS) > MAX_CELLS or Y > MAX_ROWS:
+            limits = f"{MAX_CELLS // MIN_ROWS} columns of {MAX_ROWS} rows"
+            raise NotImplementedError(f"supports {limits}: {X} x {Y}")
 
 
 def _check_device() -> None:
     capability = gpu_capability()
     if not capability.replace(".", "").isdigit() or float(capability) < CAPABILITY:
         raise NotImplementedError(f"needs compute capability {CAPABILITY}, not {capability}")
-    if importlib.util.find_spec("jax.experimental.pallas.triton") is None:
-        raise NotImplementedError("needs Pallas on Triton, which this jax no longer has")
+    try:
+        importlib.import_module("jax.experimental.pallas.triton")
+    except ImportError as error:
+        raise NotImplementedError("needs Pallas on Triton, which this jax does not have") from error
 
 
 def _summed(

@@ -152,10 +152,8 @@ def _backward(grid: Grid, precision: Precision, interpret: bool) -> Callable:
                 return column.before(state, column.down(state))
 
             def visit(x: Array, before_bar: Array, own: bool) -> Array:
-                state, between_bar = (
-                    kept[x],
-                    plgpu.load(found_bar.at[block.cells(x), :], mask=valid, other=0),
-                )
+                state = kept[x]
+                between_bar = plgpu.load(found_bar.at[block.cells(x), :], mask=valid, other=0)
                 column = column_of(x, own)
                 down = column.down(state)
                 state_bar, terms = column.bar(state, down, before_bar, between_bar)
@@ -163,7 +161,8 @@ def _backward(grid: Grid, precision: Precision, interpret: bool) -> Callable:
                     gates_bar[i, kind, x] = term.sum(1)
                 return state_bar
 
-            # What one thread has written, another may read.
+            # One thread reads what another has kept: all have read the last orientation's states
+            # before there are others, and all are kept before they are read.
             _barrier(interpret)
             block.go(leftward, keep, zero)
             _barrier(interpret)

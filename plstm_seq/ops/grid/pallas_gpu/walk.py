@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.experimental import pallas as pl
 
+from plstm_seq.ops.grid import pallas_gpu
+
 Carry = TypeVar("Carry")
 LANES = 16
 """Cells of a program."""
-MIN_ROWS = 16
-"""The least that a product of matrices takes."""
 
 
 def is_leftward(orientation: int) -> bool:
@@ -48,7 +48,7 @@ class Grid:
     @functools.cached_property
     def rows(self) -> int:
         """Rows of a matrix, a power of two."""
-        return max(MIN_ROWS, 1 << (self.Y - 1).bit_length())
+        return max(pallas_gpu.MIN_ROWS, 1 << (self.Y - 1).bit_length())
 
     @property
     def cells(self) -> int:
@@ -77,7 +77,7 @@ class Block:
 
     @property
     def valid(self) -> Array:
-        """[rows, lanes]: whether there are two cells."""
+        """[rows, lanes]: whether row and lane are both of the grid."""
         rows = jnp.arange(self._grid.rows, dtype=jnp.int32)
         return (rows < self._grid.Y)[:, None] & (self.lanes < self._grid.cells)[None, :]
 

@@ -12,6 +12,7 @@ import polars
 import pytest
 from polars.testing import assert_frame_equal
 from small_sweep import small_sweep
+from tolerances import AGREEMENT
 
 from experiments import RunError, load_run, override, train
 from experiments.results.rows import ROOT
@@ -63,14 +64,19 @@ def table(folder):
 
 
 def records(folder):
-    """The records of every member without the clock's fields."""
+    """The records of every member without the clock's fields, by member, number and name."""
     return {
-        path.parent.name: [
-            {name: value for name, value in record.items() if name not in TIMING_FIELDS}
-            for record in read_jsonl(path)
-        ]
+        (path.parent.name, number, name): value
         for path in sorted((folder / "members").glob("*/metrics.jsonl"))
+        for number, record in enumerate(read_jsonl(path))
+        for name, value in record.items()
+        if name not in TIMING_FIELDS
     }
+
+
+def same(expected):
+    """A member resumed without the others has another program, which may round otherwise."""
+    return pytest.approx(expected, rel=AGREEMENT["float32"])
 
 
 def written(folder):
@@ -138,7 +144,7 @@ def test_a_corrupt_checkpoint_falls_back_with_a_warning(undisturbed, start):
     code, errors = end(start(undisturbed))
     assert code == 0, errors
     assert re.search("RuntimeWarning: checkpoint .* is corrupt .* trying the one before", errors)
-    assert records(undisturbed) == expected
+    assert records(undisturbed) == same(expected)
     assert load_run(member).status == RunStatus("finished", 6)
 
 
@@ -152,7 +158,7 @@ def test_killed_at_several_moments_and_resumed_to_the_same_table(undisturbed, st
         assert states <= {"waiting", "stopped", "finished"}
     code, errors = end(start(folder))
     assert code == 0, errors
-    assert records(folder) == records(undisturbed)
+    assert records(folder) == same(records(undisturbed))
     assert_frame_equal(table(folder), table(undisturbed))
 
 
@@ -165,7 +171,7 @@ def test_two_processes_share_the_groups(undisturbed, start, tmp_path):
         assert sum(f"{group}: training 2 members" in text for text in errors) == 1
         assert sum(f"{group}: evaluating 2 members" in text for text in errors) == 1
     assert any("g00: process" in text and "works on it; skipped" in text for text in errors)
-    assert records(folder) == records(undisturbed)
+    assert records(folder) == same(records(undisturbed))
     assert_frame_equal(table(folder), table(undisturbed))
 
 

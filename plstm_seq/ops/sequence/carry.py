@@ -16,15 +16,10 @@ def carry(
     query: Array, key: Array, value: Array, gates: Whole, state: Array
 ) -> tuple[Array, Array]:
     """The output [c, L, JO, DV] read from the states at the chunks' starts, and the last state."""
-
-    def body(state: Array, chunk: tuple[Array, ...]) -> tuple[Array, Array]:
-        query, *update = chunk
-        return _move(state, *update), einsum("lqk,kiv->lqiv", query, state)
-
-    chunks = (query, key, _writings(gates.source, value), gates.transition)
-    state, readings = jax.lax.scan(body, state, chunks)
+    last, states = _states(key, _writings(gates.source, value), gates.transition, state)
+    readings = einsum("clqk,ckiv->clqiv", query, states)
     mark = gates.mark.reshape(*gates.mark.shape[:3], -1)
-    return small_matmul(mark, _join(readings)), state
+    return small_matmul(mark, _join(readings)), last
 
 
 def carry_backward(
@@ -43,26 +38,20 @@ def carry_backward(
     writings = _writings(gates.source, value)
     readings_bar = small_matmul(gates.mark.transpose(0, 1, 3, 4, 2), output_bar[:, :, None])
 
-    def forward(state: Array, chunk: tuple[Array, ...]) -> tuple[Array, Array]:
-        return _move(state, *chunk), state
+    _, states = _states(key, writings, gates.transition, state)
 
-    def backward(after_bar: Array, chunk: tuple[Array, ...]) -> tuple[Array, tuple[Array, ...]]:
-        query, key, writing, transition, state, reading_bar = chunk
-        cotangents = (
-            einsum("lqiv,kiv->lqk", reading_bar, state),
-            einsum("laiv,kiv->lak", writing, after_bar),
-            einsum("lak,kiv->laiv", key, after_bar),
-            einsum("kiv,kjv->ij", after_bar, state),
-            einsum("lqk,kiv->lqiv", query, state),
-        )
-        read_bar = einsum("lqk,lqiv->kiv", query, reading_bar)
-        return small_matmul(transition.mT, after_bar) + read_bar, cotangents
+    def body(after_bar: Array, chunk: tuple[Array, Array]) -> tuple[Array, Array]:
+        transition, read_bar = chunk
+        return small_matmul(transition.mT, after_bar) + read_bar, after_bar
 
-    _, states = jax.lax.scan(forward, state, (key, writings, gates.transition))
-    chunks = (query, key, writings, gates.transition, states, readings_bar)
-    state_bar, (query_bar, key_bar, writings_bar, transition_bar, readings) = jax.lax.scan(
-        backward, state_bar, chunks, reverse=True
-    )
+    reads_bar = einsum("clqk,clqiv->ckiv", query, readings_bar)
+    chunks = gates.transition, reads_bar
+    state_bar, afters_bar = jax.lax.scan(body, state_bar, chunks, reverse=True)
+    query_bar = einsum("clqiv,ckiv->clqk", readings_bar, states)
+    key_bar = einsum("claiv,ckiv->clak", writings, afters_bar)
+    writings_bar = einsum("clak,ckiv->claiv", key, afters_bar)
+    transition_bar = einsum("ckiv,ckjv->cij", afters_bar, states)
+    readings = einsum("clqk,ckiv->clqiv", query, states)
     source = gates.source.transpose(0, 1, 4, 3, 2)
     value_bar = small_matmul(source.reshape(*source.shape[:3], -1), _join(writings_bar))
     source_bar = einsum("claiv,clwv->cliaw", writings_bar, value)
@@ -75,9 +64,17 @@ def _writings(source: Array, value: Array) -> Array:
     return small_matmul(source.swapaxes(2, 3), value[:, :, None])
 
 
-def _move(state: Array, key: Array, writing: Array, transition: Array) -> Array:
-    """The state at the end of a chunk."""
-    return small_matmul(transition, state) + einsum("lak,laiv->kiv", key, writing)
+def _states(key: Array, writings: Array, transition: Array, state: Array) -> tuple[Array, Array]:
+    """The last state, and those at the chunks' starts, [c, DK, JT, DV].
+
+    All products but the transitions' are of all chunks at once.
+    """
+
+    def body(state: Array, chunk: tuple[Array, Array]) -> tuple[Array, Array]:
+        transition, added = chunk
+        return small_matmul(transition, state) + added, state
+
+    return jax.lax.scan(body, state, (transition, einsum("clak,claiv->ckiv", key, writings)))
 
 
 def _join(array: Array) -> Array:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from processes import ROOT
+from processes import QUICK_FLAGS, ROOT
 from small_run import SMALL
 from typer.testing import CliRunner
 
@@ -24,13 +24,14 @@ TRAIN = ("train", "parity", *SMALL, "--name", "run")
 
 
 def start(folder, *arguments, devices=1, **environment):
+    flags = [f"--xla_force_host_platform_device_count={devices}", *QUICK_FLAGS]
     return subprocess.Popen(
         [sys.executable, "-c", "from experiments.cli import main; main()", *arguments],
         cwd=folder,
         env={
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": " ".join(flags),
             "PYTHONPATH": str(ROOT),
             **environment,
         },

@@ -94,7 +94,7 @@ SHARD_MAP = """
 
 def test_memory_of_forward_and_backward():
     """Below a third of what differentiating the recurrence needs, and linear in the length."""
-    sizes = json.loads(run_script(MEMORY))
+    sizes = json.loads(run_script(MEMORY, optimized=True))
     short, middle, long = sizes["chunkwise"]
     assert middle < sizes["recurrent"] / 3
     assert long - middle <= 2.1 * (middle - short)

@@ -61,7 +61,7 @@ print("done")
 
 def test_memory_of_forward_and_backward():
     """Below a third of what differentiating the recurrence needs."""
-    chunkwise, recurrent = json.loads(run_script(MEMORY))
+    chunkwise, recurrent = json.loads(run_script(MEMORY, optimized=True))
     assert chunkwise < recurrent / 3
 
 

@@ -46,7 +46,10 @@ def cases(lengths: tuple[int, ...] = (1024, 4096, 16384, 65536)) -> list[Case]:
     every = ("pallas_gpu", "chunkwise", "recurrent")
     heads = (8, 8)
     target = Case("target", heads, 2048, 64, 16, 4, implementations=every)
-    word = [Case(f"word {T}", (4096,), T, 2, 5, 5, implementations=every) for T in (128, 512, 32)]
+    small = ("pallas_gpu_small", *every)
+    word = [Case(f"word {T}", (4096,), T, 2, 5, 5, implementations=small) for T in (128, 512, 32)]
+    # The default model of `plstm-seq sweep`: 64 members, batches of 64, four heads.
+    members = Case("members", (64, 64, 4), 40, 4, 4, 2, "float32", small)
     sweep = Case("sweep", (1024,), 64, 32, 8, 4, implementations=every)
     two = ("pallas_gpu", "chunkwise")
     return [
@@ -59,9 +62,10 @@ def cases(lengths: tuple[int, ...] = (1024, 4096, 16384, 65536)) -> list[Case]:
         ),
         sweep,
         *word,
+        members,
         *(target._replace(name=f"J {J}", J=J, implementations=two) for J in (8, 2, 1)),
         sweep._replace(dtype="float32", implementations=two),
-        word[0]._replace(dtype="float32", implementations=two),
+        word[0]._replace(dtype="float32", implementations=small[:3]),
     ]
 
 

@@ -5,64 +5,19 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import op_1d
 import pytest
-from hopper import FORM, FORMS
+from hopper import FORM, assert_close, check, draw, gradient_of, register, relative_norm
 from op_1d import make, value_and_gradients
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
-from unpartitioned import Unpartitioned
 
-from plstm_seq.ops import leading_axes, plstm_1d
-from plstm_seq.ops.sequence import api, pallas_gpu
+from plstm_seq.ops import plstm_1d
+from plstm_seq.ops.sequence import pallas_gpu
 from plstm_seq.ops.sequence.inputs import VECTORS
-
-DIMENSIONS = {
-    **op_1d.DIMENSIONS,
-    "J2": dict(JK=1, JQ=1, JV=2, JT=2, JO=2),
-    "JT2_JV1_JO3": dict(JK=1, JQ=1, JV=1, JT=2, JO=3),
-    "J8": dict(JK=1, JQ=1, JV=8, JT=8, JO=8),
-    "JT1_JK4_JQ3": dict(JK=4, JQ=3, JV=2, JT=1, JO=1),
-}
 
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch):
-    if jax.default_backend() == "cpu":
-        monkeypatch.setattr(leading_axes, "custom_partitioning", Unpartitioned)
-    for name, implementation in FORMS.items():
-        monkeypatch.setitem(api.IMPLEMENTATIONS, name, implementation)
-    monkeypatch.setattr(op_1d, "DIMENSIONS", DIMENSIONS)
-
-
-def draw(length, dimensions, dtype, **options):
-    inputs, state = make(length, dimensions, **options)
-    return jax.tree.map(lambda x: x.astype(dtype), inputs), state.astype(jnp.float32)
-
-
-def relative_norm(actual, expected):
-    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
-    assert np.isfinite(actual).all()
-    assert actual.shape == expected.shape
-    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
-
-
-def assert_close(actual, expected, tolerance):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    pairs = zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True)
-    errors = {jax.tree_util.keystr(path): relative_norm(a, b) for (path, a), b in pairs}
-    assert {name: error for name, error in errors.items() if not error < tolerance} == {}
-
-
-def check(form, inputs, state, **options):
-    dtype = str(inputs.query.dtype)
-    results, gradients = value_and_gradients(inputs, state, implementation=form, **options)
-    assert [x.dtype for x in results] == [dtype, jnp.float32]
-    assert all(x.dtype == dtype for x in gradients[0] if x is not None)
-    double = jax.tree.map(lambda x: x.astype(jnp.float64), (inputs, state))
-    expected = value_and_gradients(*double, implementation="recurrent", **options)
-    assert_close(results, expected[0], AGREEMENT[dtype])
-    assert_close(gradients, expected[1], GRADIENT_AGREEMENT[dtype])
+    register(monkeypatch)
 
 
 @FORM
@@ -146,13 +101,6 @@ def test_state_passing(form):
     assert relative_norm(state, last) < AGREEMENT["float32"]
 
 
-def gradient_of(form):
-    def loss(inputs, state):
-        return jnp.sum(jnp.sin(plstm_1d(*inputs, initial_state=state, implementation=form)))
-
-    return jax.grad(loss, argnums=(0, 1))
-
-
 @FORM
 @pytest.mark.parametrize(
     "transform", ["vmap_of_grad", "grad_of_vmap", "remat", "scan", "shard_map"]
@@ -200,7 +148,7 @@ def test_a_mapped_ensemble_is_one_grid():
 def test_is_chosen_where_it_runs():
     inputs, _ = draw(64, "J1", "bfloat16", DK=64, DV=64)
     assert "mosaic_gpu" in jax.jit(plstm_1d).lower(*inputs).as_text()
-    mostly_padding, _ = draw(64, "J1", "bfloat16", DK=2, DV=5)
+    mostly_padding, _ = draw(64, "J1", "bfloat16", DK=2, DV=100)
     assert "mosaic_gpu" not in jax.jit(plstm_1d).lower(*mostly_padding).as_text()
 
 

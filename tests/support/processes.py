@@ -24,7 +24,10 @@ def run_script(script: str, *, devices: int = 1, optimized: bool = False) -> str
         devices: how many CPU devices it sees.
         optimized: whether programs are compiled as for a user, where memory or speed matters.
     """
-    flags = [f"--xla_force_host_platform_device_count={devices}", *([] if optimized else QUICK_FLAGS)]
+    flags = [
+        f"--xla_force_host_platform_device_count={devices}",
+        *([] if optimized else QUICK_FLAGS),
+    ]
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",

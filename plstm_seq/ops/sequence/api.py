@@ -1,6 +1,7 @@
 """The public functions of the 1D op, and the choice of how they are computed."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from plstm_seq.ops.sequence.chunkwise import chunkwise
 from plstm_seq.ops.sequence.inputs import Inputs, check
 from plstm_seq.ops.sequence.kernel import implementation_of
 from plstm_seq.ops.sequence.pallas_gpu import PallasGPU, padding
+from plstm_seq.ops.sequence.pallas_gpu_small import PallasGPUSmall
 from plstm_seq.ops.sequence.pallas_tpu import PallasTPU
 from plstm_seq.ops.sequence.recurrent import recurrent, step
 
@@ -23,11 +25,15 @@ from plstm_seq.ops.sequence.recurrent import recurrent, step
 Implementation = Callable[[Inputs, Array, float | Array, int | None], tuple[Array, Array]]
 
 
-# Times the state's size, from which on `chunkwise` was faster on an H100 (benchmarks/gpu_1d.py).
+# From which padding on, in times the state's size, `chunkwise` was faster than `pallas_gpu`.
 MOSTLY_PADDING = 64
+# On fewer sequences than FEW, longer than SHORT, `chunkwise` was faster than `pallas_gpu_small`,
+# whose threads then leave most of the device idle, step after step.
+FEW, SHORT = 512, 128
 
 # In the order of preference where nothing was measured (`tuned`).
 IMPLEMENTATIONS: dict[str, Implementation] = {
+    "pallas_gpu_small": implementation_of(PallasGPUSmall()),
     "pallas_gpu": implementation_of(PallasGPU()),
     "pallas_tpu": implementation_of(PallasTPU()),
     "chunkwise": chunkwise,
@@ -189,8 +195,7 @@ def _in_order(
     """(implementation, chunk_size) to try: what was measured, fastest first, then all the others.
 
     Those without a measured chunk size come last, so that a table never makes a call fail. Where
-    nothing was measured and the GPU kernels would mostly compute padding (a word problem: DK = 2,
-    DV = JT = 5), they come after `chunkwise`, as where that was measured.
+    nothing was measured, those that `chunkwise` was faster than come after it.
     """
     if len(names) == 1 and chunk_size is not None:
         return [(names[0], chunk_size)]
@@ -199,6 +204,19 @@ def _in_order(
         for timing in tuned.ranking(inputs)
         if timing.implementation in names
     ]
-    if not measured and padding(inputs) > MOSTLY_PADDING:
-        names = sorted(names, key=lambda name: name in ("pallas_gpu", "recurrent"))
+    if not measured:
+        slow = _slower_than_chunkwise(inputs)
+        names = sorted(names, key=lambda name: name in slow)
     return list(dict.fromkeys(measured + [(name, chunk_size) for name in names]))
+
+
+def _slower_than_chunkwise(inputs: Inputs) -> set[str]:
+    """Which implementations are, by what was measured on an H100 (`benchmarks/gpu_1d.py`)."""
+    slow = set()
+    if padding(inputs) > MOSTLY_PADDING:
+        slow |= {"pallas_gpu", "recurrent"}
+    *batch, T = inputs.query.shape[:-2]
+    numbers = all(isinstance(size, int) for size in (*batch, T))
+    if numbers and math.prod(batch) < FEW and T > SHORT:
+        slow.add("pallas_gpu_small")
+    return slow

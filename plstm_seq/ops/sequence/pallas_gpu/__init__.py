@@ -58,7 +58,7 @@ class PallasGPU:
         from plstm_seq.ops.sequence.pallas_gpu.outputs import outputs
         from plstm_seq.ops.sequence.pallas_gpu.states import contributions, walk
 
-        x = _squeeze(core)
+        x = squeeze(core)
         with interpreted(self.interpret):
             added, total = contributions(
                 x.key, x.value, x.source, x.transition, scale=1.0, backward=False
@@ -83,7 +83,7 @@ class PallasGPU:
         from plstm_seq.ops.sequence.pallas_gpu.gradients import gradients
         from plstm_seq.ops.sequence.pallas_gpu.states import contributions, walk
 
-        x = _squeeze(core)
+        x = squeeze(core)
         with interpreted(self.interpret):
             added, total = contributions(
                 x.query, output_bar, x.mark, x.transition, scale=scale, backward=True
@@ -134,7 +134,7 @@ def _gate_sizes(inputs: Inputs) -> tuple[int, int, int]:
     return inputs.transition.shape[-1], inputs.value.shape[-1], inputs.mark.shape[-3]
 
 
-def _squeeze(core: Inputs) -> Inputs:
+def squeeze(core: Inputs) -> Inputs:
     """Without the axes JQ and JK."""
     return Inputs(
         core.query[..., 0],

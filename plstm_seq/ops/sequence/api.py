@@ -211,7 +211,7 @@ def _in_order(
 
 
 def _slower_than_chunkwise(inputs: Inputs) -> set[str]:
-    """Which implementations are, by what was measured on an H100 (`benchmarks/gpu_1d.py`)."""
+    """Which implementations are, by what was measured on an H100."""
     slow = set()
     if padding(inputs) > MOSTLY_PADDING:
         slow |= {"pallas_gpu", "recurrent"}

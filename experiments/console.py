@@ -25,6 +25,9 @@ def user_errors() -> Iterator[None]:
     except (ConfigError, RunError, ValueError, OSError) as error:
         print_error(error)
         raise typer.Exit(2) from None
+    except NotImplementedError as error:  # an op's, of what was named
+        print_error(f"{error} (without implementation=... one that runs here is taken)")
+        raise typer.Exit(2) from None
 
 
 def print_error(message: object) -> None:

@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 
 from experiments.config import ExperimentConfig
+from experiments.overrides import override
 from experiments.problems import problem_of
 from experiments.problems.labelled import shapes_of
 from experiments.run import new_model
@@ -22,8 +23,16 @@ def member_bytes(config: ExperimentConfig) -> int:
     """Bytes that training one member takes, see `COUNTED`; members of a group add up.
 
     An upper estimate for choosing a machine. How many members really fit is taken from the
-    compiled program when they are trained.
+    compiled program when they are trained. An implementation that does not run here, as in a sweep
+    for a cluster, is replaced by one that does.
     """
+    try:
+        return _member_bytes(config)
+    except NotImplementedError:
+        return _member_bytes(override(config, ["mixer.implementation=null"]))
+
+
+def _member_bytes(config: ExperimentConfig) -> int:
     model = nnx.eval_shape(lambda: new_model(config))
     graphdef, parameters, rest = nnx.split(model, nnx.Param, ...)
     training = config.training

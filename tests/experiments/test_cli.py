@@ -186,3 +186,11 @@ def test_divergence_ends_with_1(command, monkeypatch):
     result = command("train", "parity", *SMALL)
     assert result.exit_code == 1
     assert "step 3" in result.stderr
+
+
+def test_an_implementation_for_other_machines_is_refused(command):
+    for name in ("pallas_gpu", "pallas_gpu_small"):
+        refused = command("train", "parity", *SMALL, f"implementation={name}")
+        assert refused.exit_code == 2
+        assert "error: needs" in refused.stderr
+        assert "without implementation=... one that runs here is taken" in refused.stderr

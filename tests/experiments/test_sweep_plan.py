@@ -103,6 +103,12 @@ def test_names_that_would_be_alike_or_too_long_get_a_hash():
     assert only.name == "only"
 
 
+def test_memory_of_an_implementation_for_other_machines():
+    named = ("pallas_gpu", "null")
+    elsewhere, here = (small_config("parity", f"mixer.implementation={name}") for name in named)
+    assert member_bytes(elsewhere) == member_bytes(here)
+
+
 def test_memory_is_that_of_the_members_together():
     sweep = Sweep(small_config(), tuple(vary("seed", range(3))))
     (group,) = plan(sweep, memory=True).groups

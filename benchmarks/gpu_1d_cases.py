@@ -48,6 +48,7 @@ def cases(lengths: tuple[int, ...] = (1024, 4096, 16384, 65536)) -> list[Case]:
     target = Case("target", heads, 2048, 64, 16, 4, implementations=every)
     small = ("pallas_gpu_small", *every)
     word = [Case(f"word {T}", (4096,), T, 2, 5, 5, implementations=small) for T in (128, 512, 32)]
+    few = Case("few words", (256,), 1024, 2, 5, 5, "float32", small[:3])
     # The default model of `plstm-seq sweep`: 64 members, batches of 64, four heads.
     members = Case("members", (64, 64, 4), 40, 4, 4, 2, "float32", small)
     sweep = Case("sweep", (1024,), 64, 32, 8, 4, implementations=every)
@@ -62,6 +63,7 @@ def cases(lengths: tuple[int, ...] = (1024, 4096, 16384, 65536)) -> list[Case]:
         ),
         sweep,
         *word,
+        few,
         members,
         *(target._replace(name=f"J {J}", J=J, implementations=two) for J in (8, 2, 1)),
         sweep._replace(dtype="float32", implementations=two),
@@ -73,7 +75,8 @@ def tiny_cases() -> list[Case]:
     """For a test on a CPU: the same code, nothing to claim."""
     every = ("pallas_gpu", "chunkwise", "recurrent")
     tiny = Case("tiny", (2, 2), 16, 4, 3, 2, "float32", implementations=every)
-    return [tiny, tiny._replace(name="tiny word", dtype="bfloat16", J=3, T=13)]
+    word = tiny._replace(name="tiny word", dtype="bfloat16", J=3, T=13)
+    return [tiny, word._replace(implementations=("pallas_gpu_small", *every))]
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -25,7 +25,11 @@ def user_errors() -> Iterator[None]:
     except (ConfigError, RunError, ValueError, OSError) as error:
         print_error(error)
         raise typer.Exit(2) from None
-    except NotImplementedError as error:  # an op's, of what was named
+    except NotImplementedError as error:
+        from plstm_seq.ops.choice import UnsupportedError
+
+        if not isinstance(error, UnsupportedError):
+            raise
         print_error(f"{error} (without implementation=... one that runs here is taken)")
         raise typer.Exit(2) from None
 

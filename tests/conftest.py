@@ -1,7 +1,7 @@
 """Tests run on the CPU, with float64 available; what is meant to be float32 says so.
 
 Programs are compiled with few optimisations, since most of the suite's time is compiling; what
-depends on the optimised program (memory, end to end runs) is tested in processes of its own. Tests
+depends on the optimised program (memory) is tested in processes of its own. Tests
 marked `gpu` need a Hopper GPU: `pytest -m gpu`.
 """
 

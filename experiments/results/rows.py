@@ -62,6 +62,8 @@ def gather(sweep_folder: str | Path) -> polars.DataFrame:
 
     One row per member, length and metric (`segment` rows have their start). A member that has not
     been evaluated, or not even begun, has one row without metric, so that it is seen and counted.
+    Of a sweep whose members' folders are elsewhere (results that were copied), the table that is
+    there is read.
 
     Columns: `member`, `group`, `status` (`unfinished` if its training has not ended), `step`,
     `error`, `seconds` (of training: in a group, of the program that trained the group),
@@ -78,6 +80,9 @@ def gather(sweep_folder: str | Path) -> polars.DataFrame:
         ConfigError: its sweep.yaml is not valid.
     """
     folder = find_sweep(sweep_folder)
+    table = folder / "results.parquet"
+    if table.is_file() and not (folder / "members").exists():
+        return polars.read_parquet(table)
     plans = planned(folder)
     runs = [_run(folder, plan) for plan in plans]
     about = _table([_about(plan, run) for plan, run in zip(plans, runs, strict=True)])
@@ -88,7 +93,7 @@ def gather(sweep_folder: str | Path) -> polars.DataFrame:
     first = about.columns[: about.columns.index("task.name")]
     rest = [name for name in about.columns if name not in first]
     frame = frame.select(*first, *_MEASURED, *_REACHED, *rest)
-    _write(frame, folder / "results.parquet")
+    _write(frame, table)
     return frame
 
 

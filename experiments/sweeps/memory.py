@@ -11,6 +11,7 @@ from experiments.overrides import override
 from experiments.problems import problem_of
 from experiments.problems.labelled import shapes_of
 from experiments.run import new_model
+from plstm_seq.ops.choice import UnsupportedError
 from plstm_seq.training.step import score
 
 COUNTED = (
@@ -28,7 +29,7 @@ def member_bytes(config: ExperimentConfig) -> int:
     """
     try:
         return _member_bytes(config)
-    except NotImplementedError:
+    except UnsupportedError:
         return _member_bytes(override(config, ["mixer.implementation=null"]))
 
 

@@ -6,6 +6,10 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
+class UnsupportedError(NotImplementedError):
+    """An implementation that was named does not support the call, or does not run here."""
+
+
 def check_name(name: str | None, implementations: Collection[str]) -> None:
     """Raises a ValueError where an implementation is named that does not exist."""
     if name is not None and name not in implementations:
@@ -23,7 +27,7 @@ def first_that_supports(
         named: whether the user named the implementation, whose reason is raised then.
 
     Raises:
-        NotImplementedError: the named implementation declined.
+        UnsupportedError: the named implementation declined.
         ExceptionGroup: none was named and all declined; it holds every reason.
     """
     reasons: dict[str, NotImplementedError] = {}
@@ -33,7 +37,8 @@ def first_that_supports(
         except NotImplementedError as reason:
             reasons[name] = reason
     if named:
-        raise next(iter(reasons.values()))
+        (reason,) = reasons.values()
+        raise UnsupportedError(str(reason)) from reason
     raise ExceptionGroup(
         f"no implementation of {op} supports this call",
         [NotImplementedError(f"{name}: {reason}") for name, reason in reasons.items()],

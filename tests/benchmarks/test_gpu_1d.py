@@ -24,7 +24,7 @@ def test_checks_times_and_writes(tmp_path):
     text = run_script(SMOKE + "".join(f"run(*{call!r})\n" for call in calls))
     document = json.loads((tmp_path / "gpu_1d.json").read_text())
     rows = {(row["case"], row["implementation"]): row for row in document["rows"]}
-    assert len(rows) == len(document["rows"]) == 5
+    assert len(rows) == len(document["rows"]) == 6
     for name in ("recurrent", "chunkwise"):
         row = rows["tiny word", name]
         assert row["forward_ms"] > 0
@@ -34,8 +34,9 @@ def test_checks_times_and_writes(tmp_path):
             *["query", "key", "value", "source", "transition", "mark", "direct"],
         }
         assert f"| {name} | bfloat16 |" in text
-    # It does not run on a CPU: a row says why.
-    assert "NotImplementedError" in rows["tiny word", "pallas_gpu"]["reason"]
+    # They do not run on a CPU: a row says why.
+    for name in ("pallas_gpu_small", "pallas_gpu"):
+        assert "UnsupportedError: needs" in rows["tiny word", name]["reason"]
     assert rows["limits", "copy"]["bytes_per_second"] > 0
 
 

@@ -83,6 +83,13 @@ def test_the_table_is_kept(folder, frame):
     assert not list(folder.glob(".*.tmp"))
 
 
+def test_results_without_their_members_are_read_and_stay(folder, frame, tmp_path):
+    for name in ("sweep.yaml", "results.parquet"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    assert gather(tmp_path).equals(frame)
+    assert polars.read_parquet(tmp_path / "results.parquet").equals(frame)
+
+
 def test_summary_by_hand(frame):
     summary = summarize(frame, ["transition.dim"], "sequence", 8)
     first, second = summary.rows(named=True)

@@ -51,7 +51,7 @@ def test_any_dimensions(dimensions, dtype, sizes, direct):
 
 
 @pytest.mark.gpu
-def test_more_warpgroups_than_a_grid_axis_takes_sequences():
+def test_many_sequences():
     check("small_compiled", *draw(2, "J1", "bfloat16", batch=(70_000,), DK=1, DV=1))
 
 

@@ -64,6 +64,36 @@ def test_without_a_table_the_order_is_that_of_the_implementations(calls, table):
     assert calls[0] == [("first", None)]
 
 
+@pytest.mark.parametrize(
+    ("batch", "length", "DK", "DV", "order"),
+    [
+        ((600,), 300, 2, 5, "pallas_gpu_small chunkwise pallas_gpu recurrent"),
+        ((4,), 100, 2, 5, "pallas_gpu_small chunkwise pallas_gpu recurrent"),
+        ((4,), 300, 2, 5, "chunkwise pallas_gpu_small pallas_gpu recurrent"),
+        ((4,), 300, 64, 16, "pallas_gpu chunkwise recurrent pallas_gpu_small"),
+    ],
+    ids=["many", "few and short", "few and long", "large states"],
+)
+def test_without_a_table_what_is_likely_slower_than_chunkwise_comes_after_it(
+    monkeypatch, table, batch, length, DK, DV, order
+):
+    noted = []
+
+    def declining(name):
+        def run(*_):
+            noted.append(name)
+            raise NotImplementedError("not today")
+
+        return run
+
+    names = ("pallas_gpu_small", "pallas_gpu", "chunkwise", "recurrent")
+    monkeypatch.setattr(api, "IMPLEMENTATIONS", {name: declining(name) for name in names})
+    inputs, _ = make(length, "J4", batch=batch, DK=DK, DV=DV)
+    with pytest.raises(ExceptionGroup):
+        plstm_1d(*inputs)
+    assert " ".join(noted) == order
+
+
 def test_the_fastest_measured_comes_first(calls, table):
     table(Timing("first", 8, 3.0), Timing("second", 16, 2.0), Timing("gone", None, 1.0))
     inputs, _ = make(6)

@@ -25,10 +25,11 @@ from plstm_seq.ops.sequence.recurrent import recurrent, step
 Implementation = Callable[[Inputs, Array, float | Array, int | None], tuple[Array, Array]]
 
 
-# From which padding on, in times the state's size, `chunkwise` was faster than `pallas_gpu`.
-MOSTLY_PADDING = 64
-# On fewer sequences than FEW, longer than SHORT, `chunkwise` was faster than `pallas_gpu_small`,
-# whose threads then leave most of the device idle, step after step.
+# `chunkwise` was faster than `pallas_gpu` on an H100 where that pads a state of DK = 2, DV = JT = 5
+# to 82 times its size; at DK = 2, DV = JT = 6, 57 times, it pads to the same and saves less.
+MOSTLY_PADDING = 50
+# A guess between what was timed on an H100: `chunkwise` was faster than `pallas_gpu_small` on 256
+# sequences of 1,024 steps, slower on 2,048 of 256 and on 256 of 40.
 FEW, SHORT = 512, 128
 
 # In the order of preference where nothing was measured (`tuned`).
@@ -83,7 +84,7 @@ def plstm_1d(
             beyond rounding; a kernel that has no chunks of this size is passed over.
         implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
             supports the call, in the order of what was measured for this device and shape, else
-            of `IMPLEMENTATIONS`.
+            of `IMPLEMENTATIONS`, those that are likely to be slower than `chunkwise` after it.
         return_state: whether the state after the last step is returned too.
         sequence_axis: inside `jax.shard_map`, the mesh axis that shards T; all arguments with a T
             axis are this device's part then, `initial_state` is that of the whole sequence, and so
@@ -211,7 +212,7 @@ def _in_order(
 
 
 def _slower_than_chunkwise(inputs: Inputs) -> set[str]:
-    """Which implementations are, by what was measured on an H100."""
+    """Which implementations are likely to be; members of a sweep are not seen, as under `vmap`."""
     slow = set()
     if padding(inputs) > MOSTLY_PADDING:
         slow |= {"pallas_gpu", "recurrent"}

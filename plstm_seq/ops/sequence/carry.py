@@ -1,4 +1,4 @@
-"""What passes between chunks: the state is read by every chunk and moved on (README.md, section 3).
+"""What passes between chunks: the state is read by every chunk and moved on (README.md, section 4).
 
 One sequence of `c` chunks of `L` steps; `chunkwise` maps it over `*B`. Rows of values are
 contiguous: query [c, L, JQ, DK], key [c, L, JK, DK], value [c, L, JV, DV], and a state is

@@ -7,8 +7,8 @@ implementation and chunk size that was tried, since a call does not know whether
 differentiated.
 
 Families that are not in the table, and devices without one, go by the heuristic: the order of
-`api.IMPLEMENTATIONS`, and each implementation's own chunk size (`default_chunk_size` of
-`chunkwise`, say).
+`api.IMPLEMENTATIONS`, those that are likely to be slow last, and each implementation's own chunk
+size (`default_chunk_size` of `chunkwise`, say).
 """
 
 import functools

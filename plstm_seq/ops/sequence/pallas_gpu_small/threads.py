@@ -115,9 +115,9 @@ def backward(
 
 def _next(now: Inputs, before: Numbers) -> Numbers:
     """The state after a step, [DK, DV, JT]."""
-    written = np.einsum("iw,vw->vi", now.source, now.value)
+    writing = np.einsum("iw,vw->vi", now.source, now.value)
     moved = np.einsum("ij,kvj->kvi", now.transition, before)
-    return moved + np.einsum("k,vi->kvi", now.key, written)
+    return moved + np.einsum("k,vi->kvi", now.key, writing)
 
 
 def _step_backward(
@@ -132,14 +132,13 @@ def _step_backward(
         after_bar: cotangent of the state after the step, [DK, DV, JT].
     """
     query, key, value, source, transition, mark, direct = now
-    read, written = np.einsum("k,kvi->vi", query, before), np.einsum("iw,vw->vi", source, value)
-    read_bar, written_bar = (
-        np.einsum("vo,oi->vi", y_bar, mark),
-        np.einsum("k,kvi->vi", key, after_bar),
-    )
-    query_bar = np.einsum("kvi,vi->k", before, read_bar)
-    key_bar = np.einsum("kvi,vi->k", after_bar, written)
-    value_bar = np.einsum("vi,iw->vw", written_bar, source)
+    reading = np.einsum("k,kvi->vi", query, before)
+    reading_bar = np.einsum("vo,oi->vi", y_bar, mark)
+    writing = np.einsum("iw,vw->vi", source, value)
+    writing_bar = np.einsum("k,kvi->vi", key, after_bar)
+    query_bar = np.einsum("kvi,vi->k", before, reading_bar)
+    key_bar = np.einsum("kvi,vi->k", after_bar, writing)
+    value_bar = np.einsum("vi,iw->vw", writing_bar, source)
     direct_bar = None
     if direct is not None:
         score = _dot("k,k->", query, key)
@@ -152,13 +151,13 @@ def _step_backward(
         query_bar,
         key_bar,
         value_bar,
-        np.einsum("vi,vw->iw", written_bar, value),
+        np.einsum("vi,vw->iw", writing_bar, value),
         np.einsum("kvi,kvj->ij", after_bar, before),
-        np.einsum("vo,vi->oi", y_bar, read),
+        np.einsum("vo,vi->oi", y_bar, reading),
         direct_bar,
     )
     moved = np.einsum("ij,kvi->kvj", transition, after_bar)
-    return bars, moved + np.einsum("k,vi->kvi", query, read_bar)
+    return bars, moved + np.einsum("k,vi->kvi", query, reading_bar)
 
 
 def _dot(subscripts: str, left: Numbers, right: Numbers) -> Numbers:

@@ -19,17 +19,14 @@ def user_errors() -> Iterator[None]:
     """What a user got wrong ends with one line and exit code 2."""
     from experiments.config import ConfigError
     from experiments.run import RunError
+    from plstm_seq.ops.choice import UnsupportedError
 
     try:
         yield
     except (ConfigError, RunError, ValueError, OSError) as error:
         print_error(error)
         raise typer.Exit(2) from None
-    except NotImplementedError as error:
-        from plstm_seq.ops.choice import UnsupportedError
-
-        if not isinstance(error, UnsupportedError):
-            raise
+    except UnsupportedError as error:
         print_error(f"{error} (without implementation=... one that runs here is taken)")
         raise typer.Exit(2) from None
 

@@ -8,7 +8,15 @@ import typer
 
 import plstm_seq
 from experiments import cli_export, cli_graphs, cli_probe, cli_protocol, cli_results, cli_sweep
-from experiments.console import Json, err, out, print_error, print_result, user_errors
+from experiments.console import (
+    Json,
+    err,
+    out,
+    print_error,
+    print_result,
+    speak_in_lines,
+    user_errors,
+)
 
 # What takes long to import (jax, flax, polars) is imported by the commands that need it.
 
@@ -27,6 +35,7 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or n
 
 def main() -> None:
     """The console command `plstm-seq`."""
+    speak_in_lines()
     app()
 
 
@@ -118,8 +127,14 @@ def train(
     name: Annotated[
         str | None, typer.Option(help="The run goes to runs/NAME (default: runs/TASK-N).")
     ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="The run goes to this folder, outside runs/ as well.")
+    ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run NAME from its last checkpoint.")
+        bool,
+        typer.Option(
+            "--resume", help="Continue the run of --name or --folder from its last checkpoint."
+        ),
     ] = False,
     start: Annotated[
         str | None,
@@ -148,11 +163,12 @@ def train(
 
     with user_errors():
         given = commands.with_generators(assignments or [], generators)
-        chosen = commands.choose_config(task, given, config, name, resume, start)
+        place = commands.place(name, folder, resume=resume)
+        chosen = commands.choose_config(task, given, config, place, resume, start)
         if dry_run:
             sys.stdout.write(commands.as_yaml(chosen))
             return
-        run, record = _train(chosen, name, resume, mesh, trackers or [])
+        run, record = _train(chosen, place, resume, mesh, trackers or [])
     summary = {"run": str(run.folder), **record}
     keys = ("step", "loss", "token_accuracy", "sequence_accuracy")
     if not run.has_accuracy:
@@ -163,7 +179,7 @@ def train(
 
 
 def _train(
-    chosen: Any, name: str | None, resume: bool, mesh: str | None, trackers: list[str]
+    chosen: Any, place: Path | None, resume: bool, mesh: str | None, trackers: list[str]
 ) -> tuple[Any, dict[str, Any]]:
     """Trains; an interruption or divergence ends the command and says what to do."""
     from experiments import commands
@@ -172,14 +188,18 @@ def _train(
 
     commands.check_trackers(trackers)
     devices = None if mesh is None else make_mesh(mesh)
-    run = commands.open_run(chosen, name, resume)
+    run = commands.open_run(chosen, place, resume)
     try:
         record = commands.fit_and_report(run, commands.make_trackers(trackers, run), devices)
     except KeyboardInterrupt:
-        err.print(f"stopped; continue with: plstm-seq train --name {run.name} --resume")
+        again = commands.named(run.folder)
+        err.print(f"stopped; continue with: plstm-seq train {again} --resume", soft_wrap=True)
         raise typer.Exit(130) from None
     except NonFiniteLossError as error:
         print_error(f"{error} Run: {run.folder}")
+        raise typer.Exit(1) from None
+    except OSError as error:
+        print_error(f"{error}; training stopped. Run: {run.folder}")
         raise typer.Exit(1) from None
     return run, record
 
@@ -210,7 +230,10 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure accuracy at lengths far beyond training; writes evaluation.parquet into the run."""
+    """Measure accuracy at lengths far beyond training; adds rows to evaluation.parquet of the run.
+
+    What was measured before stays: rows of other lengths, numbers of sequences and training steps.
+    """
     from experiments import commands, load_run, show
     from experiments import evaluate as evaluate_run
 
@@ -222,7 +245,7 @@ def evaluate(
             num_sequences=num_sequences,
             snap_every=snap,
         )
-    print_result([row._asdict() for row in result.rows], show.evaluation_table(result), as_json)
+    print_result(show.evaluation_rows(result), show.evaluation_table(result), as_json)
 
 
 @app.command()
@@ -259,6 +282,14 @@ def plot(
     output: Annotated[Path, typer.Option(help="The figure's path without its ending.")] = Path(
         "accuracy_against_length"
     ),
+    num_sequences: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Draw what was measured with this many sequences a length (default: where most "
+            "lengths of the config are, then the most).",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Draw accuracy against length of one or more runs, as PNG and SVG."""
@@ -266,7 +297,7 @@ def plot(
     from experiments import plot as plot_runs
 
     with user_errors():
-        files = plot_runs([load_run(run) for run in runs], output)
+        files = plot_runs([load_run(run) for run in runs], output, num_sequences=num_sequences)
     print_result([str(file) for file in files], "\n".join(map(str, files)), as_json)
 
 

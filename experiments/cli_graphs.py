@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from experiments.cli_sweep import ExecutorName, MaxParallel
-from experiments.console import Json, err, print_result, user_errors
+from experiments.cli_sweep import ExecutorName, Folder, MaxParallel, endings
+from experiments.console import Json, print_result, user_errors
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +21,7 @@ def cross_validate(
     name: Annotated[
         str | None, typer.Option(help="The folds go to sweeps/NAME (default: sweeps/tu-N).")
     ] = None,
+    folder: Folder = None,
     executor: ExecutorName = "local",
     max_parallel: MaxParallel = None,
     as_json: Json = False,
@@ -32,16 +33,16 @@ def cross_validate(
     set training.steps too.
     """
     from experiments import commands, show
-    from experiments.cross_validation import create_folds
+    from experiments.cross_validation import create_folds, folds
     from experiments.cross_validation import cross_validate as validate
     from experiments.results.rows import ROOT
+    from experiments.sweeps.commands import check_members
 
     with user_errors():
+        where = commands.place(name, folder, root=ROOT)
         config = commands.choose_config("tu", assignments, None, None, resume=False)
-        folder = create_folds(config, None if name is None else ROOT / name).path
-        try:
-            result = validate(config, folder, executor=executor, max_parallel=max_parallel)
-        except KeyboardInterrupt:
-            err.print(f"stopped; the same command with --name {folder.name} goes on")
-            raise typer.Exit(130) from None
-    print_result({"folder": str(folder), **result.document()}, show.folds_table(result), as_json)
+        check_members(folds(config), where, executor)
+        made = create_folds(config, where).path
+        with endings(made):
+            result = validate(config, made, executor=executor, max_parallel=max_parallel)
+    print_result({"folder": str(made), **result.document()}, show.folds_table(result), as_json)

@@ -90,6 +90,7 @@ def run(
     The same command goes on where it was stopped. Results: plstm-seq protocol table NAME.
     """
     from experiments.protocols import load, running, show
+    from experiments.sweeps.commands import check_members
     from experiments.sweeps.executors import make_executor
 
     with user_errors():
@@ -113,6 +114,8 @@ def run(
             detach=detach,
             trackers=trackers or (),
         )
+        for cell in cells:
+            check_members(cell.sweep, cell.folder, executor)
         for cell in cells:
             folder = cell.create().path
             err.print(f"[bold]{plain(folder)}[/bold]", soft_wrap=True)

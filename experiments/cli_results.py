@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from experiments.console import Json, print_result, user_errors
+from experiments.console import Json, print_result, print_warning, user_errors
 
 # What takes long to import (jax, polars, matplotlib) is imported by the commands that need it.
 
@@ -17,6 +17,14 @@ By = Annotated[
     typer.Option(
         metavar="FIELD,FIELD",
         help="What makes a setting, e.g. transition.dim (default: all that varies but the seed).",
+    ),
+]
+NumSequences = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Take what was measured with this many sequences a length (default: the most that "
+        "all members have).",
     ),
 ]
 _ENDINGS = {".csv": "csv", ".tex": "latex", ".md": "markdown"}
@@ -45,6 +53,7 @@ def results(
             help="table, csv, latex or markdown (default: by the ending of --output, else table).",
         ),
     ] = None,
+    num_sequences: NumSequences = None,
     output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -55,9 +64,10 @@ def results(
     from experiments import commands
     from experiments.results import export, gather, summarize
     from experiments.results import where as rows_where
+    from experiments.results.rows import DAMAGED, measured_with
 
     with user_errors():
-        frame = rows_where(gather(sweep), where or [])
+        frame = rows_where(gather(sweep, num_sequences=num_sequences), where or [])
         summary = summarize(frame, _names(by), metric, commands.parse_numbers(length, "--length"))
         chosen = form or _ENDINGS.get(output.suffix if output else "", "table")
         text = export(summary, chosen)
@@ -69,6 +79,10 @@ def results(
         print_result(summary.to_dicts(), None, as_json)
     else:
         print(text, end="")  # noqa: T201
+        if chosen == "table":
+            print(f"\n{measured_with(frame)}")  # noqa: T201
+            for problem in frame.filter(status=DAMAGED)["error"].unique(maintain_order=True):
+                print_warning(problem)
 
 
 def compare(
@@ -80,6 +94,7 @@ def compare(
         int | None,
         typer.Option(help="Where one accuracy is read (default: the longest length in training)."),
     ] = None,
+    num_sequences: NumSequences = None,
     output: Annotated[
         Path, typer.Option(help="The beginning of the figures' paths: PREFIX_accuracy.png, ...")
     ] = Path("compare"),
@@ -95,13 +110,15 @@ def compare(
     from experiments.results.export import to_text
 
     with user_errors():
-        figures, costs = draw(sweeps, output, by=_names(by), length=length)
+        figures, costs, measured = draw(
+            sweeps, output, by=_names(by), length=length, num_sequences=num_sequences
+        )
     files = [str(file) for file in figures]
-    data = {"figures": files, "costs": costs.to_dicts()}
+    data = {"figures": files, "costs": costs.to_dicts(), "measured": measured}
     if as_json:
         print_result(data, None, as_json)
     else:
-        print(to_text(readable_costs(costs)), *files, sep="\n")  # noqa: T201
+        print(to_text(readable_costs(costs)), measured, *files, sep="\n")  # noqa: T201
 
 
 def report(

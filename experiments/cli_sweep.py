@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 SweepName = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep's folder or name in sweeps/.")
 ]
+Folder = Annotated[
+    Path | None, typer.Option(help="The sweep goes to this folder, outside sweeps/ as well.")
+]
 Generators = Annotated[
     str | None,
     typer.Option(
@@ -65,6 +68,7 @@ def sweep(
     name: Annotated[
         str | None, typer.Option(help="The sweep goes to sweeps/NAME (default: sweeps/TASK-N).")
     ] = None,
+    folder: Folder = None,
     zipped: Annotated[
         list[str] | None,
         typer.Option(
@@ -97,15 +101,16 @@ def sweep(
     Members that differ in no shape are trained together, as one program. The same command with
     the same --name goes on where it was stopped.
     """
-    from experiments.commands import with_generators
+    from experiments.commands import place, with_generators
     from experiments.sweeps import create_sweep, plan
-    from experiments.sweeps.commands import choose_sweep
+    from experiments.sweeps.commands import check_members, choose_sweep
     from experiments.sweeps.executors import make_executor
     from experiments.sweeps.folder import ROOT
     from experiments.sweeps.matching import match_costs
     from experiments.sweeps.show import plan_rows, plan_tables
 
     with user_errors():
+        where = place(name, folder, root=ROOT)
         given = with_generators(words or [], generators)
         chosen = choose_sweep(task, given, config, zipped or [])
         if match is not None:
@@ -121,8 +126,8 @@ def sweep(
             detach=detach,
             trackers=trackers or (),
         )
-        folder = create_sweep(chosen, None if name is None else ROOT / name)
-        _run(folder.path, worker, as_json)
+        check_members(chosen, where, executor)
+        _run(create_sweep(chosen, where).path, worker, as_json)
 
 
 def status(name: SweepName, as_json: Json = False) -> None:

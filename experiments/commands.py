@@ -1,6 +1,8 @@
 """What the command line does before and after the functions that it wraps."""
 
 import json
+import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +21,10 @@ from experiments.config import (
 )
 from experiments.distributed import is_alone, is_first, wait
 from experiments.overrides import override, parse_assignment
-from experiments.run import ROOT, Run, RunError, create_run, load_run, starting_model
-from experiments.running import fit_run
+from experiments.run import ROOT, Run, RunError, load_run, starting_model
+from experiments.running import fit_run, new_run
 from plstm_seq.training import Tracker, WandbTracker
+from plstm_seq.training.trackers.wandb import require_wandb
 
 # Where the files of a task are, which is said without `task.`.
 _DATA = ("data",)
@@ -31,7 +34,7 @@ def choose_config(
     task: str | None,
     assignments: Sequence[str],
     file: Path | None,
-    name: str | None,
+    place: Path | None,
     resume: bool,
     start: str | None = None,
 ) -> ExperimentConfig:
@@ -41,7 +44,7 @@ def choose_config(
         task: the task's name.
         assignments: fields of the config.
         file: of a config, or the name of a recipe.
-        name: of the run.
+        place: the folder of the run.
         resume: whether to continue it.
         start: the run from whose parameters to start.
 
@@ -51,15 +54,15 @@ def choose_config(
     if task is not None and "=" in task:
         task, assignments = None, [task, *assignments]
     if resume:
-        if name is None:
-            raise RunError("--resume needs --name: the run to continue")
+        if place is None:
+            raise RunError("--resume needs --name or --folder: the run to continue")
         if assignments or file or start:
             raise RunError(
                 "--resume continues a run as it is: no fields, no --config and no --from with it"
             )
-        config = load_run(name).config
+        config = load_run(place).config
         if task not in (None, config.task.name):
-            raise RunError(f"run {name!r} is on task {config.task.name!r}, not {task!r}")
+            raise RunError(f"run {str(place)!r} is on task {config.task.name!r}, not {task!r}")
         return config
     if file is not None:
         config = _from_file(file, assignments)
@@ -115,33 +118,69 @@ def with_generators(assignments: Sequence[str], generators: str | None) -> list[
     return [f"task.group={json.dumps(f'<{generators}>')}", *symbols, *assignments]
 
 
-def open_run(config: ExperimentConfig, name: str | None, resume: bool) -> Run:
+def place(
+    name: str | None, folder: Path | None, *, resume: bool = False, root: Path = ROOT
+) -> Path | None:
+    """Where a run or sweep goes, by its name or by an explicit path; None: neither is given.
+
+    Args:
+        name: of a folder in `root`.
+        folder: any path.
+        resume: whether it is there already; then it is looked for at that path, too.
+        root: `runs/` or `sweeps/`.
+
+    Raises:
+        ConfigError: both are given, or the name leads out of `root`.
+    """
+    if name is None:
+        return folder
+    if folder is not None:
+        raise ConfigError("--name and --folder say the same: give one of them")
+    if resume:
+        return Path(name)
+    path = Path(os.path.normpath(name))
+    if not name.strip() or path.is_absolute() or path.parts[:1] in (("..",), ()):
+        raise ConfigError(
+            f"--name {name!r} does not lie in {root}/: a folder elsewhere is given by --folder"
+        )
+    return root / path
+
+
+def named(folder: Path) -> str:
+    """`--name NAME` or `--folder PATH`, as `place` reads it."""
+    if folder.is_relative_to(ROOT):
+        return f"--name {shlex.quote(str(folder.relative_to(ROOT)))}"
+    return f"--folder {shlex.quote(str(folder))}"
+
+
+def open_run(config: ExperimentConfig, place: Path | None, resume: bool) -> Run:
     """The run to train: a new folder, or the one to continue.
 
     Raises:
+        ConfigError, UnsupportedError: its model cannot be trained here; no folder is made.
         RunError: the folder is there already, or one of several processes was given no name.
     """
-    if resume and name is not None:
-        return load_run(name)
-    folder = None if name is None else ROOT / name
+    if resume and place is not None:
+        return load_run(place)
     if is_alone():
-        return create_run(config, folder)
-    if folder is None:
+        return new_run(config, place)
+    if place is None:
         raise RunError("several processes train one run: name it, with --name")
-    run = create_run(config, folder) if is_first() else Run(folder, config)
+    run = new_run(config, place) if is_first() else Run(place, config)
     wait("the run's folder is made")
     return run
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuses names that `make_trackers` does not know.
+    """Refuses names that `make_trackers` does not know, and what is not installed.
 
     Raises:
-        ConfigError: there is no such tracker.
+        ConfigError: there is no such tracker, or its package is missing.
     """
     for name in names:
         if name != "wandb":
             raise ConfigError(f"--tracker {name!r}: wandb is the one to choose")
+        require_wandb()
 
 
 def make_trackers(names: Sequence[str], run: Run, group: str | None = None) -> list[Tracker]:

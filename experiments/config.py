@@ -12,13 +12,16 @@ from typing import Any, Literal
 import pydantic
 import yaml
 
-from experiments.files import write_whole
+from experiments.files import DamagedError, seal, unseal, write_whole
 from experiments.presets import LENGTHS
 from experiments.problems import Problem, make_task, problem_of
 from experiments.suggestions import nearest
 from plstm_seq.models import ModelConfig
 from plstm_seq.training import TrainingConfig
 from plstm_seq.training.step import OF_NUMBERS
+
+COMPLETE, READABLE = "config.json", "config.yaml"
+_HEADER = f"# For the reader: what is loaded is {COMPLETE}, and the two have to agree.\n"
 
 
 class ConfigError(ValueError):
@@ -212,6 +215,81 @@ def read_config(
         return from_document(document)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def store_config(config: ExperimentConfig, folder: Path) -> None:
+    """Writes a config into the folder of its run.
+
+    `config.json` holds every field and a checksum, and is what `stored_config` loads;
+    `config.yaml` is for the reader.
+    """
+    document = to_document(config)
+    write_whole(folder / COMPLETE, seal(document))
+    write_whole(folder / READABLE, _HEADER + yaml.safe_dump(document, sort_keys=False))
+
+
+def has_config(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / COMPLETE).is_file() or (folder / READABLE).is_file()
+
+
+def stored_config(folder: Path) -> ExperimentConfig:
+    """The config that `store_config` wrote, or that of a folder of an older version.
+
+    Raises:
+        DamagedError: a file is damaged, or the two differ; the message says which.
+        ConfigError: it holds what this version does not know.
+    """
+    complete, readable = folder / COMPLETE, folder / READABLE
+    if not complete.exists():
+        return _unsealed_config(readable)
+    document = unseal(complete)
+    try:
+        config = from_document(document)
+    except ConfigError as error:
+        raise ConfigError(f"{complete}: {error}") from None
+    if readable.exists():
+        remedy = f"delete it to go on with what the run was made of, {complete.name}"
+        try:
+            shown = to_document(read_config(readable))
+        except ConfigError as error:
+            reason = str(error).removeprefix(f"{readable}: ")
+            raise DamagedError(readable, reason, remedy) from None
+        if (differing := _first_difference(shown, to_document(config))) is not None:
+            reason = f"{differing} is not what {complete.name} says"
+            raise DamagedError(readable, reason, remedy)
+    return config
+
+
+def _unsealed_config(readable: Path) -> ExperimentConfig:
+    """The config of a folder without a checksum: complete, as older versions wrote it."""
+    remedy = "restore the file from a copy"
+    try:
+        text = readable.read_text(encoding="utf-8")
+        document = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DamagedError(readable, error, remedy) from None
+    if text.startswith(_HEADER):
+        raise DamagedError(readable.with_name(COMPLETE), "it is missing", remedy)
+    config = read_config(readable)
+    # The last fields of the file: one that lost its end has lost them.
+    fields = {field.name for field in dataclasses.fields(ExperimentConfig)} - {"initial_run"}
+    if missing := sorted(fields - document.keys()):
+        raise DamagedError(readable, f"it lacks {', '.join(missing)}", remedy)
+    return config
+
+
+def _first_difference(one: Any, other: Any, path: str = "") -> str | None:
+    """The dotted path of the first field in which two documents differ."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for name in [*one, *(name for name in other if name not in one)]:
+            where = f"{path}.{name}" if path else str(name)
+            if name not in one or name not in other:
+                return where
+            if (found := _first_difference(one[name], other[name], where)) is not None:
+                return found
+        return None
+    return None if one == other else path
 
 
 def _make_problem(config: TaskConfig) -> Problem:

@@ -1,6 +1,9 @@
 """What the commands share: where they print, and how they end when a user got something wrong."""
 
 import json
+import sys
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -16,7 +19,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """What a user got wrong ends with one line and exit code 2."""
+    """What a user got wrong ends with one line and exit code 2; a lack of memory with 1."""
     from experiments.config import ConfigError
     from experiments.run import RunError
     from plstm_seq.ops.choice import UnsupportedError
@@ -29,11 +32,56 @@ def user_errors() -> Iterator[None]:
     except UnsupportedError as error:
         print_error(f"{error} (without implementation=... one that runs here is taken)")
         raise typer.Exit(2) from None
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
+        print_error(one_line(error))
+        raise typer.Exit(1) from None
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that a device or this machine has no memory left."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    if lacks_memory(error):
+        return (
+            f"out of memory ({text[:200]}); a smaller training.batch_size or "
+            "evaluation.batch_size needs less"
+        )
+    return text
+
+
+def speak_in_lines() -> None:
+    """From now on this process prints warnings in one line, as it does errors.
+
+    What fails in a thread or a last callback of orbax is left to orbax, which raises it where it is
+    waited for; the interpreter would print it as well, dozens of times for one full disk.
+    """
+
+    def show(message: object, *_: object) -> None:
+        print_warning(" ".join(str(message).split()))
+
+    def print_exception(kind: Any, error: BaseException, traceback: Any) -> None:
+        ours = threading.current_thread() is threading.main_thread()
+        if ours and str(error) != "Event loop is closed":
+            sys.__excepthook__(kind, error, traceback)
+
+    warnings.showwarning = show  # pyright: ignore[reportAttributeAccessIssue]
+    sys.excepthook = print_exception
 
 
 def print_error(message: object) -> None:
     """An error in one line on standard error."""
     err.print(f"[red]error:[/red] {plain(message)}", soft_wrap=True)
+
+
+def print_warning(message: object) -> None:
+    """What a user should know, in one line on standard error."""
+    err.print(f"[yellow]warning:[/yellow] {plain(message)}", soft_wrap=True)
 
 
 def plain(text: object) -> str:

@@ -75,10 +75,18 @@ def create_folds(config: ExperimentConfig, folder: str | Path | None = None) -> 
         ConfigError: the task has no folds.
         RunError: the folder holds another sweep.
     """
+    return create_sweep(folds(config), folder)
+
+
+def folds(config: ExperimentConfig) -> Sweep:
+    """The sweep over the folds of a data set.
+
+    Raises:
+        ConfigError: the task has no folds.
+    """
     if config.task.name != "tu":
         raise ConfigError(f"cross-validate: {config.task.name!r} has no folds; the task tu has")
-    num_folds = config.task.make().num_folds
-    return create_sweep(Sweep(config, tuple(vary("task.fold", range(num_folds)))), folder)
+    return Sweep(config, tuple(vary("task.fold", range(config.task.make().num_folds))))
 
 
 def cross_validate(

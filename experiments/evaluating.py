@@ -6,19 +6,23 @@ from functools import partial
 from typing import Any
 
 import jax
+import polars
 
 import tasks
+from experiments.files import check_writable
+from experiments.lock import waited_for
 from experiments.run import Run
 from plstm_seq.evaluation import (
     SNAPPED,
     LengthGeneralization,
     Snapped,
     Stream,
+    add_rows,
     learn_prototypes,
     length_generalization,
     mixture_of_lengths,
     size_generalization,
-    write_parquet,
+    to_frame,
 )
 from plstm_seq.evaluation.size import InOrder
 from plstm_seq.evaluation.sources import Source
@@ -36,6 +40,10 @@ def evaluate(
 ) -> LengthGeneralization:
     """Measures accuracy against length on fresh sequences, and keeps it in the run's folder.
 
+    Rows are added to those that the run has: what was measured at other lengths, with another
+    number of sequences or seed, or at another training step stays. `run.evaluation` is one
+    consistent set of them, `run.evaluations` all.
+
     Args:
         run: a trained run.
         lengths: where to measure, sizes or depths of what is no sequence; None: those of the
@@ -46,14 +54,19 @@ def evaluate(
     Returns:
         Token, sequence and last-position accuracy at every length, with intervals and horizons. Its
         rows are also, where the config names them, those of a mixture of lengths
-        (`mixture_of_lengths`), and those of the second pass, as `snapped_token` and so on.
+        (`mixture_of_lengths`), and those of the second pass, as `snapped_token` and so on. It says
+        which checkpoint the model is from, and in `notes` if a later one is damaged.
 
     Raises:
-        RunError: the run has no checkpoint, or predicts numbers.
+        RunError: the run has no checkpoint, predicts numbers, or its folder is read-only.
+        DamagedError: the rows that it has cannot be read, or no trained checkpoint can.
         ValueError: a length or number is below 1, or a state that grows, or is none along a
             length, is to be snapped.
     """
     run.check_has_accuracy()
+    check_writable(run.folder, run.evaluation_path.name)
+    if run.evaluation_path.exists():
+        _ = run.evaluations  # what cannot be read should not show only after the work
     settings = run.config.evaluation
     lengths = settings.lengths if lengths is None else lengths
     chosen, num_sequences = num_sequences, num_sequences or settings.num_sequences
@@ -81,7 +94,9 @@ def evaluate(
             )
         finally:
             run.problem.release()
-    _write(run, result)
+    step, identity, notes = run.checkpoint
+    result = replace(result, step=step, checkpoint=identity, notes=notes)
+    _keep(run, result, snap_every)
     return result
 
 
@@ -132,11 +147,11 @@ def _snapped(run: Run) -> Snapped:
     return Snapped(run.model, prototypes)
 
 
-def _write(run: Run, result: LengthGeneralization) -> None:
+def _keep(run: Run, result: LengthGeneralization, snap_every: int | None) -> None:
+    """Adds the rows to those of the run."""
     config = run.config
     transition = getattr(config.model.mixer, "transition", None)
-    write_parquet(
-        run.evaluation_path,
+    frame = to_frame(
         result,
         run=run.name,
         task=config.task.name,
@@ -145,7 +160,15 @@ def _write(run: Run, result: LengthGeneralization) -> None:
         JT=None if transition is None else transition.dim,
         seed=config.seed,
         trained_length=config.training.curriculum.longest,
+        step=result.step,
+        checkpoint=result.checkpoint,
+        passed_over="; ".join(result.notes) or None,
+        evaluation_seed=config.evaluation.seed,
     )
+    corrected = polars.col("metric").str.starts_with(SNAPPED)
+    every = polars.when(corrected).then(polars.lit(snap_every, polars.Int64)).alias("snap_every")
+    with waited_for(run.folder / ".evaluation.lock"):
+        add_rows(run.evaluation_path, frame.with_columns(every))
 
 
 def _source(task: tasks.Task) -> Source:

@@ -1,10 +1,28 @@
-"""Small files that a reader, or a killed process, never sees half written."""
+"""The files of runs and sweeps: written whole, and read with one line about what is damaged."""
 
+import errno
+import hashlib
+import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pydantic
+
+
+class RunError(Exception):
+    """A run is missing, is there already, or lacks what was asked of it; the message says what."""
+
+
+class DamagedError(RunError):
+    """A file is not what was written; the message names it and says what to do."""
+
+    def __init__(self, path: Path, reason: object, remedy: str):
+        super().__init__(f"{path} is damaged ({_first_line(reason)}): {remedy}")
+        self.path = path
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -21,6 +39,85 @@ def write_new(path: Path, text: str) -> None:
     """
     with _written_beside(path, text) as temporary:
         os.link(temporary, path)
+
+
+@contextmanager
+def kept_where_writable() -> Iterator[None]:
+    """A block that keeps a result which can be made again; a read-only folder goes without."""
+    try:
+        yield
+    except PermissionError:  # polars raises it without a number
+        return
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """Refuses, before a long computation, a folder in which its result cannot be kept.
+
+    Raises:
+        RunError: the folder is read-only.
+    """
+    if not os.access(folder, os.W_OK):
+        raise RunError(f"{folder} is read-only, and {what} is written there: copy the folder first")
+
+
+def read_json(path: Path, form: pydantic.TypeAdapter[Any], remedy: str) -> Any:
+    """The content of a JSON file; None: there is no such file.
+
+    Args:
+        path: the file.
+        form: what it has to hold.
+        remedy: what a user can do where it is damaged.
+
+    Raises:
+        DamagedError: it cannot be read, is no JSON, or holds something else.
+    """
+    try:
+        return form.validate_python(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise DamagedError(path, f"{where}: {first['msg']}".strip(": "), remedy) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedError(path, error, remedy) from None
+
+
+def seal(document: Mapping[str, Any]) -> str:
+    """A document with its checksum, as JSON; `unseal` reads it."""
+    return json.dumps({"sha256": _checksum(document), "config": document}, indent=1) + "\n"
+
+
+def unseal(path: Path) -> dict[str, Any]:
+    """The document of a file that `seal` made.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    remedy = "restore it from a copy; what was trained with it can't be told without"
+    form = pydantic.TypeAdapter(dict[str, Any])
+    found = read_json(path, form, remedy) or {}
+    document = found.get("config")
+    if not isinstance(document, dict) or found.get("sha256") != _checksum(document):
+        raise DamagedError(path, "its checksum is another", remedy)
+    return document
+
+
+def _checksum(document: Mapping[str, Any]) -> str:
+    return text_checksum(json.dumps(document, sort_keys=True))
+
+
+def text_checksum(text: str) -> str:
+    """The SHA-256 of a text, in hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _first_line(reason: object) -> str:
+    text = str(reason).strip() or type(reason).__name__
+    return " ".join(text.split("\n")[0].split())[:200]
 
 
 @contextmanager

@@ -46,7 +46,11 @@ def label(run: Run) -> str:
 
 
 def plot(
-    runs: Sequence[Run], path: str | Path, *, labels: Sequence[str] | None = None
+    runs: Sequence[Run],
+    path: str | Path,
+    *,
+    labels: Sequence[str] | None = None,
+    num_sequences: int | None = None,
 ) -> list[Path]:
     """Draws token and sequence accuracy against length, with intervals, as PNG and SVG.
 
@@ -56,6 +60,8 @@ def plot(
         runs: evaluated runs.
         path: of the figure, without its ending.
         labels: a legend entry a run; None: the task and the transition.
+        num_sequences: draw what was measured with that many sequences a length; None: of each run
+            the set of `Run.evaluation`.
 
     Returns:
         The two files.
@@ -69,7 +75,7 @@ def plot(
         raise RunError("no runs to plot")
     if len({run.problem.axis for run in runs}) > 1:
         raise RunError("runs on sequences, grids and graphs do not go into one figure")
-    frames = [run.evaluation for run in runs]
+    frames = [run.chosen_evaluation(num_sequences) for run in runs]
     with styled():
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")
         axes = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -83,7 +89,8 @@ def plot(
                 axis.axvline(longest, color="0.5", linestyle=":", linewidth=1)
             axes[0].axhline(run.task.chance, color=colour, linestyle="--", linewidth=0.8, alpha=0.5)
         for axis, title in zip(axes, TITLES.values(), strict=True):
-            axis.set(xlabel=runs[0].problem.axis, title=title, ylim=(-0.03, 1.03))
+            axis.set(xlabel=size_label(runs[0].problem.axis, frames), title=title)
+            axis.set_ylim(-0.03, 1.03)
             axis.set_xscale("log", base=2)
             axis.xaxis.set_major_formatter(ScalarFormatter())
         axes[0].set_ylabel("accuracy")
@@ -93,6 +100,13 @@ def plot(
             ncols=1 + (len(runs) > 3),
         )
         return save(figure, Path(path))
+
+
+def size_label(axis: str, frames: Sequence[polars.DataFrame]) -> str:
+    """`length (512 sequences each)`: what grows, and how many were measured at each."""
+    counts = {n for frame in frames for n in frame.filter(metric="sequence")["num_sequences"]}
+    each = " or ".join(map(str, sorted(counts)))
+    return f"{axis} ({each} {'sequences' if axis == 'length' else 'examples'} each)"
 
 
 def _curve(axis, frame: polars.DataFrame, metric: str, colour: str, marker: str, name: str) -> None:

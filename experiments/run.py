@@ -2,6 +2,8 @@
 
 import json
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -10,33 +12,42 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import polars
+import pydantic
 from flax import nnx
 
 from experiments.config import (
+    COMPLETE,
+    READABLE,
     ConfigError,
     ExperimentConfig,
-    read_config,
+    has_config,
+    store_config,
+    stored_config,
     to_document,
-    write_config,
 )
-from experiments.files import write_whole
+from experiments.files import DamagedError, RunError, read_json, write_whole
+from experiments.lock import holder, locked
 from experiments.problems import Problem, make_task, problem_of
 from experiments.suggestions import nearest
-from plstm_seq.evaluation import read_parquet
-from plstm_seq.training import load_model, load_parameters, read_jsonl
+from plstm_seq.evaluation import Asked, choose_rows, read_parquet
+from plstm_seq.training import (
+    Checkpoint,
+    CorruptCheckpointError,
+    DamagedRecordsError,
+    load_model,
+    load_parameters,
+    read_jsonl,
+)
 from plstm_seq.training.config import VALIDATION
 from plstm_seq.training.step import OF_LABELS
 
 ROOT = Path("runs")
 _PACKAGES = ("plstm-seq", "jax", "jaxlib", "flax", "optax", "numpy")
 
-
-class RunError(Exception):
-    """A run is missing, is there already, or lacks what was asked of it; the message says what."""
-
-
 Ending = Literal["finished", "solved", "diverged", "interrupted", "failed"]
 ENDED: tuple[Ending, ...] = ("finished", "solved", "diverged")
+# Those whose last checkpoint is of the last step; a diverged training has an earlier one.
+_WHOLE: tuple[Ending, ...] = ("finished", "solved")
 
 
 class RunStatus(NamedTuple):
@@ -103,8 +114,8 @@ class Run:
     @property
     def status(self) -> RunStatus | None:
         """How the last training ended or stopped; None: it never came to an end."""
-        document = _read_json(self.status_path)
-        return None if document is None else RunStatus(**document)
+        remedy = "delete it, and resume: it is written anew from the last checkpoint"
+        return read_json(self.status_path, _STATUS, remedy)
 
     @property
     def is_trained(self) -> bool:
@@ -114,7 +125,15 @@ class Run:
     @property
     def cost(self) -> dict[str, Any] | None:
         """What the model takes: parameters, state, operations, time, memory; None: not measured."""
-        return _read_json(self.cost_path)
+        remedy = "delete it, and resume: it is measured anew"
+        return read_json(self.cost_path, _NUMBERS, remedy)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Device and versions that the run was begun with; empty if nobody knows."""
+        path = self.folder / "environment.json"
+        remedy = "delete it, and resume where the run was made: it is written anew"
+        return read_json(path, _NAMES, remedy) or {}
 
     @cached_property
     def task(self) -> Any:
@@ -131,19 +150,77 @@ class Run:
         """The model with the parameters of the last whole checkpoint.
 
         Raises:
-            RunError: there is no checkpoint yet.
+            RunError: there is no checkpoint yet, or only damaged ones.
         """
+        return self._loaded[0]
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint that `model` is from; `passed_over` says if later ones are damaged.
+
+        Raises:
+            RunError: as `model`.
+        """
+        return self._loaded[1]
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Checkpoint]:
         model = new_model(self.config)
-        try:
-            load_model(model, self.checkpoints)
-        except FileNotFoundError:
-            raise RunError(f"run {self.folder} has no checkpoint yet: train it first") from None
-        return model
+        with _said_of(self.folder):
+            found = load_model(model, self.checkpoints)
+        ending = None
+        with _left_unread():
+            ending = self.status
+        if ending is None or ending.status not in _WHOLE or found.step >= ending.step:
+            return model, found
+        lost = f"training ended at step {ending.step}, and its checkpoint is not there"
+        if found.step == 0:
+            raise RunError(f"{self.checkpoints}: {lost}; that of step 0 is not trained")
+        return model, found._replace(passed_over=found.passed_over or (lost,))
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """The records of training."""
-        return read_jsonl(self.metrics_path) if self.metrics_path.exists() else []
+        """The records of training.
+
+        Raises:
+            DamagedError: a line of the file is damaged.
+        """
+        try:
+            return read_jsonl(self.metrics_path)
+        except FileNotFoundError:
+            return []
+        except (DamagedRecordsError, OSError) as error:
+            raise DamagedError(
+                self.metrics_path,
+                str(error).removeprefix(f"{self.metrics_path}: "),
+                "correct or delete that line; resuming a run that has not ended does so",
+            ) from None
+
+    def lock(self) -> Any:
+        """Holds the run while a block trains it; yields whether this process got it."""
+        return locked(self._lock_path)
+
+    @property
+    def holder(self) -> str | None:
+        """The process that trains the run; None: there is none."""
+        return holder(self._lock_path)
+
+    @property
+    def _lock_path(self) -> Path:
+        return self.folder / "train.lock"
+
+    def check_goes_on(self) -> None:
+        """Refuses to train where that would replace what was measured.
+
+        Raises:
+            RunError: there are records and no checkpoint that they belong to.
+        """
+        trained = any(record["step"] for record in _readable_records(self.metrics_path))
+        if trained and not any(self.checkpoints.glob("[0-9]*")):
+            raise RunError(
+                f"{self.checkpoints} has no checkpoint left of what {self.metrics_path.name} "
+                "records: restore it, or train under a new name"
+            )
 
     @property
     def has_accuracy(self) -> bool:
@@ -163,23 +240,105 @@ class Run:
             )
 
     @property
-    def is_evaluated(self) -> bool:
-        """Whether nothing is left to evaluate."""
-        return self.evaluation_path.exists() or not self.has_accuracy
+    def asked(self) -> Asked:
+        """What its config asks an evaluation to measure."""
+        settings = self.config.evaluation
+        return Asked(
+            lengths=settings.lengths,
+            # A data set has as many examples as it has.
+            num_sequences=1 if self.problem.examples is not None else settings.num_sequences,
+            evaluation_seed=settings.seed,
+            snap_every=settings.snap_every,
+            mixture=settings.mixture is not None,
+        )
 
     @property
-    def evaluation(self) -> polars.DataFrame:
-        """The last evaluation.
+    def is_evaluated(self) -> bool:
+        """Whether nothing is left to evaluate: all that the config asks, at the last step."""
+        if not self.has_accuracy:
+            return True
+        if not self.evaluation_path.exists():
+            return False
+        ending = self.status
+        step = ending.step if ending is not None and ending.status in _WHOLE else None
+        return self.asked.is_met(self.evaluations, step)
+
+    @property
+    def evaluations(self) -> polars.DataFrame:
+        """All rows that were ever measured, of every step, number of sequences and seed.
 
         Raises:
-            RunError: there is none yet, or as `check_has_accuracy`.
+            RunError: there are none yet, or as `check_has_accuracy`.
+            DamagedError: the file is damaged.
         """
         self.check_has_accuracy()
         if not self.evaluation_path.exists():
             raise RunError(
                 f"run {self.folder} has not been evaluated: plstm-seq evaluate {self.folder}"
             )
-        return read_parquet(self.evaluation_path)
+        try:
+            return read_parquet(self.evaluation_path)
+        except (ValueError, OSError) as error:
+            raise DamagedError(
+                self.evaluation_path, error, f"delete it, and plstm-seq evaluate {self.folder}"
+            ) from None
+
+    @property
+    def evaluation(self) -> polars.DataFrame:
+        """One consistent set of rows: of one step, number of sequences and seed.
+
+        Of the last step that was evaluated, the set in which most lengths of the config are, of the
+        most sequences; see `choose_rows`.
+
+        Raises:
+            RunError, DamagedError: as `evaluations`.
+        """
+        return self.chosen_evaluation()
+
+    def chosen_evaluation(self, num_sequences: int | None = None) -> polars.DataFrame:
+        """As `evaluation`, but the set of that many sequences, where a number is given.
+
+        Raises:
+            RunError: nothing was measured with that many; or as `evaluations`.
+        """
+        try:
+            return choose_rows(self.evaluations, self.asked, num_sequences=num_sequences)
+        except ValueError as error:
+            raise RunError(f"{self.evaluation_path}: {error}") from None
+
+
+_STATUS = pydantic.TypeAdapter(RunStatus)
+_NUMBERS = pydantic.TypeAdapter(dict[str, int | float | None])
+_NAMES = pydantic.TypeAdapter(dict[str, str | int | float | bool | None])
+
+
+@contextmanager
+def _said_of(folder: Path) -> Iterator[None]:
+    """What is wrong with checkpoints, as an error of their run."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise RunError(f"run {folder} has no checkpoint yet: train it first") from None
+    except CorruptCheckpointError as error:
+        raise RunError(f"{error}; restore one from a copy, or train anew") from None
+
+
+@contextmanager
+def _left_unread() -> Iterator[None]:
+    """What another file says is not needed here."""
+    try:
+        yield
+    except DamagedError:
+        return
+
+
+def _readable_records(path: Path) -> list[dict[str, Any]]:
+    try:
+        return read_jsonl(path)
+    except FileNotFoundError:
+        return []
+    except DamagedRecordsError:
+        return [{"step": 1}]  # training goes on with those that can be read
 
 
 def new_model(config: ExperimentConfig) -> Any:
@@ -205,9 +364,11 @@ def starting_model(config: ExperimentConfig) -> Any:
         return model
     folder = Path(config.initial_run)
     try:
-        load_parameters(model, Run(folder, config).checkpoints)
-    except (FileNotFoundError, ValueError) as error:
+        found = load_parameters(model, Run(folder, config).checkpoints)
+    except (FileNotFoundError, ValueError, CorruptCheckpointError) as error:
         raise RunError(f"training cannot start from run {folder}: {error}") from None
+    if found.passed_over:
+        raise RunError(f"training cannot start from run {folder}: {found.passed_over[0]}")
     return model
 
 
@@ -219,12 +380,14 @@ def load_run(path: str | Path) -> Run:
 
     Raises:
         RunError: there is no such run; the nearest names are given.
-        ConfigError: its config.yaml is not valid.
+        DamagedError: its config is damaged.
     """
     for folder in (Path(path), ROOT / path):
-        if (folder / "config.yaml").is_file():
-            return Run(folder, read_config(folder / "config.yaml"))
-    known = [config.parent.name for config in ROOT.glob("*/config.yaml")]
+        if has_config(folder):
+            return Run(folder, stored_config(folder))
+    known = sorted(
+        {c.parent.name for c in ROOT.glob("*/config.*") if c.name in (COMPLETE, READABLE)}
+    )
     raise RunError(f"no run at {str(path)!r}, nor in {ROOT}/; {nearest(Path(path).name, known)}")
 
 
@@ -265,16 +428,15 @@ def complete_run(config: ExperimentConfig, folder: Path) -> Run:
         RunError: the folder holds another config.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "config.yaml"
-    if not path.exists():
-        write_config(config, path)
+    if not has_config(folder):
+        store_config(config, folder)
     else:
         try:
-            same = to_document(read_config(path)) == to_document(config)
+            same = to_document(stored_config(folder)) == to_document(config)
         except ConfigError as error:
-            raise RunError(f"{error}; delete the folder {folder} to train it anew") from None
+            raise RunError(str(error)) from None
         if not same:
-            raise RunError(f"{path} is not the config that belongs there: move {folder} away")
+            raise RunError(f"{folder} holds another config than belongs there: move it away")
     if not (folder / "environment.json").exists():
         environment = json.dumps(read_environment(), indent=2) + "\n"
         write_whole(folder / "environment.json", environment)
@@ -297,10 +459,3 @@ def read_environment() -> dict[str, Any]:
 @lru_cache
 def _task(name: str, options: str) -> Any:
     return make_task(name, **json.loads(options))
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None

@@ -2,19 +2,33 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from statistics import median
 
 import jax
+from flax import nnx
 from jax.sharding import Mesh
 
-from experiments.config import ExperimentConfig, to_document
+from experiments.config import ConfigError, ExperimentConfig, to_document
 from experiments.distributed import is_first
 from experiments.files import write_whole
-from experiments.run import Run, RunError, RunStatus, create_run, load_run, starting_model
+from experiments.problems import problem_of
+from experiments.problems.labelled import shapes_of
+from experiments.run import (
+    Run,
+    RunError,
+    RunStatus,
+    create_run,
+    load_run,
+    new_model,
+    starting_model,
+)
+from experiments.signals import terminate_as_interrupt
 from experiments.status import StatusTracker, write_status
 from plstm_seq.training import (
     CompositeTracker,
+    CorruptCheckpointError,
     FitResult,
     HostSample,
     JsonlTracker,
@@ -53,9 +67,12 @@ def train(
         The run; `run.model` is trained.
 
     Raises:
-        RunError: the folder is there already, or what to resume is not, or differs from `config`.
+        RunError: the folder is there already, what to resume is not, differs from `config`, or is
+            being trained by another process.
+        ConfigError, ValueError: the model cannot be made, or does not run here; nothing is left.
         NonFiniteLossError: training diverged; the last good checkpoint is kept.
-        KeyboardInterrupt: Ctrl-C; the run can be resumed.
+        OSError: a file of the run could not be written, or was removed.
+        KeyboardInterrupt: Ctrl-C, or the process was told to end; the run can be resumed.
     """
     run = _resumed(config, folder) if resume else _created(config, folder)
     fit_run(run, progress=progress, trackers=trackers, mesh=mesh)
@@ -76,19 +93,86 @@ def fit_run(
     """
     if not is_first():
         return _fit(run, (), mesh)
+    with ExitStack() as stack:
+        _take_over(run, stack)
+        result = _fit_held(run, progress=progress, trackers=trackers, mesh=mesh)
+        _check_kept(run, result)
+    return result
+
+
+def _fit_held(
+    run: Run, *, progress: bool, trackers: Sequence[Tracker], mesh: Mesh | None = None
+) -> FitResult:
+    """As `fit_run`, of a run that this process holds."""
     status = StatusTracker(run)
     shown = [ProgressTracker()] if progress else []
     try:
         result = _fit(run, [*_own_trackers(run, status), *shown, *trackers], mesh)
     except NonFiniteLossError as error:
-        write_status(run, RunStatus("diverged", status.step, str(error)))
-        _write_cost(run, FitResult("diverged", error.step, {}, error=error))
+        _write_outcome(run, FitResult("diverged", status.step, {}, error=error), status)
         raise
     except Exception as error:
-        write_status(run, RunStatus("failed", status.step, _one_line(error)))
+        _write_failure(run, status, error)
         raise
     _write_outcome(run, result, status)
     return result
+
+
+def new_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
+    """The folder of a new run, made once it is known that its model can be trained here.
+
+    Raises:
+        ConfigError, UnsupportedError: see `check_trains`.
+        RunError: there is something at that place, or what training starts from cannot be read.
+    """
+    check_trains(config)
+    if config.initial_run is not None:
+        starting_model(config)
+    return create_run(config, folder)
+
+
+def check_trains(config: ExperimentConfig) -> None:
+    """Refuses, before anything is written, a config whose model cannot be trained here.
+
+    The model is made and applied to a batch, on shapes alone: nothing is computed.
+
+    Raises:
+        ConfigError: the sizes of the model do not fit each other, or its inputs.
+        UnsupportedError: the implementation that it names does not run here.
+    """
+    problem = problem_of(config.task.make())
+    try:
+        model = nnx.eval_shape(lambda: new_model(config))
+        batch = shapes_of(problem, config.training.batch_size, config.training.curriculum.longest)
+        nnx.eval_shape(lambda model, inputs: model(inputs), model, batch.inputs)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"model: {error}") from error
+    finally:
+        problem.release()
+
+
+def _take_over(run: Run, stack: ExitStack) -> None:
+    """Holds a run until the stack is left; signals to end count as Ctrl-C until then.
+
+    Raises:
+        RunError: another process trains it, or it lost the checkpoints of what it has recorded.
+    """
+    if not stack.enter_context(run.lock()):
+        raise RunError(f"{run.folder}: {run.holder or 'another process'} trains it")
+    run.check_goes_on()
+    stack.enter_context(terminate_as_interrupt())
+
+
+def _check_kept(run: Run, result: FitResult) -> None:
+    """Says success only of what is on disk.
+
+    Raises:
+        FileNotFoundError: something of the run was removed while it was trained.
+    """
+    needed = [run.metrics_path, run.checkpoints / str(result.step), run.status_path, run.cost_path]
+    for path in needed:
+        if not path.exists():
+            raise FileNotFoundError(f"{path} was removed while the run was trained")
 
 
 def _fit(run: Run, trackers: Sequence[Tracker], mesh: Mesh | None) -> FitResult:
@@ -105,6 +189,8 @@ def _fit(run: Run, trackers: Sequence[Tracker], mesh: Mesh | None) -> FitResult:
             validate=run.problem.validate(training.batch_size, training.curriculum.longest),
             mesh=mesh,
         )
+    except CorruptCheckpointError as error:
+        raise RunError(f"{error}; restore one from a copy, or train anew") from error
     finally:
         run.problem.release()
 
@@ -135,6 +221,31 @@ def train_members(
     """
     if not runs:
         return []
+    results: dict[int, FitResult] = {}
+    with ExitStack() as stack:
+        for index, run in enumerate(runs):
+            try:
+                _take_over(run, stack)
+            except (RunError, OSError) as error:
+                results[index] = FitResult("failed", 0, {}, error=error)
+        free = [index for index in range(len(runs)) if index not in results]
+        trained = _train_free(
+            [runs[index] for index in free], progress=progress, events=events, trackers=trackers
+        )
+    results |= dict(zip(free, trained, strict=True))
+    return [results[index] for index in range(len(runs))]
+
+
+def _train_free(
+    runs: Sequence[Run],
+    *,
+    progress: bool,
+    events: str | Path | None,
+    trackers: Callable[[Run], Sequence[Tracker]],
+) -> list[FitResult]:
+    """As `train_members`, of runs that this process holds."""
+    if not runs:
+        return []
     sample = runs[0].problem.sample
     if isinstance(sample, HostSample):
         return [_fit_alone(run, progress=progress, trackers=trackers(run)) for run in runs]
@@ -152,26 +263,30 @@ def train_members(
     shown: list[Tracker] = [ProgressTracker(f"{len(runs)} members")] if progress else []
     if events is not None:
         shown.append(TensorBoardTracker(events))
+
+    def ended(index: int, result: FitResult) -> None:
+        run, status = runs[index], statuses[index]
+        if result.status == "failed":
+            _write_failure(run, status, result.error)
+        else:
+            _write_outcome(run, result, status)
+
     try:
-        return fit_members(
-            members,
-            sample,
-            progress=CompositeTracker(shown),
-            ended=lambda index, result: _write_outcome(runs[index], result, statuses[index]),
-        )
+        return fit_members(members, sample, progress=CompositeTracker(shown), ended=ended)
     except Exception as error:
         for run, status in zip(runs, statuses, strict=True):
-            if run.status is None or not run.status.ended:
-                write_status(run, RunStatus("failed", status.step, _one_line(error)))
+            _write_failure(run, status, error)
         raise
 
 
 def _fit_alone(run: Run, *, progress: bool, trackers: Sequence[Tracker]) -> FitResult:
-    """Trains one of several runs; that it diverges does not stop the others."""
+    """Trains one of several runs; that it diverges or fails does not stop the others."""
     try:
-        return fit_run(run, progress=progress, trackers=trackers)
+        return _fit_held(run, progress=progress, trackers=trackers)
     except NonFiniteLossError as error:
         return FitResult("diverged", error.step, {}, error=error)
+    except (RunError, OSError) as error:
+        return FitResult("failed", 0, {}, error=error)
 
 
 def _own_trackers(run: Run, status: StatusTracker) -> list[Tracker]:
@@ -181,15 +296,25 @@ def _own_trackers(run: Run, status: StatusTracker) -> list[Tracker]:
 def _write_outcome(run: Run, result: FitResult, tracker: StatusTracker) -> None:
     """Writes what training came to, and what it took; the latter stays if nothing was trained."""
     error = None if result.error is None else str(result.error)
+    tracker.ended = True
     write_status(run, RunStatus(result.status, result.step, error))
     if tracker.records or run.cost is None:
         _write_cost(run, result)
 
 
+def _write_failure(run: Run, tracker: StatusTracker, error: Exception | None) -> None:
+    """Notes a failure where training had begun; what had ended before stays so."""
+    if tracker.started and not tracker.ended:
+        with suppress(OSError):  # the folder may be what failed
+            write_status(run, RunStatus("failed", tracker.step, _one_line(error)))
+
+
 def _write_cost(run: Run, result: FitResult) -> None:
     from experiments.results.costs import costs_of
 
-    speeds = [record["tokens_per_second"] for record in run.metrics]
+    speeds = [
+        record["tokens_per_second"] for record in run.metrics if "tokens_per_second" in record
+    ]
     cost = {
         **costs_of(run.config)._asdict(),
         "tokens_per_second": median(speeds) if speeds else None,
@@ -199,14 +324,14 @@ def _write_cost(run: Run, result: FitResult) -> None:
     write_whole(run.cost_path, json.dumps(cost, indent=2) + "\n")
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception | None) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _created(config: ExperimentConfig | None, folder: str | Path | None) -> Run:
     if config is None:
         raise RunError("a new run needs a config: default_config(task), or resume=True")
-    return create_run(config, folder)
+    return new_run(config, folder)
 
 
 def _resumed(config: ExperimentConfig | None, folder: str | Path | None) -> Run:

@@ -159,6 +159,16 @@ def description(data: dict[str, Any]) -> Group:
     )
 
 
+def evaluation_rows(result: LengthGeneralization) -> list[dict[str, Any]]:
+    """Every row that was measured, with the checkpoint it is of, as JSON holds it."""
+    of = {
+        "step": result.step,
+        "checkpoint": result.checkpoint,
+        "passed_over": "; ".join(result.notes) or None,
+    }
+    return [{**row._asdict(), **of} for row in result.rows]
+
+
 def evaluation_table(result: LengthGeneralization) -> Group:
     """Accuracy with intervals at every length, without and with snapping, and the horizons."""
     tables = [_accuracy_table(result, "")]
@@ -173,7 +183,7 @@ def evaluation_table(result: LengthGeneralization) -> Group:
         f"intervals of {result.confidence:.0%}, chance of a token {result.chance:.3f}; "
         "scaled: token accuracy with chance at 0"
     )
-    return Group(Text(f"{result}; {interval}"), *tables, Text(""), horizons)
+    return Group(Text(f"{result.describe()}; {interval}"), *tables, Text(""), horizons)
 
 
 def _accuracy_table(result: LengthGeneralization, prefix: str) -> Table:

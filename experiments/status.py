@@ -15,11 +15,12 @@ class StatusTracker:
         self.run = run
         self.step = 0
         self.records = 0
+        self.started = self.ended = False
 
     def start(self, step: int, steps: int) -> None:
         """See `Tracker`."""
         del steps
-        self.step = step
+        self.step, self.started = step, True
         self.run.status_path.unlink(missing_ok=True)
 
     def log(self, record: Record) -> None:

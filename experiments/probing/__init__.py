@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from experiments.files import write_whole
+from experiments.files import check_writable, write_whole
 from experiments.plotting import save
 from experiments.probing.carrying import Carried, carry, carry_snapped, exact_horizons
 from experiments.probing.groups import TaskGroup, task_group
@@ -65,6 +65,8 @@ def probe(
     for name in named or ():
         if name not in PROBES:
             raise ValueError(f"no probe {name!r}; {nearest(name, list(PROBES))}")
+    if output is None:
+        check_writable(run.folder, "probes")
     suited = probes_of(run, block)
     folder = run.folder / "probes" if output is None else Path(output)
     found: dict[str, Probed] = {}

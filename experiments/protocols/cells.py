@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,8 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pydantic
+
 from experiments.config import ConfigError, ExperimentConfig, default_config
-from experiments.files import write_whole
+from experiments.files import DamagedError, read_json, write_whole
 from experiments.overrides import assign
 from experiments.protocols.models import Model, known_sizes, with_mixer
 from experiments.protocols.protocol import Protocol, ProtocolTask
@@ -43,6 +46,9 @@ class About(NamedTuple):
     model: str
     scale: float
     date: str
+
+
+_ABOUT = pydantic.TypeAdapter(About)
 
 
 @dataclass(frozen=True)
@@ -149,18 +155,16 @@ class Cell:
 
 
 def begun(protocol: str) -> list[tuple[Path, About]]:
-    """The cells of a protocol that have a folder."""
-    files = sorted((ROOT / protocol).glob(f"*/*/*/{ABOUT}"))
-    return [(file.parent, _read_about(file)) for file in files]
-
-
-def _read_about(file: Path) -> About:
-    try:
-        return About(**json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise RunError(
-            f"{file} is damaged ({error}): run the cell again to write it anew"
-        ) from None
+    """The cells of a protocol that have a folder; one whose file is damaged is left out."""
+    found = []
+    for file in sorted((ROOT / protocol).glob(f"*/*/*/{ABOUT}")):
+        try:
+            about = read_json(file, _ABOUT, "delete it, and run the cell again")
+        except DamagedError as error:
+            warnings.warn(f"{error} (the cell is left out)", RuntimeWarning, stacklevel=2)
+        else:
+            found.append((file.parent, about))
+    return found
 
 
 def check_scale(scale: float) -> None:

@@ -1,5 +1,6 @@
 """Published numbers and ours beside each other."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 import polars
 
 from experiments.config import ConfigError
+from experiments.files import RunError
 from experiments.protocols.cells import About, begun, check_scale
 from experiments.protocols.protocol import SPREADS, Protocol
 from experiments.protocols.values import numbers
@@ -62,7 +64,7 @@ def compare(protocol: Protocol, *, scale: float | None = None) -> Comparison:
 
     Raises:
         ConfigError: there can be no run of that scale.
-        RunError: a file of a run is damaged.
+        RuntimeWarning: a file of a cell is damaged; the cell is left out.
     """
     if scale is not None:
         check_scale(scale)
@@ -97,7 +99,9 @@ def _ours(protocol: Protocol, scale: float | None) -> Iterator[Row]:
             key = (about.model, about.scale, about.task)
             cells.setdefault(key, []).append((folder, about))
     for (model, own_scale, task), folders in cells.items():
-        frames = [_frame(folder) for folder, _ in folders]
+        frames = [frame for folder, _ in folders if (frame := _frame(folder)) is not None]
+        if not frames:
+            continue
         frame = polars.concat(frames, how="diagonal_relaxed")
         made = {
             "device": _only(frame, "environment.device"),
@@ -116,10 +120,14 @@ def _ours(protocol: Protocol, scale: float | None) -> Iterator[Row]:
             )
 
 
-def _frame(folder: Path) -> polars.DataFrame:
-    """The rows of a sweep, its members named by their folders."""
+def _frame(folder: Path) -> polars.DataFrame | None:
+    """The rows of a sweep, its members named by their folders; None: it cannot be read."""
     within = polars.concat_str(polars.lit(f"{folder.name}/"), polars.col("member"))
-    return gather(folder).with_columns(within.alias("member"))
+    try:
+        return gather(folder).with_columns(within.alias("member"))
+    except (RunError, ConfigError) as error:
+        warnings.warn(f"{error} (the cell is left out)", RuntimeWarning, stacklevel=2)
+        return None
 
 
 def _only(frame: polars.DataFrame, column: str) -> str | None:

@@ -1,5 +1,6 @@
 """The report of a sweep."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -24,7 +25,8 @@ def report(sweep_folder: str | Path, output: str | Path | None = None) -> Path:
 
     Args:
         sweep_folder: the folder of a sweep, or its name in `sweeps/`.
-        output: the file; None: `report.html` in the folder.
+        output: the file; None: `report.html` in the folder, or, where nothing may be written into
+            it, `NAME_report.html` here.
 
     Returns:
         The file.
@@ -35,6 +37,8 @@ def report(sweep_folder: str | Path, output: str | Path | None = None) -> Path:
     """
     folder = find_sweep(sweep_folder)
     path = folder / "report.html" if output is None else Path(output)
+    if output is None and not os.access(folder, os.W_OK):
+        path = Path(f"{folder.resolve().name}_report.html")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, page(folder))
     return path

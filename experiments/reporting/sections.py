@@ -11,11 +11,11 @@ from experiments.reporting.svg import inline
 from experiments.results.comparing import TASK, Drawing
 from experiments.results.cost_summary import readable_costs, summarize_costs
 from experiments.results.export import readable
-from experiments.results.rows import UNFINISHED
+from experiments.results.rows import DAMAGED, UNFINISHED, measured_with
 from experiments.results.settings import SEED, text
 from experiments.results.summary import default_length, summarize
 
-_KINDS = {"solved": "good", "diverged": "bad", "failed": "bad", UNFINISHED: "quiet"}
+_KINDS = {"solved": "good", "diverged": "bad", "failed": "bad", DAMAGED: "bad", UNFINISHED: "quiet"}
 _EXPLANATION = (
     "Accuracy of whole sequences, at the longest length in training and at the longest evaluated. "
     "MAD: median absolute deviation from the median. 95% of mean: percentile bootstrap over "
@@ -41,7 +41,7 @@ def results(frame: polars.DataFrame) -> Markup:
         if several:
             parts.append(tag("h3", task.replace("_", " ")))
         parts.append(_results_of_one_task(own))
-    parts.append(tag("p", _EXPLANATION, class_="quiet"))
+    parts.append(tag("p", f"Measured with {measured_with(frame)}. {_EXPLANATION}", class_="quiet"))
     return tag("section", tag("h2", "Results"), *parts)
 
 

@@ -13,7 +13,7 @@ from experiments.results import figures
 from experiments.results.cost_summary import summarize_costs
 from experiments.results.curves import training_curves, training_records
 from experiments.results.matching import TOLERANCE
-from experiments.results.rows import find_sweep, gather
+from experiments.results.rows import find_sweep, gather, measured_with
 from experiments.results.settings import grouping
 from experiments.results.summary import default_length
 
@@ -40,10 +40,12 @@ class Comparison(NamedTuple):
     Attributes:
         figures: the files, two a figure.
         costs: of `summarize_costs`.
+        measured: with how many sequences, and with which seed, accuracies were measured.
     """
 
     figures: list[Path]
     costs: polars.DataFrame
+    measured: str
 
 
 def compare(
@@ -52,6 +54,7 @@ def compare(
     *,
     by: Sequence[str] | None = None,
     length: int | None = None,
+    num_sequences: int | None = None,
 ) -> Comparison:
     """Draws what tells the settings of one or more sweeps apart, as PNG and SVG.
 
@@ -65,6 +68,7 @@ def compare(
         by: what makes a setting; columns, or tails of them. None: all that varies but the seed.
         length: where one number is given for accuracy; None: the first evaluated one from the
             longest trained one on.
+        num_sequences: take what was measured with that many sequences a length; see `gather`.
 
     Returns:
         The figures' files, and what the settings cost.
@@ -73,25 +77,28 @@ def compare(
         RunError: a sweep is missing, or no member has been evaluated.
         ConfigError: a column or the length is not there.
     """
-    frame, records = gather_all(sweeps)
+    frame, records = gather_all(sweeps, num_sequences=num_sequences)
     output = Path(output)
     files = [
         file
         for drawing in drawings(frame, records, by, length)
         for file in save(drawing.draw(), output.with_name(f"{output.name}_{drawing.name}"))
     ]
-    return Comparison(files, summarize_costs(frame, by))
+    return Comparison(files, summarize_costs(frame, by), measured_with(frame))
 
 
-def gather_all(sweeps: Sequence[str | Path]) -> tuple[polars.DataFrame, polars.DataFrame]:
+def gather_all(
+    sweeps: Sequence[str | Path], *, num_sequences: int | None = None
+) -> tuple[polars.DataFrame, polars.DataFrame]:
     """The rows and the training records of several sweeps as one; several have a column `sweep`."""
     if len(sweeps) == 1:
-        return gather(sweeps[0]), training_records(sweeps[0])
+        return gather(sweeps[0], num_sequences=num_sequences), training_records(sweeps[0])
     frames, records = [], []
     for sweep in sweeps:
         name = find_sweep(sweep).resolve().name
         within = polars.concat_str(polars.lit(f"{name}/"), polars.col("member")).alias("member")
-        frames.append(gather(sweep).with_columns(within, polars.lit(name).alias("sweep")))
+        own = gather(sweep, num_sequences=num_sequences)
+        frames.append(own.with_columns(within, polars.lit(name).alias("sweep")))
         records.append(training_records(sweep).with_columns(within))
     return polars.concat(frames, how="diagonal_relaxed"), polars.concat(records)
 
@@ -128,7 +135,8 @@ def _of_one_task(
     for name, metric in (("accuracy", "sequence"), ("token_accuracy", "token")):
         yield Drawing(
             name,
-            f"{figures.METRIC_TITLES[metric].capitalize()} against length. {bands} Dotted: the "
+            f"{figures.METRIC_TITLES[metric].capitalize()} against length "
+            f"({measured_with(frame)}). {bands} Dotted: the "
             "longest length in training" + ("; dashed: chance." if metric == "token" else "."),
             partial(figures.accuracy, frame, by, metric),
         )

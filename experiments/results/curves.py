@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars
 from matplotlib.figure import Figure
 
+from experiments.files import DamagedError, RunError
 from experiments.plotting import styled
 from experiments.results.panels import draw_band, finish, levels, looks, panel
 from experiments.results.rows import find_sweep, members
 from experiments.results.settings import grouping, settings
-from experiments.run import RunError
+from experiments.run import Run
 
 Against = Literal["step", "seconds"]
 _AXES: dict[Against, str] = {
@@ -41,14 +42,22 @@ def training_records(sweep_folder: str | Path) -> polars.DataFrame:
     rows = []
     for run in members(find_sweep(sweep_folder)):
         seconds = 0.0
-        for record in run.metrics:
-            seconds += record["seconds"]
+        for record in _records(run):
+            seconds += record.get("seconds", 0.0)
             names = ("step", "loss", "token_accuracy", "sequence_accuracy")
             values = {name: record.get(name) for name in names}
             rows.append({"member": run.name, **values, "seconds": seconds})
     schema = {"member": polars.String, "step": polars.Int64, "seconds": polars.Float64}
     measured = dict.fromkeys(("loss", "token_accuracy", "sequence_accuracy"), polars.Float64)
     return polars.DataFrame(rows, schema={**schema, **measured})
+
+
+def _records(run: Run) -> list[dict[str, Any]]:
+    """The records of a member; none of one whose file is damaged, which `gather` says."""
+    try:
+        return run.metrics
+    except DamagedError:
+        return []
 
 
 def training_curves(

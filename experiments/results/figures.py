@@ -67,7 +67,7 @@ def accuracy(
         if metric != "sequence":
             for chance in rows["chance"].unique():
                 axis.axhline(chance, color="0.5", linestyle="--", linewidth=0.8)
-        axis.set(xlabel=_size(frame), ylabel=METRIC_TITLES[metric], ylim=(-0.03, 1.03))
+        axis.set(xlabel=_sizes(rows), ylabel=METRIC_TITLES[metric], ylim=(-0.03, 1.03))
         axis.set_xscale("log", base=2)
         plain_numbers(axis.xaxis)
         return finish(figure, axis)
@@ -226,6 +226,13 @@ def _lines(frame: polars.DataFrame, by: Sequence[str] | None, x: str) -> list[st
     if frame[x].drop_nulls().n_unique() < 2:
         raise RunError(f"{titles([x])[x]} does not vary in this sweep")
     return [name for name in grouping(frame, by) if name != x]
+
+
+def _sizes(rows: polars.DataFrame) -> str:
+    """`length (512 sequences each)`: what lengths are, and how many were measured at each."""
+    counts = " or ".join(map(str, rows["num_sequences"].drop_nulls().unique().sort()))
+    size = _size(rows)
+    return f"{size} ({counts} {'sequences' if size == 'length' else 'examples'} each)"
 
 
 def _size(frame: polars.DataFrame) -> str:

@@ -1,23 +1,24 @@
 """All that a sweep has measured, as one table."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars
 
+from experiments.files import DamagedError, RunError, kept_where_writable
 from experiments.results.columns import flatten
-from experiments.run import Run, RunError
+from experiments.run import Run
 from experiments.suggestions import nearest
-from plstm_seq.evaluation import METRICS, SNAPPED, horizon
+from plstm_seq.evaluation import METRICS, SNAPPED, choose_rows, complete_sets, horizon
+from plstm_seq.evaluation.table import read_frame, write_frame
 
 if TYPE_CHECKING:
     from experiments.sweeps.plan import MemberPlan
 
 ROOT = Path("sweeps")
-UNFINISHED = "unfinished"
+UNFINISHED, DAMAGED = "unfinished", "damaged"
 # Horizons at 0.9 and 0.99, as they are called in the table.
 HORIZONS: Mapping[str, float] = {"horizon_90": 0.9, "horizon_99": 0.99}
 
@@ -32,6 +33,11 @@ _MEASURED: Mapping[str, Any] = {
     "num_sequences": polars.Int64,
     "chance": polars.Float64,
     "confidence": polars.Float64,
+    "evaluated_step": polars.Int64,
+    "checkpoint": polars.String,
+    "evaluation_seed": polars.Int64,
+    "snap_every": polars.Int64,
+    "passed_over": polars.String,
 }
 _REACHED: Mapping[str, Any] = {
     column: kind
@@ -57,53 +63,62 @@ def find_sweep(path: str | Path) -> Path:
     raise RunError(f"no sweep at {str(path)!r}, nor in {ROOT}/; {nearest(Path(path).name, known)}")
 
 
-def gather(sweep_folder: str | Path) -> polars.DataFrame:
+def gather(sweep_folder: str | Path, *, num_sequences: int | None = None) -> polars.DataFrame:
     """Everything a sweep has measured; written to `results.parquet` in its folder, too.
 
     One row per member, length and metric (`segment` rows have their start). A member that has not
     been evaluated, or not even begun, has one row without metric, so that it is seen and counted.
     Of a sweep whose members' folders are elsewhere (results that were copied), the table that is
-    there is read.
+    there is read. A folder in which nothing may be written is only read.
 
-    Columns: `member`, `group`, `status` (`unfinished` if its training has not ended), `step`,
-    `error`, `seconds` (of training: in a group, of the program that trained the group),
-    `trained_length`; what was measured (`metric`, `length`, `start`, `value`, `low`, `high`,
-    `scaled`, `num_sequences`, `chance`, `confidence`); `horizon_90` and `horizon_99`, each with
-    `_open` where the last evaluated length passed as well; then every field of the config by its
-    dotted path, `environment.*` and `cost.*`.
+    Where members were evaluated more than once, the rows of all of them are of one number of
+    sequences and one seed: the largest number with which every evaluated member has the lengths of
+    its config; else that of the config. `evaluation.parquet` in a member's folder has all rows.
+
+    Columns: `member`, `group`, `status` (`unfinished` if its training has not ended, `damaged` if a
+    file cannot be read), `step`, `error`, `seconds` (of training: in a group, of the program that
+    trained the group), `trained_length`; what was measured (`metric`, `length`, `start`, `value`,
+    `low`, `high`, `scaled`, `num_sequences`, `chance`, `confidence`, and what it is of:
+    `evaluated_step`, `checkpoint`, `evaluation_seed`, `snap_every`, `passed_over`); `horizon_90`
+    and `horizon_99`, each with `_open` where the last evaluated length passed as well; then every
+    field of the config by its dotted path, `environment.*` and `cost.*`.
 
     Args:
         sweep_folder: the folder of a sweep, or its name in `sweeps/`.
+        num_sequences: take the rows of that many sequences a length.
 
     Raises:
-        RunError: there is no such sweep, or a file of a member is damaged.
+        RunError: there is no such sweep, or no member was measured with that many sequences.
+        DamagedError: its sweep.yaml or, where there are no members, its results are damaged.
         ConfigError: its sweep.yaml is not valid.
     """
     folder = find_sweep(sweep_folder)
     table = folder / "results.parquet"
     if table.is_file() and not (folder / "members").exists():
-        return polars.read_parquet(table)
+        return _read_table(table)
     plans = planned(folder)
     runs = [_run(folder, plan) for plan in plans]
-    about = _table([_about(plan, run) for plan, run in zip(plans, runs, strict=True)])
-    frames = [_measured(run) for run in runs]
+    found = [_Found.of(plan, run) for plan, run in zip(plans, runs, strict=True)]
+    frames = _one_set(runs, [one.rows for one in found], num_sequences)
+    about = _table([one.about for one in found])
     nothing = polars.DataFrame(schema=_SCHEMA)
     measured = polars.concat([nothing, *frames], how="diagonal_relaxed")
     frame = about.join(measured, on="member", how="left", maintain_order="left_right")
     first = about.columns[: about.columns.index("task.name")]
     rest = [name for name in about.columns if name not in first]
     frame = frame.select(*first, *_MEASURED, *_REACHED, *rest)
-    _write(frame, table)
+    if num_sequences is None:
+        with kept_where_writable():
+            write_frame(table, frame)
     return frame
 
 
 def planned(folder: Path) -> Sequence["MemberPlan"]:
     """The members that a sweep should have, in its order."""
     # Planning a sweep solves widths with this package, so the import waits.
-    from experiments.sweeps.plan import plan
-    from experiments.sweeps.sweep import read_sweep
+    from experiments.sweeps.folder import SweepFolder
 
-    return plan(read_sweep(folder / "sweep.yaml")).members
+    return SweepFolder(folder).plan.members
 
 
 def members(folder: Path) -> list[Run]:
@@ -115,50 +130,124 @@ def _run(folder: Path, plan: "MemberPlan") -> Run:
     return Run(folder / "members" / plan.name, plan.config)
 
 
-def _about(plan: "MemberPlan", run: Run) -> dict[str, Any]:
-    """What is the same in all rows of a member."""
-    status, records = run.status, run.metrics
-    return {
-        "member": plan.name,
-        "group": plan.group,
-        "status": UNFINISHED if status is None else status.status,
-        "step": status.step if status else records[-1]["step"] if records else 0,
-        "error": None if status is None else status.error,
-        "seconds": float(sum(record["seconds"] for record in records)),
-        "trained_length": run.config.training.curriculum.longest,
-        **flatten(run.config),
-        **_prefixed("environment", _environment(run)),
-        **_prefixed("cost", run.cost or {}),
-    }
+class _Found(NamedTuple):
+    """What there is of a member, as far as it can be read.
 
+    Attributes:
+        about: what is the same in all of its rows.
+        rows: every row that was measured, as `Run.evaluations`; None: there are none.
+    """
 
-def _environment(run: Run) -> dict[str, Any]:
-    path = run.folder / "environment.json"
-    if not path.exists():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        raise RunError(f"{path} is damaged: delete it, and resume the sweep") from None
+    about: dict[str, Any]
+    rows: polars.DataFrame | None
+
+    @staticmethod
+    def of(plan: "MemberPlan", run: Run) -> "_Found":
+        problems: list[str] = []
+
+        def read(name: str, default: Any) -> Any:
+            try:
+                return getattr(run, name)
+            except DamagedError as error:
+                problems.append(str(error))
+                return default
+
+        status, records, cost = read("status", None), read("metrics", None), read("cost", None)
+        environment = read("environment", {})
+        evaluated = run.has_accuracy and run.evaluation_path.exists()
+        rows = read("evaluations", None) if evaluated else None
+        name = UNFINISHED if status is None else status.status
+        error = None if status is None else status.error
+        about = {
+            "member": plan.name,
+            "group": plan.group,
+            "status": DAMAGED if problems else name,
+            "step": status.step if status else records[-1]["step"] if records else 0,
+            "error": "; ".join(problems) or error,
+            "seconds": None
+            if records is None
+            else float(sum(record.get("seconds", 0.0) for record in records)),
+            "trained_length": run.config.training.curriculum.longest,
+            **flatten(run.config),
+            **_prefixed("environment", environment),
+            **_prefixed("cost", cost or {}),
+        }
+        return _Found(about, rows)
 
 
 def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{prefix}.{name}": value for name, value in values.items()}
 
 
-def _measured(run: Run) -> polars.DataFrame:
-    """The rows of a member's evaluation, with the horizons of each metric."""
-    if not run.evaluation_path.exists():
-        return polars.DataFrame(schema={"member": polars.String})
-    try:
-        frame = run.evaluation.select(polars.lit(run.name).alias("member"), *_MEASURED)
-    except (polars.exceptions.PolarsError, OSError) as error:
-        raise RunError(
-            f"{run.evaluation_path} is damaged ({error}): plstm-seq evaluate {run.folder}"
-        ) from None
+def _one_set(
+    runs: Sequence[Run], frames: Sequence[polars.DataFrame | None], num_sequences: int | None
+) -> list[polars.DataFrame]:
+    """The rows of members that were measured alike, with the horizons of each metric."""
+    known = [(run, frame) for run, frame in zip(runs, frames, strict=True) if frame is not None]
+    if num_sequences is None:
+        complete = [complete_sets(frame, run.asked) for run, frame in known]
+        common = set.intersection(*complete) if complete else set()
+        num_sequences = max(common, default=None)
+    chosen = []
+    for run, frame in known:
+        try:
+            rows = choose_rows(frame, run.asked, num_sequences=num_sequences)
+        except ValueError:
+            continue  # it was not measured like that, and counts as not evaluated
+        chosen.append(_with_horizons(run, rows))
+    if known and not chosen:
+        raise RunError(f"no member was measured with {num_sequences} sequences a length")
+    return chosen
+
+
+def _with_horizons(run: Run, rows: polars.DataFrame) -> polars.DataFrame:
+    frame = rows.rename({"step": "evaluated_step"})
+    frame = frame.select(
+        polars.lit(run.name).alias("member"),
+        *(polars.col(name) for name in _MEASURED if name in frame.columns),
+    )
     snapped = [SNAPPED + metric for metric in METRICS if SNAPPED + metric in frame["metric"]]
     horizons = polars.DataFrame([_horizons(frame, metric) for metric in (*METRICS, *snapped)])
     return frame.join(horizons, on="metric", how="left", maintain_order="left")
+
+
+def _read_table(path: Path) -> polars.DataFrame:
+    """A table that `gather` wrote; columns that an older version did not have are null."""
+    remedy = "restore it from a copy"
+    try:
+        frame = read_frame(path)
+    except (ValueError, OSError) as error:
+        raise DamagedError(path, error, remedy) from None
+    lacking = [
+        name
+        for name in ("member", "metric", "length", "value", "task.name", "seed")
+        if name not in frame.columns
+    ]
+    if lacking:
+        raise DamagedError(path, f"it has no column {', '.join(lacking)}", remedy)
+    missing = {name: kind for name, kind in _MEASURED.items() if name not in frame.columns}
+    return frame.with_columns(polars.lit(None, kind).alias(n) for n, kind in missing.items())
+
+
+def measured_with(frame: polars.DataFrame) -> str:
+    """What the numbers of a table are of, in a line for tables and figures.
+
+    Args:
+        frame: of `gather`, or the rows of a run.
+    """
+    plain = frame.filter(polars.col("metric").is_in(METRICS))
+    parts = []
+    for column, text in (
+        ("num_sequences", "{} sequences a length"),
+        ("evaluation_seed", "evaluation seed {}"),
+    ):
+        values = plain[column].drop_nulls().unique().sort().to_list() if column in plain else []
+        if values:
+            parts.append(text.format(" and ".join(map(str, values))))
+    older = frame["passed_over"].drop_nulls() if "passed_over" in frame.columns else []
+    if len(older):
+        parts.append("some of an older checkpoint, since the last one is damaged")
+    return ", ".join(parts)
 
 
 def _horizons(frame: polars.DataFrame, metric: str) -> dict[str, Any]:
@@ -186,13 +275,3 @@ def _column(values: Sequence[Any]) -> polars.Series:
         return polars.Series(values=values)
     texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
     return polars.Series(values=texts)
-
-
-def _write(frame: polars.DataFrame, path: Path) -> None:
-    """Atomically: a reader sees the old table or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        frame.write_parquet(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

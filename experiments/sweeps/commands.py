@@ -7,8 +7,12 @@ import yaml
 
 from experiments.commands import choose_config
 from experiments.config import ConfigError
+from experiments.running import check_trains
+from experiments.sweeps.folder import SWEEP
+from experiments.sweeps.plan import plan
 from experiments.sweeps.sweep import Sweep, read_sweep, sweep_of_words
 from experiments.sweeps.words import parse_word
+from plstm_seq.ops.choice import UnsupportedError
 
 
 def choose_sweep(
@@ -39,6 +43,28 @@ def choose_sweep(
     ours = [word for word in words if _decides(word)]
     base = choose_config(task, ours, file, None, resume=False)
     return sweep_of_words(base, words, [_fields(text) for text in zipped])
+
+
+def check_members(sweep: Sweep, folder: Path | None, executor: str) -> None:
+    """Refuses, before a folder is made, a sweep of which a group cannot be trained.
+
+    Args:
+        sweep: what is to be trained.
+        folder: where; if it is there already, nothing is left to refuse.
+        executor: its name. What cannot be computed here may be possible where Slurm starts jobs.
+
+    Raises:
+        ConfigError: the sizes of a model do not fit each other.
+        UnsupportedError: an implementation does not run here.
+    """
+    if folder is not None and (folder / SWEEP).exists():
+        return
+    for group in plan(sweep).groups:
+        try:
+            check_trains(group.members[0].config)
+        except UnsupportedError:
+            if executor != "slurm":
+                raise
 
 
 def _decides(word: str) -> bool:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from experiments.config import ConfigError
 from experiments.files import write_new
+from experiments.lock import holder, locked
 from experiments.results.rows import ROOT, find_sweep
 from experiments.run import Run, RunError, complete_run
-from experiments.sweeps.lock import holder, locked
 from experiments.sweeps.plan import MemberPlan, Plan, plan
-from experiments.sweeps.sweep import Sweep, read_sweep, to_yaml
+from experiments.sweeps.sweep import Sweep, sealed_yaml, stored_sweep, to_yaml
 
 SWEEP = "sweep.yaml"
 
@@ -32,8 +32,13 @@ class SweepFolder:
 
     @cached_property
     def sweep(self) -> Sweep:
-        """What is swept."""
-        return read_sweep(self.path / SWEEP)
+        """What is swept.
+
+        Raises:
+            DamagedError: the file is not what was written.
+            ConfigError: it holds what this version does not know.
+        """
+        return stored_sweep(self.path / SWEEP)
 
     @cached_property
     def plan(self) -> Plan:
@@ -54,6 +59,7 @@ class SweepFolder:
 
     def lock(self, group: str) -> AbstractContextManager[bool]:
         """Holds a group while a block runs; yields whether this process got it."""
+        self._groups.mkdir(exist_ok=True)
         return locked(self._groups / f"{group}.lock")
 
     def holder(self, group: str) -> str | None:
@@ -70,9 +76,7 @@ class SweepFolder:
 
     @property
     def _groups(self) -> Path:
-        folder = self.path / "groups"
-        folder.mkdir(exist_ok=True)
-        return folder
+        return self.path / "groups"
 
 
 def open_sweep(path: str | Path) -> SweepFolder:
@@ -103,7 +107,7 @@ def create_sweep(sweep: Sweep, path: str | Path | None = None) -> SweepFolder:
     _refuse_others(folder.path)
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        write_new(folder.path / SWEEP, to_yaml(sweep))
+        write_new(folder.path / SWEEP, sealed_yaml(sweep))
     except FileExistsError:
         _refuse_another(folder, sweep)
     return folder

@@ -1,11 +1,12 @@
 """The work on one group: train its members in one program, and evaluate each."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
 
 from experiments.commands import make_trackers
 from experiments.evaluating import evaluate
-from experiments.run import Run
+from experiments.run import Run, RunError
 from experiments.running import train_members
 from experiments.sweeps.folder import SweepFolder
 
@@ -22,7 +23,8 @@ def run_group(
 ) -> Outcome:
     """Does what is left to do of a group, from checkpoints where there are some.
 
-    Members that have ended are not trained again, and those with an evaluation not evaluated.
+    Members that have ended are not trained again, and those with an evaluation not evaluated. One
+    of which a file is damaged is left as it is; the others go on.
 
     Args:
         folder: of the sweep.
@@ -36,6 +38,7 @@ def run_group(
 
     Raises:
         ConfigError: there is no such group.
+        MembersFailedError: some members could not be trained or evaluated, the others were.
         KeyboardInterrupt: Ctrl-C; every member was saved.
     """
     members = folder.plan.group(group).members
@@ -43,33 +46,75 @@ def run_group(
         if not held:
             announce(f"{group}: {folder.holder(group) or 'another process'} works on it; skipped")
             return "busy"
-        runs = [folder.create_run(member) for member in members]
-        left = [run for run in runs if not run.is_trained]
+        failures = Failures()
+        runs = [folder.run(member) for member in members]
+        left = []
+        for run, member in zip(runs, members, strict=True):
+            with failures.of(run):
+                folder.create_run(member)
+                if not run.is_trained:
+                    left.append(run)
         if left:
             announce(f"{group}: training {_count(left)}")
-            _train(
+            results = train_members(
                 left,
                 progress=progress,
                 events=folder.events(group),
                 trackers=lambda run: make_trackers(trackers, run, folder.name),
             )
-        _evaluate(group, runs, announce)
+            for run, result in zip(left, results, strict=True):
+                if result.status == "failed":
+                    failures.note(run, result.error)
+        _evaluate(group, runs, failures, announce)
+        failures.raise_if_any(len(members))
         return "done"
 
 
-def _train(runs: Sequence[Run], **options: Any) -> None:
-    for run in runs:  # what was evaluated half-trained is not what there will be
-        if run.status is None or not run.status.ended:
-            run.evaluation_path.unlink(missing_ok=True)
-    train_members(runs, **options)
+class MembersFailedError(RunError):
+    """Some members of a group could not be trained or evaluated; the others were."""
 
 
-def _evaluate(group: str, runs: Sequence[Run], announce: Callable[[str], None]) -> None:
-    left = [run for run in runs if not run.is_evaluated]
+class Failures:
+    """What went wrong with members, while the others go on."""
+
+    def __init__(self):
+        self._reasons: dict[str, object] = {}
+
+    @contextmanager
+    def of(self, run: Run) -> Iterator[None]:
+        """Notes what goes wrong in the block: a damaged file, a folder that cannot be written."""
+        try:
+            yield
+        except (RunError, OSError) as error:
+            self.note(run, error)
+
+    def note(self, run: Run, reason: object) -> None:
+        """Notes why a member failed; the first reason counts."""
+        self._reasons.setdefault(run.name, reason)
+
+    def __contains__(self, run: Run) -> bool:
+        return run.name in self._reasons
+
+    def raise_if_any(self, members: int) -> None:
+        """Raises MembersFailedError with all reasons, if there are any."""
+        if self._reasons:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self._reasons.items())
+            raise MembersFailedError(f"{len(self._reasons)} of {members} members: {reasons}")
+
+
+def _evaluate(
+    group: str, runs: Sequence[Run], failures: Failures, announce: Callable[[str], None]
+) -> None:
+    left = []
+    for run in runs:
+        with failures.of(run):
+            if run not in failures and not run.is_evaluated:
+                left.append(run)
     if left:
         announce(f"{group}: evaluating {_count(left)}")
     for run in left:
-        evaluate(run)
+        with failures.of(run):
+            evaluate(run)
 
 
 def _count(runs: Sequence[Run]) -> str:

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments.config import has_config
 from experiments.results.rows import gather
-from experiments.run import Run
+from experiments.run import Run, RunError
 from experiments.sweeps.executors import Executor, make_executor
 from experiments.sweeps.folder import SweepFolder, open_sweep
 
@@ -37,10 +38,12 @@ def run_sweep(
     if isinstance(executor, str):
         executor = make_executor(executor, max_parallel=max_parallel, progress=progress)
     left = [group.name for group in opened.plan.groups if not _is_done(opened, group.name)]
+    if left:
+        (opened.path / "groups").mkdir(exist_ok=True)  # of locks and logs
     try:
         executor.run(opened.path, left)
     finally:
-        if any((opened.path / "members").glob("*/config.yaml")):
+        if any(has_config(folder) for folder in (opened.path / "members").glob("*")):
             gather(opened.path)
     return opened.path / "results.parquet"
 
@@ -52,7 +55,8 @@ class MemberStatus(NamedTuple):
         member: its name.
         group: the name of its group.
         status: `finished`, `solved`, `diverged`, `interrupted`, `failed`, `running` (a process
-            works on its group), `stopped` (it was killed) or `waiting`.
+            works on its group), `stopped` (it was killed), `waiting`, or `damaged`: a file of it
+            cannot be read.
         step: steps taken.
         steps: steps in all.
         evaluated: whether it has an evaluation.
@@ -86,7 +90,11 @@ def status(folder: str | Path) -> list[MemberStatus]:
 
 
 def _status(run: Run, group: str, held: bool) -> MemberStatus:
-    ending, records = run.status, run.metrics
+    try:
+        ending, records, evaluated = run.status, run.metrics, run.is_evaluated
+    except RunError as error:
+        steps = run.config.training.steps
+        return MemberStatus(run.name, group, "damaged", 0, steps, False, str(error))
     step = ending.step if ending else int(records[-1]["step"]) if records else 0
     if ending is not None and (ending.ended or not held):
         name = ending.status
@@ -100,7 +108,7 @@ def _status(run: Run, group: str, held: bool) -> MemberStatus:
         status=name,
         step=step,
         steps=run.config.training.steps,
-        evaluated=run.is_evaluated,
+        evaluated=evaluated,
         error=None if ending is None else ending.error,
     )
 
@@ -108,4 +116,7 @@ def _status(run: Run, group: str, held: bool) -> MemberStatus:
 def _is_done(folder: SweepFolder, group: str) -> bool:
     """Whether every member of a group has ended and been evaluated."""
     runs = [folder.run(member) for member in folder.plan.group(group).members]
-    return all(run.is_trained and run.is_evaluated for run in runs)
+    try:
+        return all(run.is_trained and run.is_evaluated for run in runs)
+    except RunError:  # a damaged file: working on the group says so, and does the others
+        return False

@@ -10,6 +10,7 @@ import yaml
 
 from experiments import config as configs
 from experiments.config import ConfigError, ExperimentConfig
+from experiments.files import DamagedError, text_checksum
 from experiments.overrides import assign, sets_kind
 from experiments.sweeps.values import (
     COMBINATIONS,
@@ -22,6 +23,7 @@ from experiments.sweeps.values import (
 from experiments.sweeps.words import parse_word
 
 MEMBERS = "members"
+_SEAL = "# sha256 of what follows: "
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,32 @@ def to_yaml(sweep: Sweep) -> str:
         for setting in document[MEMBERS]
     ]
     return f"{base}{MEMBERS}:\n{''.join(lines)}"
+
+
+def sealed_yaml(sweep: Sweep) -> str:
+    """As `to_yaml`, behind a line with the checksum of the rest; `stored_sweep` reads it."""
+    text = to_yaml(sweep)
+    return f"{_SEAL}{text_checksum(text)}\n{text}"
+
+
+def stored_sweep(path: Path) -> Sweep:
+    """Reads the sweep of a sweep's folder.
+
+    A folder of an older version has no checksum: what can be read is taken as it is.
+
+    Raises:
+        DamagedError: the file cannot be read, or was changed since it was written.
+        ConfigError: it holds what this version does not know.
+    """
+    remedy = "restore it from a copy; a changed sweep takes a new --name with --config"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedError(path, error, remedy) from None
+    first, _, rest = text.partition("\n")
+    if first.startswith(_SEAL) and first.removeprefix(_SEAL) != text_checksum(rest):
+        raise DamagedError(path, "its checksum is another", remedy)
+    return read_sweep(path)
 
 
 def read_sweep(path: str | Path) -> Sweep:

@@ -27,13 +27,22 @@ from plstm_seq.evaluation.outcomes import Outcomes
 from plstm_seq.evaluation.size import size_generalization
 from plstm_seq.evaluation.snapping import SNAPPED, Prototypes, Snapped, learn_prototypes
 from plstm_seq.evaluation.sources import Sample, Stream
-from plstm_seq.evaluation.table import read_parquet, to_frame, write_parquet
+from plstm_seq.evaluation.table import (
+    Asked,
+    add_rows,
+    choose_rows,
+    complete_sets,
+    read_parquet,
+    to_frame,
+    write_parquet,
+)
 
 __all__ = [
     "HORIZON_THRESHOLDS",
     "METRICS",
     "MIXTURE",
     "SNAPPED",
+    "Asked",
     "Axis",
     "Estimate",
     "Horizon",
@@ -44,7 +53,10 @@ __all__ = [
     "Sample",
     "Snapped",
     "Stream",
+    "add_rows",
     "bootstrap",
+    "choose_rows",
+    "complete_sets",
     "horizon",
     "learn_prototypes",
     "length_generalization",

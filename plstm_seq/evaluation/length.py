@@ -33,6 +33,8 @@ Metric = Literal["token", "sequence", "last"]
 METRICS: tuple[Metric, ...] = ("token", "sequence", "last")
 SEGMENT = "segment"
 HORIZON_THRESHOLDS = (0.9, 0.99)
+# The longest sequences that a model whose state grows is run on, whole.
+WHOLE_MAXIMUM = 4096
 
 
 class Row(NamedTuple):
@@ -66,6 +68,9 @@ class LengthGeneralization:
         skipped: lengths that were left out because they exceed what is run whole.
         rows: every metric at every length, and the segments between lengths.
         axis: what the lengths are: of sequences, or the size or depth of what else is read.
+        step: the training step that the model is of; None: not known.
+        checkpoint: identity of the checkpoint that the model is from; None: not known.
+        notes: what a reader has to know, such as that a later checkpoint is damaged.
     """
 
     outcomes: Outcomes
@@ -76,6 +81,9 @@ class LengthGeneralization:
     skipped: tuple[int, ...]
     rows: tuple[Row, ...]
     axis: Axis = "length"
+    step: int | None = None
+    checkpoint: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -117,6 +125,27 @@ class LengthGeneralization:
         return {(m, t): self.horizon(m, t) for m in METRICS for t in HORIZON_THRESHOLDS}
 
     def __str__(self) -> str:
+        """What was measured, and every accuracy with its interval, as a table of text."""
+        found = {(row.metric, row.length): row for row in self.rows if not row.start}
+        lines = [self.describe()]
+        # Without and, where a second pass was made, with correction.
+        passes = [name.removesuffix("token") for name, _ in found if name.endswith("token")]
+        for prefix in dict.fromkeys(passes):
+            names = [prefix + metric for metric in METRICS]
+            lines.append(f"{self.axis:>8}" + "".join(f"  {name:<21}" for name in names))
+            for length in self.lengths:
+                cells = "".join(f"  {_cell(found[name, length]):<21}" for name in names)
+                lines.append(f"{length:>8}{cells}")
+        mixed = [row for row in self.rows if row.start and row.metric != SEGMENT]
+        lines += [f"{row.metric}, {row.start} to {row.length}: {_cell(row)}" for row in mixed]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def describe(self) -> str:
+        """What was measured, in a line: no numbers."""
+        of = "" if self.step is None else f" of step {self.step}"
+        return "; ".join((self._conditions() + of, *self.notes))
+
+    def _conditions(self) -> str:
         if self.axis != "length":
             count = self.outcomes.num_sequences
             return f"{count} examples at each {self.axis} of {list(self.lengths)}"
@@ -126,6 +155,10 @@ class LengthGeneralization:
             if self.skipped:
                 how += f"; lengths {list(self.skipped)} skipped as too long for that"
         return f"{self.outcomes.num_sequences} sequences at lengths {list(self.lengths)}, run {how}"
+
+
+def _cell(row: Row) -> str:
+    return f"{row.value:.3f} ({row.low:.3f}-{row.high:.3f})"
 
 
 def length_generalization(
@@ -138,7 +171,7 @@ def length_generalization(
     num_sequences: int = 512,
     batch_size: int = 128,
     chunk_size: int = 256,
-    whole_maximum: int = 4096,
+    whole_maximum: int = WHOLE_MAXIMUM,
     confidence: float = 0.95,
 ) -> LengthGeneralization:
     """Measure token, sequence and last-position accuracy at many lengths.

@@ -1,17 +1,83 @@
-"""Results as Parquet."""
+"""Results as Parquet: rows are added to those that are there, and read as one consistent set."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from plstm_seq.evaluation.length import LengthGeneralization
+from plstm_seq.evaluation.length import METRICS, SEGMENT, WHOLE_MAXIMUM, LengthGeneralization, Row
+from plstm_seq.evaluation.mixture import MIXTURE
+from plstm_seq.evaluation.snapping import SNAPPED
 
 if TYPE_CHECKING:
     import polars
 
 Value = str | int | float | bool | None
+
+# What a row is of. A new row replaces one that agrees with it in all of these, and no other.
+MEASURED_BY = (
+    "metric",
+    "length",
+    "start",
+    "num_sequences",
+    "step",
+    "checkpoint",
+    "evaluation_seed",
+    "snap_every",
+)
+_PLAIN = (*METRICS, SEGMENT)
+_CHECKSUM = "content_sha256"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an evaluation should measure.
+
+    Attributes:
+        lengths: the lengths.
+        num_sequences: the fewest sequences a length.
+        evaluation_seed: of the sequences.
+        snap_every: symbols between corrections in a second pass; None: there is no such pass.
+        mixture: whether a mixture of lengths is measured, too.
+    """
+
+    lengths: tuple[int, ...]
+    num_sequences: int = 1
+    evaluation_seed: int | None = None
+    snap_every: int | None = None
+    mixture: bool = False
+
+    def is_met(self, frame: polars.DataFrame, step: int | None) -> bool:
+        """Whether all of it is among the rows of a file.
+
+        Args:
+            frame: rows, with all columns of `MEASURED_BY` or, of an older version, some.
+            step: the training step that the model must be of; None: any.
+        """
+        import polars
+
+        frame = _complete(frame)
+        if step is not None:
+            frame = frame.filter(polars.col("step").fill_null(step) == step)
+        if self.evaluation_seed is not None:
+            seed = polars.col("evaluation_seed").fill_null(self.evaluation_seed)
+            frame = frame.filter(seed == self.evaluation_seed)
+        enough = frame.filter(polars.col("num_sequences") >= self.num_sequences)
+        if self.mixture and not frame["metric"].str.starts_with(MIXTURE).any():
+            return False
+        passes = ["sequence"] if self.snap_every is None else ["sequence", SNAPPED + "sequence"]
+        return all(self._has_lengths(enough.filter(metric=metric)) for metric in passes)
+
+    def _has_lengths(self, rows: polars.DataFrame) -> bool:
+        # A model that is run on whole sequences leaves out the lengths above a limit.
+        whole = "whole" in rows.columns and rows["whole"].any()
+        wanted = {length for length in self.lengths if not whole or length <= WHOLE_MAXIMUM}
+        return not rows.is_empty() and wanted <= set(rows["length"].to_list())
 
 
 def to_frame(result: LengthGeneralization, **columns: Value) -> polars.DataFrame:
@@ -42,27 +108,194 @@ def to_frame(result: LengthGeneralization, **columns: Value) -> polars.DataFrame
 
 
 def write_parquet(path: str | Path, result: LengthGeneralization, **columns: Value) -> None:
-    """Write `to_frame(result, **columns)`, atomically: a reader sees the old file or the new one.
+    """Writes `to_frame(result, **columns)` in place of what is there; see `add_rows`.
+
+    A reader sees the old file or the new one.
 
     Raises:
         ValueError: see `to_frame`.
     """
+    write_frame(Path(path), to_frame(result, **columns))
+
+
+def add_rows(path: str | Path, frame: polars.DataFrame) -> None:
+    """Adds rows to those of a file: only rows of the very same measurement are replaced.
+
+    Args:
+        path: of the Parquet file; it may not be there yet.
+        frame: of `to_frame`, with the columns of `MEASURED_BY` as far as they are known.
+    """
+    import polars
+
     path = Path(path)
+    frame = _complete(frame)
+    if path.exists():
+        frame = polars.concat([_complete(read_parquet(path)), frame], how="diagonal_relaxed")
+    write_frame(path, frame.unique(subset=MEASURED_BY, keep="last", maintain_order=True))
+
+
+def write_frame(path: Path, frame: polars.DataFrame) -> None:
+    """Writes a table atomically, with a checksum of its content in the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        to_frame(result, **columns).write_parquet(temporary)
+        frame.write_parquet(temporary, metadata={_CHECKSUM: _checksum(frame)})
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def read_parquet(path: str | Path) -> polars.DataFrame:
-    """Read what `write_parquet` wrote.
+def read_frame(path: Path) -> polars.DataFrame:
+    """Reads a table, and compares it with its checksum where `write_frame` wrote it.
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: it is no table, or not the one that was written.
     """
     import polars
 
-    return polars.read_parquet(path)
+    # Read at once: a file that is mapped into memory may change or be cut while it is used.
+    data = path.read_bytes()
+    try:
+        frame = polars.read_parquet(data)
+        written = polars.read_parquet_metadata(BytesIO(data)).get(_CHECKSUM)
+    except Exception as error:  # polars raises many types for a damaged file
+        raise ValueError(f"it is no Parquet file that can be read: {error}") from None
+    if written not in (None, _checksum(frame)):
+        raise ValueError("its checksum is another")
+    return frame
+
+
+def _checksum(frame: polars.DataFrame) -> str:
+    """Of names and values; the same whatever the version of polars that computes it."""
+    import polars
+
+    total = hashlib.sha256()
+    for column in frame.iter_columns():
+        total.update(f"{column.name} {len(column)}\n".encode())
+        total.update(column.is_null().to_numpy().tobytes())
+        if column.dtype.is_float():
+            total.update(column.cast(polars.Float64).fill_null(0).to_numpy().tobytes())
+        elif column.dtype.is_integer():
+            total.update(column.cast(polars.Int64).fill_null(0).to_numpy().tobytes())
+        else:
+            total.update("\0".join(map(str, column.to_list())).encode())
+    return total.hexdigest()
+
+
+def read_parquet(path: str | Path) -> polars.DataFrame:
+    """Read what `add_rows` or `write_parquet` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no table of measured rows.
+    """
+    frame = read_frame(Path(path))
+    lacking = [name for name in Row._fields if name not in frame.columns]
+    if lacking:
+        raise ValueError(f"it has no column {', '.join(lacking)}")
+    _complete(frame)
+    if not all(frame[name].dtype.is_numeric() for name in Row._fields[1:]):
+        raise ValueError("a measured column holds no numbers")
+    return frame
+
+
+def choose_rows(
+    frame: polars.DataFrame, asked: Asked | None = None, *, num_sequences: int | None = None
+) -> polars.DataFrame:
+    """One consistent set of the rows of a file: of one model, and of one set of sequences.
+
+    Only rows of the last step that was evaluated are chosen. Of their sets (those with the same
+    number of sequences and the same seed) it is the one in which most of the lengths that were
+    asked for are; of several such, the one of most sequences. Corrected rows are those of that set,
+    rows of a mixture of lengths those of the most sequences.
+
+    Args:
+        frame: rows, with all columns of `MEASURED_BY` or, of an older version, some.
+        asked: which lengths, and which correction, count; None: all that are there.
+        num_sequences: take the set of that many sequences a length.
+
+    Raises:
+        ValueError: there is no row of that many sequences.
+    """
+    import polars
+
+    frame = _complete(frame)
+    frame = _of_last_model(frame)
+    plain = frame.filter(polars.col("metric").is_in(_PLAIN))
+    if num_sequences is not None:
+        known = plain["num_sequences"].unique().sort().to_list()
+        plain = plain.filter(polars.col("num_sequences") == num_sequences)
+        if plain.is_empty():
+            raise ValueError(
+                f"nothing was measured with {num_sequences} sequences a length: there are "
+                f"{', '.join(map(str, known)) or 'none'}"
+            )
+    plain, chosen = _fullest(plain, ("num_sequences", "evaluation_seed"), asked)
+    corrected = frame.filter(polars.col("metric").str.starts_with(SNAPPED))
+    for name, value in chosen.items():
+        corrected = corrected.filter(polars.col(name).eq_missing(polars.lit(value)))
+    if asked is not None and asked.snap_every in corrected["snap_every"].to_list():
+        corrected = corrected.filter(polars.col("snap_every").eq_missing(asked.snap_every))
+    corrected, _ = _fullest(corrected, ("snap_every",), asked)
+    mixture = frame.filter(polars.col("metric").str.starts_with(MIXTURE))
+    mixture = mixture.filter(polars.col("num_sequences") == polars.col("num_sequences").max())
+    mixture = mixture.unique(subset=("metric",), keep="last", maintain_order=True)
+    rows = polars.concat([plain, corrected, mixture])
+    return rows.sort("length", maintain_order=True) if chosen else rows
+
+
+def complete_sets(frame: polars.DataFrame, asked: Asked) -> set[int]:
+    """The numbers of sequences with which all lengths that were asked for are measured.
+
+    Args:
+        frame: rows, with all columns of `MEASURED_BY` or, of an older version, some.
+        asked: which lengths, and with which seed.
+    """
+    last = _of_last_model(_complete(frame))
+    counts = last["num_sequences"].drop_nulls().unique().to_list()
+    whole = Asked(asked.lengths, evaluation_seed=asked.evaluation_seed)
+    return {n for n in counts if whole.is_met(last.filter(num_sequences=n), None)}
+
+
+def _of_last_model(frame: polars.DataFrame) -> polars.DataFrame:
+    """The rows of the last step; of several checkpoints of that step, the one written last."""
+    import polars
+
+    if frame["step"].is_null().all():
+        return frame
+    frame = frame.filter(polars.col("step") == frame["step"].max())
+    return frame.filter(polars.col("checkpoint").eq_missing(polars.lit(frame["checkpoint"][-1])))
+
+
+def _fullest(
+    rows: polars.DataFrame, by: Sequence[str], asked: Asked | None
+) -> tuple[polars.DataFrame, dict[str, Any]]:
+    """The set in which most wanted lengths are, then of most sequences; and what it is of."""
+    import polars
+
+    def rank(own: polars.DataFrame) -> tuple[int, int, int, bool]:
+        lengths = set(own["length"].to_list())
+        wanted = lengths if asked is None else lengths & set(asked.lengths)
+        usual = asked is not None and own["evaluation_seed"][0] == asked.evaluation_seed
+        return len(wanted), own["num_sequences"][0], len(lengths), usual
+
+    if rows.is_empty():
+        return rows, {}
+    best = max(rows.partition_by(by, maintain_order=True), key=rank)
+    chosen = {name: best[name][0] for name in by}
+    same = (polars.col(name).eq_missing(polars.lit(value)) for name, value in chosen.items())
+    return rows.filter(*same), chosen
+
+
+def _complete(frame: polars.DataFrame) -> polars.DataFrame:
+    """With all columns of `MEASURED_BY`; files of older versions lack those of the model."""
+    import polars
+
+    kinds = {"checkpoint": polars.String, "metric": polars.String}
+    return frame.with_columns(
+        (polars.col(name) if name in frame.columns else polars.lit(None))
+        .cast(kinds.get(name, polars.Int64))
+        .alias(name)
+        for name in MEASURED_BY
+    )

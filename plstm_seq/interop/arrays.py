@@ -1,5 +1,6 @@
 """Files of named arrays: `.npz`, `.safetensors`, and PyTorch's, which are only read."""
 
+import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from jax.typing import ArrayLike
 
 from plstm_seq.interop.torch_file import read_torch
 
+# In the head of a `.safetensors` file, beside the metadata.
+CHECKSUM = "content_sha256"
 _TORCH = (".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -36,9 +39,14 @@ def read_arrays(path: str | Path, key: str | None = None) -> dict[str, np.ndarra
         load_file = _safetensors().load_file
         path.stat()  # a file that is not there says so itself
         try:
-            return load_file(path)
+            arrays = load_file(path)
         except Exception as error:  # the package has an exception of its own
             raise ValueError(f"{path}: {error}") from None
+        head = _head(path)
+        written = head.pop(CHECKSUM, None)
+        if written not in (None, _checksum(arrays, head)):
+            raise ValueError(f"{path} is damaged: its content is not what was written")
+        return arrays
     if path.suffix in _TORCH:
         return read_torch(path, key)
     endings = ", ".join((".npz", ".safetensors", *_TORCH))
@@ -66,7 +74,8 @@ def write_arrays(
     Args:
         path: `.npz` or `.safetensors` (extra `interop`).
         arrays: name -> array.
-        metadata: texts for the head of a `.safetensors` file; None: there are none.
+        metadata: texts for the head of a `.safetensors` file, which also gets a checksum of the
+            arrays and texts (`content_sha256`); None: there are none.
 
     Raises:
         ValueError: another ending, or what the format cannot hold: bfloat16 and metadata in
@@ -77,7 +86,8 @@ def write_arrays(
     # Contiguous copies: safetensors writes the memory of an array as it lies.
     plain = {name: np.array(array, order="C") for name, array in arrays.items()}
     if path.suffix == ".safetensors":
-        _safetensors().save_file(plain, path, metadata=None if metadata is None else dict(metadata))
+        head = {**(metadata or {}), CHECKSUM: _checksum(plain, metadata or {})}
+        _safetensors().save_file(plain, path, metadata=head)
         return
     if path.suffix != ".npz":
         raise ValueError(f"{path}: the ending is {path.suffix!r}, expected .npz or .safetensors")
@@ -89,8 +99,21 @@ def write_arrays(
         np.savez(file, **plain)  # pyright: ignore[reportArgumentType]
 
 
+def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    """Of the texts, and of the names, types, shapes and bytes of the arrays."""
+    total = hashlib.sha256(repr(sorted(metadata.items())).encode())
+    for name, array in sorted(arrays.items()):
+        total.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """Read the texts in the head of a `.safetensors` file."""
+    """Read the texts in the head of a `.safetensors` file, without the checksum."""
+    return {name: text for name, text in _head(path).items() if name != CHECKSUM}
+
+
+def _head(path: str | Path) -> dict[str, str]:
     with _safetensors().safe_open(path, framework="np") as file:
         return dict(file.metadata() or {})
 

@@ -3,6 +3,7 @@
 Writing and reading a program needs flatbuffers (extra `interop`).
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,18 +65,43 @@ def export_program(
 
 
 def save_program(program: export.Exported, path: str | Path) -> None:
-    """Write a program to a file that `jax.export.deserialize` reads.
+    """Write a program to a file that `jax.export.deserialize` reads, and its checksum beside it.
+
+    The checksum goes to the file's name with `.sha256` behind it, in the form of `sha256sum`.
 
     Raises:
         ImportError: flatbuffers is missing.
     """
-    Path(path).write_bytes(program.serialize())
+    path, data = Path(path), bytes(program.serialize())
+    path.write_bytes(data)
+    checksum_path(path).write_text(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
+
+
+def checksum_path(path: Path) -> Path:
+    """The file beside a program that has its checksum."""
+    return path.with_name(f"{path.name}.sha256")
 
 
 def load_program(path: str | Path) -> export.Exported:
     """Read a program; `program.call(*inputs)` runs it.
 
+    A damaged program can end the process that reads it, so its checksum, where it lies beside the
+    file, is compared first.
+
     Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not what was written, or no program.
         ImportError: flatbuffers is missing.
     """
-    return export.deserialize(bytearray(Path(path).read_bytes()))
+    path = Path(path)
+    data, beside = path.read_bytes(), checksum_path(path)
+    if beside.exists():
+        written = beside.read_text(encoding="utf-8", errors="replace").split(maxsplit=1)[:1]
+        if written != [hashlib.sha256(data).hexdigest()]:
+            raise ValueError(f"{path} is damaged: its checksum is not that of {beside.name}")
+    try:
+        return export.deserialize(bytearray(data))
+    except ImportError:
+        raise
+    except Exception as error:  # of any type that the reader of flatbuffers has
+        raise ValueError(f"{path} is no program of jax.export, or damaged: {error}") from None

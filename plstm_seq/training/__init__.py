@@ -5,7 +5,7 @@ result = fit(model, task.sample, config, key=jax.random.key(0), folder="run/chec
              trackers=[JsonlTracker("run/metrics.jsonl"), ProgressTracker()])
 """
 
-from plstm_seq.training.checkpoint import Checkpoints, load_model, load_parameters
+from plstm_seq.training.checkpoint import Checkpoint, Checkpoints, load_model, load_parameters
 from plstm_seq.training.config import Solved, TrainingConfig
 from plstm_seq.training.curriculum import Curriculum, Sizes, Staged, Uniform
 from plstm_seq.training.ledger import FitResult, NonFiniteLossError
@@ -33,6 +33,7 @@ from plstm_seq.training.step import (
 from plstm_seq.training.trackers import (
     TIMING_FIELDS,
     CompositeTracker,
+    DamagedRecordsError,
     JsonlTracker,
     ProgressTracker,
     TensorBoardTracker,
@@ -43,10 +44,12 @@ from plstm_seq.training.trackers import (
 
 __all__ = [
     "TIMING_FIELDS",
+    "Checkpoint",
     "Checkpoints",
     "CompositeTracker",
     "CorruptCheckpointError",
     "Curriculum",
+    "DamagedRecordsError",
     "Examples",
     "FitResult",
     "HostSample",

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import gc
+import logging
+import os
 import shutil
+import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,34 +28,59 @@ from plstm_seq.training.leaves import (
     undescribe,
 )
 from plstm_seq.training.manifest import (
+    SEALED,
     CorruptCheckpointError,
     check_manifest,
     is_sealed,
+    read_identity,
+    read_sealed,
     write_manifest,
+    write_sealed,
 )
 from plstm_seq.training.step import TrainState
 
 # Saved as two items, so that evaluation reads the model without the optimizer's moments.
 MODEL, TRAINING, META = "model", "training", "meta"
+_OVERHEAD = 256 * 1024  # bytes of a checkpoint's many small files
 
 # Whether a saved array, by name and description, may be left where it is.
 PassedOver = Callable[[str, str], bool]
 
 
-class Restored(NamedTuple):
-    """A training state, the step it was saved at, and the notes saved beside it."""
+class Checkpoint(NamedTuple):
+    """Which checkpoint was read.
+
+    Attributes:
+        step: the training step that it was saved at.
+        identity: digits that no other checkpoint has.
+        passed_over: a line about each later one that is damaged.
+    """
 
     step: int
+    identity: str
+    passed_over: tuple[str, ...] = ()
+
+
+class Restored(NamedTuple):
+    """A training state, the checkpoint it is from, and the notes saved beside it."""
+
+    checkpoint: Checkpoint
     state: TrainState
     notes: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """The step it was saved at."""
+        return self.checkpoint.step
 
 
 class Checkpoints:
     """The checkpoints of one run: `folder/<step>/`, the last `keep` of them.
 
     Orbax moves a checkpoint to its name when it is complete; then it is sealed with a list of the
-    hashes of its files. What is not sealed does not count, since a process was killed while saving
-    it; what does not match its seal is corrupt.
+    hashes of its files, and its step is noted in `sealed.json`. What never was sealed does not
+    count, since a process was killed while saving it; what does not match its seal, or was sealed
+    and has lost it, is corrupt.
     """
 
     def __init__(self, folder: str | Path, *, keep: int = 3, read_only: bool = False):
@@ -85,16 +116,31 @@ class Checkpoints:
                 META: ocp.JsonCheckpointHandler(),
             },
         )
+        self._place = _place(self.folder)
+        self._list = self.folder / SEALED
+        self._listed = False
         if not read_only:
             with _first_process("clean up") as first:
                 if first:
-                    for step in set(self._all_steps()) - set(self.steps()):
-                        shutil.rmtree(self.folder / str(step))
+                    self._clean_up()
             self._manager.reload()
+
+    def _clean_up(self) -> None:
+        """Removes what was cut off while it was saved, where the list of complete ones says so."""
+        steps, sealed = self._all_steps(), read_sealed(self.folder)
+        if sealed is None and not steps:
+            write_sealed(self.folder, {})
+        self._listed = self._list.exists()
+        for step in steps:
+            if sealed is not None and step not in sealed and not is_sealed(self._path(step)):
+                shutil.rmtree(self._path(step))
+
+    def _path(self, step: int) -> Path:
+        return self.folder / str(step)
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
-        return [step for step in self._all_steps() if is_sealed(self.folder / str(step))]
+        return [step for step in self._all_steps() if is_sealed(self._path(step))]
 
     def _all_steps(self) -> list[int]:
         self._manager.reload()
@@ -109,25 +155,48 @@ class Checkpoints:
 
         Raises:
             PermissionError: the folder was opened with `read_only`.
+            FileNotFoundError: the folder was removed, or another one is in its place.
+            OSError: it could not be written; those before it are kept.
         """
         self._check_writable()
+        # A new folder may have the place of a removed one, but not its list.
+        if _place(self.folder) != self._place or (self._listed and not self._list.exists()):
+            raise FileNotFoundError(f"{self.folder} was removed while checkpoints were written")
         items = _leaves(state)
         meta = {
             "notes": dict(notes),
             "leaves": {name: describe(leaves) for name, leaves in items.items()},
         }
         step = int(state.step)
-        self._manager.save(
-            step,
-            force=True,
-            args=ocp.args.Composite(
-                **{k: ocp.args.StandardSave(v) for k, v in items.items()},  # pyright: ignore[reportCallIssue]
-                meta=ocp.args.JsonSave(meta),  # pyright: ignore[reportCallIssue]
-            ),
-        )
-        with _first_process("seal") as first:
-            if first:
-                write_manifest(self.folder / str(step))
+        try:
+            _check_space(self.folder, items)
+            with _quiet_threads():
+                self._manager.save(
+                    step,
+                    force=True,
+                    args=ocp.args.Composite(
+                        **{k: ocp.args.StandardSave(v) for k, v in items.items()},  # pyright: ignore[reportCallIssue]
+                        meta=ocp.args.JsonSave(meta),  # pyright: ignore[reportCallIssue]
+                    ),
+                )
+            with _first_process("seal") as first:
+                if first:
+                    self._seal(step)
+        except (OSError, ValueError, RuntimeError) as error:  # orbax passes on what its parts raise
+            for rest in self.folder.glob(f"{step}.*"):  # it takes room where there is none
+                shutil.rmtree(rest, ignore_errors=True)
+            raise OSError(
+                f"the checkpoint of step {step} could not be written to {self.folder}: "
+                f"{_why(error, self.folder)}; earlier ones are kept"
+            ) from error
+
+    def _seal(self, step: int) -> None:
+        identity = write_manifest(self._path(step))
+        # Without the list of an older version: what is complete now was so then.
+        known = read_sealed(self.folder) or {}
+        there = {n: known[n] if n in known else read_identity(self._path(n)) for n in self.steps()}
+        write_sealed(self.folder, there | {step: identity})
+        self._listed = True
 
     def restore(self, target: TrainState) -> Restored | None:
         """Read the latest checkpoint that is whole, skipping corrupt ones with a warning.
@@ -145,14 +214,14 @@ class Checkpoints:
         found = self._latest(_leaves(target))
         if found is None:
             return None
-        step, items, notes = found
-        return Restored(step, _with_leaves(target, items), notes)
+        checkpoint, items, notes = found
+        return Restored(checkpoint, _with_leaves(target, items), notes)
 
-    def restore_model(self, model: nnx.Module) -> int | None:
+    def restore_model(self, model: nnx.Module) -> Checkpoint | None:
         """Read only the model's variables of the latest whole checkpoint, into `model` itself.
 
         Returns:
-            The step they are from, or None if the folder holds no checkpoint.
+            The checkpoint they are from, or None if the folder holds none.
 
         Raises:
             ValueError: the checkpoint is of another model.
@@ -165,13 +234,13 @@ class Checkpoints:
         nnx.update(model, replace_leaves(state, found[1][MODEL]))
         return found[0]
 
-    def restore_parameters(self, model: nnx.Module) -> int | None:
+    def restore_parameters(self, model: nnx.Module) -> Checkpoint | None:
         """Read only the parameters (`nnx.Param`) of the latest whole checkpoint, into `model`.
 
         The model's other variables, such as rates of dropout, stay as they are.
 
         Returns:
-            The step they are from, or None if the folder holds no checkpoint.
+            The checkpoint they are from, or None if the folder holds none.
 
         Raises:
             ValueError: the checkpoint's parameters have other names, shapes or types.
@@ -197,13 +266,17 @@ class Checkpoints:
         """
         self._check_writable()
         with _first_process("set aside") as first:
-            for other in [s for s in self.steps() if first and s > step]:
+            later = [other for other in self._all_steps() if first and other > step]
+            for other in later:
                 target = self.folder / f"corrupt-{other}"
                 number = 1
                 while target.exists():
                     target = self.folder / f"corrupt-{other}-{number}"
                     number += 1
-                (self.folder / str(other)).rename(target)
+                self._path(other).rename(target)
+            sealed = read_sealed(self.folder) if first else None
+            if sealed is not None and max(sealed, default=step) > step:
+                write_sealed(self.folder, {n: x for n, x in sealed.items() if n <= step})
         self._manager.reload()
 
     def close(self) -> None:
@@ -222,34 +295,44 @@ class Checkpoints:
 
     def _latest(
         self, target: dict[str, Leaves], passed_over: PassedOver | None = None
-    ) -> tuple[int, dict[str, Leaves], dict] | None:
+    ) -> tuple[Checkpoint, dict[str, Leaves], dict] | None:
         failures: list[Exception] = []
-        for step in reversed(self.steps()):
+        sealed = read_sealed(self.folder)
+        for step in sorted({*self._all_steps(), *(sealed or ())}, reverse=True):
+            if sealed is not None and step not in sealed and not is_sealed(self._path(step)):
+                continue  # cut off while it was saved
+            if step == 0 and failures:
+                raise CorruptCheckpointError(
+                    f"{_first_line(failures[0])}; the only one before it in {self.folder} is that "
+                    "of step 0, which is not trained"
+                )
             try:
+                identity = self._check(step, None if sealed is None else sealed.get(step))
                 items, notes = self._read(step, target, passed_over)
             except _MismatchError as error:
-                raise ValueError(f"{self.folder / str(step)}: {error}") from None
+                raise ValueError(f"{self._path(step)}: {error}") from None
             except Exception as error:  # orbax raises many types for a damaged file
-                failures.append(error)
-                warnings.warn(
-                    f"checkpoint {self.folder / str(step)} is corrupt "
-                    f"({type(error).__name__}: {_first_line(error)}); trying the one before",
-                    RuntimeWarning,
-                    stacklevel=3,
-                )
+                failures.append(_failure(self._path(step), error))
             else:
-                return step, items, notes
+                for failure in failures:
+                    warnings.warn(f"{failure}; trying the one before", RuntimeWarning, stacklevel=4)
+                return Checkpoint(step, identity, tuple(map(str, failures))), items, notes
         if failures:
             raise CorruptCheckpointError(
-                f"none of the {len(failures)} checkpoints in {self.folder} can be read"
+                f"none of the {len(failures)} checkpoints in {self.folder} can be read: "
+                f"{failures[0]}"
             ) from ExceptionGroup("every checkpoint failed", failures)
         return None
+
+    def _check(self, step: int, identity: str | None) -> str:
+        """Looks for damage before orbax does, whose readers leave threads that fail loudly."""
+        if not self._path(step).is_dir():
+            raise CorruptCheckpointError("its folder is missing")
+        return check_manifest(self._path(step), identity)
 
     def _read(
         self, step: int, target: dict[str, Leaves], passed_over: PassedOver | None
     ) -> tuple[dict[str, Leaves], dict]:
-        # Before orbax sees a damaged file: its readers leave threads behind that fail loudly.
-        check_manifest(self.folder / str(step))
         restore = self._manager.restore
         meta = restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[META]
         abstract = {}
@@ -269,7 +352,7 @@ class Checkpoints:
         return {name: dict(read[name]) for name in target}, meta["notes"]
 
 
-def load_model(model: nnx.Module, folder: str | Path) -> int:
+def load_model(model: nnx.Module, folder: str | Path) -> Checkpoint:
     """Read the latest whole checkpoint's variables into `model`; a training may be running there.
 
     Args:
@@ -277,7 +360,7 @@ def load_model(model: nnx.Module, folder: str | Path) -> int:
         folder: the run's folder of checkpoints.
 
     Returns:
-        The step the variables are from.
+        The checkpoint that the variables are from.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -285,13 +368,13 @@ def load_model(model: nnx.Module, folder: str | Path) -> int:
         CorruptCheckpointError: there are checkpoints, and none can be read.
     """
     with Checkpoints(folder, read_only=True) as checkpoints:
-        step = checkpoints.restore_model(model)
-    if step is None:
+        found = checkpoints.restore_model(model)
+    if found is None:
         raise FileNotFoundError(f"no checkpoint in {folder}")
-    return step
+    return found
 
 
-def load_parameters(model: nnx.Module, folder: str | Path) -> int:
+def load_parameters(model: nnx.Module, folder: str | Path) -> Checkpoint:
     """Read the latest whole checkpoint's parameters into `model`, to train it further from there.
 
     Args:
@@ -300,7 +383,7 @@ def load_parameters(model: nnx.Module, folder: str | Path) -> int:
         folder: the run's folder of checkpoints.
 
     Returns:
-        The step the parameters are from.
+        The checkpoint that the parameters are from.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -308,10 +391,10 @@ def load_parameters(model: nnx.Module, folder: str | Path) -> int:
         CorruptCheckpointError: there are checkpoints, and none can be read.
     """
     with Checkpoints(folder, read_only=True) as checkpoints:
-        step = checkpoints.restore_parameters(model)
-    if step is None:
+        found = checkpoints.restore_parameters(model)
+    if found is None:
         raise FileNotFoundError(f"no checkpoint in {folder}")
-    return step
+    return found
 
 
 class _MismatchError(Exception):
@@ -349,5 +432,60 @@ def _compare(saved: dict[str, str], wanted: dict[str, str]) -> None:
             raise _MismatchError(f"{name} is {there} in the checkpoint and {here} here")
 
 
+def _failure(path: Path, error: Exception) -> CorruptCheckpointError:
+    reason = f"{type(error).__name__}: {_first_line(error)}"
+    reason = _first_line(error) if isinstance(error, CorruptCheckpointError) else reason
+    failure = CorruptCheckpointError(f"checkpoint {path} is corrupt ({reason})")
+    failure.__cause__ = error
+    return failure
+
+
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:200]
+
+
+def _place(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another that takes its name later; None: there is none."""
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _check_space(folder: Path, items: Mapping[str, Leaves]) -> None:
+    """Refuses to begin a checkpoint that does not fit on the disk."""
+    needed = _OVERHEAD + sum(x.nbytes for leaves in items.values() for x in leaves.values())
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Orbax's threads and tasks print what they raise, dozens of times; it is raised here, too."""
+    hooks = threading.excepthook, sys.excepthook
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    threading.excepthook = sys.excepthook = lambda *_: None
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    except Exception:
+        gc.collect()  # a task that failed says so when it is collected, or later
+        raise
+    else:
+        for logger in loggers:
+            logger.disabled = False
+    finally:
+        threading.excepthook, sys.excepthook = hooks
+
+
+def _why(error: Exception, folder: Path) -> str:
+    """Why a folder could not be written to, in a line."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    for number in full:
+        if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+            return os.strerror(number).lower()
+    if folder.is_dir() and not shutil.disk_usage(folder).free:
+        return os.strerror(errno.ENOSPC).lower()
+    return f"{type(error).__name__}: {_first_line(error)}"

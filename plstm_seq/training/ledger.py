@@ -14,7 +14,7 @@ from plstm_seq.training.programs import summarize
 from plstm_seq.training.step import TrainState
 from plstm_seq.training.trackers import Record, Tracker
 
-Status = Literal["finished", "solved", "diverged"]
+Status = Literal["finished", "solved", "diverged", "failed"]
 
 
 class NonFiniteLossError(ArithmeticError):
@@ -39,13 +39,13 @@ class FitResult(NamedTuple):
     """How a training ended.
 
     Attributes:
-        status: `finished` (all steps), `solved`, or, of a member, `diverged`.
+        status: `finished` (all steps), `solved`, or, of a member, `diverged` or `failed`.
         step: steps taken.
         record: the last record; empty if none was made.
         members: how many trainings shared the program.
         memory_bytes: arguments and temporaries of the largest program, on a device; None where
             nothing was run, or the compiler does not say.
-        error: why it diverged.
+        error: why it diverged or failed.
     """
 
     status: Status
@@ -53,7 +53,7 @@ class FitResult(NamedTuple):
     record: Record
     members: int = 1
     memory_bytes: int | None = None
-    error: NonFiniteLossError | None = None
+    error: Exception | None = None
 
 
 class Ledger:

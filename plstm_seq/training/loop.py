@@ -136,6 +136,9 @@ class _Run:
     def execute(self) -> FitResult:
         ledger = self.ledger
         self.state = ledger.restore(self.state)
+        if ledger.has_ended and ledger.saved is not None:  # nothing is left to do, or to write
+            self._hand_over()
+            return FitResult(ledger.status, ledger.step, ledger.record)
         status: str = "failed"
         ledger.tracker.start(ledger.step, self.config.steps)
         try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from plstm_seq.training.checkpoint import Checkpoints
 from plstm_seq.training.curriculum import Phase
 from plstm_seq.training.interrupt import deferred_interrupt
 from plstm_seq.training.ledger import FitResult, Ledger, NonFiniteLossError
+from plstm_seq.training.manifest import CorruptCheckpointError
 from plstm_seq.training.member import Member, check_members
 from plstm_seq.training.memory import Device, device_memory
 from plstm_seq.training.mesh import member_mesh, split_members
@@ -65,7 +66,8 @@ def fit_members(
 
     Returns:
         How each ended, in order. A diverged member holds its last checkpoint, and the result says
-        why it diverged.
+        why it diverged. One whose checkpoints cannot be read, or whose files cannot be written,
+        has `failed`; the others go on.
 
     Raises:
         ValueError: members differ in more than they may, or stop early by validation.
@@ -78,8 +80,7 @@ def fit_members(
     devices = jax.local_devices() if devices is None else list(devices)
     limit = device_memory(devices[0]) if memory_limit is None else memory_limit
     with ExitStack() as stack:
-        ledgers = [_open(member, stack) for member in members]
-        group = _Group(members, ledgers, sample, devices, limit, ended)
+        group = _Group(members, stack, sample, devices, limit, ended)
         group.train(progress)
     return [group.result(index) for index in range(len(members))]
 
@@ -98,31 +99,40 @@ class _Group:
     def __init__(
         self,
         members: Sequence[Member],
-        ledgers: Sequence[Ledger],
+        stack: ExitStack,
         sample: Sample,
         devices: Sequence[Device],
         limit: int | None,
         ended: Callable[[int, FitResult], None] | None,
     ):
-        self.members, self.ledgers = members, ledgers
+        self.members = members
+        self.ledgers: list[Ledger] = []
         self.sample, self.limit, self.tell = sample, limit, ended
         self.config = members[0].config
         self.mesh = member_mesh(devices)
         self.devices = len(devices)
         self.states: dict[int, TrainState] = {}
-        self.errors: dict[int, NonFiniteLossError] = {}
+        self.errors: dict[int, Exception] = {}
         self.memory: int | None = None
         self.width = 1
         for index, member in enumerate(members):
             graphdef, state = _initial(member)
-            self.states[index] = ledgers[index].restore(state)
+            try:
+                ledger = _open(member, stack)
+                self.states[index] = ledger.restore(state)
+            except (CorruptCheckpointError, OSError, ValueError) as error:
+                self.errors[index] = error
+                ledger = Ledger(member.config, None, CompositeTracker(member.trackers))
+            self.ledgers.append(ledger)
             if index == 0:
                 self.graphdef = graphdef
 
     def result(self, index: int) -> FitResult:
         """How a member ended."""
         ledger, error = self.ledgers[index], self.errors.get(index)
-        status = ledger.status if error is None else "diverged"
+        status = ledger.status
+        if error is not None:
+            status = "diverged" if isinstance(error, NonFiniteLossError) else "failed"
         return FitResult(status, ledger.step, ledger.record, self.width, self.memory, error)
 
     def announce(self, index: int) -> None:
@@ -132,10 +142,12 @@ class _Group:
 
     def train(self, progress: Tracker | None) -> None:
         """Trains all that have not ended, as many at once as fit."""
-        left = [i for i, ledger in enumerate(self.ledgers) if not ledger.has_ended]
-        for i in set(range(len(self.members))) - set(left):
-            self.hand_over(i, self.states.pop(i))
-            self.announce(i)
+        left = [i for i in self.states if not self.ledgers[i].has_ended]
+        for i in range(len(self.members)):
+            if i not in left:
+                if i in self.states:
+                    self.hand_over(i, self.states.pop(i))
+                self.announce(i)
         if not left:
             return
         self.width = self._fitting(len(left))
@@ -205,19 +217,22 @@ class _Together:
 
     def run(self, progress: Tracker | None, interrupted: Callable[[], bool]) -> None:
         ledgers = {i: self.group.ledgers[i] for i in self.indices}
-        for ledger in ledgers.values():
-            ledger.tracker.start(ledger.step, ledger.config.steps)
+        for i, ledger in ledgers.items():
+            with self._noted(i):
+                ledger.tracker.start(ledger.step, ledger.config.steps)
         if progress is not None:
             progress.start(min(x.step for x in ledgers.values()), self.group.config.steps)
         status = "failed"
         try:
             self._save(i for i in self.indices if ledgers[i].saved is None)
+            self._drop_failed()
             while self.training and not interrupted():
                 self._advance(progress)
             if self.training:
                 self._save(self.training)
                 for i in self.training:
                     self.group.hand_over(i, self._state_of(i))
+                self._drop_failed()
                 status = "interrupted"
                 step = max(x.step for x in ledgers.values())
                 raise KeyboardInterrupt(f"stopped at step {step}")
@@ -266,7 +281,8 @@ class _Together:
             self.group.errors[i] = error
             return
         ledger.take(metrics, phase, **clock)
-        ledger.log(phase)
+        with self._noted(i):
+            ledger.log(phase)
 
     def _keep(self, active: Sequence[int]) -> None:
         """Saves where it is time to, and lets go of those that have ended."""
@@ -277,19 +293,36 @@ class _Together:
             i for i in good if group.ledgers[i].has_ended or group.ledgers[i].step % every == 0
         )
         for i in good:
-            if group.ledgers[i].has_ended:
+            if group.ledgers[i].has_ended and i not in group.errors:
                 self._end(i)
-        for i in set(active) - set(good):
+        for i in active:
             checkpoints = group.ledgers[i].checkpoints
-            if checkpoints is not None:
-                checkpoints.restore_model(group.members[i].model)
-            self._let_go(i)
+            if isinstance(group.errors.get(i), NonFiniteLossError):
+                if checkpoints is not None:
+                    checkpoints.restore_model(group.members[i].model)
+                self._let_go(i)
+        self._drop_failed()
+
+    @contextmanager
+    def _noted(self, i: int) -> Iterator[None]:
+        """A member whose files cannot be written fails alone."""
+        try:
+            yield
+        except OSError as error:
+            self.group.errors.setdefault(i, error)
+
+    def _drop_failed(self) -> None:
+        """Lets go of those whose files could not be written."""
+        for i in self.training:
+            if i in self.group.errors:
+                self._let_go(i)
 
     def _save(self, indices: Iterable[int]) -> None:
         for i in list(indices):
             ledger = self.group.ledgers[i]
             if ledger.checkpoints is not None and ledger.saved != ledger.step:
-                ledger.save(self._state_of(i))
+                with self._noted(i):
+                    ledger.save(self._state_of(i))
 
     def _state_of(self, i: int) -> TrainState:
         return _row(self.state, self.indices.index(i))

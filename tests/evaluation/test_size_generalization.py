@@ -64,7 +64,8 @@ def test_cells_and_whole_grids_are_counted():
     assert [result.row("last", n).value for n in result.lengths] == [1, 1, 0]
     assert result.outcomes.num_sequences == 6
     assert str(result.horizon("sequence", 0.9)) == "3"
-    assert str(result) == "6 examples at each size of [2, 3, 4]"
+    assert result.describe() == "6 examples at each size of [2, 3, 4]"
+    assert "0.812" in str(result)
 
 
 def test_an_image_has_one_label():

@@ -56,7 +56,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path, result, monkeypatch)
     write_parquet(path, result, seed=1)
     before = path.read_bytes()
 
-    def half(self, file):
+    def half(self, file, **_):
         file.write_bytes(b"PAR1 and no more")
         raise OSError("disk full")
 

@@ -120,7 +120,8 @@ def test_a_run_resumes_bit_for_bit_and_measures_all_images(data, tmp_path):
     )
     shutil.copytree(tmp_path / "whole", tmp_path / "half")
     shutil.rmtree(tmp_path / "half" / "checkpoints" / "4")
-    half = train(folder=tmp_path / "half", resume=True, progress=False)
+    with pytest.warns(RuntimeWarning, match="4 is corrupt"):
+        half = train(folder=tmp_path / "half", resume=True, progress=False)
     assert_same(nnx.state(half.model), nnx.state(whole.model))
     result = evaluate(whole)
     assert {row.length for row in result.rows} == {16, 24}

@@ -2,11 +2,13 @@
 
 import json
 import math
+import re
 import statistics
 
 import polars
 import pytest
 from fake_sweep import Fake, cost, make_sweep, write_evaluation
+from polars.testing import assert_frame_equal
 
 from experiments import ConfigError, RunError
 from experiments.results import export, gather, readable, summarize, where
@@ -259,13 +261,24 @@ def test_evaluations_at_other_lengths_and_tasks_go_together(tmp_path):
     [
         ("evaluation.parquet", "PAR1", "plstm-seq evaluate"),
         ("environment.json", "{", "delete it, and resume"),
+        ("status.json", '{"status": 3}', "delete it, and resume"),
+        ("cost.json", "[]", "delete it, and resume"),
+        ("metrics.jsonl", "{}\n{}\n", "correct or delete that line"),
     ],
 )
-def test_damaged_files_are_named(tmp_path, file, content, message):
-    folder = make_sweep(tmp_path / "damaged", "seed=0..1", lambda _: Fake({4: (9, 9)}))
+def test_damaged_files_are_named_and_the_rest_is_read(tmp_path, file, content, message):
+    folder = make_sweep(tmp_path / "damaged", "seed=0..2", lambda _: Fake({4: (9, 9)}))
+    before = gather(folder)
     (folder / "members" / "seed=1" / file).write_text(content)
-    with pytest.raises(RunError, match=rf"seed=1/{file} is damaged.*{message}"):
-        gather(folder)
+    frame = gather(folder)
+    own = frame.filter(member="seed=1")
+    assert own["status"].unique().to_list() == ["damaged"]
+    assert re.search(rf"seed=1/{file} is damaged.*{message}", own["error"][0])
+    measured = 0 if file == "evaluation.parquet" else 3
+    assert own["metric"].drop_nulls().len() == measured
+    others = polars.col("member") != "seed=1"
+    columns = ["member", "status", "metric", "length", "value", "seconds"]
+    assert_frame_equal(frame.filter(others)[columns], before.filter(others)[columns])
 
 
 def test_a_new_evaluation_replaces_the_old_rows(tmp_path):

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import polars
 import pytest
 from small_run import small_config
 
@@ -51,8 +52,8 @@ def test_evaluation_is_kept_and_repeatable(run):
     evaluate(run)
     assert run.evaluation.to_dicts() == first
     evaluate(run, [7], num_sequences=3)
-    assert set(run.evaluation["length"]) == {7}
-    evaluate(run)
+    assert run.evaluation.to_dicts() == first
+    assert set(run.evaluations["length"]) == {4, 7, 9}
 
 
 def test_decoding_says_what_the_model_and_the_rule_say(run):
@@ -78,9 +79,10 @@ def test_evaluation_with_snapping_keeps_both_passes(run):
     result = evaluate(run, [3, 7], num_sequences=4, snap_every=2)
     metrics = {row.metric for row in result.rows}
     assert {"token", "sequence", "last", "snapped_token", "snapped_sequence"} <= metrics
-    stored = read_parquet(run.evaluation_path)
+    stored = read_parquet(run.evaluation_path).filter(num_sequences=4)
     assert set(stored["metric"].unique()) == metrics
-    evaluate(run)
+    snapped = stored.filter(polars.col("metric").str.starts_with("snapped_"))
+    assert set(snapped["snap_every"]) == {2}
 
 
 def test_figures_need_evaluated_runs(run, tmp_path):

@@ -1,5 +1,8 @@
 """`--tracker` of a sweep reaches every member, in this process and in workers."""
 
+import sys
+from types import ModuleType
+
 import pytest
 from small_sweep import small_sweep
 
@@ -8,6 +11,7 @@ from experiments.config import ConfigError
 from experiments.sweeps import create_sweep, group, worker
 from experiments.sweeps.executors import make_executor
 from experiments.sweeps.executors.processes import ProcessesExecutor
+from plstm_seq.training import FitResult
 
 
 @pytest.fixture
@@ -15,9 +19,13 @@ def tracked(monkeypatch):
     """Nothing is trained; the trackers that members would have."""
     made = []
     monkeypatch.setattr(commands, "WandbTracker", lambda folder, **options: (folder, options))
-    monkeypatch.setattr(
-        group, "train_members", lambda runs, trackers, **_: made.extend(map(trackers, runs))
-    )
+    monkeypatch.setattr(commands, "require_wandb", lambda: None)
+
+    def train_members(runs, trackers, **_):
+        made.extend(map(trackers, runs))
+        return [FitResult("finished", 6, {}) for _ in runs]
+
+    monkeypatch.setattr(group, "train_members", train_members)
     monkeypatch.setattr(group, "_evaluate", lambda *_: None)
     monkeypatch.setattr(worker, "gather", lambda _: None)
     return made
@@ -37,7 +45,11 @@ def test_members_are_tracked_under_their_sweep(tmp_path, tracked, names):
             assert options["config"]["seed"] == member.config.seed
 
 
-def test_executors_take_trackers_or_say_so():
+def test_executors_take_trackers_or_say_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ValueError, match="needs the package wandb"):
+        make_executor("processes", trackers=("wandb",))
+    monkeypatch.setitem(sys.modules, "wandb", ModuleType("wandb"))
     assert isinstance(make_executor("processes", trackers=("wandb",)), ProcessesExecutor)
     with pytest.raises(ConfigError, match="wandb is the one to choose"):
         make_executor("local", trackers=("tensorboard",))

@@ -46,6 +46,21 @@ def test_safetensors_hold_bfloat16_and_metadata(tmp_path):
     assert read_metadata(path) == {"config": "width: 8"}
 
 
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.99], ids=["head", "middle", "end"])
+@pytest.mark.parametrize("how", ["flip", "cut", "empty"])
+def test_damaged_safetensors_are_refused(tmp_path, how, place):
+    path = tmp_path / "weights.safetensors"
+    write_arrays(path, ARRAYS, {"config": "width: 8"})
+    data = bytearray(path.read_bytes())
+    if how == "flip":
+        data[int(place * len(data))] ^= 1
+    else:
+        data = data[: int(place * len(data))] if how == "cut" else b""
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"weights.safetensors"):
+        read_arrays(path)
+
+
 def test_npz_refuses_what_it_cannot_hold(tmp_path):
     with pytest.raises(ValueError, match=r"cannot hold the type of half; take \.safetensors"):
         write_arrays(tmp_path / "weights.npz", HALF)

@@ -21,7 +21,7 @@ def kill_at(moment):
         os.kill(os.getpid(), signal.SIGKILL)
 
     if moment == "member":
-        run.write_config = die
+        run.store_config = die
     elif moment == "record":
         log = status.StatusTracker.log
 

@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +19,7 @@ from plstm_seq.training import (
     make_optimizer,
 )
 from plstm_seq.training.leaves import named_leaves
+from plstm_seq.training.manifest import check_manifest
 
 
 def make_state(seed=0, step=0, width=4):
@@ -39,6 +43,14 @@ def assert_same(one, other):
     for name in one:
         assert one[name].dtype == other[name].dtype
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def forget(folder, step):
+    """As if a process had been killed before it noted that step."""
+    path = folder / "sealed.json"
+    known = json.loads(path.read_text())
+    del known[str(step)]
+    path.write_text(json.dumps(known))
 
 
 def largest_file(folder):
@@ -121,12 +133,81 @@ def test_a_corrupt_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
 def test_a_checkpoint_cut_off_before_it_was_sealed_does_not_count(tmp_path):
     save(tmp_path, 1, 2)
     (tmp_path / "2" / "manifest.json").unlink()
+    forget(tmp_path, 2)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert checkpoints.steps() == [1]
-        assert checkpoints.restore(make_state()).step == 1
+        assert checkpoints.restore(make_state()).checkpoint.passed_over == ()
     save(tmp_path, 2)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert checkpoints.steps() == [1, 2]
+
+
+@pytest.mark.parametrize("loss", ["manifest", "folder", "another_manifest"])
+@pytest.mark.parametrize("listed", [True, False], ids=["listed", "without_a_list"])
+def test_a_checkpoint_that_lost_its_seal_is_damaged_and_kept(tmp_path, loss, listed):
+    save(tmp_path, 1, 2)
+    if not listed:
+        (tmp_path / "sealed.json").unlink()
+    if loss == "manifest":
+        (tmp_path / "2" / "manifest.json").unlink()
+    elif loss == "folder":
+        shutil.rmtree(tmp_path / "2")
+    else:  # files and manifest of another checkpoint
+        shutil.rmtree(tmp_path / "2")
+        shutil.copytree(tmp_path / "1", tmp_path / "2")
+    if loss != "manifest" and not listed:
+        return  # nobody can know
+    before = sorted(tmp_path.rglob("*"))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert sorted(tmp_path.rglob("*")) == before
+        with pytest.warns(RuntimeWarning, match=r"2 is corrupt .*trying the one before"):
+            restored = checkpoints.restore(make_state())
+        assert restored.step == 1
+        assert "is corrupt" in restored.checkpoint.passed_over[0]
+        checkpoints.discard_after(1)
+        checkpoints.save(make_state(seed=2, step=2), {})
+        assert checkpoints.restore(make_state()).step == 2
+    assert (tmp_path / "corrupt-2").exists() == (loss != "folder")
+
+
+def test_an_untrained_checkpoint_is_no_replacement(tmp_path):
+    save(tmp_path, 0, 5)
+    flip_a_bit(tmp_path / "5")
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(CorruptCheckpointError, match=r"5 is corrupt .*step 0, which is not trained"),
+    ):
+        checkpoints.restore(make_state())
+
+
+def test_a_damaged_list_is_named(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / "sealed.json").write_text('{"1": ')
+    with pytest.raises(CorruptCheckpointError, match=r"sealed.json is damaged: delete it"):
+        load_model(ToyModel(width=4, rngs=nnx.Rngs(0)), tmp_path)
+    with pytest.raises(CorruptCheckpointError, match=r"sealed\.json"):
+        Checkpoints(tmp_path)
+
+
+def test_an_identity_stands_for_one_checkpoint(tmp_path):
+    save(tmp_path, 1, 2)
+    found = set()
+    for folder in (tmp_path / "1", tmp_path / "2"):
+        found.add(check_manifest(folder))
+    assert len(found) == 2
+    assert set(json.loads((tmp_path / "sealed.json").read_text()).values()) == found
+
+
+def test_a_removed_folder_is_not_written_into(tmp_path):
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        checkpoints.save(make_state(step=1), {})
+        shutil.rmtree(tmp_path / "run")
+        with pytest.raises(FileNotFoundError, match="was removed while"):
+            checkpoints.save(make_state(step=2), {})
+        assert not (tmp_path / "run").exists()
+        (tmp_path / "run").mkdir()
+        with pytest.raises(FileNotFoundError, match="was removed while"):
+            checkpoints.save(make_state(step=2), {})
 
 
 def test_nothing_readable_says_so(tmp_path):
@@ -135,8 +216,7 @@ def test_nothing_readable_says_so(tmp_path):
     flip_a_bit(tmp_path / "2")
     with (
         Checkpoints(tmp_path) as checkpoints,
-        pytest.warns(RuntimeWarning),
-        pytest.raises(CorruptCheckpointError, match="none of the 2") as caught,
+        pytest.raises(CorruptCheckpointError, match=r"none of the 2 .*2 is corrupt") as caught,
     ):
         checkpoints.restore(make_state())
     assert len(caught.value.__cause__.exceptions) == 2
@@ -157,7 +237,7 @@ def test_load_model_reads_the_model_alone_and_writes_nothing(tmp_path):
     before = sorted(tmp_path.rglob("*"))
     model = ToyModel(width=4, rngs=nnx.Rngs(1))
     model.noise = nnx.Rngs(1)
-    assert load_model(model, tmp_path) == 5
+    assert load_model(model, tmp_path).step == 5
     assert_same(nnx.state(model, nnx.Param), state.parameters)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -199,7 +279,7 @@ def test_parameters_alone_are_read_into_a_model_of_other_rates(tmp_path, rate):
     trained = Rated(0.1, rngs=nnx.Rngs(0))
     save_model(tmp_path, trained)
     model = Rated(rate, rngs=nnx.Rngs(1))
-    assert load_parameters(model, tmp_path) == 0
+    assert load_parameters(model, tmp_path).step == 0
     assert_same(nnx.state(model, nnx.Param), nnx.state(trained, nnx.Param))
     assert rate is None or float(model.rate[...]) == rate
 

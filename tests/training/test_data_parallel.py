@@ -72,7 +72,7 @@ def test_two_processes_train_as_one_and_resume(tmp_path):
         whole, resumed = json.loads(output.splitlines()[-1])
         np.testing.assert_allclose(whole, expected, rtol=1e-5)
         assert resumed == whole[2:]
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "4", "8"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["0", "4", "8", "sealed.json"]
 
 
 @pytest.mark.parametrize(

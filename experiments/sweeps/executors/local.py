@@ -4,11 +4,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.console import err, plain
+from experiments.console import err, one_line, plain
+from experiments.signals import terminate_as_interrupt
 from experiments.sweeps.executors.base import GroupsFailedError
 from experiments.sweeps.folder import SweepFolder
 from experiments.sweeps.group import run_group
-from experiments.sweeps.signals import terminate_as_interrupt
 
 
 class LocalExecutor:
@@ -35,9 +35,10 @@ class LocalExecutor:
                     failures[group] = error
                     with opened.log(group).open("a", encoding="utf-8") as log:
                         traceback.print_exc(file=log)
-                    self._announce(f"{group}: failed: {error} (more in {opened.log(group)})")
+                    log_path = opened.log(group)
+                    self._announce(f"{group}: failed: {one_line(error)} (more in {log_path})")
         if failures:
-            reasons = "; ".join(f"{group}: {error}" for group, error in failures.items())
+            reasons = "; ".join(f"{name}: {one_line(error)}" for name, error in failures.items())
             raise GroupsFailedError(
                 f"{len(failures)} of {len(groups)} groups failed: {reasons}"
             ) from ExceptionGroup("groups failed", list(failures.values()))

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.console import err, plain
+from experiments.signals import terminate_as_interrupt
 from experiments.sweeps.executors.base import GroupsFailedError
 from experiments.sweeps.folder import SweepFolder
-from experiments.sweeps.signals import terminate_as_interrupt
 from experiments.sweeps.worker import BUSY, DONE, FAILED
 
 _PAUSE = 0.1

@@ -16,7 +16,7 @@ import pydantic
 
 from experiments.config import ConfigError
 from experiments.console import err, plain
-from experiments.files import write_whole
+from experiments.files import read_json, write_whole
 from experiments.overrides import split_assignment
 from experiments.run import RunError
 from experiments.suggestions import nearest
@@ -30,6 +30,7 @@ from experiments.sweeps.worker import BUSY, DONE
 if TYPE_CHECKING:
     from submitit.core.core import Job
 
+_JOB_IDS = pydantic.TypeAdapter(dict[str, str])
 # The part of the time between signal and kill that a worker has to end.
 _GRACE = 0.75
 _LOG_LEVEL = "SUBMITIT_LOG_LEVEL"
@@ -197,8 +198,8 @@ def submit(
 
 def submitted(folder: Path) -> dict[str, Job[Any]]:
     """The jobs that were last submitted to Slurm for the groups of a sweep."""
-    path = _memory(folder)
-    ids = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    remedy = "delete it once squeue lists none of the sweep's jobs"
+    ids = read_json(_memory(folder), _JOB_IDS, remedy) or {}
     return {
         group: _submitit().SlurmJob(_jobs_folder(folder), job_id) for group, job_id in ids.items()
     }

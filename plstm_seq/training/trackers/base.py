@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from typing import Protocol
 
 # One record stands for the steps since the one before: `step` is the last of them.
@@ -25,7 +26,7 @@ class Tracker(Protocol):
         ...
 
     def close(self, status: str) -> None:
-        """Training ended: `finished`, `solved`, `interrupted` or `failed`."""
+        """Training ended: `finished`, `solved`, `diverged`, `interrupted` or `failed`."""
         ...
 
 
@@ -48,4 +49,7 @@ class CompositeTracker:
     def close(self, status: str) -> None:
         """See `Tracker`."""
         for tracker in self._trackers:
-            tracker.close(status)
+            # Training that failed has a reason of its own; a tracker that cannot write its end, as
+            # in a folder that was removed, does not replace it, nor keep the others open.
+            with suppress(OSError) if status == "failed" else nullcontext():
+                tracker.close(status)

@@ -4,36 +4,81 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import warnings
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import NamedTuple
 
 from plstm_seq.training.trackers.base import Record
 
 
+class DamagedRecordsError(ValueError):
+    """A line of a file of records, other than a torn last one, is not what was written."""
+
+
 class JsonlTracker:
-    """Appends each record to a file; on resume cuts off what lies past the checkpoint."""
+    """Appends each record to a file; on resume cuts off what lies past the checkpoint.
+
+    A file with a damaged line is kept under another name, `metrics.damaged-1.jsonl`, with a
+    warning, and goes on with the records that can be read.
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
 
     def start(self, step: int, steps: int) -> None:
-        """Truncate to the records up to `step` (a torn last line goes too) and open for append."""
+        """Cuts off the records past `step` (and a torn last line) and opens for appending."""
         del steps
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab")
-        end = max(
-            (end for end, record in _whole_lines(self.path) if record["step"] <= step), default=0
+        self.path.touch()
+        lines = _read(self.path)
+        kept = [line for line in lines if line.record is not None and line.record["step"] <= step]
+        if any(line.problem for line in lines):
+            self._set_aside(lines, kept)
+        elif step and (not kept or (kept[-1].record or {}).get("step") != step):
+            warnings.warn(
+                f"{self.path} has no record of step {step}, which the checkpoint is of: records "
+                "were lost",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        # Unbuffered: what a full disk did not take is not tried again when the file is closed.
+        self._file = self.path.open("ab", buffering=0)
+        # Without a damaged line those that are kept stand at the beginning.
+        os.truncate(self.path, sum(len(line.text) for line in kept))
+
+    def _set_aside(self, lines: list[_Line], kept: list[_Line]) -> None:
+        problems = [line.problem for line in lines if line.problem]
+        number = 1
+        while (aside := self.path.with_suffix(f".damaged-{number}{self.path.suffix}")).exists():
+            number += 1
+        shutil.copyfile(self.path, aside)
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        temporary.write_bytes(b"".join(line.text for line in kept))
+        os.replace(temporary, self.path)
+        warnings.warn(
+            f"{self.path}: {problems[0]}; the file is kept as {aside.name}, and {len(kept)} "
+            "records of it could be read",
+            RuntimeWarning,
+            stacklevel=3,
         )
-        os.truncate(self.path, end)
 
     def log(self, record: Record) -> None:
-        """Write one line and hand it to the operating system."""
+        """Writes one line and hands it to the operating system.
+
+        Raises:
+            FileNotFoundError: the file was removed, or another one is in its place.
+        """
         if self._file is None:
             raise RuntimeError("log before start: the file is not open")
-        self._file.write(json.dumps(record).encode() + b"\n")
-        self._file.flush()
+        mine = os.fstat(self._file.fileno())
+        if not self.path.exists() or not os.path.samestat(mine, self.path.stat()):
+            raise FileNotFoundError(f"{self.path} was removed while it was written")
+        line = json.dumps(record).encode() + b"\n"
+        while line:
+            line = line[self._file.write(line) :]
 
     def close(self, status: str) -> None:
         """Close the file."""
@@ -43,25 +88,61 @@ class JsonlTracker:
             self._file = None
 
 
+class _Line(NamedTuple):
+    """A line of a file.
+
+    Attributes:
+        text: its bytes, with the line's end.
+        record: what it says; None: nothing, or it is torn.
+        problem: what is wrong with it; None: nothing, or it is a torn last line.
+    """
+
+    text: bytes
+    record: Record | None
+    problem: str | None
+
+
 def read_jsonl(path: str | Path) -> list[Record]:
-    """The whole records of a file written by `JsonlTracker`; a torn last line is left out.
+    """The records of a file written by `JsonlTracker`; a torn last line is left out.
 
     Raises:
         FileNotFoundError: there is no such file.
+        DamagedRecordsError: another line is damaged; the message names file and line.
     """
-    return [record for _, record in _whole_lines(Path(path))]
+    lines = _read(Path(path))
+    for line in lines:
+        if line.problem:
+            raise DamagedRecordsError(f"{path}: {line.problem}")
+    return [line.record for line in lines if line.record is not None]
 
 
-def _whole_lines(path: Path) -> Iterator[tuple[int, Record]]:
-    """Yields (offset of the line's end, record) up to the first line that is not whole."""
-    end = 0
+def _read(path: Path) -> list[_Line]:
+    lines: list[_Line] = []
+    step = -1
     with path.open("rb") as file:
-        for line in file:
-            end += len(line)
-            if not line.endswith(b"\n"):
-                return
-            try:
-                record = json.loads(line)
-            except ValueError:
-                return
-            yield end, record
+        for number, text in enumerate(file, 1):
+            record, problem = _parse(text, step)
+            if problem is not None:
+                problem = f"line {number} is damaged ({problem})"
+            if record is not None:
+                step = int(record["step"])
+            elif not text.endswith(b"\n"):
+                problem = None  # a process was killed while it wrote: it is the last
+            lines.append(_Line(text, record, problem))
+    return lines
+
+
+def _parse(text: bytes, before: int) -> tuple[Record | None, str | None]:
+    """A line's record, or what is wrong with it."""
+    if not text.endswith(b"\n"):
+        return None, "it has no end"
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return None, "it is not JSON"
+    numbers = isinstance(record, dict) and all(isinstance(x, int | float) for x in record.values())
+    if not numbers or not isinstance(record.get("step"), int):
+        return None, "it is not a record of numbers with a step"
+    if record["step"] <= before:
+        return None, f"step {record['step']} stands after step {before}"
+    return record, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from rich.console import Console
@@ -16,6 +17,9 @@ from rich.progress import (
 )
 
 from plstm_seq.training.trackers.base import Record
+
+# A terminal may be closed while training goes on, or before it is saved: nobody watches then.
+_SHOWN = suppress(OSError)
 
 
 class ProgressTracker:
@@ -39,6 +43,10 @@ class ProgressTracker:
     def start(self, step: int, steps: int) -> None:
         """Show the bar, or say where training starts."""
         self._steps, self._step, self._next = steps, step, 0.0
+        with _SHOWN:
+            self._open(step, steps)
+
+    def _open(self, step: int, steps: int) -> None:
         if not self._console.is_terminal:
             if step:
                 self._print(f"resuming after step {step} of {steps}")
@@ -58,6 +66,10 @@ class ProgressTracker:
         """Show the record's numbers."""
         step = int(record["step"])
         taken, self._step = step - self._step, step
+        with _SHOWN:
+            self._show(record, step, taken)
+
+    def _show(self, record: Record, step: int, taken: int) -> None:
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=step, numbers=numbers(record))
         elif step >= self._next:
@@ -69,10 +81,11 @@ class ProgressTracker:
 
     def close(self, status: str) -> None:
         """Stop the live line and say how training ended."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = self._task = None
-        self._print(f"{status} at step {self._step}")
+        with _SHOWN:
+            if self._bar is not None:
+                self._bar.stop()
+            self._print(f"{status} at step {self._step}")
+        self._bar = self._task = None
 
     def _print(self, text: str) -> None:
         self._console.print(f"{self.name}: {text}", markup=False, highlight=False, soft_wrap=True)

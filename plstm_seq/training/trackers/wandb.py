@@ -18,6 +18,20 @@ WandbMode = Literal["online", "offline", "disabled"]
 _ENDED = ("finished", "solved")
 
 
+def require_wandb() -> Any:
+    """The package wandb.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        return importlib.import_module("wandb")
+    except ModuleNotFoundError:
+        raise ValueError(
+            "the tracker wandb needs the package wandb: pip install 'plstm-seq[wandb]'"
+        ) from None
+
+
 class WandbTracker:
     """Logs a record's numbers to one wandb run per folder, also after a resume.
 
@@ -50,13 +64,8 @@ class WandbTracker:
         Raises:
             ValueError: wandb is not installed.
         """
-        try:
-            # Imported here: a training without it should not need it.
-            self._wandb: Any = importlib.import_module("wandb")
-        except ModuleNotFoundError:
-            raise ValueError(
-                "the tracker wandb needs the package wandb: pip install 'plstm-seq[wandb]'"
-            ) from None
+        # Imported here: a training without it should not need it.
+        self._wandb = require_wandb()
         self.folder = Path(folder)
         self.project, self.group, self.mode = project, group, mode
         self.name = self.folder.absolute().name if name is None else name
@@ -109,7 +118,13 @@ class WandbTracker:
     def _read(self) -> _Logged:
         if not self._path.exists():
             return _Logged(secrets.token_hex(8), 0)
-        return _Logged(**json.loads(self._path.read_text(encoding="utf-8")))
+        try:
+            document = json.loads(self._path.read_text(encoding="utf-8"))
+            return _Logged(str(document["id"]), int(document["step"]))
+        except (OSError, ValueError, TypeError, KeyError):
+            raise OSError(
+                f"{self._path} is damaged: delete it, and a new run of wandb is begun"
+            ) from None
 
     def _write(self) -> None:
         part = self._path.with_suffix(".part")

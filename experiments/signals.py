@@ -5,11 +5,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Sent by whoever ends a process, such as Slurm, and by a terminal that is closed.
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """Takes SIGTERM as Ctrl-C while the block runs: what is being trained is saved first.
+    """Takes SIGTERM and SIGHUP as Ctrl-C while the block runs: what is being trained is saved.
 
+    A signal that the process was started to ignore, as SIGHUP is under nohup, stays ignored.
     Outside the main thread Python delivers no signals, and nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -20,7 +24,8 @@ def terminate_as_interrupt() -> Iterator[None]:
         del number, frame
         signal.raise_signal(signal.SIGINT)
 
-    previous = signal.signal(signal.SIGTERM, handle)
+    heard = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, handle) for number in heard}
     # A shell starts its background jobs so that they ignore SIGINT: ours has to be heard.
     interrupt = signal.getsignal(signal.SIGINT)
     if interrupt is signal.SIG_IGN:
@@ -28,5 +33,6 @@ def terminate_as_interrupt() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
         signal.signal(signal.SIGINT, interrupt)

@@ -7,10 +7,17 @@ import pytest
 from every_layer import CASES
 from fast_compile import fast_jit
 from flax import nnx
+from jax import export
 from processes import run_script
 from random_parameters import randomised
 
-from plstm_seq.interop.export import export_program, load_program, save_program, symbolic_input
+from plstm_seq.interop.export import (
+    checksum_path,
+    export_program,
+    load_program,
+    save_program,
+    symbolic_input,
+)
 from plstm_seq.layers import PLSTM1DConfig
 from plstm_seq.layers.transition import Diagonal
 from plstm_seq.models import SequenceModel, SequenceModelConfig
@@ -82,3 +89,25 @@ def test_a_program_for_another_platform():
     case = CASES["convolution"]
     shape = jax.ShapeDtypeStruct(case.inputs.shape, jnp.float32)
     assert export_program(case.make(), shape, platforms=["tpu"]).platforms == ("tpu",)
+
+
+DAMAGED = ("flip", "cut", "empty", "foreign")
+
+
+@pytest.mark.parametrize(
+    ("how", "beside"),
+    # Without its checksum a program of which a byte was changed may be another program.
+    [*((how, True) for how in DAMAGED), *((how, False) for how in DAMAGED[1:])],
+)
+def test_a_damaged_program_is_refused(tmp_path, how, beside):
+    path = tmp_path / "scale.stablehlo"
+    save_program(export.export(jax.jit(lambda x: 2 * x))(jnp.ones(3)), path)
+    np.testing.assert_array_equal(load_program(path).call(jnp.ones(3)), [2, 2, 2])
+    if not beside:
+        checksum_path(path).unlink()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged = {"flip": data, "cut": data[:20], "empty": b"", "foreign": b"no program at all"}
+    path.write_bytes(damaged[how])
+    with pytest.raises(ValueError, match=r"scale\.stablehlo is"):
+        load_program(path)

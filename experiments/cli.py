@@ -12,6 +12,7 @@ from experiments.console import (
     Json,
     err,
     out,
+    plain,
     print_error,
     print_result,
     speak_in_lines,
@@ -163,7 +164,7 @@ def train(
 
     with user_errors():
         given = commands.with_generators(assignments or [], generators)
-        place = commands.place(name, folder, resume=resume)
+        place = commands.place(name, folder)
         chosen = commands.choose_config(task, given, config, place, resume, start)
         if dry_run:
             sys.stdout.write(commands.as_yaml(chosen))
@@ -185,15 +186,18 @@ def _train(
     from experiments import commands
     from experiments.distributed import make_mesh
     from plstm_seq.training import NonFiniteLossError
+    from plstm_seq.training.mesh import check_mesh
 
     commands.check_trackers(trackers)
     devices = None if mesh is None else make_mesh(mesh)
+    if devices is not None:
+        check_mesh(devices, chosen.training.batch_size)
     run = commands.open_run(chosen, place, resume)
     try:
         record = commands.fit_and_report(run, commands.make_trackers(trackers, run), devices)
     except KeyboardInterrupt:
-        again = commands.named(run.folder)
-        err.print(f"stopped; continue with: plstm-seq train {again} --resume", soft_wrap=True)
+        again = f"plstm-seq train {commands.named(run.folder)} --resume"
+        err.print(plain(f"stopped; continue with: {again}"), soft_wrap=True)
         raise typer.Exit(130) from None
     except NonFiniteLossError as error:
         print_error(f"{error} Run: {run.folder}")
@@ -236,16 +240,24 @@ def evaluate(
     """
     from experiments import commands, load_run, show
     from experiments import evaluate as evaluate_run
+    from experiments.evaluating import NotKeptError
 
     with user_errors():
         loaded = load_run(run)
-        result = evaluate_run(
-            loaded,
-            commands.parse_sizes(loaded, length=lengths, size=sizes, depth=depths),
-            num_sequences=num_sequences,
-            snap_every=snap,
-        )
+        lost = None
+        try:
+            result = evaluate_run(
+                loaded,
+                commands.parse_sizes(loaded, length=lengths, size=sizes, depth=depths),
+                num_sequences=num_sequences,
+                snap_every=snap,
+            )
+        except NotKeptError as error:
+            result, lost = error.result, error
     print_result(show.evaluation_rows(result), show.evaluation_table(result), as_json)
+    if lost is not None:
+        print_error(lost)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -271,9 +283,9 @@ def decode(
         for line in [text] if text is not None else sys.stdin:
             if line.strip():
                 decoded = decode_text(loaded, line)
-                print_result(
-                    [entry._asdict() for entry in decoded], show.decoded_table(decoded), as_json
-                )
+                of = {"passed_over": "; ".join(loaded.checkpoint.passed_over) or None}
+                rows = [{**entry._asdict(), **of} for entry in decoded]
+                print_result(rows, show.decoded_table(decoded), as_json)
 
 
 @app.command()

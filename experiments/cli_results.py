@@ -76,7 +76,8 @@ def results(
         output.write_text(text, encoding="utf-8")
         print_result(str(output), f"wrote {output}", as_json)
     elif as_json:
-        print_result(summary.to_dicts(), None, as_json)
+        measured = {"measured": measured_with(frame)}
+        print_result([{**row, **measured} for row in summary.to_dicts()], None, as_json)
     else:
         print(text, end="")  # noqa: T201
         if chosen == "table":

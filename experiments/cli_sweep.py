@@ -1,5 +1,6 @@
 """The commands `sweep`, `status` and `resume`."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -189,7 +190,8 @@ def endings(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        err.print(f"stopped; continue with: plstm-seq resume {folder}")
+        again = f"plstm-seq resume {shlex.quote(str(folder))}"
+        err.print(plain(f"stopped; continue with: {again}"), soft_wrap=True)
         raise typer.Exit(130) from None
     except GroupsFailedError as error:
         print_error(f"{error}; try again: plstm-seq resume {folder}")

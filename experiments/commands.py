@@ -118,15 +118,12 @@ def with_generators(assignments: Sequence[str], generators: str | None) -> list[
     return [f"task.group={json.dumps(f'<{generators}>')}", *symbols, *assignments]
 
 
-def place(
-    name: str | None, folder: Path | None, *, resume: bool = False, root: Path = ROOT
-) -> Path | None:
+def place(name: str | None, folder: Path | None, *, root: Path = ROOT) -> Path | None:
     """Where a run or sweep goes, by its name or by an explicit path; None: neither is given.
 
     Args:
         name: of a folder in `root`.
         folder: any path.
-        resume: whether it is there already; then it is looked for at that path, too.
         root: `runs/` or `sweeps/`.
 
     Raises:
@@ -136,8 +133,6 @@ def place(
         return folder
     if folder is not None:
         raise ConfigError("--name and --folder say the same: give one of them")
-    if resume:
-        return Path(name)
     path = Path(os.path.normpath(name))
     if not name.strip() or path.is_absolute() or path.parts[:1] in (("..",), ()):
         raise ConfigError(

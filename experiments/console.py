@@ -1,6 +1,7 @@
 """What the commands share: where they print, and how they end when a user got something wrong."""
 
 import json
+import logging
 import sys
 import threading
 import warnings
@@ -70,6 +71,8 @@ def speak_in_lines() -> None:
         if ours and str(error) != "Event loop is closed":
             sys.__excepthook__(kind, error, traceback)
 
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.showwarning = show  # pyright: ignore[reportAttributeAccessIssue]
     sys.excepthook = print_exception
 
@@ -94,4 +97,5 @@ def print_result(data: Any, text: Any, as_json: bool) -> None:
     if as_json:
         print(json.dumps(data))  # noqa: T201
     else:
-        out.print(text)
+        # Text is printed as it is: paths are not folded, and brackets are no markup.
+        out.print(plain(text) if isinstance(text, str) else text, soft_wrap=isinstance(text, str))

@@ -3,6 +3,7 @@
 import os
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
@@ -41,6 +42,13 @@ def is_first() -> bool:
 def is_alone() -> bool:
     """Whether there is only this process."""
     return jax.process_count() == 1
+
+
+def agreed(fine: bool) -> bool:
+    """What the first process says of something that it alone does; all wait for it."""
+    if is_alone():
+        return fine
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(fine)))
 
 
 def wait(what: str) -> None:

@@ -31,6 +31,18 @@ from plstm_seq.evaluation.sources import Source
 SEQUENCES_A_PROTOTYPE = 64
 
 
+class NotKeptError(OSError):
+    """What was measured could not be written.
+
+    Attributes:
+        result: what was measured.
+    """
+
+    def __init__(self, run: Run, result: LengthGeneralization, error: OSError):
+        super().__init__(f"{run.evaluation_path} could not be written: {error}")
+        self.result = result
+
+
 def evaluate(
     run: Run,
     lengths: Sequence[int] | None = None,
@@ -60,6 +72,7 @@ def evaluate(
     Raises:
         RunError: the run has no checkpoint, predicts numbers, or its folder is read-only.
         DamagedError: the rows that it has cannot be read, or no trained checkpoint can.
+        NotKeptError: the rows could not be written; the error has the result.
         ValueError: a length or number is below 1, or a state that grows, or is none along a
             length, is to be snapped.
     """
@@ -96,7 +109,10 @@ def evaluate(
             run.problem.release()
     step, identity, notes = run.checkpoint
     result = replace(result, step=step, checkpoint=identity, notes=notes)
-    _keep(run, result, snap_every)
+    try:
+        _keep(run, result, snap_every)
+    except OSError as error:
+        raise NotKeptError(run, result, error) from error
     return result
 
 

@@ -88,6 +88,7 @@ def _metadata(run: Run) -> dict[str, str]:
         "config": to_document(run.config),
         "labels": list(run.task.labels),
         **({} if symbols is None else {"vocabulary": list(symbols)}),
+        "checkpoint": {**run.checkpoint._asdict(), "passed_over": [*run.checkpoint.passed_over]},
     }
     if not run.has_accuracy:
         texts["attributes"] = {name: x.tolist() for name, x in run.task.scaling._asdict().items()}

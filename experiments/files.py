@@ -43,13 +43,12 @@ def write_new(path: Path, text: str) -> None:
 
 @contextmanager
 def kept_where_writable() -> Iterator[None]:
-    """A block that keeps a result which can be made again; a read-only folder goes without."""
+    """A block that keeps what can be made again; a read-only folder or a full disk go without."""
+    without = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     try:
         yield
-    except PermissionError:  # polars raises it without a number
-        return
     except OSError as error:
-        if error.errno != errno.EROFS:
+        if error.errno not in without:
             raise
 
 

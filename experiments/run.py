@@ -2,13 +2,13 @@
 
 import json
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+import warnings
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import jax
 import polars
@@ -28,8 +28,9 @@ from experiments.config import (
 from experiments.files import DamagedError, RunError, read_json, write_whole
 from experiments.lock import holder, locked
 from experiments.problems import Problem, make_task, problem_of
+from experiments.status import WHOLE, RunStatus, read_status
 from experiments.suggestions import nearest
-from plstm_seq.evaluation import Asked, choose_rows, read_parquet
+from plstm_seq.evaluation import Asked, choose_rows, filled, read_parquet
 from plstm_seq.training import (
     Checkpoint,
     CorruptCheckpointError,
@@ -39,34 +40,11 @@ from plstm_seq.training import (
     read_jsonl,
 )
 from plstm_seq.training.config import VALIDATION
+from plstm_seq.training.disk import check_path
 from plstm_seq.training.step import OF_LABELS
 
 ROOT = Path("runs")
 _PACKAGES = ("plstm-seq", "jax", "jaxlib", "flax", "optax", "numpy")
-
-Ending = Literal["finished", "solved", "diverged", "interrupted", "failed"]
-ENDED: tuple[Ending, ...] = ("finished", "solved", "diverged")
-# Those whose last checkpoint is of the last step; a diverged training has an earlier one.
-_WHOLE: tuple[Ending, ...] = ("finished", "solved")
-
-
-class RunStatus(NamedTuple):
-    """How the last training of a run ended or stopped.
-
-    Attributes:
-        status: `finished`, `solved` and `diverged` are final; training goes on after the others.
-        step: the steps taken until then.
-        error: what went wrong, if something did.
-    """
-
-    status: Ending
-    step: int
-    error: str | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing is left to train."""
-        return self.status in ENDED
 
 
 @dataclass(frozen=True)
@@ -114,8 +92,7 @@ class Run:
     @property
     def status(self) -> RunStatus | None:
         """How the last training ended or stopped; None: it never came to an end."""
-        remedy = "delete it, and resume: it is written anew from the last checkpoint"
-        return read_json(self.status_path, _STATUS, remedy)
+        return read_status(self.status_path)
 
     @property
     def is_trained(self) -> bool:
@@ -166,17 +143,41 @@ class Run:
     @cached_property
     def _loaded(self) -> tuple[Any, Checkpoint]:
         model = new_model(self.config)
-        with _said_of(self.folder):
+        try:
             found = load_model(model, self.checkpoints)
-        ending = None
-        with _left_unread():
+        except FileNotFoundError:
+            raise RunError(f"run {self.folder} has no checkpoint yet: train it first") from None
+        except CorruptCheckpointError as error:
+            raise RunError(f"{error}: {error.remedy}") from None
+        return model, self.checked(found)
+
+    def checked(self, found: Checkpoint) -> Checkpoint:
+        """A checkpoint that was read, which says if it is not that of the last step.
+
+        Raises:
+            RunError: it is of step 0, and the run was trained beyond that.
+        """
+        try:
             ending = self.status
-        if ending is None or ending.status not in _WHOLE or found.step >= ending.step:
-            return model, found
+        except DamagedError:
+            ending = None  # what it says is not needed here
+        if ending is None or ending.status not in WHOLE or found.step >= ending.step:
+            return found
         lost = f"training ended at step {ending.step}, and its checkpoint is not there"
         if found.step == 0:
             raise RunError(f"{self.checkpoints}: {lost}; that of step 0 is not trained")
-        return model, found._replace(passed_over=found.passed_over or (lost,))
+        if not found.passed_over:
+            warnings.warn(f"{self.folder}: {lost}", RuntimeWarning, stacklevel=2)
+        return found._replace(passed_over=found.passed_over or (lost,))
+
+    @property
+    def last_step(self) -> int | None:
+        """The training step that an evaluation should be of; None: not known."""
+        ending = self.status
+        if ending is not None and ending.status in WHOLE:
+            return ending.step
+        steps = [int(path.name) for path in self.checkpoints.glob("[0-9]*") if path.name.isdigit()]
+        return max(steps, default=None)
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -215,7 +216,7 @@ class Run:
         Raises:
             RunError: there are records and no checkpoint that they belong to.
         """
-        trained = any(record["step"] for record in _readable_records(self.metrics_path))
+        trained = self.metrics_path.exists() and self.metrics_path.stat().st_size
         if trained and not any(self.checkpoints.glob("[0-9]*")):
             raise RunError(
                 f"{self.checkpoints} has no checkpoint left of what {self.metrics_path.name} "
@@ -259,9 +260,7 @@ class Run:
             return True
         if not self.evaluation_path.exists():
             return False
-        ending = self.status
-        step = ending.step if ending is not None and ending.status in _WHOLE else None
-        return self.asked.is_met(self.evaluations, step)
+        return self.asked.is_met(self.evaluations, self.last_step)
 
     @property
     def evaluations(self) -> polars.DataFrame:
@@ -277,11 +276,17 @@ class Run:
                 f"run {self.folder} has not been evaluated: plstm-seq evaluate {self.folder}"
             )
         try:
-            return read_parquet(self.evaluation_path)
+            frame = read_parquet(self.evaluation_path)
         except (ValueError, OSError) as error:
             raise DamagedError(
                 self.evaluation_path, error, f"delete it, and plstm-seq evaluate {self.folder}"
             ) from None
+        # Older versions evaluated what had ended, and with the seed of the config.
+        try:
+            step = self.last_step
+        except DamagedError:
+            step = None
+        return filled(frame, {"step": step, "evaluation_seed": self.config.evaluation.seed})
 
     @property
     def evaluation(self) -> polars.DataFrame:
@@ -307,38 +312,8 @@ class Run:
             raise RunError(f"{self.evaluation_path}: {error}") from None
 
 
-_STATUS = pydantic.TypeAdapter(RunStatus)
 _NUMBERS = pydantic.TypeAdapter(dict[str, int | float | None])
 _NAMES = pydantic.TypeAdapter(dict[str, str | int | float | bool | None])
-
-
-@contextmanager
-def _said_of(folder: Path) -> Iterator[None]:
-    """What is wrong with checkpoints, as an error of their run."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise RunError(f"run {folder} has no checkpoint yet: train it first") from None
-    except CorruptCheckpointError as error:
-        raise RunError(f"{error}; restore one from a copy, or train anew") from None
-
-
-@contextmanager
-def _left_unread() -> Iterator[None]:
-    """What another file says is not needed here."""
-    try:
-        yield
-    except DamagedError:
-        return
-
-
-def _readable_records(path: Path) -> list[dict[str, Any]]:
-    try:
-        return read_jsonl(path)
-    except FileNotFoundError:
-        return []
-    except DamagedRecordsError:
-        return [{"step": 1}]  # training goes on with those that can be read
 
 
 def new_model(config: ExperimentConfig) -> Any:
@@ -363,8 +338,9 @@ def starting_model(config: ExperimentConfig) -> Any:
     if config.initial_run is None:
         return model
     folder = Path(config.initial_run)
+    source = Run(folder, config)
     try:
-        found = load_parameters(model, Run(folder, config).checkpoints)
+        found = source.checked(load_parameters(model, source.checkpoints))
     except (FileNotFoundError, ValueError, CorruptCheckpointError) as error:
         raise RunError(f"training cannot start from run {folder}: {error}") from None
     if found.passed_over:
@@ -400,7 +376,9 @@ def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
 
     Raises:
         RunError: there is something at that place.
+        ValueError: checkpoints cannot be written to such a path.
     """
+    check_path(ROOT if folder is None else Path(folder))
     if folder is None:
         number = 1
         while True:
@@ -415,10 +393,17 @@ def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            raise RunError(
-                f"{folder} exists already: take another name, or continue it with --resume"
-            ) from None
-    return complete_run(config, folder)
+            # A process was killed, or the disk was full, before anything was in it.
+            if not folder.is_dir() or any(not x.name.startswith(".") for x in folder.iterdir()):
+                raise RunError(
+                    f"{folder} exists already: take another name, or continue it with --resume"
+                ) from None
+    try:
+        return complete_run(config, folder)
+    except OSError:
+        if not has_config(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def complete_run(config: ExperimentConfig, folder: Path) -> Run:

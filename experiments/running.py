@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from experiments.config import ConfigError, ExperimentConfig, to_document
-from experiments.distributed import is_first
+from experiments.distributed import agreed, is_first
 from experiments.files import write_whole
 from experiments.problems import problem_of
 from experiments.problems.labelled import shapes_of
@@ -91,10 +91,18 @@ def fit_run(
         NonFiniteLossError: training diverged; the run's status says so, too.
         KeyboardInterrupt: Ctrl-C; a checkpoint was saved.
     """
-    if not is_first():
-        return _fit(run, (), mesh)
     with ExitStack() as stack:
-        _take_over(run, stack)
+        problem = None
+        if is_first():
+            try:
+                _take_over(run, stack)
+            except (RunError, OSError) as error:
+                problem = error
+        if not agreed(problem is None):
+            raise problem or RunError(f"the first process could not begin with {run.folder}")
+        stack.enter_context(terminate_as_interrupt())
+        if not is_first():
+            return _fit(run, (), mesh)
         result = _fit_held(run, progress=progress, trackers=trackers, mesh=mesh)
         _check_kept(run, result)
     return result
@@ -152,7 +160,7 @@ def check_trains(config: ExperimentConfig) -> None:
 
 
 def _take_over(run: Run, stack: ExitStack) -> None:
-    """Holds a run until the stack is left; signals to end count as Ctrl-C until then.
+    """Holds a run until the stack is left.
 
     Raises:
         RunError: another process trains it, or it lost the checkpoints of what it has recorded.
@@ -160,7 +168,6 @@ def _take_over(run: Run, stack: ExitStack) -> None:
     if not stack.enter_context(run.lock()):
         raise RunError(f"{run.folder}: {run.holder or 'another process'} trains it")
     run.check_goes_on()
-    stack.enter_context(terminate_as_interrupt())
 
 
 def _check_kept(run: Run, result: FitResult) -> None:
@@ -179,7 +186,7 @@ def _fit(run: Run, trackers: Sequence[Tracker], mesh: Mesh | None) -> FitResult:
     training = run.config.training
     try:
         return fit(
-            starting_model(run.config),
+            _model_of(run),
             run.problem.sample,
             training,
             key=jax.random.key(run.config.seed),
@@ -190,7 +197,7 @@ def _fit(run: Run, trackers: Sequence[Tracker], mesh: Mesh | None) -> FitResult:
             mesh=mesh,
         )
     except CorruptCheckpointError as error:
-        raise RunError(f"{error}; restore one from a copy, or train anew") from error
+        raise RunError(f"{error}: {error.remedy}") from error
     finally:
         run.problem.release()
 
@@ -222,22 +229,29 @@ def train_members(
     if not runs:
         return []
     results: dict[int, FitResult] = {}
+    models: dict[int, nnx.Module] = {}
     with ExitStack() as stack:
+        stack.enter_context(terminate_as_interrupt())
         for index, run in enumerate(runs):
             try:
                 _take_over(run, stack)
+                models[index] = _model_of(run)
             except (RunError, OSError) as error:
                 results[index] = FitResult("failed", 0, {}, error=error)
-        free = [index for index in range(len(runs)) if index not in results]
         trained = _train_free(
-            [runs[index] for index in free], progress=progress, events=events, trackers=trackers
+            [runs[index] for index in models],
+            list(models.values()),
+            progress=progress,
+            events=events,
+            trackers=trackers,
         )
-    results |= dict(zip(free, trained, strict=True))
+    results |= dict(zip(models, trained, strict=True))
     return [results[index] for index in range(len(runs))]
 
 
 def _train_free(
     runs: Sequence[Run],
+    models: Sequence[nnx.Module],
     *,
     progress: bool,
     events: str | Path | None,
@@ -252,13 +266,13 @@ def _train_free(
     statuses = [StatusTracker(run) for run in runs]
     members = [
         Member(
-            starting_model(run.config),
+            model,
             run.config.training,
             jax.random.key(run.config.seed),
             run.checkpoints,
             [*_own_trackers(run, status), *trackers(run)],
         )
-        for run, status in zip(runs, statuses, strict=True)
+        for run, model, status in zip(runs, models, statuses, strict=True)
     ]
     shown: list[Tracker] = [ProgressTracker(f"{len(runs)} members")] if progress else []
     if events is not None:
@@ -282,11 +296,19 @@ def _train_free(
 def _fit_alone(run: Run, *, progress: bool, trackers: Sequence[Tracker]) -> FitResult:
     """Trains one of several runs; that it diverges or fails does not stop the others."""
     try:
-        return _fit_held(run, progress=progress, trackers=trackers)
+        result = _fit_held(run, progress=progress, trackers=trackers)
+        _check_kept(run, result)
+        return result
     except NonFiniteLossError as error:
         return FitResult("diverged", error.step, {}, error=error)
-    except (RunError, OSError) as error:
+    except (RunError, OSError, ValueError) as error:
         return FitResult("failed", 0, {}, error=error)
+
+
+def _model_of(run: Run) -> nnx.Module:
+    """The model that a run starts from; one that has checkpoints needs no other run any more."""
+    resumed = any(run.checkpoints.glob("[0-9]*"))
+    return new_model(run.config) if resumed else starting_model(run.config)
 
 
 def _own_trackers(run: Run, status: StatusTracker) -> list[Tracker]:

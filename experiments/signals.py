@@ -20,9 +20,13 @@ def terminate_as_interrupt() -> Iterator[None]:
         yield
         return
 
+    told = threading.Event()
+
     def handle(number: int, frame: object) -> None:
         del number, frame
-        signal.raise_signal(signal.SIGINT)
+        if not told.is_set():  # a second one must not cut off the saving; a second Ctrl-C does
+            told.set()
+            signal.raise_signal(signal.SIGINT)
 
     heard = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, handle) for number in heard}

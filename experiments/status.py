@@ -1,17 +1,59 @@
 """How far the training of a run came, kept in its folder."""
 
 import json
-from typing import cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
-from experiments.files import write_whole
-from experiments.run import Ending, Run, RunStatus
+import pydantic
+
+from experiments.files import read_json, write_whole
 from plstm_seq.training.trackers import Record
+
+if TYPE_CHECKING:
+    from experiments.run import Run
+
+Ending = Literal["finished", "solved", "diverged", "interrupted", "failed"]
+ENDED: tuple[Ending, ...] = ("finished", "solved", "diverged")
+# Those whose last checkpoint is of the last step; a diverged training has an earlier one.
+WHOLE: tuple[Ending, ...] = ("finished", "solved")
+
+
+class RunStatus(NamedTuple):
+    """How the last training of a run ended or stopped.
+
+    Attributes:
+        status: `finished`, `solved` and `diverged` are final; training goes on after the others.
+        step: the steps taken until then.
+        error: what went wrong, if something did.
+    """
+
+    status: Ending
+    step: int
+    error: str | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.status in ENDED
+
+
+_FORM = pydantic.TypeAdapter(RunStatus)
+
+
+def read_status(path: Path) -> RunStatus | None:
+    """Reads `status.json`; None: there is none.
+
+    Raises:
+        DamagedError: it is not what was written.
+    """
+    remedy = "delete it, and resume: it is written anew from the last checkpoint"
+    return read_json(path, _FORM, remedy)
 
 
 class StatusTracker:
     """Writes `status.json` when training ends or stops; while it runs there is none."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: "Run"):
         self.run = run
         self.step = 0
         self.records = 0
@@ -33,6 +75,6 @@ class StatusTracker:
         write_status(self.run, RunStatus(cast(Ending, status), self.step))
 
 
-def write_status(run: Run, status: RunStatus) -> None:
+def write_status(run: "Run", status: RunStatus) -> None:
     """Writes `status.json`, whole."""
     write_whole(run.status_path, json.dumps(status._asdict()) + "\n")

@@ -1,6 +1,8 @@
 """All that a sweep has measured, as one table."""
 
 import json
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -72,8 +74,10 @@ def gather(sweep_folder: str | Path, *, num_sequences: int | None = None) -> pol
     there is read. A folder in which nothing may be written is only read.
 
     Where members were evaluated more than once, the rows of all of them are of one number of
-    sequences and one seed: the largest number with which every evaluated member has the lengths of
-    its config; else that of the config. `evaluation.parquet` in a member's folder has all rows.
+    sequences: the one with which most members have all lengths of their config; of several such,
+    the largest. Members that were not measured with it count as not evaluated. The table on disk is
+    not written anew where a member would lose its rows. `evaluation.parquet` in a member's folder
+    has all rows.
 
     Columns: `member`, `group`, `status` (`unfinished` if its training has not ended, `damaged` if a
     file cannot be read), `step`, `error`, `seconds` (of training: in a group, of the program that
@@ -95,7 +99,7 @@ def gather(sweep_folder: str | Path, *, num_sequences: int | None = None) -> pol
     folder = find_sweep(sweep_folder)
     table = folder / "results.parquet"
     if table.is_file() and not (folder / "members").exists():
-        return _read_table(table)
+        return _with_sequences(_read_table(table), num_sequences)
     plans = planned(folder)
     runs = [_run(folder, plan) for plan in plans]
     found = [_Found.of(plan, run) for plan, run in zip(plans, runs, strict=True)]
@@ -109,7 +113,7 @@ def gather(sweep_folder: str | Path, *, num_sequences: int | None = None) -> pol
     frame = frame.select(*first, *_MEASURED, *_REACHED, *rest)
     if num_sequences is None:
         with kept_where_writable():
-            write_frame(table, frame)
+            _write_table(table, frame)
     return frame
 
 
@@ -185,9 +189,10 @@ def _one_set(
     """The rows of members that were measured alike, with the horizons of each metric."""
     known = [(run, frame) for run, frame in zip(runs, frames, strict=True) if frame is not None]
     if num_sequences is None:
-        complete = [complete_sets(frame, run.asked) for run, frame in known]
-        common = set.intersection(*complete) if complete else set()
-        num_sequences = max(common, default=None)
+        # The number with which most members have all their lengths; of several, the largest.
+        complete = Counter(n for run, rows in known for n in complete_sets(rows, run.asked))
+        measured = Counter(n for _, rows in known for n in rows["num_sequences"].unique())
+        num_sequences = max(complete or measured, key=lambda n: (complete[n], n), default=None)
     chosen = []
     for run, frame in known:
         try:
@@ -227,6 +232,36 @@ def _read_table(path: Path) -> polars.DataFrame:
         raise DamagedError(path, f"it has no column {', '.join(lacking)}", remedy)
     missing = {name: kind for name, kind in _MEASURED.items() if name not in frame.columns}
     return frame.with_columns(polars.lit(None, kind).alias(n) for n, kind in missing.items())
+
+
+def _with_sequences(frame: polars.DataFrame, num_sequences: int | None) -> polars.DataFrame:
+    """The rows of a table that was kept, if they are of that many sequences a length.
+
+    Raises:
+        RunError: they are not; the others are not in the table.
+    """
+    plain = frame.filter(polars.col("metric").is_in(METRICS))
+    if num_sequences is not None and num_sequences not in plain["num_sequences"].to_list():
+        raise RunError(f"no member was measured with {num_sequences} sequences a length")
+    return frame
+
+
+def _write_table(table: Path, frame: polars.DataFrame) -> None:
+    """Writes the table, unless members would lose their rows: those that can't be read now."""
+    measured = set(frame.drop_nulls("metric")["member"])
+    try:
+        before = _read_table(table) if table.exists() else frame
+    except DamagedError:
+        before = frame  # it can be made again
+    if lost := sorted(set(before.drop_nulls("metric")["member"]) - measured):
+        warnings.warn(
+            f"{table} is not written anew: it has rows of {', '.join(lost[:3])}"
+            f"{' and others' if len(lost) > 3 else ''}, which cannot be read now",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return
+    write_frame(table, frame)
 
 
 def measured_with(frame: polars.DataFrame) -> str:

@@ -11,6 +11,7 @@ from experiments.results.rows import ROOT, find_sweep
 from experiments.run import Run, RunError, complete_run
 from experiments.sweeps.plan import MemberPlan, Plan, plan
 from experiments.sweeps.sweep import Sweep, sealed_yaml, stored_sweep, to_yaml
+from plstm_seq.training.disk import check_path
 
 SWEEP = "sweep.yaml"
 
@@ -103,6 +104,7 @@ def create_sweep(sweep: Sweep, path: str | Path | None = None) -> SweepFolder:
         RunError: there is another sweep, or something else, at that place.
     """
     plan(sweep)
+    check_path(ROOT if path is None else Path(path))
     folder = SweepFolder(_free_folder(sweep) if path is None else path)
     _refuse_others(folder.path)
     folder.path.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,8 @@ from experiments.run import Run, RunError
 from experiments.running import train_members
 from experiments.sweeps.folder import SweepFolder
 
+# What is left to do about a member that ended, and whose last checkpoint is damaged.
+_AGAIN = "to train it again from the one before: plstm-seq train"
 Outcome = Literal["done", "busy"]
 
 
@@ -114,7 +116,9 @@ def _evaluate(
         announce(f"{group}: evaluating {_count(left)}")
     for run in left:
         with failures.of(run):
-            evaluate(run)
+            result = evaluate(run)
+            if result.notes:
+                failures.note(run, f"{result.notes[0]}; {_AGAIN} --folder {run.folder} --resume")
 
 
 def _count(runs: Sequence[Run]) -> str:

@@ -142,8 +142,8 @@ class LengthGeneralization:
 
     def describe(self) -> str:
         """What was measured, in a line: no numbers."""
-        of = "" if self.step is None else f" of step {self.step}"
-        return "; ".join((self._conditions() + of, *self.notes))
+        of = () if self.step is None else (f"model of step {self.step}",)
+        return "; ".join((self._conditions(), *of, *self.notes))
 
     def _conditions(self) -> str:
         if self.axis != "length":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -67,11 +67,23 @@ class Asked:
         if self.evaluation_seed is not None:
             seed = polars.col("evaluation_seed").fill_null(self.evaluation_seed)
             frame = frame.filter(seed == self.evaluation_seed)
-        enough = frame.filter(polars.col("num_sequences") >= self.num_sequences)
         if self.mixture and not frame["metric"].str.starts_with(MIXTURE).any():
             return False
-        passes = ["sequence"] if self.snap_every is None else ["sequence", SNAPPED + "sequence"]
-        return all(self._has_lengths(enough.filter(metric=metric)) for metric in passes)
+        frame = frame.filter(polars.col("num_sequences") >= self.num_sequences)
+        sets = frame.partition_by("num_sequences") if not frame.is_empty() else []
+        return any(self._is_met_by(rows) for rows in sets)
+
+    def _is_met_by(self, rows: polars.DataFrame) -> bool:
+        """Whether all lengths are among rows of one number of sequences, corrected ones too."""
+        import polars
+
+        if not self._has_lengths(rows.filter(metric="sequence")):
+            return False
+        if self.snap_every is None:
+            return True
+        corrected = rows.filter(metric=SNAPPED + "sequence")
+        every = polars.col("snap_every").fill_null(self.snap_every)  # older versions do not say
+        return self._has_lengths(corrected.filter(every == self.snap_every))
 
     def _has_lengths(self, rows: polars.DataFrame) -> bool:
         # A model that is run on whole sequences leaves out the lengths above a limit.
@@ -137,9 +149,11 @@ def add_rows(path: str | Path, frame: polars.DataFrame) -> None:
 def write_frame(path: Path, frame: polars.DataFrame) -> None:
     """Writes a table atomically, with a checksum of its content in the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    data = BytesIO()
+    frame.write_parquet(data, metadata={_CHECKSUM: _checksum(frame)})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        frame.write_parquet(temporary, metadata={_CHECKSUM: _checksum(frame)})
+        temporary.write_bytes(data.getvalue())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -258,6 +272,19 @@ def complete_sets(frame: polars.DataFrame, asked: Asked) -> set[int]:
     return {n for n in counts if whole.is_met(last.filter(num_sequences=n), None)}
 
 
+def filled(frame: polars.DataFrame, known: Mapping[str, int | None]) -> polars.DataFrame:
+    """Rows of an older version, which lack columns of `MEASURED_BY`, with what is known of them.
+
+    Args:
+        frame: rows.
+        known: what holds where a column is null.
+    """
+    import polars
+
+    values = {name: value for name, value in known.items() if value is not None}
+    return _complete(frame).with_columns(polars.col(n).fill_null(x) for n, x in values.items())
+
+
 def _of_last_model(frame: polars.DataFrame) -> polars.DataFrame:
     """The rows of the last step; of several checkpoints of that step, the one written last."""
     import polars
@@ -265,7 +292,11 @@ def _of_last_model(frame: polars.DataFrame) -> polars.DataFrame:
     if frame["step"].is_null().all():
         return frame
     frame = frame.filter(polars.col("step") == frame["step"].max())
-    return frame.filter(polars.col("checkpoint").eq_missing(polars.lit(frame["checkpoint"][-1])))
+    identities = frame["checkpoint"].drop_nulls()
+    if identities.is_empty():
+        return frame
+    # Rows of an older version do not say; of their step there was one checkpoint.
+    return frame.filter(polars.col("checkpoint").fill_null(identities[-1]) == identities[-1])
 
 
 def _fullest(

@@ -1,9 +1,11 @@
 """Files of named arrays: `.npz`, `.safetensors`, and PyTorch's, which are only read."""
 
 import hashlib
+import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +89,8 @@ def write_arrays(
     plain = {name: np.array(array, order="C") for name, array in arrays.items()}
     if path.suffix == ".safetensors":
         head = {**(metadata or {}), CHECKSUM: _checksum(plain, metadata or {})}
-        _safetensors().save_file(plain, path, metadata=head)
+        with written_beside(path) as temporary:
+            _safetensors().save_file(plain, temporary, metadata=head)
         return
     if path.suffix != ".npz":
         raise ValueError(f"{path}: the ending is {path.suffix!r}, expected .npz or .safetensors")
@@ -95,8 +98,19 @@ def write_arrays(
     if foreign or metadata is not None:
         what = f"the type of {', '.join(foreign)}" if foreign else "metadata"
         raise ValueError(f"{path}: .npz cannot hold {what}; take .safetensors")
-    with path.open("wb") as file:
+    with written_beside(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **plain)  # pyright: ignore[reportArgumentType]
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """A file to write that takes the place of `path` once the block has written it whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:

@@ -13,6 +13,7 @@ from flax import nnx
 from jax import export
 from jax.typing import DTypeLike
 
+from plstm_seq.interop.arrays import written_beside
 from plstm_seq.ops.device import as_on_cpu
 
 
@@ -73,8 +74,10 @@ def save_program(program: export.Exported, path: str | Path) -> None:
         ImportError: flatbuffers is missing.
     """
     path, data = Path(path), bytes(program.serialize())
-    path.write_bytes(data)
-    checksum_path(path).write_text(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
+    line = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n"
+    for target, content in ((path, data), (checksum_path(path), line.encode())):
+        with written_beside(target) as temporary:
+            temporary.write_bytes(content)
 
 
 def checksum_path(path: Path) -> Path:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import gc
-import logging
-import os
 import shutil
-import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +14,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jax.experimental import multihost_utils
 
+from plstm_seq.training.disk import check_path, check_space, first_line, place, quiet_threads, why
 from plstm_seq.training.leaves import (
     Leaves,
     describe,
@@ -41,7 +36,6 @@ from plstm_seq.training.step import TrainState
 
 # Saved as two items, so that evaluation reads the model without the optimizer's moments.
 MODEL, TRAINING, META = "model", "training", "meta"
-_OVERHEAD = 256 * 1024  # bytes of a checkpoint's many small files
 
 # Whether a saved array, by name and description, may be left where it is.
 PassedOver = Callable[[str, str], bool]
@@ -92,7 +86,7 @@ class Checkpoints:
             read_only: for readers beside a running training: nothing is created or cleaned up.
 
         Raises:
-            ValueError: `keep` is below 2.
+            ValueError: `keep` is below 2, or the path is one that orbax cannot write to.
             FileNotFoundError: `read_only` and there is no such folder.
         """
         if keep < 2:
@@ -100,6 +94,8 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         if read_only and not self.folder.is_dir():
             raise FileNotFoundError(f"no checkpoints: {self.folder} is not a folder")
+        if not read_only:
+            check_path(self.folder)
         self._read_only = read_only
         options = ocp.CheckpointManagerOptions(
             preservation_policy=ocp.checkpoint_managers.LatestN(n=keep),
@@ -116,7 +112,7 @@ class Checkpoints:
                 META: ocp.JsonCheckpointHandler(),
             },
         )
-        self._place = _place(self.folder)
+        self._place = place(self.folder)
         self._list = self.folder / SEALED
         self._listed = False
         if not read_only:
@@ -160,7 +156,7 @@ class Checkpoints:
         """
         self._check_writable()
         # A new folder may have the place of a removed one, but not its list.
-        if _place(self.folder) != self._place or (self._listed and not self._list.exists()):
+        if place(self.folder) != self._place or (self._listed and not self._list.exists()):
             raise FileNotFoundError(f"{self.folder} was removed while checkpoints were written")
         items = _leaves(state)
         meta = {
@@ -169,8 +165,8 @@ class Checkpoints:
         }
         step = int(state.step)
         try:
-            _check_space(self.folder, items)
-            with _quiet_threads():
+            check_space(self.folder, _size(items))
+            with quiet_threads():
                 self._manager.save(
                     step,
                     force=True,
@@ -187,7 +183,7 @@ class Checkpoints:
                 shutil.rmtree(rest, ignore_errors=True)
             raise OSError(
                 f"the checkpoint of step {step} could not be written to {self.folder}: "
-                f"{_why(error, self.folder)}; earlier ones are kept"
+                f"{why(error, self.folder)}; earlier ones are kept"
             ) from error
 
     def _seal(self, step: int) -> None:
@@ -303,7 +299,7 @@ class Checkpoints:
                 continue  # cut off while it was saved
             if step == 0 and failures:
                 raise CorruptCheckpointError(
-                    f"{_first_line(failures[0])}; the only one before it in {self.folder} is that "
+                    f"{first_line(failures[0])}; the only one before it in {self.folder} is that "
                     "of step 0, which is not trained"
                 )
             try:
@@ -409,6 +405,11 @@ def _first_process(what: str) -> Iterator[bool]:
         multihost_utils.sync_global_devices(what)
 
 
+def _size(items: dict[str, Leaves]) -> int:
+    """Bytes of all arrays."""
+    return sum(x.nbytes for leaves in items.values() for x in leaves.values())
+
+
 def _leaves(state: TrainState) -> dict[str, Leaves]:
     training = {"step": state.step, "key": state.key, "optimizer": state.optimizer}
     model = nnx.merge_state(state.parameters, state.rest)
@@ -433,59 +434,9 @@ def _compare(saved: dict[str, str], wanted: dict[str, str]) -> None:
 
 
 def _failure(path: Path, error: Exception) -> CorruptCheckpointError:
-    reason = f"{type(error).__name__}: {_first_line(error)}"
-    reason = _first_line(error) if isinstance(error, CorruptCheckpointError) else reason
+    reason = first_line(error)
+    if not isinstance(error, CorruptCheckpointError):
+        reason = f"{type(error).__name__}: {reason}"
     failure = CorruptCheckpointError(f"checkpoint {path} is corrupt ({reason})")
     failure.__cause__ = error
     return failure
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
-
-
-def _place(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from another that takes its name later; None: there is none."""
-    try:
-        status = folder.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def _check_space(folder: Path, items: Mapping[str, Leaves]) -> None:
-    """Refuses to begin a checkpoint that does not fit on the disk."""
-    needed = _OVERHEAD + sum(x.nbytes for leaves in items.values() for x in leaves.values())
-    if shutil.disk_usage(folder).free < needed:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@contextmanager
-def _quiet_threads() -> Iterator[None]:
-    """Orbax's threads and tasks print what they raise, dozens of times; it is raised here, too."""
-    hooks = threading.excepthook, sys.excepthook
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    threading.excepthook = sys.excepthook = lambda *_: None
-    for logger in loggers:
-        logger.disabled = True
-    try:
-        yield
-    except Exception:
-        gc.collect()  # a task that failed says so when it is collected, or later
-        raise
-    else:
-        for logger in loggers:
-            logger.disabled = False
-    finally:
-        threading.excepthook, sys.excepthook = hooks
-
-
-def _why(error: Exception, folder: Path) -> str:
-    """Why a folder could not be written to, in a line."""
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    for number in full:
-        if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
-            return os.strerror(number).lower()
-    if folder.is_dir() and not shutil.disk_usage(folder).free:
-        return os.strerror(errno.ENOSPC).lower()
-    return f"{type(error).__name__}: {_first_line(error)}"

@@ -19,7 +19,13 @@ _IDENTITY = 16  # hexadecimal digits
 
 
 class CorruptCheckpointError(RuntimeError):
-    """A checkpoint, or every checkpoint of a folder, is not what was written."""
+    """A checkpoint, or every checkpoint of a folder, is not what was written.
+
+    Attributes:
+        remedy: what a user can do.
+    """
+
+    remedy = "restore one from a copy, or train anew"
 
 
 def write_manifest(folder: Path) -> str:
@@ -89,9 +95,9 @@ def read_sealed(folder: Path) -> dict[int, str] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError):
-        raise CorruptCheckpointError(
-            f"{path} is damaged: delete it, and the checkpoints are checked without it"
-        ) from None
+        error = CorruptCheckpointError(f"{path} is damaged")
+        error.remedy = "delete it, and the checkpoints are checked without it"
+        raise error from None
 
 
 def write_sealed(folder: Path, identities: Mapping[int, str]) -> None:

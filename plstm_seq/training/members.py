@@ -299,7 +299,8 @@ class _Together:
             checkpoints = group.ledgers[i].checkpoints
             if isinstance(group.errors.get(i), NonFiniteLossError):
                 if checkpoints is not None:
-                    checkpoints.restore_model(group.members[i].model)
+                    with self._noted(i):
+                        checkpoints.restore_model(group.members[i].model)
                 self._let_go(i)
         self._drop_failed()
 
@@ -308,7 +309,7 @@ class _Together:
         """A member whose files cannot be written fails alone."""
         try:
             yield
-        except OSError as error:
+        except (OSError, CorruptCheckpointError) as error:
             self.group.errors.setdefault(i, error)
 
     def _drop_failed(self) -> None:
@@ -332,8 +333,9 @@ class _Together:
         self._let_go(i)
 
     def _let_go(self, i: int) -> None:
-        self.group.ledgers[i].tracker.close(self.group.result(i).status)
-        self.group.announce(i)
+        with self._noted(i):
+            self.group.ledgers[i].tracker.close(self.group.result(i).status)
+            self.group.announce(i)
         self.group.states.pop(i)
         self.ended.add(i)
 

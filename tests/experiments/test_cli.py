@@ -104,7 +104,7 @@ def test_tasks_show(command):
         (["train", "parity", "steps=many"], "training.steps"),
         (["train"], "a task or --config is needed"),
         (["train", "--resume"], "--resume needs --name"),
-        (["train", "--resume", "--name", "none"], "no run at 'none'"),
+        (["train", "--resume", "--name", "none"], "no run at 'runs/none'"),
         (["train", "--config", "none.yaml"], "No such file"),
         (["tasks", "show", "paritty"], "nearest: parity"),
         (["tasks", "show", "parity", "modulus=3"], "no option 'modulus'"),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import polars
@@ -195,6 +196,97 @@ def test_resuming_a_sweep_repairs_an_evaluation_that_lacks_lengths(tmp_path):
     assert_frame_equal(gather(folder.path), before)
 
 
+def test_a_member_without_the_others_sequences_counts_as_not_evaluated(tmp_path):
+    folder = create_sweep(Sweep(config(), tuple(vary("seed", [0, 1, 2]))), tmp_path / "sweep")
+    run_sweep(folder.path, progress=False)
+    first, second, _ = (folder.run(member) for member in folder.plan.members)
+    evaluate(first, num_sequences=12)
+    kept = second.evaluations.filter(polars.col("length") == 4)
+    kept.write_parquet(second.evaluation_path)
+    frame = gather(folder.path)
+    assert set(frame.drop_nulls("metric")["num_sequences"]) == {6}
+    assert set(frame.filter(length=9)["member"]) == {"seed=0", "seed=2"}
+
+
+@pytest.mark.parametrize("loss", ["member", "members", "evaluation"])
+def test_a_table_is_not_replaced_by_less(tmp_path, loss):
+    folder = create_sweep(Sweep(config(), tuple(vary("seed", [0, 1]))), tmp_path / "sweep").path
+    run_sweep(folder, progress=False)
+    before = (folder / "results.parquet").read_bytes()
+    if loss == "evaluation":
+        (folder / "members" / "seed=1" / "evaluation.parquet").write_bytes(b"PAR1")
+    else:
+        gone = ["seed=1"] if loss == "member" else ["seed=0", "seed=1"]
+        for member in gone:
+            shutil.rmtree(folder / "members" / member)
+    with pytest.warns(RuntimeWarning, match=r"results\.parquet is not written anew"):
+        gather(folder)
+    assert (folder / "results.parquet").read_bytes() == before
+
+
+def test_rows_of_an_older_version_are_not_hidden_by_a_smaller_evaluation(copy):
+    frame = copy.evaluations
+    new = ["step", "checkpoint", "evaluation_seed", "snap_every", "passed_over"]
+    frame.drop(new).write_parquet(copy.evaluation_path)
+    assert copy.is_evaluated
+    evaluate(copy, [4], num_sequences=3)
+    assert set(copy.evaluation["num_sequences"]) == {6}
+    assert set(copy.evaluation["length"]) == {4, 9}
+
+
+def test_what_was_asked_is_met_by_one_set_alone(copy):
+    copy.evaluation_path.unlink()
+    evaluate(copy, [4], num_sequences=12)
+    evaluate(copy, [9], num_sequences=6)
+    assert not copy.is_evaluated
+    evaluate(copy, snap_every=3)
+    assert copy.is_evaluated
+    asked = replace(copy.asked, snap_every=2)
+    assert not asked.is_met(copy.evaluations, 6)
+    assert replace(asked, snap_every=3).is_met(copy.evaluations, 6)
+
+
+def test_what_could_not_be_kept_is_shown(copy, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("experiments.evaluating.add_rows", full)
+    result = command("evaluate", copy.folder, "--num-sequences", 4)
+    assert result.exit_code == 1
+    assert "sequence" in result.stdout
+    assert "could not be written" in result.stderr
+
+
+def test_a_finished_member_whose_last_checkpoint_is_damaged_is_reported(tmp_path):
+    folder = create_sweep(Sweep(config(), tuple(vary("seed", [0, 1]))), tmp_path / "sweep")
+    run_sweep(folder.path, progress=False)
+    member = folder.run(folder.plan.members[1])
+    (member.checkpoints / "6" / "manifest.json").unlink()
+    member.evaluation_path.unlink()
+    with (
+        pytest.warns(RuntimeWarning, match="6 is corrupt"),
+        pytest.raises(RunError, match=r"seed=1: .*6 is corrupt .*plstm-seq train --folder"),
+    ):
+        run_sweep(folder.path, progress=False)
+    with pytest.warns(RuntimeWarning, match="6 is corrupt"):
+        train(folder=member.folder, resume=True, progress=False)
+    run_sweep(folder.path, progress=False)
+    assert set(gather(folder.path)["evaluated_step"]) == {6}
+
+
+def test_a_source_that_is_damaged_stops_its_member_alone(tmp_path):
+    sources = [train(config(), tmp_path / f"source{n}", progress=False) for n in range(2)]
+    (sources[1].checkpoints / "6" / "manifest.json").unlink()
+    sweep = Sweep(config(), tuple(vary("initial_run", [str(s.folder) for s in sources])))
+    folder = create_sweep(sweep, tmp_path / "sweep")
+    with (
+        pytest.warns(RuntimeWarning, match="6 is corrupt"),
+        pytest.raises(RunError, match=r"1 of 2 members: .*cannot start from run"),
+    ):
+        run_sweep(folder.path, progress=False)
+    assert folder.run(folder.plan.members[0]).is_evaluated
+
+
 # 4: the folder of a run
 
 
@@ -248,6 +340,13 @@ def test_a_damaged_record_is_put_aside_and_the_later_ones_stay(tmp_path):
     assert (tmp_path / "run" / "metrics.damaged-1.jsonl").read_bytes() == data
 
 
+def test_one_wrong_step_damages_its_own_line_alone(copy):
+    text = copy.metrics_path.read_text()
+    copy.metrics_path.write_text(text.replace('"step": 2,', '"step": 9,'))
+    with pytest.raises(RunError, match=r"line 1 is damaged \(step 9 is out of order\)"):
+        _ = copy.metrics
+
+
 def test_records_that_are_lost_are_reported(tmp_path):
     stop = Then(4, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
@@ -271,7 +370,7 @@ def test_without_checkpoints_records_are_not_replaced(copy):
 
 
 @pytest.mark.parametrize("removed", ["", "metrics.jsonl", "checkpoints"])
-def test_what_is_removed_while_it_is_trained_is_no_success(tmp_path, monkeypatch, removed):
+def test_what_is_removed_while_it_is_trained_is_no_success(tmp_path, removed):
     folder = tmp_path / "run"
 
     def remove():
@@ -281,9 +380,10 @@ def test_what_is_removed_while_it_is_trained_is_no_success(tmp_path, monkeypatch
     with pytest.raises(OSError, match=r"was removed|No such file"):
         train(config(), folder, progress=False, trackers=[Then(2, remove)])
     if removed:
-        assert load_run(folder).status == RunStatus(
-            "failed", load_run(folder).status.step, load_run(folder).status.error
-        )
+        step, error = load_run(folder).status[1:]
+        assert load_run(folder).status.status == "failed"
+        assert step in (2, 4)
+        assert "was removed" in error
     else:
         assert not (folder / "status.json").exists()
 
@@ -343,6 +443,8 @@ def test_signals_to_end_save_first(tmp_path, number):
     folder = tmp_path / "runs" / "told"
     wait_for(lambda: (folder / "metrics.jsonl").exists() and read_jsonl(folder / "metrics.jsonl"))
     process.send_signal(number)
+    time.sleep(0.01)
+    process.send_signal(number)  # a second one does not cut off the saving
     errors = process.communicate(timeout=120)[1]
     assert process.returncode == 130, errors
     assert "continue with: plstm-seq train --name told --resume" in errors
@@ -464,6 +566,22 @@ def test_a_refused_command_leaves_nothing(tmp_path, monkeypatch, kind, words, me
     assert not list(tmp_path.iterdir())
 
 
+def test_a_path_that_checkpoints_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for kind in ("train", "sweep"):
+        words = [word for word in SLOW if not word.startswith("steps=1")]
+        result = command(kind, "parity", *words, "seed=0", "--folder", "a[x]")
+        assert result.exit_code == 2
+        assert "without the letters [ ] * ?" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_made_and_never_filled_is_free(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.json.1.tmp").touch()
+    assert train(config(), tmp_path / "run", progress=False).status == RunStatus("finished", 6)
+
+
 # 10: a full disk, no memory
 
 
@@ -479,7 +597,6 @@ main()
 """
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY)}
     run = train(config(), tmp_path / "run", progress=False)
-    before = run.metrics_path.read_bytes()
     configs = [run.folder / name for name in ("config.json", "config.yaml", "environment.json")]
     limit = max(path.stat().st_size for path in configs) + 200
     words = ["train", "parity", *(word for word in SLOW if not word.startswith("steps=1")),
@@ -495,7 +612,9 @@ main()
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1, done.stderr
     assert "could not be written" in errors[0]
-    assert run.metrics_path.read_bytes() == before
+    assert not list((tmp_path / "full" / "checkpoints").glob("*.tmp*")), "no room is taken"
+    again = train(folder=tmp_path / "full", resume=True, progress=False)
+    assert again.status == RunStatus("finished", 6)
 
 
 def test_no_memory_is_one_line(copy, monkeypatch):

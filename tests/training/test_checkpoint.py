@@ -142,8 +142,10 @@ def test_a_checkpoint_cut_off_before_it_was_sealed_does_not_count(tmp_path):
         assert checkpoints.steps() == [1, 2]
 
 
-@pytest.mark.parametrize("loss", ["manifest", "folder", "another_manifest"])
-@pytest.mark.parametrize("listed", [True, False], ids=["listed", "without_a_list"])
+@pytest.mark.parametrize(
+    ("loss", "listed"),  # without the list nobody can know of the other losses
+    [("manifest", True), ("folder", True), ("another_manifest", True), ("manifest", False)],
+)
 def test_a_checkpoint_that_lost_its_seal_is_damaged_and_kept(tmp_path, loss, listed):
     save(tmp_path, 1, 2)
     if not listed:
@@ -155,8 +157,6 @@ def test_a_checkpoint_that_lost_its_seal_is_damaged_and_kept(tmp_path, loss, lis
     else:  # files and manifest of another checkpoint
         shutil.rmtree(tmp_path / "2")
         shutil.copytree(tmp_path / "1", tmp_path / "2")
-    if loss != "manifest" and not listed:
-        return  # nobody can know
     before = sorted(tmp_path.rglob("*"))
     with Checkpoints(tmp_path) as checkpoints:
         assert sorted(tmp_path.rglob("*")) == before
@@ -183,7 +183,7 @@ def test_an_untrained_checkpoint_is_no_replacement(tmp_path):
 def test_a_damaged_list_is_named(tmp_path):
     save(tmp_path, 1)
     (tmp_path / "sealed.json").write_text('{"1": ')
-    with pytest.raises(CorruptCheckpointError, match=r"sealed.json is damaged: delete it"):
+    with pytest.raises(CorruptCheckpointError, match=r"sealed.json is damaged"):
         load_model(ToyModel(width=4, rngs=nnx.Rngs(0)), tmp_path)
     with pytest.raises(CorruptCheckpointError, match=r"sealed\.json"):
         Checkpoints(tmp_path)

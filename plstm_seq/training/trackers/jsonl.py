@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import warnings
+from bisect import bisect_left
+from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from plstm_seq.training.trackers.base import Record
 
@@ -117,22 +119,40 @@ def read_jsonl(path: str | Path) -> list[Record]:
 
 
 def _read(path: Path) -> list[_Line]:
-    lines: list[_Line] = []
-    step = -1
+    lines = []
     with path.open("rb") as file:
         for number, text in enumerate(file, 1):
-            record, problem = _parse(text, step)
+            record, problem = _parse(text)
             if problem is not None:
                 problem = f"line {number} is damaged ({problem})"
-            if record is not None:
-                step = int(record["step"])
-            elif not text.endswith(b"\n"):
+            if not text.endswith(b"\n"):
                 problem = None  # a process was killed while it wrote: it is the last
             lines.append(_Line(text, record, problem))
+    ascending = _ascending([(n, x.record["step"]) for n, x in enumerate(lines) if x.record])
+    for index, (text, record, _) in enumerate(lines):
+        if record is not None and index not in ascending:
+            problem = f"line {index + 1} is damaged (step {record['step']} is out of order)"
+            lines[index] = _Line(text, None, problem)
     return lines
 
 
-def _parse(text: bytes, before: int) -> tuple[Record | None, str | None]:
+def _ascending(steps: Sequence[tuple[int, int | float]]) -> set[int]:
+    """The line numbers of the longest chain of ascending steps: others are out of order."""
+    ends: list[int | float] = []  # the smallest last step of a chain of each length
+    before: list[Any] = []
+    for number, step in steps:
+        place = bisect_left(ends, step)
+        chain = (number, before[place - 1] if place else None)
+        ends[place : place + 1] = [step]
+        before[place : place + 1] = [chain]
+    found, chain = set(), before[-1] if before else None
+    while chain is not None:
+        number, chain = chain
+        found.add(number)
+    return found
+
+
+def _parse(text: bytes) -> tuple[Record | None, str | None]:
     """A line's record, or what is wrong with it."""
     if not text.endswith(b"\n"):
         return None, "it has no end"
@@ -143,6 +163,4 @@ def _parse(text: bytes, before: int) -> tuple[Record | None, str | None]:
     numbers = isinstance(record, dict) and all(isinstance(x, int | float) for x in record.values())
     if not numbers or not isinstance(record.get("step"), int):
         return None, "it is not a record of numbers with a step"
-    if record["step"] <= before:
-        return None, f"step {record['step']} stands after step {before}"
     return record, None

@@ -1,0 +1,81 @@
+"""The disk under a folder of checkpoints: another folder in its place, no space, foreign noise."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import logging
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_OVERHEAD = 256 * 1024  # bytes of a checkpoint's many small files
+
+
+def place(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another that takes its name later; None: there is none."""
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def check_path(folder: Path) -> None:
+    """Refuses a folder in which orbax does not find what it has written: it looks by a pattern.
+
+    Raises:
+        ValueError: the path has letters that stand for others in a pattern.
+    """
+    if set(str(folder.absolute())) & set("[]*?"):
+        raise ValueError(f"{folder}: checkpoints need a path without the letters [ ] * ?")
+
+
+def check_space(folder: Path, size: int) -> None:
+    """Refuses to begin a checkpoint of so many bytes that does not fit on the disk.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    if shutil.disk_usage(folder).free < size + _OVERHEAD:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Orbax's threads and tasks print what they raise, dozens of times; it is raised here, too."""
+    hooks = threading.excepthook, sys.excepthook
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    states = [logger.disabled for logger in loggers]
+    threading.excepthook = sys.excepthook = lambda *_: None
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    except Exception:
+        gc.collect()  # a task that failed says so when it is collected
+        raise
+    finally:
+        threading.excepthook, sys.excepthook = hooks
+        for logger, state in zip(loggers, states, strict=True):
+            logger.disabled = state
+
+
+def why(error: Exception, folder: Path) -> str:
+    """Why a folder could not be written to, in a line."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    for number in full:
+        if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+            return os.strerror(number).lower()
+    if folder.is_dir() and not shutil.disk_usage(folder).free:
+        return os.strerror(errno.ENOSPC).lower()
+    return f"{type(error).__name__}: {first_line(error)}"
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first; those of orbax and tensorstore go on for pages."""
+    return str(error).strip().split("\n")[0][:200]

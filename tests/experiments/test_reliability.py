@@ -569,8 +569,7 @@ def test_a_refused_command_leaves_nothing(tmp_path, monkeypatch, kind, words, me
 def test_a_path_that_checkpoints_cannot_be_written_to_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for kind in ("train", "sweep"):
-        words = [word for word in SLOW if not word.startswith("steps=1")]
-        result = command(kind, "parity", *words, "seed=0", "--folder", "a[x]")
+        result = command(kind, "parity", "seed=0", "--folder", "a[x]")
         assert result.exit_code == 2
         assert "without the letters [ ] * ?" in result.stderr
     assert not list(tmp_path.iterdir())

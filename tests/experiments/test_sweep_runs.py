@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars
 import pytest
@@ -239,7 +240,7 @@ def test_a_failing_group_does_not_stop_the_others(tmp_path, monkeypatch):
 
     trained = []
     monkeypatch.setattr(group, "train_members", train_members)
-    monkeypatch.setattr(group, "evaluate", lambda _: None)
+    monkeypatch.setattr(group, "evaluate", lambda _: SimpleNamespace(notes=()))
     folder = create_sweep(small_sweep(), tmp_path / "failing").path
     with pytest.raises(RunError, match=r"1 of 2 groups failed: g00: out of memory \(not enough\)"):
         run_sweep(folder, progress=False)

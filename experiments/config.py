@@ -296,7 +296,7 @@ def _make_problem(config: TaskConfig) -> Problem:
     try:
         return problem_of(config.make())
     except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(f"task: {error}") from None
 
 
 @functools.cache

@@ -296,7 +296,9 @@ def _make_problem(config: TaskConfig) -> Problem:
     try:
         return problem_of(config.make())
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"task: {error}") from None
+        text = str(error)
+        names_it = text.startswith(("task ", "unknown task"))
+        raise ConfigError(text if names_it else f"task: {text}") from None
 
 
 @functools.cache

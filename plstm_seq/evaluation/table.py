@@ -181,7 +181,7 @@ def read_frame(path: Path) -> polars.DataFrame:
 
 
 def _checksum(frame: polars.DataFrame) -> str:
-    """Of names and values; the same whatever the version of polars that computes it."""
+    """The SHA-256 of the column names and values; the same in every version of polars."""
     import polars
 
     total = hashlib.sha256()

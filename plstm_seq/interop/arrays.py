@@ -114,7 +114,7 @@ def written_beside(path: Path) -> Iterator[Path]:
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
-    """Of the texts, and of the names, types, shapes and bytes of the arrays."""
+    """The SHA-256 of the metadata and of each array's name, type, shape and bytes."""
     total = hashlib.sha256(repr(sorted(metadata.items())).encode())
     for name, array in sorted(arrays.items()):
         total.update(f"{name} {array.dtype} {array.shape}\n".encode())

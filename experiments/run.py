@@ -379,6 +379,7 @@ def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
         ValueError: checkpoints cannot be written to such a path.
     """
     check_path(ROOT if folder is None else Path(folder))
+    made = True
     if folder is None:
         number = 1
         while True:
@@ -393,6 +394,7 @@ def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
+            made = False
             # A process was killed, or the disk was full, before anything was in it.
             if not folder.is_dir() or any(not x.name.startswith(".") for x in folder.iterdir()):
                 raise RunError(
@@ -401,7 +403,7 @@ def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
     try:
         return complete_run(config, folder)
     except OSError:
-        if not has_config(folder):
+        if made and not has_config(folder):
             shutil.rmtree(folder, ignore_errors=True)
         raise
 

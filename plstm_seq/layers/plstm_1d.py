@@ -1,6 +1,7 @@
 """The 1D pLSTM layer: projections and gates around one op."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, overload
@@ -106,7 +107,11 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
     def _make_gates(self, **types: Any) -> None:
         config, input_dim = self.config, self.input_dim
         heads, _, _, jk, jq, jv, jt, jo = self.sizes
-        self.source = Gate(heads, input_dim, (jt, jk, jv), config.source, **types)
+        self.source = (
+            None
+            if config.source is None
+            else Gate(heads, input_dim, (jt, jk, jv), config.source, **types)
+        )
         self.transition = Transition(heads, input_dim, config.transition, **types)
         self.mark = Gate(heads, input_dim, (jo, jq, jt), config.mark, **types)
         self.direct = (
@@ -117,8 +122,8 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
 
     def _make_projections(self, **types: Any) -> None:
         config, sizes, input_dim = self.config, self.sizes, self.input_dim
-        projections = head_projections(input_dim, sizes, config, **types)
-        self.query, self.key, self.value = projections
+        self.query, key, value = head_projections(input_dim, sizes, config, **types)
+        self.key, self.value = (key, value) if config.writes else (None, None)
         self.conv = (
             None
             if config.convolution is None
@@ -294,25 +299,40 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
         def read(branch: str) -> Array:
             return convolved if branch in self.config.convolution_inputs else x
 
-        source = self.source(read("source"))
         transition = self.transition(read("transition"))
         mark = self.mark(read("mark"))
         direct = None if self.direct is None else self.direct(read("direct"))
+        source = None if self.source is None else self.source(read("source"))
+        query = self.query(read("query"))
         if self.config.mark_reads == "after":
             # C_t = transition_t . C_{t-1} + source_t . key_t . value_t, read by the same mark.
             exact = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-            own = exact("...oqi,...iaw->...oqaw", mark, source)
-            direct = own if direct is None else direct + own
+            if source is not None:
+                own = exact("...oqi,...iaw->...oqaw", mark, source)
+                direct = own if direct is None else direct + own
             mark = exact("...oqi,...ij->...oqj", mark, transition)
+        key, value = self._key_and_value(read, query)
+        if source is None:
+            shape = (*transition.shape[:-1], self.sizes.JK, self.sizes.JV)
+            source = jnp.zeros(shape, transition.dtype)
         return Inputs(
-            query=self.query(read("query")),
-            key=(self.query if self.key is None else self.key)(read("key")),
-            value=self.value(read("value")),
+            query=query,
+            key=key,
+            value=value,
             source=source,
             transition=transition,
             mark=mark,
             direct=direct,
         )
+
+    def _key_and_value(self, read: Callable[[str], Array], query: Array) -> tuple[Array, Array]:
+        if self.value is None:  # nothing is written: zeros, which the op is called with
+            heads, dk, dv, jk, _, jv, *_ = self.sizes
+            lead = query.shape[:-3]
+            zeros = partial(jnp.zeros, dtype=query.dtype)
+            return zeros((*lead, heads, dk, jk)), zeros((*lead, heads, dv, jv))
+        key = (self.query if self.key is None else self.key)(read("key"))
+        return key, self.value(read("value"))
 
     def _leave(self, y: Array, x: Array | ByToken, convolved: Array | ByToken) -> Array:
         """Norm, out projection and passthrough: [..., H, DV, JO] -> [..., O]."""

@@ -8,7 +8,7 @@ from plstm_seq.layers.gates import GateConfig
 from plstm_seq.layers.head_projection import HeadProjectionConfig
 from plstm_seq.layers.initializers import Initializer, Normal, Small, Zeros
 from plstm_seq.layers.norm import NormConfig
-from plstm_seq.layers.sizes import HasSizes
+from plstm_seq.layers.sizes import HasSizes, Sizes
 from plstm_seq.layers.transition import Factorized, TransitionConfig
 
 Branch = Literal["source", "transition", "mark", "direct", "query", "key", "value", "passthrough"]
@@ -22,16 +22,18 @@ class PLSTM1DConfig(HasSizes):
         num_heads: H.
         JK: key dimension of the source.
         JQ: query dimension of the mark.
-        JV: value dimension of the source; None: JT.
+        JV: value dimension of the source; None: JT, or 1 where nothing is written.
         JO: output dimension of the mark; None: JT.
         DK: query and key features a head; None: input features / (H * JK).
         DV: value features a head; None: input features / (H * JV).
-        source: the gate [JT, JK, JV] through which a step writes.
+        source: the gate [JT, JK, JV] through which a step writes; None: none, the state is the
+            learned initial state times the transitions.
         transition: the matrix [JT, JT] by which a step multiplies the state; its `dim` is JT.
         mark: the gate [JO, JQ, JT] through which a step reads.
         direct: the gate [JO, JQ, JK, JV] that joins a step to itself; None: no such term.
         query: the query projection.
-        key: the key projection; of no effect with `tie_query_key`.
+        key: the key projection; of no effect with `tie_query_key`. There is neither it nor a value
+            projection where nothing is written and nothing joined directly.
         value: the value projection.
         sub_heads: blocks of the query, key and value weights; None: H.
         tie_query_key: whether the query projection also makes the keys.
@@ -59,7 +61,7 @@ class PLSTM1DConfig(HasSizes):
     JO: int | None = None
     DK: int | None = None
     DV: int | None = None
-    source: GateConfig = field(default_factory=GateConfig)
+    source: GateConfig | None = field(default_factory=GateConfig)
     transition: TransitionConfig = field(default_factory=Factorized)
     mark: GateConfig = field(default_factory=GateConfig)
     direct: GateConfig | None = field(default_factory=GateConfig)
@@ -95,8 +97,23 @@ class PLSTM1DConfig(HasSizes):
         self.check_sizes()
         if self.mark_reads not in ("before", "after"):
             raise ValueError(f"mark_reads: got {self.mark_reads!r}, expected 'before' or 'after'")
+        if self.source is None and not self.learned_initial_state:
+            raise ValueError(
+                "source: got None, expected a gate unless learned_initial_state: the state would "
+                "stay zero"
+            )
         unknown = [name for name in self.convolution_inputs if name not in get_args(Branch)]
         if unknown:
             raise ValueError(
                 f"convolution_inputs: got {unknown}, expected names among {get_args(Branch)}"
             )
+
+    @property
+    def writes(self) -> bool:
+        """Whether keys and values are of any effect."""
+        return self.source is not None or self.direct is not None
+
+    def sizes(self, input_dim: int) -> Sizes:
+        """Fill in the sizes that follow from the others; see `HasSizes.sizes`."""
+        sizes = super().sizes(input_dim)
+        return sizes if self.writes or self.JV is not None else sizes._replace(JV=1)

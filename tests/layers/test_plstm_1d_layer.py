@@ -53,6 +53,10 @@ CONFIGS = {
     "learned initial state": dataclasses.replace(BASE, learned_initial_state=True),
     "mark reads after": dataclasses.replace(BASE, mark_reads="after"),
     "mark reads after, no direct term": dataclasses.replace(BASE, mark_reads="after", direct=None),
+    "no source": dataclasses.replace(
+        BASE, source=None, direct=None, mark_reads="after", learned_initial_state=True
+    ),
+    "no source, direct term": dataclasses.replace(BASE, source=None, learned_initial_state=True),
     "bias only": dataclasses.replace(
         BASE, source=GateConfig(), mark=GateConfig(), direct=GateConfig()
     ),
@@ -80,10 +84,14 @@ def branches(layer: PLSTM1DLayer, x: jax.Array):
         name: convolved if name in config.convolution_inputs else x
         for name in ("source", "transition", "mark", "direct", "query", "key", "value")
     }
+    lead, (heads, dk, dv, jk, _, jv, jt, _) = x.shape[:2], layer.sizes
     key = layer.query if config.tie_query_key else layer.key
-    assert key is not None
-    q, k, v = layer.query(branch["query"]), key(branch["key"]), layer.value(branch["value"])
-    s, m = layer.source(branch["source"]), layer.mark(branch["mark"])
+    # Where nothing is written, whatever would be is of no effect.
+    k = jnp.ones((*lead, heads, dk, jk)) if key is None else key(branch["key"])
+    v = jnp.ones((*lead, heads, dv, jv)) if layer.value is None else layer.value(branch["value"])
+    no_source = jnp.zeros((*lead, heads, jt, jk, jv))
+    s = no_source if layer.source is None else layer.source(branch["source"])
+    q, m = layer.query(branch["query"]), layer.mark(branch["mark"])
     d = None if layer.direct is None else layer.direct(branch["direct"])
     return q, k, v, s, m, d, layer.transition(branch["transition"])
 
@@ -167,6 +175,20 @@ def test_pieces_agree_with_the_whole(cuts, name):
     assert (state.position == T).all()
 
 
+def test_without_a_source_nothing_is_written_and_no_parameter_is_idle():
+    layer = make(CONFIGS["no source"])
+    assert layer.source is None
+    assert layer.key is None
+    assert layer.value is None
+    written = layer.op_inputs(inputs())
+    assert written.value.shape[-1] == 1  # JV: what is never read is as small as can be
+    for name in ("source", "key", "value"):
+        assert not getattr(written, name).any()
+    graph, state = nnx.split(layer)
+    gradient = jax.grad(lambda state: nnx.merge(graph, state)(inputs()).var())(state)
+    assert all(leaf.any() for leaf in jax.tree.leaves(gradient))
+
+
 @pytest.mark.parametrize("length", [1, 3, 13])
 def test_any_length(length):
     """A padded tail enters neither outputs nor state, with convolution and passthrough on."""
@@ -227,6 +249,7 @@ def test_types_follow_input_and_parameters():
     [
         ({"num_heads": 0}, "num_heads: got 0"),
         ({"JK": 0}, "JK: got 0"),
+        ({"source": None}, "source: got None, expected a gate unless learned_initial_state"),
         ({"mark_reads": "now"}, "mark_reads: got 'now'"),
         ({"convolution_inputs": ("source", "S")}, r"convolution_inputs: got \['S'\]"),
         ({"tie_query_key": True, "JK": 2}, "tie_query_key: got JQ = 1 and JK = 2"),

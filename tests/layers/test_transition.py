@@ -13,6 +13,7 @@ from plstm_seq.layers.transition import (
     Factorized,
     HouseholderProduct,
     Orthogonal,
+    Selection,
     Transition,
 )
 
@@ -26,6 +27,8 @@ FAMILIES = {
     "householder": HouseholderProduct,
     "bounded": Bounded,
     "diagonal": Diagonal,
+    "selection": Selection,
+    "selection_soft_rows": lambda **shared: Selection(lines="rows", choice="soft", **shared),
 }
 families = pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 
@@ -54,8 +57,15 @@ def names(module) -> set[str]:
     return {name for (name,), _ in nnx.to_flat_state(nnx.state(module, nnx.Param))}
 
 
-def norms(matrices) -> np.ndarray:
-    return np.linalg.norm(np.asarray(matrices, np.float64), ord=2, axis=(-2, -1))
+def norms(matrices, order: float = 2) -> np.ndarray:
+    return np.linalg.norm(np.asarray(matrices, np.float64), ord=order, axis=(-2, -1))
+
+
+def norm_of(config) -> float:
+    """The norm in which a family does not grow a state: entries of a selection move, whole."""
+    if isinstance(config, Selection):
+        return 1 if config.lines == "columns" else np.inf
+    return 2
 
 
 @families
@@ -65,7 +75,7 @@ def test_matrices_have_their_shape_and_do_not_grow_a_state(family, dim):
     y = call(module, 30 * inputs(2, 5, 8))
     assert y.shape == (2, 5, 4, dim, dim)
     assert y.dtype == jnp.float32
-    assert norms(y).max() <= 1 + 1e-6
+    assert norms(y, norm_of(module.config)).max() <= 1 + 1e-6
     stems = module.config.quantities()
     assert names(module) == {f"{stem}_{part}" for stem in stems for part in ("bias", "weight")}
     changes = np.ptp(y, axis=(0, 1)).max() > 1e-3
@@ -177,9 +187,39 @@ def test_one_reflection_at_beta_one_is_a_projection():
     np.testing.assert_allclose(module.config.matrix(quantities, 1)[0], expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("lines", ["columns", "rows"])
+def test_hard_choices_are_zeros_and_ones_and_learn_as_soft_ones(lines):
+    hard, soft = (make(Selection(dim=3, lines=lines, choice=choice)) for choice in ("hard", "soft"))
+    x, weight = inputs(5, 8), inputs(5, 4, 3, 3)
+    chosen, shares = call(hard, x), call(soft, x)
+    axis = -2 if lines == "columns" else -1
+    one = np.expand_dims([0, 0, 1], -1 if lines == "columns" else 0)
+    np.testing.assert_array_equal(np.sort(chosen, axis), np.broadcast_to(one, chosen.shape))
+    np.testing.assert_array_equal(np.argmax(chosen, axis), np.argmax(shares, axis))
+    np.testing.assert_allclose(np.sum(shares, axis), 1, rtol=1e-6)
+
+    def gradient(module):
+        graph, state = nnx.split(module)
+        return jax.grad(lambda state: jnp.sum(weight * nnx.merge(graph, state)(x)))(state)
+
+    for one, other in zip(*map(jax.tree.leaves, map(gradient, (hard, soft))), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_a_colder_selection_is_sharper():
+    warm, cold = (
+        call(make(Selection(dim=3, choice="soft", temperature=t)), inputs(50, 8))
+        for t in (1.0, 0.1)
+    )
+    assert cold.max(-2).mean() > warm.max(-2).mean() + 0.1
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
+        (lambda: Selection(lines="both"), "lines: got 'both'"),
+        (lambda: Selection(choice="random"), "choice: got 'random'"),
+        (lambda: Selection(temperature=0.0), "temperature: got 0.0"),
         (lambda: Factorized(normalization_mode="svd"), "normalization_mode: got 'svd'"),
         (lambda: Factorized(eigenvalue_representation="exp"), "eigenvalue_representation: got"),
         (lambda: Factorized(eigenvalue_factor=0.0), "eigenvalue_factor: got 0.0"),

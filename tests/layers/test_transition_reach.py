@@ -19,6 +19,7 @@ from plstm_seq.layers.transition import (
     Factorized,
     HouseholderProduct,
     Orthogonal,
+    Selection,
     Transition,
 )
 
@@ -68,6 +69,9 @@ CASES = {
     # What is off the diagonal stays.
     "diagonal signed": (Diagonal(eigenvalue_bias_init=NOISE), 2, 3),
     "diagonal positive": (Diagonal(entries="positive", eigenvalue_bias_init=NOISE), 2, 3),
+    "selection columns": (Selection(choice_bias_init=Normal()), 0, 0),
+    "selection rows": (Selection(lines="rows", choice_bias_init=Normal()), 0, 0),
+    "selection soft": (Selection(choice="soft", choice_bias_init=Normal()), 0, 0),
 }
 
 

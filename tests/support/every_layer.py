@@ -68,6 +68,7 @@ from plstm_seq.layers.transition import (
     Factorized,
     HouseholderProduct,
     Orthogonal,
+    Selection,
 )
 from plstm_seq.models import (
     GraphInputs,
@@ -161,6 +162,7 @@ CASES = {
     "householder": Case(Transition, (HEADS, WIDTH, HouseholderProduct(dim=2))),
     "bounded": Case(Transition, (HEADS, WIDTH, Bounded(dim=2))),
     "diagonal": Case(Transition, (HEADS, WIDTH, Diagonal(dim=2))),
+    "selection": Case(Transition, (HEADS, WIDTH, Selection(dim=2, choice="soft"))),
     "plstm_1d": Case(PLSTM1DLayer, (WIDTH, LAYER)),
     **{f"mixer_{name}": case for name, case in _mixers().items()},
     "pre_up_block": Case(PreUpBlock, (WIDTH, PreUpConfig(projection_round=8), MIXER)),

@@ -10,8 +10,9 @@ from plstm_seq.layers.transition.factorized import Factorized
 from plstm_seq.layers.transition.householder import HouseholderProduct
 from plstm_seq.layers.transition.module import Transition
 from plstm_seq.layers.transition.orthogonal import Orthogonal
+from plstm_seq.layers.transition.selection import Selection
 
-TransitionConfig = Factorized | Orthogonal | HouseholderProduct | Bounded | Diagonal
+TransitionConfig = Factorized | Orthogonal | HouseholderProduct | Bounded | Diagonal | Selection
 
 __all__ = [
     "Bounded",
@@ -19,6 +20,7 @@ __all__ = [
     "Factorized",
     "HouseholderProduct",
     "Orthogonal",
+    "Selection",
     "Transition",
     "TransitionConfig",
 ]

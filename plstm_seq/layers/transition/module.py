@@ -102,7 +102,7 @@ class Transition(Configured[Parametrization]):
 
     def _with_leaves(self, quantities: dict[str, Array]) -> Parametrization:
         """The config with the numbers of the state, in the type of the quantities."""
-        if not self.config.leaf_fields:
+        if not self.config.leaf_fields or not quantities:
             return self.config
         dtype = jnp.result_type(*quantities.values())
         leaves: dict[str, Hyperparameter] = {

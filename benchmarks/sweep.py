@@ -38,6 +38,7 @@ from plstm_seq.training.members import stacked
 from plstm_seq.training.programs import (
     compile_program,
     length_range,
+    length_ranges,
     memory_of,
     program_key,
 )
@@ -109,6 +110,8 @@ class Case:
         steps = self.training.steps_per_dispatch
         count = np.int32(steps) if members is None else np.full(members, steps, np.int32)
         lengths = length_range(phase)
+        if members is not None:
+            lengths = length_ranges([lengths] * members)
         state, metrics = program(state, lengths, count)
         jax.block_until_ready(metrics)
         times: list[float] = []

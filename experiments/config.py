@@ -183,6 +183,8 @@ def _check_sized(config: ExperimentConfig) -> None:
     kind = config.training.curriculum.kind
     if kind != "sizes":
         raise ConfigError(f"training.curriculum: got {kind!r}, expected sizes: inputs have a size")
+    if config.training.max_tokens is not None:
+        raise ConfigError(f"training.max_tokens: expected none: {config.task.name} has no length")
     for name in ("mixture", "snap_every"):
         if getattr(config.evaluation, name) is not None:
             raise ConfigError(f"evaluation.{name}: expected none: {config.task.name} has no length")

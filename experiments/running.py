@@ -151,7 +151,7 @@ def check_trains(config: ExperimentConfig) -> None:
     problem = problem_of(config.task.make())
     try:
         model = nnx.eval_shape(lambda: new_model(config))
-        batch = shapes_of(problem, config.training.batch_size, config.training.curriculum.longest)
+        batch = shapes_of(problem, *config.training.largest_batch)
         nnx.eval_shape(lambda model, inputs: model(inputs), model, batch.inputs)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"model: {error}") from error

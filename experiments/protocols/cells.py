@@ -23,7 +23,7 @@ from experiments.results.rows import ROOT
 from experiments.run import RunError
 from experiments.sweeps import Sweep, SweepFolder, create_sweep, product, vary
 from experiments.sweeps.values import read_values
-from plstm_seq.training import Sizes, Staged, TrainingConfig, Uniform
+from plstm_seq.training import ByAccuracy, Sizes, Staged, TrainingConfig, Uniform
 
 ABOUT = "protocol.json"
 _RATE = "training.optimizer.learning_rate"
@@ -180,12 +180,12 @@ def check_scale(scale: float) -> None:
 def scaled_training(training: TrainingConfig, scale: float) -> TrainingConfig:
     """Training with steps, warm-up and stages multiplied, each at least one step if it was any."""
     curriculum, optimizer = training.curriculum, training.optimizer
-    if isinstance(curriculum, Staged | Sizes):
+    if isinstance(curriculum, Staged | ByAccuracy | Sizes):
         stages = tuple((length, _scaled(steps, scale)) for length, steps in curriculum.stages)
         curriculum = replace(curriculum, stages=stages)
     return replace(
         training,
-        steps=max(_scaled(training.steps, scale), curriculum.final_start + 1),
+        steps=max(_scaled(training.steps, scale), curriculum.least_steps),
         optimizer=replace(optimizer, warmup_steps=_scaled(optimizer.warmup_steps, scale)),
         curriculum=curriculum,
     )
@@ -203,7 +203,7 @@ def _our_lengths(config: ExperimentConfig, task: ProtocolTask) -> ExperimentConf
         ours = replace(curriculum, minimum=least, maximum=longest)
     else:
         stages = tuple((task.length(longest), steps) for longest, steps in curriculum.stages)
-        if isinstance(curriculum, Staged):
+        if isinstance(curriculum, Staged | ByAccuracy):
             ours = replace(curriculum, minimum=task.length(curriculum.minimum), stages=stages)
         else:
             ours = replace(curriculum, stages=stages)

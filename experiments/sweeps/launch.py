@@ -1,13 +1,15 @@
 """Running a sweep, and saying how far it is."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from experiments.config import has_config
 from experiments.results.rows import gather
 from experiments.run import Run, RunError
 from experiments.sweeps.executors import Executor, make_executor
 from experiments.sweeps.folder import SweepFolder, open_sweep
+from plstm_seq.training import ByAccuracy
 
 
 def run_sweep(
@@ -58,9 +60,11 @@ class MemberStatus(NamedTuple):
             works on its group), `stopped` (it was killed), `waiting`, or `damaged`: a file of it
             cannot be read.
         step: steps taken.
-        steps: steps in all.
+        steps: steps in all; with a curriculum by accuracy, the most that there may be.
         evaluated: whether it has an evaluation.
         error: what went wrong, if something did.
+        stage: the stage of its curriculum by accuracy, counted from 1, and how many there are
+            (`2/4`); None: it has another curriculum, or no record yet.
     """
 
     member: str
@@ -70,6 +74,7 @@ class MemberStatus(NamedTuple):
     steps: int
     evaluated: bool
     error: str | None
+    stage: str | None = None
 
 
 def status(folder: str | Path) -> list[MemberStatus]:
@@ -110,7 +115,15 @@ def _status(run: Run, group: str, held: bool) -> MemberStatus:
         steps=run.config.training.steps,
         evaluated=evaluated,
         error=None if ending is None else ending.error,
+        stage=_stage(run, records),
     )
+
+
+def _stage(run: Run, records: Sequence[Mapping[str, Any]]) -> str | None:
+    curriculum = run.config.training.curriculum
+    if not records or not isinstance(curriculum, ByAccuracy):
+        return None
+    return f"{records[-1]['stage']}/{len(curriculum.stages)}"
 
 
 def _is_done(folder: SweepFolder, group: str) -> bool:

@@ -38,7 +38,7 @@ def _member_bytes(config: ExperimentConfig) -> int:
     graphdef, parameters, rest = nnx.split(model, nnx.Param, ...)
     training = config.training
     problem = problem_of(config.task.make())
-    batch = shapes_of(problem, training.batch_size, training.curriculum.longest)
+    batch = shapes_of(problem, *training.largest_batch)
 
     def backward(parameters: Any, rest: Any, batch: Any) -> Any:
         def loss(parameters: Any) -> jax.Array:

@@ -57,10 +57,14 @@ def plan_tables(plan: Plan) -> Group:
 
 def status_table(rows: Sequence[MemberStatus]) -> Group:
     """How far members are, as a table."""
-    table = plain_table("member", "group", "status", "step", "evaluated")
+    staged = any(row.stage is not None for row in rows)
+    stage = ["stage"] if staged else []
+    table = plain_table("member", "group", "status", "step", *stage, "evaluated")
     for row in rows:
         evaluated = "yes" if row.evaluated else "no"
-        table.add_row(Text(row.member), row.group, row.status, f"{row.step}/{row.steps}", evaluated)
+        step = f"{row.step}/{row.steps}"
+        stage = [row.stage or "-"] if staged else []
+        table.add_row(Text(row.member), row.group, row.status, step, *stage, evaluated)
     errors = [Text(f"{row.member}: {row.error}") for row in rows if row.error]
     return Group(table, Text(f"\n{summary(rows)}"), *errors)
 

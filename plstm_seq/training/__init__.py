@@ -7,7 +7,7 @@ result = fit(model, task.sample, config, key=jax.random.key(0), folder="run/chec
 
 from plstm_seq.training.checkpoint import Checkpoint, Checkpoints, load_model, load_parameters
 from plstm_seq.training.config import Solved, TrainingConfig
-from plstm_seq.training.curriculum import Curriculum, Sizes, Staged, Uniform
+from plstm_seq.training.curriculum import ByAccuracy, Curriculum, Sizes, Staged, Uniform
 from plstm_seq.training.ledger import FitResult, NonFiniteLossError
 from plstm_seq.training.loop import fit
 from plstm_seq.training.manifest import CorruptCheckpointError
@@ -44,6 +44,7 @@ from plstm_seq.training.trackers import (
 
 __all__ = [
     "TIMING_FIELDS",
+    "ByAccuracy",
     "Checkpoint",
     "Checkpoints",
     "CompositeTracker",

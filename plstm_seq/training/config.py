@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, get_args
 
-from plstm_seq.training.curriculum import Curriculum, Uniform
+from plstm_seq.training.curriculum import ByAccuracy, Curriculum, Uniform
 from plstm_seq.training.optimizer import OptimizerConfig
 from plstm_seq.training.step import OF_NUMBERS, Loss
 
@@ -44,7 +44,8 @@ class TrainingConfig:
     """How long and on what to train.
 
     Attributes:
-        steps: optimizer steps in all; the cosine ends here.
+        steps: optimizer steps in all; the cosine ends here. With a curriculum by accuracy, the most
+            that there may be.
         batch_size: sequences a step.
         steps_per_dispatch: steps run by the device before the host looks at their metrics; one
             record is written for each such group.
@@ -53,6 +54,8 @@ class TrainingConfig:
         validate_every: steps between calls of `validate`, if one is given to `fit`.
         optimizer: AdamW or LAMB, and its schedule.
         curriculum: the lengths.
+        max_tokens: symbols that a batch may have, padding included: where `batch_size` sequences
+            of the padded length have more, fewer are drawn, but at least one. None: any number.
         label_smoothing: share of each label that the loss spreads evenly over all labels. The loss
             then is smallest at finite logits, the same for all states of a label, and keeps pulling
             long after every answer is right (`docs/state_tracking.md`).
@@ -71,6 +74,7 @@ class TrainingConfig:
     validate_every: int = 500
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     curriculum: Curriculum = field(default_factory=Uniform)
+    max_tokens: int | None = None
     label_smoothing: float = 0.0
     loss: Loss = "cross_entropy"
     solved: Solved | None = field(default_factory=Solved)
@@ -90,8 +94,37 @@ class TrainingConfig:
             )
         if self.solved is not None and self.loss in OF_NUMBERS:
             raise ValueError(f"solved is an accuracy: it must be null with loss {self.loss!r}")
-        if self.curriculum.final_start >= self.steps:
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(f"max_tokens must be >= 1 or null, got {self.max_tokens}")
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        curriculum, least = self.curriculum, self.curriculum.least_steps
+        if isinstance(curriculum, ByAccuracy):
+            if self.loss in OF_NUMBERS:
+                raise ValueError(
+                    f"curriculum: stages that end by accuracy need labels, and loss {self.loss!r} "
+                    "has none: expected uniform, staged or sizes"
+                )
+            if least > self.steps:
+                raise ValueError(
+                    f"steps={self.steps} are fewer than the stages of curriculum may take, which "
+                    f"is {least} in all: steps={least} or more are expected"
+                )
+        elif least > self.steps:
             raise ValueError(
                 f"steps={self.steps} end before the curriculum's last stage, which starts at step "
-                f"{self.curriculum.final_start}"
+                f"{least - 1}"
             )
+
+    def batch_of(self, bucket: int) -> int:
+        """How many sequences a batch of the padded length `bucket` has."""
+        if self.max_tokens is None:
+            return self.batch_size
+        return min(self.batch_size, max(1, self.max_tokens // bucket))
+
+    @property
+    def largest_batch(self) -> tuple[int, int]:
+        """Number of sequences and padded length of the batch with most symbols."""
+        batches = [(self.batch_of(bucket), bucket) for bucket in self.curriculum.buckets]
+        return max(batches, key=lambda batch: (batch[0] * batch[1], batch[1]))

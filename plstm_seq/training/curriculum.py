@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +29,47 @@ class Phase(NamedTuple):
     until: int | None
 
 
+class Standing(NamedTuple):
+    """Where one training is in its curriculum; a resumed run goes on from it.
+
+    Attributes:
+        stage: number of the stage, counted from 0; where stages end at steps, always 0.
+        begun: the step at which that stage began.
+        streak: how many records in a row have reached the accuracy that ends the stage.
+    """
+
+    stage: int = 0
+    begun: int = 0
+    streak: int = 0
+
+
+START = Standing()
+
+
+class _BySteps:
+    """What is the same for every curriculum whose stages begin at steps known beforehand."""
+
+    # Whether a batch's lengths are known before the steps ahead of it have been taken.
+    foreseen: ClassVar[bool] = True
+
+    @property
+    def last_stage(self) -> int | None:
+        """How many steps the last stage has, if only training shows where it begins."""
+        return None
+
+    def after(self, standing: Standing, step: int, record: Mapping[str, Any]) -> Standing:
+        """The standing after the record of the steps up to `step`."""
+        del step, record
+        return standing
+
+    def end(self, standing: Standing, steps: int) -> int:
+        """The step at which a training of `steps` steps ends at the latest."""
+        del standing
+        return steps
+
+
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(_BySteps):
     """Lengths drawn uniformly from `minimum .. maximum`: one for each sequence or each batch.
 
     Arrays are padded to `maximum`: one shape, one compilation.
@@ -56,17 +96,28 @@ class Uniform:
         return self.maximum
 
     @property
+    def buckets(self) -> tuple[int, ...]:
+        """The padded lengths that programs are compiled for."""
+        return (self.maximum,)
+
+    @property
     def final_start(self) -> int:
         """The first step at which the longest lengths are drawn."""
         return 0
 
-    def phase(self, step: int) -> Phase:  # noqa: ARG002 (the same at every step)
+    @property
+    def least_steps(self) -> int:
+        """The fewest steps that a training with this curriculum may have."""
+        return 1
+
+    def phase(self, step: int, standing: Standing = START) -> Phase:
         """What holds at `step`."""
+        del step, standing  # the same at every step
         return Phase(self.minimum, self.maximum, self.maximum, None)
 
 
 @dataclass(frozen=True)
-class Sizes:
+class Sizes(_BySteps):
     """Sizes one after another: `stages` lists (size, steps), and the last stage holds to the end.
 
     For inputs that are not padded (images, grids, graphs of a depth): every batch has its stage's
@@ -92,25 +143,31 @@ class Sizes:
         return max(size for size, _ in self.stages)
 
     @property
+    def buckets(self) -> tuple[int, ...]:
+        """The sizes that programs are compiled for."""
+        return tuple(dict.fromkeys(size for size, _ in self.stages))
+
+    @property
     def final_start(self) -> int:
         """The first step of the last stage."""
         return _starts(self.stages)[-1]
 
-    def phase(self, step: int) -> Phase:
+    @property
+    def least_steps(self) -> int:
+        """The fewest steps that a training with this curriculum may have."""
+        return self.final_start + 1
+
+    def phase(self, step: int, standing: Standing = START) -> Phase:
         """What holds at `step`."""
+        del standing
         index, until = _stage(self.stages, step)
         size = self.stages[index][0]
         return Phase(size, size, size, until)
 
 
 @dataclass(frozen=True)
-class Staged:
-    """Lengths that grow: `stages` lists (length, steps), and the last stage holds to the end.
-
-    In a stage lengths are uniform in `minimum .. length` (`fixed=True`: always `length`). Arrays
-    are padded to the next power of two, at least `smallest_bucket` and at most the last stage's
-    length, so that stages close to each other share a compiled program.
-    """
+class _Growing:
+    """Lengths that grow from stage to stage."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -119,7 +176,6 @@ class Staged:
     fixed: bool = False
     draw: Draw = "sequence"
     smallest_bucket: int = 16
-    kind: Literal["staged"] = "staged"
 
     def __post_init__(self):
         lengths = [length for length, _ in self.stages]
@@ -141,27 +197,111 @@ class Staged:
         return self.stages[-1][0]
 
     @property
-    def final_start(self) -> int:
-        """The first step at which the longest lengths are drawn."""
-        return _starts(self.stages)[-1]
+    def buckets(self) -> tuple[int, ...]:
+        """The padded lengths that programs are compiled for."""
+        return tuple(dict.fromkeys(self._bucket(length) for length, _ in self.stages))
 
-    def phase(self, step: int) -> Phase:
-        """What holds at `step`."""
-        index, until = _stage(self.stages, step)
-        length = self.stages[index][0]
-        return Phase(
-            minimum=length if self.fixed else self.minimum,
-            maximum=length,
-            bucket=self._bucket(length),
-            until=until,
-        )
+    def _phase(self, stage: int, until: int | None) -> Phase:
+        length = self.stages[stage][0]
+        minimum = length if self.fixed else self.minimum
+        return Phase(minimum, length, self._bucket(length), until)
 
     def _bucket(self, length: int) -> int:
         power = 1 << (length - 1).bit_length()
         return min(max(power, self.smallest_bucket), self.longest)
 
 
-Curriculum = Uniform | Staged | Sizes
+@dataclass(frozen=True)
+class Staged(_Growing, _BySteps):
+    """Lengths that grow: `stages` lists (length, steps), and the last stage holds to the end.
+
+    In a stage lengths are uniform in `minimum .. length` (`fixed=True`: always `length`). Arrays
+    are padded to the next power of two, at least `smallest_bucket` and at most the last stage's
+    length, so that stages close to each other share a compiled program.
+    """
+
+    kind: Literal["staged"] = "staged"
+
+    @property
+    def final_start(self) -> int:
+        """The first step at which the longest lengths are drawn."""
+        return _starts(self.stages)[-1]
+
+    @property
+    def least_steps(self) -> int:
+        """The fewest steps that a training with this curriculum may have."""
+        return self.final_start + 1
+
+    def phase(self, step: int, standing: Standing = START) -> Phase:
+        """What holds at `step`."""
+        del standing
+        return self._phase(*_stage(self.stages, step))
+
+
+@dataclass(frozen=True)
+class ByAccuracy(_Growing):
+    """Lengths that grow once they are learned: `stages` lists (length, most steps).
+
+    A stage ends when the accuracy on whole sequences of the training batches has reached
+    `threshold` in `checks` records in a row (there is one record a dispatch), and at the latest
+    after its most steps. The last stage has all its steps, unless `solved` ends it, and the
+    learning rate's cosine runs over it alone: before, the rate stays at its peak. So a training may
+    end long before `training.steps`, which must be at least what the stages' most steps add up to.
+    Lengths and their padding are those of `Staged`.
+    """
+
+    threshold: float = 0.99
+    checks: int = 1
+    kind: Literal["by_accuracy"] = "by_accuracy"
+
+    foreseen: ClassVar[bool] = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold must lie in (0, 1], got {self.threshold}")
+        if self.checks < 1:
+            raise ValueError(f"checks must be >= 1, got {self.checks}")
+
+    @property
+    def last_stage(self) -> int:
+        """How many steps the last stage has; only training shows where it begins."""
+        return self.stages[-1][1]
+
+    @property
+    def least_steps(self) -> int:
+        """The fewest steps that a training with this curriculum may have."""
+        return sum(steps for _, steps in self.stages)
+
+    def phase(self, step: int, standing: Standing = START) -> Phase:
+        """What holds at `step` of a training that stands there."""
+        del step
+        return self._phase(standing.stage, self._until(standing))
+
+    def after(self, standing: Standing, step: int, record: Mapping[str, Any]) -> Standing:
+        """The standing after the record of the steps up to `step`."""
+        until = self._until(standing)
+        if until is None:
+            return standing
+        reached = record["sequence_accuracy"] >= self.threshold
+        streak = standing.streak + 1 if reached else 0
+        if streak >= self.checks or step >= until:
+            return Standing(standing.stage + 1, step)
+        return standing._replace(streak=streak)
+
+    def end(self, standing: Standing, steps: int) -> int:
+        """The step at which a training of `steps` steps ends at the latest."""
+        left = sum(most for _, most in self.stages[standing.stage :])
+        return min(steps, standing.begun + left)
+
+    def _until(self, standing: Standing) -> int | None:
+        """The step at which a stage ends at the latest; None: it is the last."""
+        if standing.stage + 1 == len(self.stages):
+            return None
+        return standing.begun + self.stages[standing.stage][1]
+
+
+Curriculum = Uniform | Staged | ByAccuracy | Sizes
 
 
 def _starts(stages: tuple[tuple[int, int], ...]) -> list[int]:

@@ -9,9 +9,10 @@ import numpy as np
 
 from plstm_seq.training.checkpoint import Checkpoints
 from plstm_seq.training.config import TrainingConfig
-from plstm_seq.training.curriculum import Phase
-from plstm_seq.training.programs import summarize
-from plstm_seq.training.step import TrainState
+from plstm_seq.training.curriculum import START, Phase, Standing
+from plstm_seq.training.optimizer import NOT_BEGUN
+from plstm_seq.training.programs import length_range, summarize
+from plstm_seq.training.step import LengthRange, TrainState
 from plstm_seq.training.trackers import Record, Tracker
 
 Status = Literal["finished", "solved", "diverged", "failed"]
@@ -39,7 +40,8 @@ class FitResult(NamedTuple):
     """How a training ended.
 
     Attributes:
-        status: `finished` (all steps), `solved`, or, of a member, `diverged` or `failed`.
+        status: `finished` (all steps, or all stages), `solved`, or, of a member, `diverged` or
+            `failed`.
         step: steps taken.
         record: the last record; empty if none was made.
         members: how many trainings shared the program.
@@ -66,7 +68,26 @@ class Ledger:
         self.step = 0
         self.saved: int | None = None
         self.record: Record = {}
+        self.standing = START
         self._streak = 0
+
+    @property
+    def phase(self) -> Phase:
+        """What holds at the next step."""
+        return self.config.curriculum.phase(self.step, self.standing)
+
+    @property
+    def orders(self) -> LengthRange:
+        """What a program is told of the next steps."""
+        phase = self.phase
+        if self.config.curriculum.last_stage is None:
+            return length_range(phase)
+        return length_range(phase, self.standing.begun if phase.until is None else NOT_BEGUN)
+
+    @property
+    def end(self) -> int:
+        """The step at which training ends at the latest."""
+        return self.config.curriculum.end(self.standing, self.config.steps)
 
     @property
     def is_solved(self) -> bool:
@@ -76,7 +97,7 @@ class Ledger:
     @property
     def has_ended(self) -> bool:
         """Whether nothing is left to train."""
-        return self.is_solved or self.step >= self.config.steps
+        return self.is_solved or self.step >= self.end
 
     @property
     def status(self) -> Status:
@@ -93,13 +114,15 @@ class Ledger:
         self.checkpoints.discard_after(restored.step)
         self.step = self.saved = restored.step
         self._streak = restored.notes["streak"]
+        self.standing = Standing(*restored.notes.get("standing", START))
         self.record = restored.notes["record"]
         return restored.state
 
     def save(self, state: TrainState) -> None:
         """Writes a checkpoint unless there is one of this step."""
         if self.checkpoints is not None and self.saved != self.step:
-            self.checkpoints.save(state, {"streak": self._streak, "record": self.record})
+            notes = {"streak": self._streak, "record": self.record, "standing": self.standing}
+            self.checkpoints.save(state, notes)
             self.saved = self.step
 
     def next_stop(self, phase: Phase, *strides: int) -> int:
@@ -108,7 +131,7 @@ class Ledger:
         config = self.config
         every = (config.steps_per_dispatch, config.checkpoint_every, *strides)
         stops = [(self.step // stride + 1) * stride for stride in every]
-        return min(*stops, config.steps, *([] if phase.until is None else [phase.until]))
+        return min(*stops, self.end, *([] if phase.until is None else [phase.until]))
 
     def divergence(self, metrics: Mapping[str, np.ndarray]) -> NonFiniteLossError | None:
         """What to raise where a step's loss or gradient is not finite."""
@@ -131,9 +154,11 @@ class Ledger:
     ) -> None:
         """Goes on by the steps that `metrics` [steps] are of, and makes their record."""
         self.step += len(metrics["loss"])
+        stage = {} if self.config.curriculum.foreseen else {"stage": self.standing.stage + 1}
         self.record = {
             "step": self.step,
             **summarize(metrics),
+            **stage,
             "maximum_length": phase.maximum,
             "seconds": seconds,
             "tokens_per_second": float(metrics["tokens"].sum()) / seconds,
@@ -141,9 +166,10 @@ class Ledger:
         }
 
     def log(self, phase: Phase, extra: Mapping[str, Any] | None = None) -> None:
-        """Counts the record for the rule to stop early, and hands it to the trackers."""
+        """Counts the record for the rules that end a stage or all, and hands it to the trackers."""
         self.record |= extra or {}
         solved = self.config.solved
         if solved is not None and phase.until is None and solved.metric in self.record:
             self._streak = self._streak + 1 if self.record[solved.metric] >= solved.threshold else 0
+        self.standing = self.config.curriculum.after(self.standing, self.step, self.record)
         self.tracker.log(self.record)

@@ -27,7 +27,6 @@ from plstm_seq.training.programs import (
     Shapes,
     compile_program,
     larger,
-    length_range,
     memory_of,
     program_key,
 )
@@ -80,13 +79,19 @@ def fit(
         KeyboardInterrupt: Ctrl-C; a checkpoint was saved first (a second Ctrl-C does not wait).
         FileExistsError: `folder` holds checkpoints and `resume` is False.
         ValueError: `config.solved` asks for validation without `validate`, or `mesh` has no axis
-            `data`, or one that does not divide the batch size.
+            `data`, or one that does not divide the batch size, or stages that end by accuracy come
+            with a `HostSample`.
         TypeError: `key` is not a typed key.
     """
     config = TrainingConfig() if config is None else config
     _check_arguments(config, key, validate)
+    if isinstance(sample, HostSample) and not config.curriculum.foreseen:
+        raise ValueError(
+            "curriculum: batches from the host are made ahead of time, before an accuracy is known"
+        )
     if mesh is not None:
-        check_mesh(mesh, config.batch_size)
+        for bucket in config.curriculum.buckets:
+            check_mesh(mesh, config.batch_of(bucket))
     with ExitStack() as stack:
         checkpoints = None
         if folder is not None:
@@ -140,7 +145,7 @@ class _Run:
             self._hand_over()
             return FitResult(ledger.status, ledger.step, ledger.record)
         status: str = "failed"
-        ledger.tracker.start(ledger.step, self.config.steps)
+        ledger.tracker.start(ledger.step, ledger.end)
         try:
             if ledger.saved is None:
                 ledger.save(self.state)
@@ -174,7 +179,7 @@ class _Run:
 
     def _advance(self) -> None:
         ledger = self.ledger
-        phase = self.config.curriculum.phase(ledger.step)
+        phase = ledger.phase
         strides = () if self.validate is None else (self.config.validate_every,)
         count = ledger.next_stop(phase, *strides) - ledger.step
         entered = time.perf_counter()
@@ -196,7 +201,7 @@ class _Run:
         """Takes `count` steps in one program; their metrics."""
         sample: Any = self.sample
         program = self._program(sample, phase)
-        self.state, metrics = program(self.state, length_range(phase), np.int32(count))
+        self.state, metrics = program(self.state, self.ledger.orders, np.int32(count))
         return {name: np.asarray(value)[:count] for name, value in metrics.items()}
 
     def _one_by_one(
@@ -227,8 +232,8 @@ class _Run:
 
     def _batch(self, sample: HostSample, step: int) -> Examples:
         """The batch of a step, from the host."""
-        size = self.config.curriculum.phase(step).maximum
-        return sample.on_host(self.seed, step, self.config.batch_size, size)
+        phase = self.config.curriculum.phase(step)
+        return sample.on_host(self.seed, step, self.config.batch_of(phase.bucket), phase.maximum)
 
     def _validated(self) -> Record:
         if self.validate is None or self.ledger.step % self.config.validate_every:

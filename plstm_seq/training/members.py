@@ -26,11 +26,11 @@ from plstm_seq.training.optimizer import make_optimizer, with_hyperparameters
 from plstm_seq.training.programs import (
     compile_program,
     larger,
-    length_range,
+    length_ranges,
     memory_of,
     program_key,
 )
-from plstm_seq.training.step import Sample, TrainState, init_state
+from plstm_seq.training.step import LengthRange, Sample, TrainState, init_state
 from plstm_seq.training.trackers import CompositeTracker, Record, Tracker
 
 # Members that have ended are taken out of the program where that saves this many times the
@@ -51,7 +51,8 @@ def fit_members(
 
     A member that is solved or has diverged is left as it is while the others go on, and taken out
     where a smaller program pays. All are resumed from their own folders; one that has ended is not
-    touched. Those that a kill left behind the others catch up first.
+    touched. Each is at its own step and in its own stage of the curriculum; where stages have
+    arrays of other lengths, those that are ahead wait for the others.
 
     Args:
         members: of one structure: same shapes, same training apart from learning rate and weight
@@ -156,13 +157,13 @@ class _Group:
                 part = left[start : start + self.width]
                 _Together(self, part).run(progress, interrupted)
 
-    def program(self, state: TrainState, phase: Phase) -> jax.stages.Compiled:
-        """The program that trains a stack of members in a phase."""
+    def program(self, state: TrainState, bucket: int) -> jax.stages.Compiled:
+        """The program that trains a stack of members on arrays of a length."""
         key = program_key(
             self.graphdef,
             self.sample,
             self.config,
-            phase.bucket,
+            bucket,
             state,
             members=True,
             mesh=self.mesh,
@@ -186,9 +187,9 @@ class _Group:
         if self.limit is None or count == 1:
             return count
         index = next(iter(self.states))
-        phase = self.config.curriculum.phase(self.config.curriculum.final_start)
+        _, bucket = self.config.largest_batch
         rows = self.rounded(count)
-        need = memory_of(self.program(self.stack([index], rows), phase))
+        need = memory_of(self.program(self.stack([index], rows), bucket))
         if need is None or need <= self.limit:
             return count
         self.memory = None  # that program will not run
@@ -209,6 +210,7 @@ class _Together:
         self.indices = list(indices)
         self.ended: set[int] = set()
         self.compiling = 0.0
+        self.shown = 0
         self._load(group.rounded(len(indices)))
 
     def _load(self, rows: int) -> None:
@@ -219,9 +221,10 @@ class _Together:
         ledgers = {i: self.group.ledgers[i] for i in self.indices}
         for i, ledger in ledgers.items():
             with self._noted(i):
-                ledger.tracker.start(ledger.step, ledger.config.steps)
+                ledger.tracker.start(ledger.step, ledger.end)
         if progress is not None:
-            progress.start(min(x.step for x in ledgers.values()), self.group.config.steps)
+            self.shown = min(x.step for x in ledgers.values())
+            progress.start(self.shown, max(x.end for x in ledgers.values()))
         status = "failed"
         try:
             self._save(i for i in self.indices if ledgers[i].saved is None)
@@ -249,29 +252,42 @@ class _Together:
         return [i for i in self.indices if i not in self.ended]
 
     def _advance(self, progress: Tracker | None) -> None:
-        group = self.group
-        step = min(group.ledgers[i].step for i in self.training)
-        # Those that are ahead wait.
-        active = [i for i in self.training if group.ledgers[i].step == step]
-        phase = group.config.curriculum.phase(step)
-        count = group.ledgers[active[0]].next_stop(phase) - step
+        group, training = self.group, self.training
+        ledgers = {i: group.ledgers[i] for i in training}
+        # Those in the first stage lead, and all whose arrays are as long go on with them.
+        lead = min(training, key=lambda i: (ledgers[i].standing.stage, ledgers[i].step))
+        bucket = ledgers[lead].phase.bucket
+        active = [i for i in training if ledgers[i].phase.bucket == bucket]
+        phases = {i: ledgers[i].phase for i in active}
+        counts = {i: ledgers[i].next_stop(phases[i]) - ledgers[i].step for i in active}
         entered = time.perf_counter()
-        program = group.program(self.state, phase)
+        program = group.program(self.state, bucket)
         compiled = time.perf_counter()
-        counts = np.zeros(self.rows, np.int32)
-        counts[[self.indices.index(i) for i in active]] = count
-        self.state, metrics = program(self.state, length_range(phase), counts)
-        metrics = {name: np.asarray(value)[:, :count] for name, value in metrics.items()}
+        self.state, metrics = program(self.state, *self._orders(counts, lead))
+        metrics = {name: np.asarray(value) for name, value in metrics.items()}
         seconds = time.perf_counter() - compiled
-        # Each has its share of the program's time, so that times of members add up.
-        clock = {"seconds": seconds / len(active), "compile_seconds": compiled - entered}
+        taken = sum(counts.values())
         for i in active:
-            row = self.indices.index(i)
-            self._take(i, {name: value[row] for name, value in metrics.items()}, phase, clock)
+            row, count = self.indices.index(i), counts[i]
+            # Each has its share of the program's time, so that times of members add up.
+            clock = {"seconds": seconds * count / taken, "compile_seconds": compiled - entered}
+            own = {name: value[row, :count] for name, value in metrics.items()}
+            self._take(i, own, phases[i], clock)
         self._keep(active)
         if progress is not None:
-            _report(progress, [group.ledgers[i].record for i in active if i not in group.errors])
-        self._compact(seconds / count, compiled - entered)
+            good = [group.ledgers[i].record for i in active if i not in group.errors]
+            self.shown = max(self.shown, int(np.mean([x.step for x in ledgers.values()])))
+            _report(progress, self.shown, good)
+        self._compact(seconds / max(counts.values()), compiled - entered)
+
+    def _orders(self, counts: Mapping[int, int], lead: int) -> tuple[LengthRange, np.ndarray]:
+        """What each row of the program draws, and how many steps it takes: none if it waits."""
+        orders = {i: self.group.ledgers[i].orders for i in counts}
+        ranges, steps = [orders[lead]] * self.rows, np.zeros(self.rows, np.int32)
+        for i, count in counts.items():
+            row = self.indices.index(i)
+            ranges[row], steps[row] = orders[i], count
+        return length_ranges(ranges), steps
 
     def _take(
         self, i: int, metrics: Mapping[str, np.ndarray], phase: Phase, clock: Mapping[str, float]
@@ -346,7 +362,8 @@ class _Together:
         if not training or rows > self.rows // 2:
             return
         self.compiling = max(self.compiling, compile_seconds)
-        steps = max(self.group.config.steps - self.group.ledgers[i].step for i in training)
+        ledgers = [self.group.ledgers[i] for i in training]
+        steps = max(ledger.end - ledger.step for ledger in ledgers)
         saved = steps * seconds_a_step * (1 - rows / self.rows)
         if saved < _WORTH * self.compiling:
             return
@@ -364,14 +381,14 @@ def _initial(member: Member) -> tuple[nnx.GraphDef[Any], TrainState]:
     return graphdef, replace(state, optimizer=with_hyperparameters(state.optimizer, **values))
 
 
-def _report(progress: Tracker, records: Sequence[Record]) -> None:
+def _report(progress: Tracker, step: int, records: Sequence[Record]) -> None:
     if not records:
         return
     mean = {name: float(np.mean([r[name] for r in records])) for name in records[0]}
     progress.log(
         mean
         | {
-            "step": int(records[0]["step"]),
+            "step": step,
             "seconds": sum(record["seconds"] for record in records),
             "members": len(records),
         }

@@ -99,19 +99,19 @@ def split_members(tree: Tree, mesh: Mesh | None) -> Tree:
 
 
 def over_members(dispatch: Callable[..., Any], mesh: Mesh | None) -> Callable[..., Any]:
-    """A dispatch for many states: state and number of steps have a first axis of members.
+    """A dispatch for many states: state, lengths and number of steps have an axis of members.
 
     A member whose number of steps is reached is left as it is while others go on: that is what
     `vmap` makes of a loop whose end differs. Devices do not wait for each other.
     """
-    members = jax.vmap(dispatch, in_axes=(0, None, 0))
+    members = jax.vmap(dispatch)
     if mesh is None:
         return members
     split = P(MEMBER)
     return jax.shard_map(
         members,
         mesh=mesh,
-        in_specs=(split, P(), split),
+        in_specs=(split, split, split),
         out_specs=split,
         # The loop's carry starts as zeros that are the same everywhere.
         check_vma=False,

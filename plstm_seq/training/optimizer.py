@@ -8,12 +8,15 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from plstm_seq.training.packing import is_selected, pack, packed
 
-Schedule = Callable[[ArrayLike], Float[Array, ""]]
+# Of the step; and of the step at which the last stage began, where only training shows that.
+Schedule = Callable[..., Float[Array, ""]]
+NOT_BEGUN = np.iinfo(np.int32).max
 
 # Parts of a parameter's path whose values are offsets, gains, tables or states rather than
 # matrices that multiply an activation: pulling them to zero is a change of the model, not a prior.
@@ -30,7 +33,8 @@ class OptimizerConfig:
 
     The learning rate rises linearly from 0 over `warmup_steps`, then either stays
     (`schedule="constant"`), or stays for `hold_fraction` of the steps that are left and falls along
-    half a cosine to `final_fraction` of its peak at the last step of training.
+    half a cosine to `final_fraction` of its peak at the last step of training. With a curriculum by
+    accuracy the same holds of the steps of its last stage alone: before it the rate stays.
 
     Weight decay is decoupled and multiplied by the learning rate. It touches only parameters with
     two or more axes whose path contains none of the words in `UNDECAYED`: biases (also the biases
@@ -81,45 +85,63 @@ class Optimizer(NamedTuple):
         """The gradient's global norm, from the vectors that clipping takes it from."""
         return optax.tree.norm(pack(gradients, is_decayed))
 
-    def learning_rate(self, state: optax.OptState, step: Int[Array, ""]) -> Float[Array, ""]:
+    def learning_rate(
+        self, state: optax.OptState, step: Int[Array, ""], **course: ArrayLike
+    ) -> Float[Array, ""]:
         """The rate that `step` is taken with, from the leaf in `state`."""
-        return optax.tree.get(state, "learning_rate") * self.schedule(step)
+        return optax.tree.get(state, "learning_rate") * self.schedule(step, **course)
 
 
-def make_schedule(config: OptimizerConfig, steps: int) -> Schedule:
+def make_schedule(config: OptimizerConfig, steps: int, last_stage: int | None = None) -> Schedule:
     """The learning rate's course over `steps` steps as a multiple of its peak.
 
     The peak is 1 and the rate itself stays a leaf of the optimizer's state, because a traced rate
     cannot go into optax's own schedules and members of a sweep differ in it.
+
+    Args:
+        config: what to build.
+        steps: of the training.
+        last_stage: steps of its last stage, where only training shows when that begins.
+
+    Returns:
+        A function of the step. With `last_stage` also of `last_begun`, the step at which the last
+        stage began (`NOT_BEGUN` before it has): the rate falls along the steps of that stage.
     """
     end = max(config.warmup_steps + 1, steps)
     start = config.warmup_steps + config.hold_fraction * (end - config.warmup_steps)
 
-    def schedule(step: ArrayLike) -> Float[Array, ""]:
+    def schedule(step: ArrayLike, last_begun: ArrayLike | None = None) -> Float[Array, ""]:
         # The first step is taken at 1 / warmup_steps: a step of size 0 would be wasted.
         step = jnp.asarray(step)
         warm = (step + 1) / max(config.warmup_steps, 1)
         if config.schedule == "constant":
             return jnp.minimum(warm, 1.0)
-        progress = (step - start) / (end - start)
+        if last_stage is None:
+            progress = (step - start) / (end - start)
+        else:
+            if last_begun is None:
+                raise TypeError("last_begun: got None, expected the step the last stage began at")
+            held = config.hold_fraction * last_stage
+            progress = (step - last_begun - held) / (last_stage - held)
         cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0.0, 1.0)))
         return jnp.minimum(warm, config.final_fraction + (1 - config.final_fraction) * cosine)
 
     return schedule
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
+def make_optimizer(config: OptimizerConfig, steps: int, last_stage: int | None = None) -> Optimizer:
     """Build the optax chain.
 
     Args:
         config: what to build.
         steps: the length of training, where the cosine ends.
+        last_stage: see `make_schedule`; updates then take `last_begun`, too.
 
     Returns:
         The transformation and its schedule. `learning_rate` and `weight_decay` are scalar arrays
         in the transformation's state (see `with_hyperparameters`), the moments packed vectors.
     """
-    schedule = make_schedule(config, steps)
+    schedule = make_schedule(config, steps, last_stage)
     decay = optax.inject_hyperparams(
         optax.add_decayed_weights, static_args=("mask",), hyperparam_dtype=jnp.float32
     )
@@ -135,7 +157,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
         decay(weight_decay=config.weight_decay, mask=is_selected),
     )
     step = (
-        optax.scale_by_schedule(schedule),
+        optax.scale_by_schedule(schedule) if last_stage is None else _scale_by_course(schedule),
         rate(learning_rate=config.learning_rate),
     )
     if config.rule == "adamw":
@@ -145,6 +167,29 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> Optimizer:
     return Optimizer(
         optax.chain(packed(optax.chain(*direction), is_decayed), layers, *step), schedule
     )
+
+
+def _scale_by_course(schedule: Schedule) -> optax.GradientTransformationExtraArgs:
+    """As `optax.scale_by_schedule`, whose state it has, of a schedule that takes `last_begun`."""
+
+    def init(params: Any) -> optax.ScaleByScheduleState:
+        del params
+        return optax.ScaleByScheduleState(count=jnp.zeros((), jnp.int32))
+
+    def update(
+        updates: Any,
+        state: optax.ScaleByScheduleState,
+        params: Any = None,
+        *,
+        last_begun: ArrayLike | None = None,
+        **others: Any,
+    ) -> tuple[Any, optax.ScaleByScheduleState]:
+        del params, others
+        factor = schedule(state.count, last_begun)
+        scaled = jax.tree.map(lambda x: jnp.asarray(factor, x.dtype) * x, updates)
+        return scaled, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
+
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]
 
 
 def with_hyperparameters(state: optax.OptState, **values: Float[Array, ""] | float) -> Any:

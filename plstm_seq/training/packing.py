@@ -47,19 +47,22 @@ def unpack(packed: Packed, like: PyTree, select: Select) -> Any:
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def packed(inner: optax.GradientTransformation, select: Select) -> optax.GradientTransformation:
+def packed(
+    inner: optax.GradientTransformation, select: Select
+) -> optax.GradientTransformationExtraArgs:
     """Let an elementwise transformation (or one by global norm) work on `pack`ed trees."""
+    inner = optax.with_extra_args_support(inner)
 
     def init(params: PyTree) -> optax.OptState:
         return inner.init(pack(params, select))
 
-    def update(updates: PyTree, state: optax.OptState, params: PyTree = None):
+    def update(updates: PyTree, state: optax.OptState, params: PyTree = None, **extra: Any):
         # Gradients select as their parameters do: both trees have the same paths and shapes.
         values = None if params is None else pack(params, select)
-        vectors, state = inner.update(pack(updates, select), state, values)
+        vectors, state = inner.update(pack(updates, select), state, values, **extra)
         return unpack(vectors, updates, select), state  # pyright: ignore[reportArgumentType]
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def is_selected(tree: Packed) -> dict[str, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -58,6 +58,7 @@ class ProgramKey(NamedTuple):
     batch: Sample | Shapes
     optimizer: OptimizerConfig
     steps: int
+    last_stage: int | None
     batch_size: int
     bucket: int
     draw: Draw
@@ -90,7 +91,8 @@ def program_key(
         batch=batch if callable(batch) else Shapes.of(batch),
         optimizer=config.optimizer.without_leaves(),
         steps=config.steps,
-        batch_size=config.batch_size,
+        last_stage=config.curriculum.last_stage,
+        batch_size=config.batch_of(bucket),
         bucket=bucket,
         draw=config.curriculum.draw,
         label_smoothing=config.label_smoothing,
@@ -111,7 +113,7 @@ def compile_program(key: ProgramKey) -> jax.stages.Compiled:
     learning rates share programs. The state that goes in is donated.
     """
     data = None if key.members else key.mesh
-    optimizer = make_optimizer(key.optimizer, key.steps)
+    optimizer = make_optimizer(key.optimizer, key.steps, key.last_stage)
     batch_sharding = None if data is None else over_data(data)
     # Parameters and metrics whole on every device, where the batch is split.
     results = None if data is None else whole(data)
@@ -138,12 +140,12 @@ def compile_program(key: ProgramKey) -> jax.stages.Compiled:
     )
     dispatch = make_dispatch(step, key.capacity)
     state = key.state.tree
-    count = np.int32(1)
     if key.members:
         dispatch = over_members(dispatch, key.mesh)
-        count = np.ones(state.step.shape, np.int32)
+    number: Any = jax.ShapeDtypeStruct(state.step.shape, np.int32)
+    lengths = LengthRange(number, number, None if key.last_stage is None else number)
     program = jax.jit(dispatch, donate_argnums=0, out_shardings=results)
-    return program.lower(state, LengthRange(np.int32(1), np.int32(key.bucket)), count).compile()
+    return program.lower(state, lengths, number).compile()
 
 
 def memory_of(program: jax.stages.Compiled) -> int | None:
@@ -186,6 +188,12 @@ def summarize(metrics: Mapping[str, np.ndarray]) -> Record:
     }
 
 
-def length_range(phase: Phase) -> LengthRange:
-    """A phase's shortest and longest length as arrays."""
-    return LengthRange(np.int32(phase.minimum), np.int32(phase.maximum))
+def length_range(phase: Phase, last_begun: int | None = None) -> LengthRange:
+    """A phase's shortest and longest length as arrays; `last_begun` as in `LengthRange`."""
+    begun = None if last_begun is None else np.int32(last_begun)
+    return LengthRange(np.int32(phase.minimum), np.int32(phase.maximum), begun)
+
+
+def length_ranges(ranges: Sequence[LengthRange]) -> LengthRange:
+    """Those of the members of a program, as arrays [members]."""
+    return jax.tree.map(lambda *numbers: np.stack(numbers), *ranges)

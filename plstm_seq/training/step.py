@@ -98,10 +98,18 @@ class TrainState:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LengthRange:
-    """Shortest and longest length to draw, int32 [], both included."""
+    """What a stage of the curriculum draws, and how far the learning rate's course is.
+
+    Attributes:
+        minimum: the shortest length to draw, int32 []; of members in one program [members].
+        maximum: the longest, likewise.
+        last_begun: the step at which the last stage began (`NOT_BEGUN` before it has), likewise;
+            None where the steps of all stages are known beforehand.
+    """
 
     minimum: Limit
     maximum: Limit
+    last_begun: Limit | None = None
 
 
 TrainStep = Callable[[TrainState, LengthRange], tuple[TrainState, StepMetrics]]
@@ -274,7 +282,7 @@ def make_train_step(
         length_key, batch_key = jax.random.split(step_key)
         drawn = draw_lengths(length_key, batch_size, lengths.minimum, lengths.maximum, draw)
         batch = sample(batch_key, batch_size, bucket, lengths=drawn)
-        state, metrics = learn(state, batch, step_key)
+        state, metrics = learn(state, batch, step_key, lengths.last_begun)
         if batch.mask.ndim == 2:
             metrics["tokens"] = drawn.sum(dtype=jnp.int32)
         return state, metrics
@@ -298,7 +306,7 @@ def make_host_step(
     learn = _make_learn(graphdef, optimizer, label_smoothing, loss, batch_sharding)
 
     def host_step(state: TrainState, batch: Examples) -> tuple[TrainState, StepMetrics]:
-        return learn(state, batch, jax.random.fold_in(state.key, state.step))
+        return learn(state, batch, jax.random.fold_in(state.key, state.step), None)
 
     return host_step
 
@@ -309,12 +317,13 @@ def _make_learn(
     label_smoothing: float,
     loss: Loss,
     batch_sharding: jax.sharding.Sharding | None,
-) -> Callable[[TrainState, Examples, Array], tuple[TrainState, StepMetrics]]:
+) -> Callable[[TrainState, Examples, Array, Limit | None], tuple[TrainState, StepMetrics]]:
     """What a step does once it has its batch."""
 
     def learn(
-        state: TrainState, batch: Examples, step_key: Array
+        state: TrainState, batch: Examples, step_key: Array, last_begun: Limit | None
     ) -> tuple[TrainState, StepMetrics]:
+        course = {} if last_begun is None else {"last_begun": last_begun}
         if batch_sharding is not None:
             batch = jax.lax.with_sharding_constraint(batch, batch_sharding)
 
@@ -332,14 +341,14 @@ def _make_learn(
         gradient = jax.value_and_grad(loss_of, has_aux=True)
         (mean, (counts, rest)), gradients = gradient(state.parameters)
         updates, optimizer_state = optimizer.transformation.update(
-            gradients, state.optimizer, state.parameters
+            gradients, state.optimizer, state.parameters, **course
         )
         metrics = {
             "loss": mean,
             **counts,
             "tokens": counts["scored_tokens"],
             "gradient_norm": optimizer.gradient_norm(gradients),
-            "learning_rate": optimizer.learning_rate(state.optimizer, state.step),
+            "learning_rate": optimizer.learning_rate(state.optimizer, state.step, **course),
         }
         new_state = TrainState(
             step=state.step + 1,

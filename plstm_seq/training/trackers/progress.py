@@ -92,14 +92,20 @@ class ProgressTracker:
 
 
 def numbers(record: Record) -> str:
-    """The record's loss, accuracies of labels, and speed in one short line."""
+    """The record's stage, loss, accuracies of labels, and speed in one short line."""
+    # Of several members the means.
+    stage = (
+        f"stage {record['stage']:.3g} (to length {record['maximum_length']:.3g})  "
+        if "stage" in record
+        else ""
+    )
     accuracies = "".join(
         f"{name} {record[f'{name}_accuracy']:.3f}  "
         for name in ("token", "sequence")
         if f"{name}_accuracy" in record
     )
     speed = f"{_thousands(record['tokens_per_second'])} tokens/s"
-    return f"loss {record['loss']:.4f}  {accuracies}{speed}"
+    return f"{stage}loss {record['loss']:.4f}  {accuracies}{speed}"
 
 
 def _thousands(value: float) -> str:

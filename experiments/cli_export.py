@@ -38,6 +38,9 @@ def export(
         list[str] | None,
         typer.Option("--platform", help="What a program runs on: cpu, cuda or tpu; repeatable."),
     ] = None,
+    weights: Annotated[
+        str, typer.Option(help="last, or average: those averaged with training.average.")
+    ] = "last",
     as_json: Json = False,
 ) -> None:
     """Write a trained model for use without this library.
@@ -50,7 +53,13 @@ def export(
     with user_errors():
         try:
             path = export_run(
-                load_run(run), output, form=form, size=size, graphs=graphs, platforms=platforms
+                load_run(run),
+                output,
+                form=form,
+                size=size,
+                graphs=graphs,
+                platforms=platforms,
+                weights=weights,
             )
         except ImportError as error:
             raise ValueError(str(error)) from None

@@ -34,7 +34,10 @@ def results(
     sweep: SweepName,
     by: By = None,
     metric: Annotated[
-        str, typer.Option(help="token, sequence or last, or snapped_sequence and so on.")
+        str,
+        typer.Option(
+            help="token, sequence or last, or snapped_sequence, averaged_sequence and so on."
+        ),
     ] = "sequence",
     length: Annotated[
         str | None, typer.Option(help="Lengths, such as 40,256 (default: all evaluated ones).")

@@ -185,6 +185,11 @@ def _check_sized(config: ExperimentConfig) -> None:
         raise ConfigError(f"training.curriculum: got {kind!r}, expected sizes: inputs have a size")
     if config.training.max_tokens is not None:
         raise ConfigError(f"training.max_tokens: expected none: {config.task.name} has no length")
+    solved = config.training.solved
+    if solved is not None and solved.is_measured:
+        raise ConfigError(
+            f"training.solved: expected no lengths and no mixture: {config.task.name} has no length"
+        )
     for name in ("mixture", "snap_every"):
         if getattr(config.evaluation, name) is not None:
             raise ConfigError(f"evaluation.{name}: expected none: {config.task.name} has no length")

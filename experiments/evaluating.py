@@ -1,6 +1,6 @@
 """How far beyond its training length a run holds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,6 +13,7 @@ from experiments.files import check_writable
 from experiments.lock import waited_for
 from experiments.run import Run
 from plstm_seq.evaluation import (
+    AVERAGED,
     SNAPPED,
     LengthGeneralization,
     Snapped,
@@ -24,6 +25,7 @@ from plstm_seq.evaluation import (
     size_generalization,
     to_frame,
 )
+from plstm_seq.evaluation.length import Row
 from plstm_seq.evaluation.size import InOrder
 from plstm_seq.evaluation.sources import Source
 
@@ -66,8 +68,9 @@ def evaluate(
     Returns:
         Token, sequence and last-position accuracy at every length, with intervals and horizons. Its
         rows are also, where the config names them, those of a mixture of lengths
-        (`mixture_of_lengths`), and those of the second pass, as `snapped_token` and so on. It says
-        which checkpoint the model is from, and in `notes` if a later one is damaged.
+        (`mixture_of_lengths`), those of the second pass, as `snapped_token` and so on, and, where
+        training kept an average of the parameters, those of that, as `averaged_token` and so on. It
+        says which checkpoint the model is from, and in `notes` if a later one is damaged.
 
     Raises:
         RunError: the run has no checkpoint, predicts numbers, or its folder is read-only.
@@ -94,17 +97,19 @@ def evaluate(
             raise ValueError(f"{run.task.name} is measured on all {everything} examples it has")
         # What is drawn without one coming twice comes in one batch.
         in_order = isinstance(run.problem.draw, InOrder)
+        measure = partial(
+            size_generalization,
+            draw=run.problem.draw,
+            sizes=lengths,
+            chance=run.task.chance,
+            key=jax.random.key(settings.seed),
+            num_examples=num_sequences if everything is None else everything,
+            batch_size=settings.batch_size if everything is None or in_order else everything,
+            axis=run.problem.axis,
+        )
         try:
-            result = size_generalization(
-                run.model,
-                run.problem.draw,
-                lengths,
-                chance=run.task.chance,
-                key=jax.random.key(settings.seed),
-                num_examples=num_sequences if everything is None else everything,
-                batch_size=settings.batch_size if everything is None or in_order else everything,
-                axis=run.problem.axis,
-            )
+            result = measure(run.model)
+            result = replace(result, rows=result.rows + _averaged(run, measure))
         finally:
             run.problem.release()
     step, identity, notes = run.checkpoint
@@ -139,10 +144,22 @@ def _by_length(
             num_sequences=settings.mixture_sequences,
             **_shared(run),
         )
+    rows += _averaged(run, partial(measure, chunk_size=settings.chunk_size))
     if snap_every is not None:
         snapped = measure(_snapped(run), chunk_size=snap_every)
-        rows += tuple(row._replace(metric=SNAPPED + row.metric) for row in snapped.rows)
+        rows += _behind(SNAPPED, snapped)
     return replace(result, rows=rows)
+
+
+def _averaged(run: Run, measure: Callable[[Any], LengthGeneralization]) -> tuple[Row, ...]:
+    """The rows of the averaged parameters, where training kept them."""
+    if run.config.training.average is None:
+        return ()
+    return _behind(AVERAGED, measure(run.averaged_model))
+
+
+def _behind(prefix: str, result: LengthGeneralization) -> tuple[Row, ...]:
+    return tuple(row._replace(metric=prefix + row.metric) for row in result.rows)
 
 
 def _shared(run: Run) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 import yaml
@@ -23,6 +23,7 @@ from plstm_seq.models import GraphModelConfig, VisionModelConfig
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 Format = Literal["safetensors", "stablehlo"]
+Weights = Literal["last", "average"]
 
 
 def export_run(
@@ -33,6 +34,7 @@ def export_run(
     size: int | None = None,
     graphs: int | None = None,
     platforms: Sequence[str] | None = None,
+    weights: str = "last",
 ) -> Path:
     """Writes a trained model for use without this library.
 
@@ -51,10 +53,12 @@ def export_run(
         graphs: how many graphs the program takes; None: a batch of training.
         platforms: what the program is to run on, such as "cpu" and "cuda"; None: what this
             process runs on.
+        weights: "last", or "average" for the averaged parameters (`training.average`).
 
     Raises:
-        ConfigError: the format is unknown, or an option is not for it.
-        RunError: the run has no checkpoint, or its model cannot be exported like this.
+        ConfigError: the format or the weights are unknown, or an option is not for it.
+        RunError: the run has no checkpoint or no such weights, or its model cannot be exported
+            like this.
         ImportError: a package is missing.
     """
     path = Path(path)
@@ -70,12 +74,15 @@ def export_run(
     for platform in platforms or ():
         if platform not in _PLATFORMS:
             raise ConfigError(f"platform {platform!r}: one of {', '.join(_PLATFORMS)} is expected")
+    if weights not in get_args(Weights):
+        raise ConfigError(f"weights {weights!r}: expected one of {', '.join(get_args(Weights))}")
+    model = run.model if weights == "last" else run.averaged_model
     path.parent.mkdir(parents=True, exist_ok=True)
     if form == "safetensors":
-        save_weights(run.model, path, _metadata(run))
+        save_weights(model, path, _metadata(run) | {"weights": weights})
         return path
     try:
-        program = _program(run, size, graphs, platforms)
+        program = _program(run, model, size, graphs, platforms)
     except NotImplementedError as error:
         raise RunError(f"{error}; try it with --size, a number") from None
     save_program(program, path)
@@ -96,16 +103,16 @@ def _metadata(run: Run) -> dict[str, str]:
 
 
 def _program(
-    run: Run, size: int | None, graphs: int | None, platforms: Sequence[str] | None
+    run: Run, model: Any, size: int | None, graphs: int | None, platforms: Sequence[str] | None
 ) -> export.Exported:
     if not isinstance(run.config.model, GraphModelConfig):
-        return export_program(run.model, _inputs(run, size), platforms=platforms)
+        return export_program(model, _inputs(run, size), platforms=platforms)
     training = run.config.training
     size = training.curriculum.longest if size is None else size
     drawn = shapes_of(run.problem, training.batch_size if graphs is None else graphs, size)
     mean, std = (0.0, 1.0) if run.has_accuracy else run.task.scaling
     return export_graph_program(
-        run.model, sizes_of(drawn.inputs.graph), factor=std, offset=mean, platforms=platforms
+        model, sizes_of(drawn.inputs.graph), factor=std, offset=mean, platforms=platforms
     )
 
 

@@ -141,10 +141,27 @@ class Run:
         return self._loaded[1]
 
     @cached_property
+    def averaged_model(self) -> Any:
+        """The model with the averaged parameters of the last whole checkpoint.
+
+        Raises:
+            RunError: training kept none (`training.average`); or as `model`.
+        """
+        if self.config.training.average is None:
+            raise RunError(
+                f"run {self.folder} has no averaged parameters: it was trained without "
+                "training.average"
+            )
+        return self._load(average=True)[0]
+
+    @cached_property
     def _loaded(self) -> tuple[Any, Checkpoint]:
+        return self._load(average=False)
+
+    def _load(self, *, average: bool) -> tuple[Any, Checkpoint]:
         model = new_model(self.config)
         try:
-            found = load_model(model, self.checkpoints)
+            found = load_model(model, self.checkpoints, average=average)
         except FileNotFoundError:
             raise RunError(f"run {self.folder} has no checkpoint yet: train it first") from None
         except CorruptCheckpointError as error:
@@ -251,6 +268,7 @@ class Run:
             evaluation_seed=settings.seed,
             snap_every=settings.snap_every,
             mixture=settings.mixture is not None,
+            averaged=self.config.training.average is not None,
         )
 
     @property

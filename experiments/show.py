@@ -14,7 +14,7 @@ from experiments.cross_validation import CrossValidation
 from experiments.decoding import Decoded
 from experiments.demonstration import Result
 from experiments.problems import make_task, problem_of
-from plstm_seq.evaluation import METRICS, SNAPPED, LengthGeneralization
+from plstm_seq.evaluation import AVERAGED, METRICS, SNAPPED, LengthGeneralization
 from plstm_seq.evaluation.length import Metric
 
 # Symbols of the sequences that are shown as examples.
@@ -170,10 +170,14 @@ def evaluation_rows(result: LengthGeneralization) -> list[dict[str, Any]]:
 
 
 def evaluation_table(result: LengthGeneralization) -> Group:
-    """Accuracy with intervals at every length, without and with snapping, and the horizons."""
+    """Accuracy with intervals at every length, also averaged and snapped, and the horizons."""
     tables = [_accuracy_table(result, "")]
-    if any(row.metric.startswith(SNAPPED) for row in result.rows):
-        tables += [Text("\nsnapped to learned prototypes"), _accuracy_table(result, SNAPPED)]
+    for prefix, title in (
+        (AVERAGED, "averaged parameters"),
+        (SNAPPED, "snapped to learned prototypes"),
+    ):
+        if any(row.metric.startswith(prefix) for row in result.rows):
+            tables += [Text(f"\n{title}"), _accuracy_table(result, prefix)]
     horizons = plain_table("horizon", *METRICS)
     for threshold in sorted({threshold for _, threshold in result.horizons()}):
         horizons.add_row(

@@ -13,7 +13,7 @@ from experiments.files import DamagedError, RunError, kept_where_writable
 from experiments.results.columns import flatten
 from experiments.run import Run
 from experiments.suggestions import nearest
-from plstm_seq.evaluation import METRICS, SNAPPED, choose_rows, complete_sets, horizon
+from plstm_seq.evaluation import AVERAGED, METRICS, SNAPPED, choose_rows, complete_sets, horizon
 from plstm_seq.evaluation.table import read_frame, write_frame
 
 if TYPE_CHECKING:
@@ -211,8 +211,9 @@ def _with_horizons(run: Run, rows: polars.DataFrame) -> polars.DataFrame:
         polars.lit(run.name).alias("member"),
         *(polars.col(name) for name in _MEASURED if name in frame.columns),
     )
-    snapped = [SNAPPED + metric for metric in METRICS if SNAPPED + metric in frame["metric"]]
-    horizons = polars.DataFrame([_horizons(frame, metric) for metric in (*METRICS, *snapped)])
+    others = [prefix + metric for prefix in (AVERAGED, SNAPPED) for metric in METRICS]
+    others = [metric for metric in others if metric in frame["metric"]]
+    horizons = polars.DataFrame([_horizons(frame, metric) for metric in (*METRICS, *others)])
     return frame.join(horizons, on="metric", how="left", maintain_order="left")
 
 

@@ -10,7 +10,7 @@ import polars
 from experiments.config import ConfigError
 from experiments.results.settings import Setting, grouping, settings
 from experiments.run import RunError
-from plstm_seq.evaluation import METRICS, SNAPPED, wilson
+from plstm_seq.evaluation import AVERAGED, METRICS, SNAPPED, wilson
 
 THRESHOLD = 0.9
 CONFIDENCE = 0.95
@@ -47,7 +47,7 @@ def summarize(
     Args:
         frame: of `gather`.
         by: what makes a setting; columns, or tails of them. None: all that varies but the seed.
-        metric: `token`, `sequence` or `last`, or such behind `snapped_`.
+        metric: `token`, `sequence` or `last`, or such behind `snapped_` or `averaged_`.
         length: where; several, or None: at all evaluated lengths.
         threshold: of success.
 
@@ -75,10 +75,10 @@ def at(
         ConfigError: the metric or a length is not in the table.
         RunError: no member has been evaluated.
     """
-    if metric.removeprefix(SNAPPED) not in METRICS:
+    if metric not in {prefix + name for prefix in ("", SNAPPED, AVERAGED) for name in METRICS}:
         raise ConfigError(
             f"metric is {metric!r}: one of {', '.join(METRICS)} is expected, or one of them "
-            f"behind {SNAPPED}"
+            f"behind {SNAPPED} or {AVERAGED}"
         )
     rows = frame.filter(polars.col("metric") == metric)
     if rows.is_empty():

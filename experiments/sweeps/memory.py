@@ -15,8 +15,8 @@ from plstm_seq.ops.choice import UnsupportedError
 from plstm_seq.training.step import score
 
 COUNTED = (
-    "parameters, gradients and the two moments of Adam, and what the backward pass of the longest "
-    "batch reads, before XLA fuses operations"
+    "parameters, gradients, the two moments of Adam and an average if there is one, and what the "
+    "backward pass of the longest batch reads, before XLA fuses operations"
 )
 
 
@@ -48,7 +48,8 @@ def _member_bytes(config: ExperimentConfig) -> int:
 
         return jax.vjp(loss, parameters)[1]  # its leaves are what it reads
 
-    return 4 * _bytes(parameters) + _bytes(jax.eval_shape(backward, parameters, rest, batch))
+    copies = 4 if training.average is None else 5
+    return copies * _bytes(parameters) + _bytes(jax.eval_shape(backward, parameters, rest, batch))
 
 
 def _bytes(tree: Any) -> int:

@@ -7,6 +7,7 @@ write_parquet("run/evaluation.parquet", result, seed=0)
 """
 
 from plstm_seq.evaluation.length import (
+    AVERAGED,
     HORIZON_THRESHOLDS,
     METRICS,
     Axis,
@@ -39,6 +40,7 @@ from plstm_seq.evaluation.table import (
 )
 
 __all__ = [
+    "AVERAGED",
     "HORIZON_THRESHOLDS",
     "METRICS",
     "MIXTURE",

@@ -32,6 +32,8 @@ Axis = Literal["length", "size", "depth"]
 Metric = Literal["token", "sequence", "last"]
 METRICS: tuple[Metric, ...] = ("token", "sequence", "last")
 SEGMENT = "segment"
+# Before the metric of a model whose parameters are averages over training.
+AVERAGED = "averaged_"
 HORIZON_THRESHOLDS = (0.9, 0.99)
 # The longest sequences that a model whose state grows is run on, whole.
 WHOLE_MAXIMUM = 4096

@@ -10,7 +10,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plstm_seq.evaluation.length import METRICS, SEGMENT, WHOLE_MAXIMUM, LengthGeneralization, Row
+from plstm_seq.evaluation.length import (
+    AVERAGED,
+    METRICS,
+    SEGMENT,
+    WHOLE_MAXIMUM,
+    LengthGeneralization,
+    Row,
+)
 from plstm_seq.evaluation.mixture import MIXTURE
 from plstm_seq.evaluation.snapping import SNAPPED
 
@@ -44,6 +51,7 @@ class Asked:
         evaluation_seed: of the sequences.
         snap_every: symbols between corrections in a second pass; None: there is no such pass.
         mixture: whether a mixture of lengths is measured, too.
+        averaged: whether the averaged parameters are measured, too.
     """
 
     lengths: tuple[int, ...]
@@ -51,6 +59,7 @@ class Asked:
     evaluation_seed: int | None = None
     snap_every: int | None = None
     mixture: bool = False
+    averaged: bool = False
 
     def is_met(self, frame: polars.DataFrame, step: int | None) -> bool:
         """Whether all of it is among the rows of a file.
@@ -78,6 +87,8 @@ class Asked:
         import polars
 
         if not self._has_lengths(rows.filter(metric="sequence")):
+            return False
+        if self.averaged and not self._has_lengths(rows.filter(metric=AVERAGED + "sequence")):
             return False
         if self.snap_every is None:
             return True
@@ -221,8 +232,8 @@ def choose_rows(
 
     Only rows of the last step that was evaluated are chosen. Of their sets (those with the same
     number of sequences and the same seed) it is the one in which most of the lengths that were
-    asked for are; of several such, the one of most sequences. Corrected rows are those of that set,
-    rows of a mixture of lengths those of the most sequences.
+    asked for are; of several such, the one of most sequences. Corrected rows and those of averaged
+    parameters are those of that set, rows of a mixture of lengths those of the most sequences.
 
     Args:
         frame: rows, with all columns of `MEASURED_BY` or, of an older version, some.
@@ -246,16 +257,16 @@ def choose_rows(
                 f"{', '.join(map(str, known)) or 'none'}"
             )
     plain, chosen = _fullest(plain, ("num_sequences", "evaluation_seed"), asked)
-    corrected = frame.filter(polars.col("metric").str.starts_with(SNAPPED))
-    for name, value in chosen.items():
-        corrected = corrected.filter(polars.col(name).eq_missing(polars.lit(value)))
+    same = [polars.col(name).eq_missing(polars.lit(value)) for name, value in chosen.items()]
+    averaged = frame.filter(polars.col("metric").str.starts_with(AVERAGED), *same)
+    corrected = frame.filter(polars.col("metric").str.starts_with(SNAPPED), *same)
     if asked is not None and asked.snap_every in corrected["snap_every"].to_list():
         corrected = corrected.filter(polars.col("snap_every").eq_missing(asked.snap_every))
     corrected, _ = _fullest(corrected, ("snap_every",), asked)
     mixture = frame.filter(polars.col("metric").str.starts_with(MIXTURE))
     mixture = mixture.filter(polars.col("num_sequences") == polars.col("num_sequences").max())
     mixture = mixture.unique(subset=("metric",), keep="last", maintain_order=True)
-    rows = polars.concat([plain, corrected, mixture])
+    rows = polars.concat([plain, averaged, corrected, mixture])
     return rows.sort("length", maintain_order=True) if chosen else rows
 
 

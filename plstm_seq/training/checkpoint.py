@@ -36,6 +36,8 @@ from plstm_seq.training.step import TrainState
 
 # Saved as two items, so that evaluation reads the model without the optimizer's moments.
 MODEL, TRAINING, META = "model", "training", "meta"
+# The averaged parameters, where training keeps them.
+AVERAGE = "average"
 
 # Whether a saved array, by name and description, may be left where it is.
 PassedOver = Callable[[str, str], bool]
@@ -109,6 +111,7 @@ class Checkpoints:
             item_handlers={
                 MODEL: ocp.StandardCheckpointHandler(),
                 TRAINING: ocp.StandardCheckpointHandler(),
+                AVERAGE: ocp.StandardCheckpointHandler(),
                 META: ocp.JsonCheckpointHandler(),
             },
         )
@@ -213,21 +216,30 @@ class Checkpoints:
         checkpoint, items, notes = found
         return Restored(checkpoint, _with_leaves(target, items), notes)
 
-    def restore_model(self, model: nnx.Module) -> Checkpoint | None:
+    def restore_model(self, model: nnx.Module, *, average: bool = False) -> Checkpoint | None:
         """Read only the model's variables of the latest whole checkpoint, into `model` itself.
+
+        Args:
+            model: of the structure that was trained.
+            average: take the averaged parameters instead of the last ones.
 
         Returns:
             The checkpoint they are from, or None if the folder holds none.
 
         Raises:
-            ValueError: the checkpoint is of another model.
+            ValueError: the checkpoint is of another model, or has no averaged parameters.
             CorruptCheckpointError: there are checkpoints, and none can be read.
         """
-        state = nnx.state(model)
-        found = self._latest({MODEL: named_leaves(state)})
+        state, parameters = nnx.state(model), nnx.state(model, nnx.Param)
+        target = {MODEL: named_leaves(state)}
+        if average:
+            target[AVERAGE] = named_leaves(parameters)
+        found = self._latest(target)
         if found is None:
             return None
         nnx.update(model, replace_leaves(state, found[1][MODEL]))
+        if average:
+            nnx.update(model, replace_leaves(parameters, found[1][AVERAGE]))
         return found[0]
 
     def restore_parameters(self, model: nnx.Module) -> Checkpoint | None:
@@ -333,6 +345,8 @@ class Checkpoints:
         meta = restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[META]
         abstract = {}
         for name, leaves in target.items():
+            if name not in meta["leaves"]:
+                raise _MismatchError(f"{name} is missing in the checkpoint and wanted here")
             saved, wanted = meta["leaves"][name], describe(leaves)
             passed_over = passed_over or (lambda *_: False)
             passed = {
@@ -348,23 +362,24 @@ class Checkpoints:
         return {name: dict(read[name]) for name in target}, meta["notes"]
 
 
-def load_model(model: nnx.Module, folder: str | Path) -> Checkpoint:
+def load_model(model: nnx.Module, folder: str | Path, *, average: bool = False) -> Checkpoint:
     """Read the latest whole checkpoint's variables into `model`; a training may be running there.
 
     Args:
         model: a model of the structure that was trained; updated in place.
         folder: the run's folder of checkpoints.
+        average: take the averaged parameters instead of the last ones.
 
     Returns:
         The checkpoint that the variables are from.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
-        ValueError: the checkpoint is of another model.
+        ValueError: the checkpoint is of another model, or has no averaged parameters.
         CorruptCheckpointError: there are checkpoints, and none can be read.
     """
     with Checkpoints(folder, read_only=True) as checkpoints:
-        found = checkpoints.restore_model(model)
+        found = checkpoints.restore_model(model, average=average)
     if found is None:
         raise FileNotFoundError(f"no checkpoint in {folder}")
     return found
@@ -413,13 +428,20 @@ def _size(items: dict[str, Leaves]) -> int:
 def _leaves(state: TrainState) -> dict[str, Leaves]:
     training = {"step": state.step, "key": state.key, "optimizer": state.optimizer}
     model = nnx.merge_state(state.parameters, state.rest)
-    return {MODEL: named_leaves(model), TRAINING: named_leaves(training)}
+    items = {MODEL: named_leaves(model), TRAINING: named_leaves(training)}
+    if state.average is not None:
+        items[AVERAGE] = named_leaves(state.average)
+    return items
 
 
 def _with_leaves(target: TrainState, items: dict[str, Leaves]) -> TrainState:
     training = {"step": target.step, "key": target.key, "optimizer": target.optimizer}
     training = replace_leaves(training, items[TRAINING])
+    average = target.average
+    if average is not None:
+        average = replace_leaves(average, items[AVERAGE])
     return TrainState(
+        average=average,
         parameters=replace_leaves(target.parameters, items[MODEL]),
         rest=replace_leaves(target.rest, items[MODEL]),
         **training,

@@ -10,7 +10,9 @@ from plstm_seq.training.optimizer import OptimizerConfig
 from plstm_seq.training.step import OF_NUMBERS, Loss
 
 ACCURACIES = ("token_accuracy", "sequence_accuracy")
-VALIDATION = "validation_"
+MEASURED_ACCURACIES = (*ACCURACIES, "last_accuracy")
+VALIDATION, SOLVED_ACCURACY = "validation_", "solved_accuracy"
+MEASURED_SEQUENCES, MEASURED_EVERY = 256, 500
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,21 @@ class Solved:
     training accuracy (`sequence_accuracy`, mean over the steps of one dispatch) is a fair estimate
     on the training lengths. With a `validate` callable, `metric` may be one of its names behind
     `validation_`.
+
+    With `lengths` or a `mixture`, the accuracy is measured instead on sequences of those lengths,
+    new ones every time, which neither training nor evaluation sees; records that have it hold it as
+    `solved_accuracy`.
+
+    Attributes:
+        metric: `sequence_accuracy` or `token_accuracy`; where lengths are given also
+            `last_accuracy`, of the last scored position.
+        threshold: the accuracy to reach.
+        checks: how many records or measurements in a row have to reach it.
+        lengths: where to measure; the threshold has to be reached at each of them.
+        mixture: shortest and longest length of one set of sequences of all lengths between them,
+            whose accuracies are pooled.
+        num_sequences: sequences of each of `lengths`, or of the mixture; None: 256.
+        every: steps between measurements; None: 500.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -28,15 +45,71 @@ class Solved:
     metric: str = "sequence_accuracy"
     threshold: float = 0.999
     checks: int = 3
+    lengths: tuple[int, ...] | None = None
+    mixture: tuple[int, int] | None = None
+    num_sequences: int | None = None
+    every: int | None = None
 
     def __post_init__(self):
+        if self.checks < 1:
+            raise ValueError(f"checks must be >= 1, got {self.checks}")
+        if self.is_measured:
+            self._check_measured()
+            return
         if self.metric not in ACCURACIES and not self.metric.startswith(VALIDATION):
             raise ValueError(
                 f"metric must be one of {ACCURACIES} or start with {VALIDATION!r}, "
                 f"got {self.metric!r}"
             )
-        if self.checks < 1:
-            raise ValueError(f"checks must be >= 1, got {self.checks}")
+        for name in ("num_sequences", "every"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} is of sequences that are measured: it needs lengths or a mixture, "
+                    f"got {getattr(self, name)}"
+                )
+
+    def _check_measured(self) -> None:
+        if self.metric not in MEASURED_ACCURACIES:
+            raise ValueError(
+                f"metric must be one of {MEASURED_ACCURACIES} where lengths are given, "
+                f"got {self.metric!r}"
+            )
+        if self.lengths is not None and self.mixture is not None:
+            raise ValueError(
+                f"lengths and mixture: expected one of them, got {self.lengths} and {self.mixture}"
+            )
+        if self.lengths is not None and (not self.lengths or min(self.lengths) < 1):
+            raise ValueError(f"lengths must be one or more numbers >= 1, got {self.lengths}")
+        if self.mixture is not None and not 1 <= self.mixture[0] <= self.mixture[1]:
+            raise ValueError(f"mixture must be two lengths, the shorter first, got {self.mixture}")
+        for name in ("num_sequences", "every"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be >= 1, got {number}")
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the accuracy is measured on sequences of its own."""
+        return self.lengths is not None or self.mixture is not None
+
+    @property
+    def recorded(self) -> str:
+        """The name in a record of the accuracy that counts."""
+        return SOLVED_ACCURACY if self.is_measured else self.metric
+
+    @property
+    def stride(self) -> int:
+        """Steps between measurements."""
+        return MEASURED_EVERY if self.every is None else self.every
+
+    @property
+    def sets(self) -> tuple[tuple[int, ...], ...]:
+        """The lengths of the sequences that are measured, set by set."""
+        number = MEASURED_SEQUENCES if self.num_sequences is None else self.num_sequences
+        if self.mixture is not None:
+            shortest, longest = self.mixture
+            return (tuple(shortest + n % (longest - shortest + 1) for n in range(number)),)
+        return tuple((length,) * number for length in self.lengths or ())
 
 
 @dataclass(frozen=True)
@@ -62,6 +135,10 @@ class TrainingConfig:
         loss: "cross_entropy"; "binary_cross_entropy", each label a question of its own; or
             "squared_error" or "absolute_error" where numbers are predicted, and not labels.
         solved: when to stop early; None trains all steps.
+        average: decay of an exponential moving average of the parameters, such as 0.999, which is
+            kept and evaluated beside the last ones. After step t, counted from 0, it is
+            `min(average, (1 + t) / (10 + t))`, so that the first parameters are soon forgotten.
+            None: no average.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -78,6 +155,7 @@ class TrainingConfig:
     label_smoothing: float = 0.0
     loss: Loss = "cross_entropy"
     solved: Solved | None = field(default_factory=Solved)
+    average: float | None = None
 
     def __post_init__(self):
         sizes = ("steps", "batch_size", "steps_per_dispatch", "checkpoint_every", "validate_every")
@@ -94,6 +172,8 @@ class TrainingConfig:
             )
         if self.solved is not None and self.loss in OF_NUMBERS:
             raise ValueError(f"solved is an accuracy: it must be null with loss {self.loss!r}")
+        if self.average is not None and not 0 < self.average < 1:
+            raise ValueError(f"average must lie in (0, 1) or be null, got {self.average}")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens must be >= 1 or null, got {self.max_tokens}")
         self._check_stages()

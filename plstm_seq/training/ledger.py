@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from flax import nnx
 
 from plstm_seq.training.checkpoint import Checkpoints
 from plstm_seq.training.config import TrainingConfig
@@ -48,6 +49,8 @@ class FitResult(NamedTuple):
         memory_bytes: arguments and temporaries of the largest program, on a device; None where
             nothing was run, or the compiler does not say.
         error: why it diverged or failed.
+        average: the averaged parameters, for `nnx.update(model, result.average)`; None where
+            training kept none.
     """
 
     status: Status
@@ -56,6 +59,7 @@ class FitResult(NamedTuple):
     members: int = 1
     memory_bytes: int | None = None
     error: Exception | None = None
+    average: nnx.State | None = None
 
 
 class Ledger:
@@ -129,9 +133,18 @@ class Ledger:
         """The step at which the host looks next: a multiple of a stride, or an end."""
         # Multiples counted from step 0, so that a resumed run stops where the whole one did.
         config = self.config
-        every = (config.steps_per_dispatch, config.checkpoint_every, *strides)
+        every = [config.steps_per_dispatch, config.checkpoint_every, *strides]
+        if config.solved is not None and config.solved.is_measured:
+            every.append(config.solved.stride)
         stops = [(self.step // stride + 1) * stride for stride in every]
         return min(*stops, self.end, *([] if phase.until is None else [phase.until]))
+
+    def measures(self, phase: Phase) -> bool:
+        """Whether the accuracy that ends training is to be measured after the steps just taken."""
+        solved = self.config.solved
+        if solved is None or not solved.is_measured:
+            return False
+        return phase.until is None and self.step % solved.stride == 0
 
     def divergence(self, metrics: Mapping[str, np.ndarray]) -> NonFiniteLossError | None:
         """What to raise where a step's loss or gradient is not finite."""
@@ -169,7 +182,8 @@ class Ledger:
         """Counts the record for the rules that end a stage or all, and hands it to the trackers."""
         self.record |= extra or {}
         solved = self.config.solved
-        if solved is not None and phase.until is None and solved.metric in self.record:
-            self._streak = self._streak + 1 if self.record[solved.metric] >= solved.threshold else 0
+        if solved is not None and phase.until is None and solved.recorded in self.record:
+            reached = self.record[solved.recorded] >= solved.threshold
+            self._streak = self._streak + 1 if reached else 0
         self.standing = self.config.curriculum.after(self.standing, self.step, self.record)
         self.tracker.log(self.record)

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from plstm_seq.training.ahead import Ahead
 from plstm_seq.training.checkpoint import Checkpoints
-from plstm_seq.training.config import VALIDATION, TrainingConfig
+from plstm_seq.training.config import SOLVED_ACCURACY, VALIDATION, TrainingConfig
 from plstm_seq.training.curriculum import Phase
 from plstm_seq.training.interrupt import deferred_interrupt
 from plstm_seq.training.leaves import is_key
@@ -27,6 +27,7 @@ from plstm_seq.training.programs import (
     Shapes,
     compile_program,
     larger,
+    measured_accuracy,
     memory_of,
     program_key,
 )
@@ -79,16 +80,20 @@ def fit(
         KeyboardInterrupt: Ctrl-C; a checkpoint was saved first (a second Ctrl-C does not wait).
         FileExistsError: `folder` holds checkpoints and `resume` is False.
         ValueError: `config.solved` asks for validation without `validate`, or `mesh` has no axis
-            `data`, or one that does not divide the batch size, or stages that end by accuracy come
-            with a `HostSample`.
+            `data`, or one that does not divide the batch size, or stages that end by accuracy or
+            lengths to measure come with a `HostSample`.
         TypeError: `key` is not a typed key.
     """
     config = TrainingConfig() if config is None else config
     _check_arguments(config, key, validate)
-    if isinstance(sample, HostSample) and not config.curriculum.foreseen:
-        raise ValueError(
-            "curriculum: batches from the host are made ahead of time, before an accuracy is known"
-        )
+    if isinstance(sample, HostSample):
+        if not config.curriculum.foreseen:
+            raise ValueError(
+                "curriculum: batches from the host are made ahead of time, before an accuracy is "
+                "known"
+            )
+        if config.solved is not None and config.solved.is_measured:
+            raise ValueError("solved: lengths or a mixture need sequences drawn on the device")
     if mesh is not None:
         for bucket in config.curriculum.buckets:
             check_mesh(mesh, config.batch_of(bucket))
@@ -130,7 +135,8 @@ class _Run:
         self.sample = sample
         self.mesh = mesh
         optimizer = make_optimizer(self.config.optimizer, self.config.steps)
-        self.graphdef, state = init_state(model, optimizer, key)
+        averages = self.config.average is not None
+        self.graphdef, state = init_state(model, optimizer, key, average=averages)
         self.state = state if mesh is None else replicate(state, mesh)
         self.memory_bytes: int | None = None
         self.compile_seconds = 0.0
@@ -143,7 +149,7 @@ class _Run:
         self.state = ledger.restore(self.state)
         if ledger.has_ended and ledger.saved is not None:  # nothing is left to do, or to write
             self._hand_over()
-            return FitResult(ledger.status, ledger.step, ledger.record)
+            return FitResult(ledger.status, ledger.step, ledger.record, average=self.state.average)
         status: str = "failed"
         ledger.tracker.start(ledger.step, ledger.end)
         try:
@@ -156,7 +162,13 @@ class _Run:
             raise
         finally:
             ledger.tracker.close(status)
-        return FitResult(ledger.status, ledger.step, ledger.record, memory_bytes=self.memory_bytes)
+        return FitResult(
+            ledger.status,
+            ledger.step,
+            ledger.record,
+            memory_bytes=self.memory_bytes,
+            average=self.state.average,
+        )
 
     def _loop(self) -> None:
         ledger = self.ledger
@@ -195,7 +207,7 @@ class _Run:
                 ledger.checkpoints.restore_model(self.model)
             raise error
         ledger.take(metrics, phase, seconds=seconds, compile_seconds=compile_seconds)
-        ledger.log(phase, self._validated())
+        ledger.log(phase, {**self._validated(), **self._measured(phase)})
 
     def _dispatch(self, phase: Phase, count: int) -> dict[str, np.ndarray]:
         """Takes `count` steps in one program; their metrics."""
@@ -240,6 +252,16 @@ class _Run:
             return {}
         model = nnx.merge(self.graphdef, self.state.parameters, self.state.rest)
         return {VALIDATION + name: float(value) for name, value in self.validate(model).items()}
+
+    def _measured(self, phase: Phase) -> Record:
+        if not self.ledger.measures(phase):
+            return {}
+        sample: Any = self.sample
+        return {
+            SOLVED_ACCURACY: float(
+                measured_accuracy(self.graphdef, sample, self.config, self.state)
+            )
+        }
 
     def _hand_over(self) -> None:
         nnx.update(self.model, self.state.parameters, self.state.rest)

@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from plstm_seq.training.checkpoint import Checkpoints
+from plstm_seq.training.config import SOLVED_ACCURACY
 from plstm_seq.training.curriculum import Phase
 from plstm_seq.training.interrupt import deferred_interrupt
 from plstm_seq.training.ledger import FitResult, Ledger, NonFiniteLossError
@@ -27,6 +28,7 @@ from plstm_seq.training.programs import (
     compile_program,
     larger,
     length_ranges,
+    measured_accuracy,
     memory_of,
     program_key,
 )
@@ -113,6 +115,7 @@ class _Group:
         self.mesh = member_mesh(devices)
         self.devices = len(devices)
         self.states: dict[int, TrainState] = {}
+        self.averages: dict[int, nnx.State | None] = {}
         self.errors: dict[int, Exception] = {}
         self.memory: int | None = None
         self.width = 1
@@ -134,7 +137,10 @@ class _Group:
         status = ledger.status
         if error is not None:
             status = "diverged" if isinstance(error, NonFiniteLossError) else "failed"
-        return FitResult(status, ledger.step, ledger.record, self.width, self.memory, error)
+        average = self.averages.get(index)
+        return FitResult(
+            status, ledger.step, ledger.record, self.width, self.memory, error, average
+        )
 
     def announce(self, index: int) -> None:
         """Says that a member has ended."""
@@ -200,6 +206,7 @@ class _Group:
     def hand_over(self, index: int, state: TrainState) -> None:
         """Gives a member's model what was trained."""
         nnx.update(self.members[index].model, state.parameters, state.rest)
+        self.averages[index] = state.average
 
 
 class _Together:
@@ -273,6 +280,7 @@ class _Together:
             clock = {"seconds": seconds * count / taken, "compile_seconds": compiled - entered}
             own = {name: value[row, :count] for name, value in metrics.items()}
             self._take(i, own, phases[i], clock)
+        self._log(phases)
         self._keep(active)
         if progress is not None:
             good = [group.ledgers[i].record for i in active if i not in group.errors]
@@ -297,8 +305,20 @@ class _Together:
             self.group.errors[i] = error
             return
         ledger.take(metrics, phase, **clock)
-        with self._noted(i):
-            ledger.log(phase)
+
+    def _log(self, phases: Mapping[int, Phase]) -> None:
+        """Hands the records on, with the accuracies that are to be measured now."""
+        group, extra = self.group, {}
+        good = [i for i in phases if i not in group.errors]
+        due = [i for i in good if group.ledgers[i].measures(phases[i])]
+        if due:
+            accuracies = measured_accuracy(
+                group.graphdef, group.sample, group.config, self.state, members=True
+            )
+            extra = {i: {SOLVED_ACCURACY: float(accuracies[self.indices.index(i)])} for i in due}
+        for i in good:
+            with self._noted(i):
+                group.ledgers[i].log(phases[i], extra.get(i))
 
     def _keep(self, active: Sequence[int]) -> None:
         """Saves where it is time to, and lets go of those that have ended."""
@@ -376,7 +396,8 @@ class _Together:
 def _initial(member: Member) -> tuple[nnx.GraphDef[Any], TrainState]:
     config = member.config.optimizer
     optimizer = make_optimizer(config, member.config.steps)
-    graphdef, state = init_state(member.model, optimizer, member.key)
+    averages = member.config.average is not None
+    graphdef, state = init_state(member.model, optimizer, member.key, average=averages)
     values = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay}
     return graphdef, replace(state, optimizer=with_hyperparameters(state.optimizer, **values))
 
@@ -384,7 +405,9 @@ def _initial(member: Member) -> tuple[nnx.GraphDef[Any], TrainState]:
 def _report(progress: Tracker, step: int, records: Sequence[Record]) -> None:
     if not records:
         return
-    mean = {name: float(np.mean([r[name] for r in records])) for name in records[0]}
+    # Not all may have been measured at their last step.
+    names = [name for name in records[0] if all(name in record for record in records)]
+    mean = {name: float(np.mean([r[name] for r in records])) for name in names}
     progress.log(
         mean
         | {

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Array
 
-from plstm_seq.training.config import TrainingConfig
+from plstm_seq.training.config import Solved, TrainingConfig
 from plstm_seq.training.curriculum import Draw, Phase
 from plstm_seq.training.mesh import over_data, over_members, whole
 from plstm_seq.training.optimizer import OptimizerConfig, make_optimizer
@@ -26,6 +28,9 @@ from plstm_seq.training.step import (
     make_train_step,
 )
 from plstm_seq.training.trackers import Record
+
+# Folded into a training's key for sequences that are measured: no step has this number.
+_MEASURING = 0x7FFF_50DE
 
 
 class Shapes(NamedTuple):
@@ -64,6 +69,7 @@ class ProgramKey(NamedTuple):
     draw: Draw
     label_smoothing: float
     loss: Loss
+    average: float | None
     capacity: int
     state: Shapes
     # Whether the state has members as its first axis, split over the mesh's axis `member`.
@@ -97,6 +103,7 @@ def program_key(
         draw=config.curriculum.draw,
         label_smoothing=config.label_smoothing,
         loss=config.loss,
+        average=config.average,
         capacity=config.steps_per_dispatch,
         state=Shapes.of(state),
         members=members,
@@ -123,6 +130,7 @@ def compile_program(key: ProgramKey) -> jax.stages.Compiled:
             optimizer,
             label_smoothing=key.label_smoothing,
             loss=key.loss,
+            average=key.average,
             batch_sharding=batch_sharding,
         )
         program = jax.jit(host_step, donate_argnums=0, out_shardings=results)
@@ -136,6 +144,7 @@ def compile_program(key: ProgramKey) -> jax.stages.Compiled:
         draw=key.draw,
         label_smoothing=key.label_smoothing,
         loss=key.loss,
+        average=key.average,
         batch_sharding=batch_sharding,
     )
     dispatch = make_dispatch(step, key.capacity)
@@ -146,6 +155,89 @@ def compile_program(key: ProgramKey) -> jax.stages.Compiled:
     lengths = LengthRange(number, number, None if key.last_stage is None else number)
     program = jax.jit(dispatch, donate_argnums=0, out_shardings=results)
     return program.lower(state, lengths, number).compile()
+
+
+class _Measuring(NamedTuple):
+    """All that a program which measures accuracies is compiled for."""
+
+    graphdef: nnx.GraphDef[Any]
+    sample: Sample
+    solved: Solved
+    batch_sizes: tuple[int, ...]
+    members: bool
+
+
+def measured_accuracy(
+    graphdef: nnx.GraphDef[Any],
+    sample: Sample,
+    config: TrainingConfig,
+    state: TrainState,
+    *,
+    members: bool = False,
+) -> np.ndarray:
+    """The accuracy that `config.solved` asks for, on new sequences of its lengths.
+
+    They are a function of the state's key and step. As many symbols are run at once as the largest
+    batch of training has.
+
+    Returns:
+        float64 [], or [members]: of several lengths the smallest.
+    """
+    solved = config.solved
+    if solved is None or not solved.is_measured:
+        raise ValueError(f"solved: expected one with lengths or a mixture, got {solved}")
+    count, bucket = config.largest_batch
+    sizes = tuple(
+        max(1, min(len(lengths), config.batch_size, count * bucket // max(lengths)))
+        for lengths in solved.sets
+    )
+    program = _measuring(_Measuring(graphdef, sample, solved, sizes, members))
+    counts = np.asarray(program(state), np.float64)
+    return (counts[..., 0] / np.maximum(counts[..., 1], 1)).min(-1)
+
+
+@lru_cache(maxsize=8)
+def _measuring(key: _Measuring) -> Callable[[TrainState], Array]:
+    """A program from a state to what is right and what is scored, int32 [sets, 2]."""
+
+    def measure(state: TrainState) -> Array:
+        model: Any = nnx.merge(key.graphdef, state.parameters, state.rest, copy=True)
+        base = jax.random.fold_in(jax.random.fold_in(state.key, _MEASURING), state.step)
+        sets = zip(key.solved.sets, key.batch_sizes, strict=True)
+        counts = [
+            _counts(model, key, jax.random.fold_in(base, number), lengths, size)
+            for number, (lengths, size) in enumerate(sets)
+        ]
+        return jnp.stack(counts)
+
+    return jax.jit(jax.vmap(measure) if key.members else measure)
+
+
+def _counts(
+    model: Any, key: _Measuring, set_key: Array, lengths: tuple[int, ...], size: int
+) -> Array:
+    """What is right, of how much, int32 [2], in sequences of these lengths run `size` at once."""
+    batches = -(-len(lengths) // size)
+    # What fills up the last batch does not count.
+    padded = np.array(lengths + lengths[-1:] * (batches * size - len(lengths)), np.int32)
+    counted = np.arange(len(padded)) < len(lengths)
+
+    def count(part: tuple[Array, Array, Array]) -> Array:
+        index, own, counted = part
+        batch_key = jax.random.fold_in(set_key, index)
+        batch = key.sample(batch_key, size, max(lengths), lengths=own)
+        if batch.mask.ndim != 2:
+            raise ValueError("solved: lengths and a mixture are of sequences, and these are none")
+        mask = batch.mask & counted[:, None]
+        right = model(batch.inputs).argmax(-1) == batch.targets
+        if key.solved.metric == "last_accuracy":
+            mask &= jnp.cumsum(mask, -1) == mask.sum(-1, keepdims=True)
+        if key.solved.metric == "sequence_accuracy":
+            right, mask = (right | ~mask).all(-1), mask.any(-1)
+        return jnp.stack([(right & mask).sum(), mask.sum()]).astype(jnp.int32)
+
+    parts = (np.arange(batches), *(x.reshape(batches, size) for x in (padded, counted)))
+    return jax.lax.map(count, jax.tree.map(jnp.asarray, parts)).sum(0, dtype=jnp.int32)
 
 
 def memory_of(program: jax.stages.Compiled) -> int | None:

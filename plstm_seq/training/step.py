@@ -86,6 +86,7 @@ class TrainState:
         parameters: what the optimizer moves (`nnx.Param`).
         rest: the model's other variables.
         optimizer: state of the gradient transformation.
+        average: moving average of the parameters; None: there is none.
     """
 
     step: Int[Array, ""]
@@ -93,6 +94,7 @@ class TrainState:
     parameters: nnx.State
     rest: nnx.State
     optimizer: optax.OptState
+    average: nnx.State | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -118,7 +120,7 @@ Dispatch = Callable[[TrainState, LengthRange, Int[Array, ""]], tuple[TrainState,
 
 
 def init_state(
-    model: nnx.Module, optimizer: Optimizer, key: Array
+    model: nnx.Module, optimizer: Optimizer, key: Array, *, average: bool = False
 ) -> tuple[nnx.GraphDef[Any], TrainState]:
     """Split a model into its structure and a fresh training state.
 
@@ -126,6 +128,7 @@ def init_state(
         model: any nnx module.
         optimizer: from `make_optimizer`.
         key: typed key for everything that training draws.
+        average: whether a moving average of the parameters is kept.
 
     Returns:
         The graph definition and the state. The state owns copies: it can be donated without
@@ -138,6 +141,7 @@ def init_state(
         parameters=parameters,
         rest=rest,
         optimizer=optimizer.transformation.init(parameters),
+        average=parameters if average else None,
     )
     return graphdef, jax.tree.map(_own, state)
 
@@ -255,6 +259,7 @@ def make_train_step(
     draw: Draw = "sequence",
     label_smoothing: float = 0.0,
     loss: Loss = "cross_entropy",
+    average: float | None = None,
     batch_sharding: jax.sharding.Sharding | None = None,
 ) -> TrainStep:
     """Build one training step.
@@ -268,6 +273,7 @@ def make_train_step(
         draw: whether each sequence or each batch has its own random length.
         label_smoothing: see `TrainingConfig`.
         loss: see `score`.
+        average: see `TrainingConfig`.
         batch_sharding: how the batch lies on several devices; None: on one.
 
     Returns:
@@ -275,7 +281,7 @@ def make_train_step(
         counts of `score`, `tokens` (symbols of sequences, without padding; else what is
         scored), `gradient_norm` (before clipping) and `learning_rate`.
     """
-    learn = _make_learn(graphdef, optimizer, label_smoothing, loss, batch_sharding)
+    learn = _make_learn(graphdef, optimizer, label_smoothing, loss, average, batch_sharding)
 
     def train_step(state: TrainState, lengths: LengthRange) -> tuple[TrainState, StepMetrics]:
         step_key = jax.random.fold_in(state.key, state.step)
@@ -296,6 +302,7 @@ def make_host_step(
     *,
     label_smoothing: float = 0.0,
     loss: Loss = "cross_entropy",
+    average: float | None = None,
     batch_sharding: jax.sharding.Sharding | None = None,
 ) -> HostStep:
     """Build one training step on a batch that is handed in; arguments as of `make_train_step`.
@@ -303,7 +310,7 @@ def make_host_step(
     Returns:
         A pure function (state, batch) -> (state, metrics), the metrics those of `make_train_step`.
     """
-    learn = _make_learn(graphdef, optimizer, label_smoothing, loss, batch_sharding)
+    learn = _make_learn(graphdef, optimizer, label_smoothing, loss, average, batch_sharding)
 
     def host_step(state: TrainState, batch: Examples) -> tuple[TrainState, StepMetrics]:
         return learn(state, batch, jax.random.fold_in(state.key, state.step), None)
@@ -316,6 +323,7 @@ def _make_learn(
     optimizer: Optimizer,
     label_smoothing: float,
     loss: Loss,
+    average: float | None,
     batch_sharding: jax.sharding.Sharding | None,
 ) -> Callable[[TrainState, Examples, Array, Limit | None], tuple[TrainState, StepMetrics]]:
     """What a step does once it has its batch."""
@@ -350,16 +358,32 @@ def _make_learn(
             "gradient_norm": optimizer.gradient_norm(gradients),
             "learning_rate": optimizer.learning_rate(state.optimizer, state.step, **course),
         }
+        parameters: Any = optax.apply_updates(state.parameters, updates)  # pyright: ignore[reportArgumentType]
+        averaged = state.average
+        if average is not None:
+            averaged = _moved(averaged, parameters, state.step, average)
         new_state = TrainState(
             step=state.step + 1,
             key=state.key,
-            parameters=optax.apply_updates(state.parameters, updates),  # pyright: ignore[reportArgumentType]
+            parameters=parameters,
             rest=rest,
             optimizer=optimizer_state,
+            average=averaged,
         )
         return new_state, metrics
 
     return learn
+
+
+def _moved(average: Any, parameters: Any, step: Int[Array, ""], decay: float) -> Any:
+    """The moving average after a step, counted from 0, has made these parameters."""
+
+    def move(old: Array, new: Array) -> Array:
+        # 1 - (1 + step) / (10 + step), without its cancellation.
+        share = jnp.maximum(1 - decay, 9 / (10 + step).astype(old.dtype))
+        return old + share * (new - old)
+
+    return jax.tree.map(move, average, parameters)
 
 
 def make_dispatch(train_step: TrainStep, capacity: int) -> Dispatch:

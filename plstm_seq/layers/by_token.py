@@ -35,11 +35,23 @@ class ByToken:
 
     Attributes:
         table: [V, ...], one row a vocabulary entry; a tree of such arrays after a `map` to one.
-        tokens: [B, T], integers below V.
+        tokens: [B, T], or [B] where a single step is taken; the row at each position, below V.
+        names: [V], the token that each row is of; None: row v is of token v.
     """
 
     table: Any
-    tokens: Int[Array, "B T"]
+    tokens: Int[Array, "*B"]
+    names: Int[Array, " V"] | None = None
+
+    @property
+    def token_of_row(self) -> Int[Array, " V"]:
+        """The token that each row is of."""
+        return jnp.arange(len(self.table)) if self.names is None else self.names
+
+    @property
+    def token_at_position(self) -> Int[Array, "*B"]:
+        """The token at each position, in the shape of `tokens`."""
+        return self.tokens if self.names is None else self.names[self.tokens]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,7 +65,7 @@ class ByToken:
 
     def map(self, function: Callable[[Any], Any]) -> "ByToken":
         """Apply a function of single vectors: [..., D] to arrays [..., other axes]."""
-        return ByToken(function(self.table), self.tokens)
+        return ByToken(function(self.table), self.tokens, self.names)
 
     def astype(self, dtype: DTypeLike) -> "ByToken":
         """Convert the table."""

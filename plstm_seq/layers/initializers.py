@@ -215,8 +215,35 @@ class Wang:
         return jax.nn.initializers.normal(stddev)(key, shape, dtype)
 
 
+@dataclass(frozen=True)
+class RandomOrthogonal:
+    """A random orthogonal matrix in the last two axes, drawn anew for all other axes.
+
+    Where the two differ, the smaller one's rows or columns are orthonormal.
+    """
+
+    kind: Literal["random_orthogonal"] = "random_orthogonal"
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
+        """Return a new parameter of this shape, which has two axes at least, and type."""
+        *lead, rows, columns = shape
+        wide = jax.dtypes.canonicalize_dtype(jnp.promote_types(dtype, jnp.float32))
+        drawn = jax.random.orthogonal(key, rows, tuple(lead), dtype=wide, m=columns)
+        return drawn.astype(dtype)
+
+
 Initializer = (
-    Zeros | Ones | Constant | Diagonal | Linspace | Normal | TruncatedNormal | FanIn | Small | Wang
+    Zeros
+    | Ones
+    | Constant
+    | Diagonal
+    | Linspace
+    | Normal
+    | TruncatedNormal
+    | FanIn
+    | Small
+    | Wang
+    | RandomOrthogonal
 )
 
 

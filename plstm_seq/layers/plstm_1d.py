@@ -22,7 +22,7 @@ from plstm_seq.layers.plstm_1d_config import PLSTM1DConfig
 from plstm_seq.layers.precision import accumulation_dtype
 from plstm_seq.layers.projections import head_projections, out_projection, output_features
 from plstm_seq.layers.scale import Scale
-from plstm_seq.layers.transition import Transition
+from plstm_seq.layers.transition import Table, Transition, TransitionTable
 from plstm_seq.ops import plstm_1d, plstm_1d_step
 from plstm_seq.ops.sequence.inputs import Inputs
 
@@ -76,6 +76,11 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
 
     bounded_state = True
 
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether inputs have to be `ByToken`, also in `step`: transitions are a table by token."""
+        return self.config.needs_tokens
+
     def __init__(
         self,
         input_dim: int,
@@ -112,7 +117,11 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
             if config.source is None
             else Gate(heads, input_dim, (jt, jk, jv), config.source, **types)
         )
-        self.transition = Transition(heads, input_dim, config.transition, **types)
+        self.transition = (
+            TransitionTable(heads, config.transition, **types)
+            if isinstance(config.transition, Table)
+            else Transition(heads, input_dim, config.transition, **types)
+        )
         self.mark = Gate(heads, input_dim, (jo, jq, jt), config.mark, **types)
         self.direct = (
             None
@@ -174,7 +183,8 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
 
         Args:
             x: [B, T, I]; or a table of what may stand there, whose gates and projections are then
-                computed once a row (not with a convolution).
+                computed once a row (not with a convolution). Transitions that are a table by token
+                need the latter, which says the token of each row.
             initial_state: the state that the piece before returned; None: that of `init_state`.
             return_state: whether to return the state after the last step too.
 
@@ -183,16 +193,19 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
 
         Raises:
             ValueError: the shape of `x` or of the state does not fit.
+            TypeError: transitions are a table by token, and `x` does not tell its tokens.
         """
         require_shape("x", x, ("B", "T", self.input_dim))
+        tokens = self._tokens(x)
         x, state = self._enter(x, initial_state)
         if isinstance(x, ByToken) and self.conv is None:
             convolved, history = x, None
-            inputs = x.map(lambda rows: self._op_inputs(rows, rows)).expand()
+            of_row = x.token_of_row
+            inputs = x.map(lambda rows: self._op_inputs(rows, rows, of_row)).expand()
         else:
             x = at_positions(x)
             convolved, history = self._convolve(x, state)
-            inputs = self._op_inputs(x, convolved)
+            inputs = self._op_inputs(x, convolved, tokens)
         heads_before_time = jax.tree.map(lambda array: jnp.moveaxis(array, 2, 1), inputs)
         y, last = plstm_1d(
             *heads_before_time,
@@ -207,12 +220,12 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
         return y, PLSTM1DState(history, last, state.position + x.shape[1])
 
     def step(
-        self, x: Float[Array, "B I"], state: PLSTM1DState
+        self, x: Float[Array, "B I"] | ByToken, state: PLSTM1DState
     ) -> tuple[Float[Array, "B O"], PLSTM1DState]:
         """Take one step, in time and memory that do not depend on the steps before.
 
         Args:
-            x: [B, I].
+            x: [B, I]; as a table of rows and tokens [B] where transitions are a table by token.
             state: from `init_state`, a call or a step.
 
         Returns:
@@ -220,12 +233,14 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
 
         Raises:
             ValueError: the shape of `x` or of the state does not fit.
+            TypeError: as a call.
         """
         require_shape("x", x, ("B", self.input_dim))
-        x, state = self._enter(x, state)
+        tokens = self._tokens(x)
+        x, state = self._enter(at_positions(x), state)
         convolved, history = self._convolve(x[:, None], state)
         convolved = convolved[:, 0]
-        y, last = plstm_1d_step(*self._op_inputs(x, convolved), state=state.C)
+        y, last = plstm_1d_step(*self._op_inputs(x, convolved, tokens), state=state.C)
         y = self._leave(y, x, convolved)
         return y, PLSTM1DState(history, last, state.position + 1)
 
@@ -243,10 +258,11 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
 
         Raises:
             ValueError: the shape of `x` or of the state does not fit.
+            TypeError: as a call.
         """
         require_shape("x", x, ("B", "T", self.input_dim))
         read, state = self._enter(at_positions(x), initial_state)
-        return self._op_inputs(read, self._convolve(read, state)[0])
+        return self._op_inputs(read, self._convolve(read, state)[0], self._tokens(x))
 
     def _init_state(self, batch_size: int, dtype: DTypeLike) -> PLSTM1DState:
         heads, dk, dv, *_ = self.sizes
@@ -286,6 +302,19 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
                 )
         return x, state
 
+    def _tokens(self, x: Array | ByToken) -> Array | None:
+        """The token at each position, if `x` tells them."""
+        if not self.needs_tokens:
+            return None
+        if not isinstance(x, ByToken):
+            raise TypeError(
+                "x: got an array, expected ByToken (rows and tokens): transitions are a table by "
+                "token"
+            )
+        if x.names is None:
+            require_shape("x.table", x.table, (self.transition.config.tokens, self.input_dim))
+        return x.token_at_position
+
     def _convolve(self, x: Array, state: PLSTM1DState) -> tuple[Array, Array | None]:
         """Return the convolved `x` [B, T, I], and the history for the next piece."""
         if self.conv is None:
@@ -293,13 +322,17 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
         convolved, history = self.conv(x, state.convolution)
         return convolved, history if self._history_length else None
 
-    def _op_inputs(self, x: Array, convolved: Array) -> Inputs:
-        """Make the arguments of the op from [..., I], each [..., H, and its own axes]."""
+    def _op_inputs(self, x: Array, convolved: Array, tokens: Array | None) -> Inputs:
+        """Make the arguments of the op from [..., I], each [..., H, and its own axes].
+
+        The tokens [...] are for transitions that are a table by token.
+        """
 
         def read(branch: str) -> Array:
             return convolved if branch in self.config.convolution_inputs else x
 
-        transition = self.transition(read("transition"))
+        by_token: Any = tokens if self.needs_tokens else read("transition")
+        transition = self.transition(by_token)
         mark = self.mark(read("mark"))
         direct = None if self.direct is None else self.direct(read("direct"))
         source = None if self.source is None else self.source(read("source"))

@@ -9,7 +9,7 @@ from plstm_seq.layers.head_projection import HeadProjectionConfig
 from plstm_seq.layers.initializers import Initializer, Normal, Small, Zeros
 from plstm_seq.layers.norm import NormConfig
 from plstm_seq.layers.sizes import HasSizes, Sizes
-from plstm_seq.layers.transition import Factorized, TransitionConfig
+from plstm_seq.layers.transition import Factorized, Table, TransitionConfig
 
 Branch = Literal["source", "transition", "mark", "direct", "query", "key", "value", "passthrough"]
 
@@ -28,7 +28,8 @@ class PLSTM1DConfig(HasSizes):
         DV: value features a head; None: input features / (H * JV).
         source: the gate [JT, JK, JV] through which a step writes; None: none, the state is the
             learned initial state times the transitions.
-        transition: the matrix [JT, JT] by which a step multiplies the state; its `dim` is JT.
+        transition: the matrix [JT, JT] by which a step multiplies the state; its `dim` is JT. It is
+            made from the input, or looked up in a `Table` by token (models of one block).
         mark: the gate [JO, JQ, JT] through which a step reads.
         direct: the gate [JO, JQ, JK, JV] that joins a step to itself; None: no such term.
         query: the query projection.
@@ -62,7 +63,7 @@ class PLSTM1DConfig(HasSizes):
     DK: int | None = None
     DV: int | None = None
     source: GateConfig | None = field(default_factory=GateConfig)
-    transition: TransitionConfig = field(default_factory=Factorized)
+    transition: TransitionConfig | Table = field(default_factory=Factorized)
     mark: GateConfig = field(default_factory=GateConfig)
     direct: GateConfig | None = field(default_factory=GateConfig)
     query: HeadProjectionConfig = field(default_factory=HeadProjectionConfig)
@@ -107,6 +108,17 @@ class PLSTM1DConfig(HasSizes):
             raise ValueError(
                 f"convolution_inputs: got {unknown}, expected names among {get_args(Branch)}"
             )
+        convolved = self.convolution is not None and "transition" in self.convolution_inputs
+        if self.needs_tokens and convolved:
+            raise ValueError(
+                "convolution: got one that the transition reads, expected None with a table of "
+                "transitions by token, or convolution_inputs without 'transition'"
+            )
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether the layer has to know its tokens: the transitions are a table by token."""
+        return isinstance(self.transition, Table)
 
     @property
     def writes(self) -> bool:

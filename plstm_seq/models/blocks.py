@@ -332,6 +332,11 @@ class _OverTime(Frame[C]):
         """Whether the state's size does not grow with the length."""
         return self.mixer.bounded_state
 
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether the mixer has to know its tokens, so that inputs are `ByToken`, also in steps."""
+        return getattr(self.mixer, "needs_tokens", False)
+
     def init_state(self, batch_size: int) -> MixerState:
         """Return the mixer's state before the first step."""
         return self.mixer.init_state(batch_size)
@@ -356,10 +361,11 @@ class _OverTime(Frame[C]):
         return (y, state) if return_state else y
 
     def step(
-        self, x: Float[Array, "B D"], state: MixerState
+        self, x: Float[Array, "B D"] | ByToken, state: MixerState
     ) -> tuple[Float[Array, "B D"], MixerState]:
         """Take one step; arguments as those of the mixer."""
-        return self._around(x, lambda h: self.mixer.step(at_positions(h), state))
+        known = self.needs_tokens
+        return self._around(x, lambda h: self.mixer.step(h if known else at_positions(h), state))
 
 
 class PreUpBlock(_OverTime[PreUpConfig], PreUp):

@@ -19,6 +19,7 @@ from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.initializers import Initializer, Small
 from plstm_seq.layers.mixers import MixerConfig
 from plstm_seq.layers.precision import accumulation_dtype, promote
+from plstm_seq.layers.transition import Table
 from plstm_seq.models.blocks import BlockConfig, MixerState, PostUpConfig, make_block
 
 SequenceState = tuple[MixerState, ...]
@@ -56,6 +57,11 @@ class SequenceModelConfig:
         require_positive(width=self.width, num_blocks=self.num_blocks)
         if self.logit_soft_cap is not None and not self.logit_soft_cap > 0:
             raise ValueError(f"logit_soft_cap: got {self.logit_soft_cap}, expected above 0 or None")
+        if getattr(self.mixer, "needs_tokens", False) and self.num_blocks > 1:
+            raise ValueError(
+                f"num_blocks: got {self.num_blocks}, expected 1 with transitions that are a table "
+                "by token: later blocks do not read tokens"
+            )
 
 
 _DEFAULT = SequenceModelConfig()
@@ -96,6 +102,11 @@ class SequenceModel(Configured[SequenceModelConfig]):
             raise ValueError(
                 f"output_size: got {output_size}, expected vocab_size = {vocab_size} with "
                 "tie_weights"
+            )
+        table = getattr(config.mixer, "transition", None)
+        if isinstance(table, Table) and table.tokens != vocab_size:
+            raise ValueError(
+                f"transition.tokens: got {table.tokens}, expected vocab_size = {vocab_size}"
             )
         types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.vocab_size, self.output_size = vocab_size, output_size
@@ -156,7 +167,8 @@ class SequenceModel(Configured[SequenceModelConfig]):
         self._check_tokens(tokens, ("B", "T"))
         states = (None,) * len(self.blocks) if initial_state is None else initial_state
         self._check_count(states)
-        x: Any = self._embed(tokens)
+        pay = pays(self.vocab_size, tokens.size)
+        x: Any = self._embed(tokens, table=pay or self.needs_tokens)
         last = []
         keys: Sequence[Array | None] = (None,) * len(states)
         if dropout_key is not None and self.uses_dropout:
@@ -186,13 +198,21 @@ class SequenceModel(Configured[SequenceModelConfig]):
         self._check_tokens(tokens, ("B",))
         self._check_count(state)
         x, last = self.token_embedding(tokens), []
+        if self.needs_tokens:
+            x = ByToken(x, jnp.arange(len(tokens)), tokens)
         for block, block_state in zip(self.blocks, state, strict=True):
             x, block_state = block.step(x, block_state)
             last.append(block_state)
         return self._head(x), tuple(last)
 
-    def _embed(self, tokens: Array) -> Array | ByToken:
-        if pays(self.vocab_size, tokens.size):
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether the first block has to know the tokens, beside their embeddings."""
+        return self.blocks[0].needs_tokens
+
+    def _embed(self, tokens: Array, *, table: bool) -> Any:
+        """The embeddings at the positions, as a table and its tokens where that is asked for."""
+        if table:
             return ByToken(self.token_embedding(jnp.arange(self.vocab_size)), tokens)
         return self.token_embedding(tokens)
 

@@ -92,7 +92,7 @@ def _record(
 ) -> tuple[Array, dict[int, dict[str, Any]]]:
     model: SequenceModel = nnx.merge(graphdef, variables)
     layers: dict[int, dict[str, Any]] = {}
-    x: Any = model.token_embedding(tokens)
+    x: Any = model._embed(tokens, table=model.needs_tokens)
     for number, block in enumerate(model.blocks):
 
         def mix(h: Any, number: int = number, mixer: Any = block.mixer) -> tuple[Array, Any]:

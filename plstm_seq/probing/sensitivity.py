@@ -13,6 +13,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
+from plstm_seq.layers.by_token import ByToken
 from plstm_seq.models import SequenceModel
 
 
@@ -21,7 +22,8 @@ class Sensitivity:
     """How the last output depends on each position.
 
     Attributes:
-        gradient: [B, T], Frobenius norm of the derivative of the last logits by the embedding.
+        gradient: [B, T], Frobenius norm of the derivative of the last logits by the embedding;
+            without what passes through transitions that are a table by token.
         changed: [B, T], whether the last prediction changes where one symbol is replaced by
             another one.
     """
@@ -60,6 +62,9 @@ def _sensitivity(
     batch, length = tokens.shape
 
     def last(x: Any) -> Array:
+        if model.needs_tokens:
+            rows = jnp.arange(tokens.size).reshape(tokens.shape)
+            x = ByToken(x.reshape(tokens.size, -1), rows, tokens.ravel())
         for block in model.blocks:
             x = block(x)
         return model._head(x)[:, -1]

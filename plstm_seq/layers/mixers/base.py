@@ -24,7 +24,9 @@ class Mixer(Protocol):
     """What a block asks of a mixer: a map of sequences with a state.
 
     A whole sequence, its pieces with the state handed over, and single steps give the same
-    outputs. `bounded_state` says whether the state's size does not grow with the length.
+    outputs. `bounded_state` says whether the state's size does not grow with the length. A mixer
+    that has to know the tokens of its input has an attribute `needs_tokens` that is true; it is
+    handed `ByToken` in calls and in steps.
     """
 
     @property
@@ -34,7 +36,7 @@ class Mixer(Protocol):
         """Run over [B, T, I], or over its next piece; return the output [B, T, O] and the state."""
         ...
 
-    def step(self, x: Array, state: Any, /) -> tuple[Array, Any]:
+    def step(self, x: Any, state: Any, /) -> tuple[Array, Any]:
         """Take one step from [B, I] to [B, O]; return the next state too."""
         ...
 

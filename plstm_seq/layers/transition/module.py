@@ -32,6 +32,7 @@ class Transition(Configured[Parametrization]):
 
     Raises:
         ValueError: `sub_heads` divides not both H and I, or `config` does not suit H.
+        TypeError: `config` is no such parametrisation; a `Table` is looked up by token.
     """
 
     def __init__(
@@ -44,6 +45,11 @@ class Transition(Configured[Parametrization]):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        if not isinstance(config, Parametrization):
+            raise TypeError(
+                f"transition: got {type(config).__name__}, expected a family whose matrices are "
+                "made from the input"
+            )
         require_positive(num_heads=num_heads, input_dim=input_dim)
         require_divisible("num_heads", num_heads, "sub_heads", config.sub_heads)
         require_divisible("input_dim", input_dim, "sub_heads", config.sub_heads)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from experiments.pictures import draw_examples
     from experiments.plotting import plot
     from experiments.probing import probe
+    from experiments.rounding import round_run
     from experiments.run import Run, RunError, load_run
     from experiments.running import train
 
@@ -51,6 +52,7 @@ __all__ = [
     "probe",
     "quickstart",
     "read_config",
+    "round_run",
     "train",
     "write_config",
 ]
@@ -73,6 +75,7 @@ _MODULES = {
     "pictures": ("draw_examples",),
     "plotting": ("plot",),
     "probing": ("probe",),
+    "rounding": ("round_run",),
     "run": ("Run", "RunError", "load_run"),
     "running": ("train",),
 }

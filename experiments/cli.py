@@ -7,7 +7,15 @@ from typing import Annotated, Any
 import typer
 
 import plstm_seq
-from experiments import cli_export, cli_graphs, cli_probe, cli_protocol, cli_results, cli_sweep
+from experiments import (
+    cli_export,
+    cli_graphs,
+    cli_probe,
+    cli_protocol,
+    cli_results,
+    cli_round,
+    cli_sweep,
+)
 from experiments.console import (
     Json,
     err,
@@ -366,3 +374,4 @@ cli_protocol.register(app)
 cli_graphs.register(app)
 cli_probe.register(app)
 cli_export.register(app)
+cli_round.register(app)

@@ -321,7 +321,7 @@ def _write_outcome(run: Run, result: FitResult, tracker: StatusTracker) -> None:
     tracker.ended = True
     write_status(run, RunStatus(result.status, result.step, error))
     if tracker.records or run.cost is None:
-        _write_cost(run, result)
+        write_cost(run, result)
 
 
 def _write_failure(run: Run, tracker: StatusTracker, error: Exception | None) -> None:
@@ -331,7 +331,8 @@ def _write_failure(run: Run, tracker: StatusTracker, error: Exception | None) ->
             write_status(run, RunStatus("failed", tracker.step, _one_line(error)))
 
 
-def _write_cost(run: Run, result: FitResult) -> None:
+def write_cost(run: Run, result: FitResult) -> None:
+    """Writes `cost.json`: what the model takes, and what training it took."""
     from experiments.results.costs import costs_of
 
     speeds = [

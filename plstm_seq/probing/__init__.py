@@ -43,6 +43,15 @@ from plstm_seq.probing.representations import (
     orthogonal_form,
     permutation_matrices,
 )
+from plstm_seq.probing.rounding import (
+    LearnedGroup,
+    Rounded,
+    RoundedHead,
+    RoundingError,
+    learned_group,
+    round_model,
+    round_transitions,
+)
 from plstm_seq.probing.sensitivity import Sensitivity, sensitivity
 from plstm_seq.probing.spectrum import Spectrum, spectrum
 from plstm_seq.probing.states import (
@@ -66,12 +75,16 @@ __all__ = [
     "GroupAnalysis",
     "Homomorphism",
     "LayerRecord",
+    "LearnedGroup",
     "LinearProbe",
     "RealIrreducibles",
     "Realization",
     "Recording",
     "RelatorDefects",
     "RepresentationMatch",
+    "Rounded",
+    "RoundedHead",
+    "RoundingError",
     "Sensitivity",
     "Separability",
     "Spectrum",
@@ -83,6 +96,7 @@ __all__ = [
     "exact_model",
     "faithful_representation",
     "homomorphism",
+    "learned_group",
     "linear_probe",
     "match_representations",
     "orthogonal_form",
@@ -94,6 +108,8 @@ __all__ = [
     "record_grid",
     "relator_defects",
     "relators",
+    "round_model",
+    "round_transitions",
     "sample_states",
     "sensitivity",
     "separability",

@@ -1,0 +1,107 @@
+"""A run whose transitions are rounded to an exact representation, as a run of its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from rich.table import Table
+
+from experiments.files import write_whole
+from experiments.run import ROOT, Run, RunError, create_run
+from experiments.running import write_cost
+from experiments.status import RunStatus, write_status
+from plstm_seq.probing import Rounded, RoundingError, round_model
+from plstm_seq.training import Checkpoints, FitResult, init_state, make_optimizer
+
+NOTE = "rounded.json"
+
+
+def round_run(
+    run: Run, folder: str | Path | None = None, *, num_sequences: int = 64
+) -> tuple[Run, Rounded]:
+    """Round a run's transitions, see `plstm_seq.probing.round_model`, and keep that as a new run.
+
+    The new run is an ordinary one: the same config with transitions that are a table by token and
+    a source that is zero, and a checkpoint at the same step. `rounded.json` in it says which run
+    and checkpoint it came from, and how near the model was. Nothing was trained, so that it has no
+    records of a training.
+
+    Args:
+        run: has a checkpoint.
+        folder: of the new run; None: `runs/<name of the run>-rounded`.
+        num_sequences: random sequences of the training length on which answers are compared.
+
+    Raises:
+        RunError: the model cannot be rounded, there is no checkpoint, or there is something at
+            that place.
+        OSError: a file could not be written; nothing is left.
+    """
+    folder = ROOT / f"{run.name}-rounded" if folder is None else Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(f"{folder} exists already: take another name")
+    length = run.config.training.curriculum.longest
+    try:
+        rounded = round_model(run.model, length=length, num_sequences=num_sequences)
+    except RoundingError as error:
+        raise RunError(f"run {run.folder} cannot be rounded: {error}") from None
+    new = create_run(replace(run.config, model=rounded.model.config), folder)
+    try:
+        _fill(new, run, rounded, length, num_sequences)
+    except BaseException:
+        shutil.rmtree(new.folder, ignore_errors=True)
+        raise
+    return new, rounded
+
+
+def _fill(new: Run, run: Run, rounded: Rounded, length: int, num_sequences: int) -> None:
+    config, step, given = run.config, run.checkpoint.step, run.status
+    optimizer = make_optimizer(config.training.optimizer, config.training.steps)
+    _, state = init_state(rounded.model, optimizer, jax.random.key(config.seed))
+    solved = config.training.solved
+    streak = solved.checks if solved and given and given.status == "solved" else 0
+    with Checkpoints(new.checkpoints, keep=config.training.keep_checkpoints) as checkpoints:
+        checkpoints.save(
+            replace(state, step=jnp.asarray(step, jnp.int32)), {"streak": streak, "record": {}}
+        )
+    note = {
+        "run": str(run.folder.resolve()),
+        "step": step,
+        "checkpoint": run.checkpoint.identity,
+        "length": length,
+        "num_sequences": num_sequences,
+        **summary(rounded),
+    }
+    write_whole(new.folder / NOTE, json.dumps(note, indent=2) + "\n")
+    ending = RunStatus("interrupted", step) if given is None else given._replace(step=step)
+    write_cost(new, FitResult("finished", step, {}))
+    write_status(new, ending)
+
+
+def summary(rounded: Rounded) -> dict[str, Any]:
+    """What rounding did, as a document."""
+    return {
+        "order": rounded.group.order,
+        "labels": len(rounded.group.labels),
+        "agreement": rounded.group.agreement,
+        "before": rounded.before,
+        "after": rounded.after,
+        "wrong_steps": rounded.wrong_steps,
+        "steps": rounded.steps,
+        "margin": rounded.margin,
+        "heads": [asdict(head) for head in rounded.heads],
+    }
+
+
+def table(rounded: Rounded) -> Table:
+    """What rounding did, head by head, as a table."""
+    lines = Table("head", "dimensions", "defect before", "after", "moved", box=None)
+    for number, head in enumerate(rounded.heads):
+        kept = [f"{head.after:.1e}", f"{head.moved:.2g}"] if head.dim else ["left out", ""]
+        lines.add_row(str(number), str(head.dim), f"{head.before:.2g}", *kept)
+    return lines

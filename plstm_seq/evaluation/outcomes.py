@@ -1,13 +1,16 @@
 """Runs a model over long sequences in chunks and counts what was right, on the device.
 
-Three small programs do the work: one draws labelled symbols, one runs the model on a chunk from a
-carried state, one adds a chunk to a tally. None of them knows how long the sequences are, so each
-is compiled once for a chunk size, and memory does not grow with the length.
+What is known of a batch of sequences after some chunks is a `Reading`: the states of model and task
+and what was right so far. One program makes many chunks of it, as many as take about a second;
+it does not know how long the sequences are, so it is compiled once for a chunk size, and memory
+does not grow with the length. A `Place` is a whole evaluation somewhere in between: kept by a
+`Bookmark`, it goes on from there with the same results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -19,6 +22,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Int
 
 from plstm_seq.evaluation.sources import Sample, Stream
+
+# A program reads so many chunks that it takes about as long: then the host is not waited for, and
+# an evaluation can be stopped and shows where it is.
+_SECONDS_A_DISPATCH = 0.5
 
 
 class EvaluatedModel(Protocol):
@@ -48,6 +55,56 @@ class Tally(NamedTuple):
     correct: Int[Array, " B"]
     scored: Int[Array, " B"]
     last: Bool[Array, " B"]
+
+
+class Reading(NamedTuple):
+    """Where a batch of sequences is, on the device.
+
+    Attributes:
+        chunk: how many chunks are read, int32.
+        state: of the model; None: it is run on whole sequences.
+        labels: the task's state; None: the sequences were drawn whole, with their labels.
+        tally: of what is read.
+    """
+
+    chunk: Int[Array, ""]
+    state: Any
+    labels: Any
+    tally: Tally
+
+
+class Place(NamedTuple):
+    """Where an evaluation is: a tree of arrays, and all that it needs to go on.
+
+    Attributes:
+        batch: how many batches are measured at every length.
+        passed: at how many lengths the next batch is measured.
+        reading: where that batch is; of sampled sequences, those of its next length.
+        found: what is measured (arrays [R, batches * B] on the host); what is not yet is zero.
+    """
+
+    batch: Int[np.ndarray, ""]
+    passed: Int[np.ndarray, ""]
+    reading: Reading
+    found: Tally
+
+
+class Bookmark(Protocol):
+    """Keeps where an evaluation is."""
+
+    def find(self, start: Place, /) -> Place:
+        """The place that is kept, of the same tree and shapes as `start`; or else `start`."""
+        ...
+
+    def put(self, place: Place, read: int, symbols: int, /) -> None:
+        """Is told every second or so where the evaluation is.
+
+        Args:
+            place: what the evaluation can go on from.
+            read: symbols that are read, of all sequences.
+            symbols: how many will be.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -88,9 +145,19 @@ class Plan:
     chunk_size: int
     carried: bool
 
+    @property
+    def batches(self) -> int:
+        """How many batches; the last may be cut."""
+        return -(-self.num_sequences // self.batch_size)
+
 
 def stream_outcomes(
-    model: EvaluatedModel, stream: Stream, lengths: Sequence[int], plan: Plan, key: Array
+    model: EvaluatedModel,
+    stream: Stream,
+    lengths: Sequence[int],
+    plan: Plan,
+    key: Array,
+    bookmark: Bookmark | None = None,
 ) -> Outcomes:
     """One pass to the longest length that reads off every length on the way.
 
@@ -103,26 +170,46 @@ def stream_outcomes(
         plan: sizes. Chunks are rounded up to the stream's period; without a carried state there is
             one, as long as the longest length.
         key: typed key.
+        bookmark: where the pass begins, and what is told where it is.
     """
     size = plan.chunk_size if plan.carried else max(lengths)
     size = -(-size // stream.period) * stream.period
-
-    def chunks(batch_key: Array) -> Iterator[Chunk]:
-        state = stream.start(plan.batch_size)
-        for number in range(-(-max(lengths) // size)):
-            chunk_key = jax.random.fold_in(batch_key, number)
-            chunk, state = _draw(stream, plan.batch_size, size, chunk_key, state)
-            yield chunk
-
-    batches = [
-        _read(model, chunks(jax.random.fold_in(key, number)), lengths, plan)
-        for number in range(-(-plan.num_sequences // plan.batch_size))
-    ]
-    return _gather(tuple(lengths), batches, plan, nested=True)
+    chunks = -(-max(lengths) // size)
+    every = jnp.ones((plan.batch_size, size), bool)
+    graphdef, variables = nnx.split(model)
+    start = _start(model, plan, stream.start(plan.batch_size))
+    # Of the types that a chunk leaves behind, since one program makes all of them.
+    left, _ = _read_chunk.eval_shape(graphdef, variables, stream, size, key, start)
+    start = jax.tree.map(lambda leaf, like: jnp.asarray(leaf, like.dtype), start, left)
+    work = _Work(lengths, plan, start, bookmark, plan.batch_size * chunks * size)
+    at_once = 1
+    while work.batch < plan.batches:
+        begun = time.monotonic()
+        batch_key = jax.random.fold_in(key, work.batch)
+        first = int(work.place.reading.chunk)
+        number = min(at_once, (lengths[work.passed] - 1) // size + 1 - first)
+        reading, before, right = _read_chunks(
+            graphdef, variables, stream, size, batch_key, jnp.int32(number), work.place.reading
+        )
+        reached = (first + number) * size
+        tallies = [
+            _count(before, right, every, jnp.int32(length - (reached - size)))
+            for length in lengths[work.passed :]
+            if length <= reached
+        ]
+        jax.block_until_ready(reading)
+        at_once = _chunks_at_once(at_once, number, time.monotonic() - begun)
+        work.add(tallies, reading, plan.batch_size * reached)
+    return work.outcomes(nested=True)
 
 
 def sampled_outcomes(
-    model: EvaluatedModel, sample: Sample, lengths: Sequence[int], plan: Plan, key: Array
+    model: EvaluatedModel,
+    sample: Sample,
+    lengths: Sequence[int],
+    plan: Plan,
+    key: Array,
+    bookmark: Bookmark | None = None,
 ) -> Outcomes:
     """Sequences drawn anew at every length, run in chunks; data (not states) grow with the length.
 
@@ -136,41 +223,152 @@ def sampled_outcomes(
         lengths: ascending.
         plan: sizes.
         key: typed key.
+        bookmark: where the evaluation begins, and what is told where it is.
     """
-    batches = []
-    for number in range(-(-plan.num_sequences // plan.batch_size)):
-        tallies = []
-        for length in lengths:
-            padded = plan.chunk_size * (1 << (-(-length // plan.chunk_size) - 1).bit_length())
-            batch_key = jax.random.fold_in(jax.random.fold_in(key, length), number)
-            drawn = _sample(sample, plan.batch_size, padded, batch_key, jnp.int32(length))
-            # On the host: slicing on the device would compile a program for every padded length.
-            batch = jax.tree.map(np.asarray, drawn)
-            # Behind a sequence there may be room for an answer: nothing is scored behind that.
-            scored = np.flatnonzero(batch.mask.any(0))
-            end = max(length, 1 + int(scored.max(initial=0)))
-            size = plan.chunk_size if plan.carried else batch.inputs.shape[1]
-            tallies += _read(model, _slices(batch, end, size), [end], plan)
-        batches.append(tallies)
-    return _gather(tuple(lengths), batches, plan, nested=False)
+    graphdef, variables = nnx.split(model)
+    work = _Work(lengths, plan, _start(model, plan, None), bookmark, plan.batch_size * sum(lengths))
+    while work.batch < plan.batches:
+        length = lengths[work.passed]
+        padded = plan.chunk_size * (1 << (-(-length // plan.chunk_size) - 1).bit_length())
+        batch_key = jax.random.fold_in(jax.random.fold_in(key, length), work.batch)
+        drawn = _sample(sample, plan.batch_size, padded, batch_key, jnp.int32(length))
+        # On the host: slicing on the device would compile a program for every padded length.
+        batch = jax.tree.map(np.asarray, drawn)
+        # Behind a sequence there may be room for an answer: nothing is scored behind that.
+        scored = np.flatnonzero(batch.mask.any(0))
+        end = max(length, 1 + int(scored.max(initial=0)))
+        size = plan.chunk_size if plan.carried else batch.inputs.shape[1]
+        shorter = sum(lengths[: work.passed])
+        for begin in range(int(work.place.reading.chunk) * size, end, size):
+            chunk, state, _, tally = work.place.reading
+            piece = jax.tree.map(lambda array: jnp.asarray(array[:, begin : begin + size]), batch)  # noqa: B023
+            right, state = _right(graphdef, variables, piece, state)
+            tally = _count(tally, right, piece.mask, jnp.int32(end - begin))
+            jax.block_until_ready(work.place.reading)  # one chunk ahead of what is measured
+            reading = Reading(chunk + 1, state, None, tally)
+            read = plan.batch_size * (shorter + min(begin + size, length))
+            work.add([tally] if begin + size >= end else [], reading, read, anew=True)
+    return work.outcomes(nested=False)
 
 
-@partial(jax.jit, static_argnames=("stream", "batch", "size"))
-def _draw(stream: Stream, batch: int, size: int, key: Array, state: Any) -> tuple[Chunk, Any]:
-    inputs = stream.draw(key, batch, size)
-    targets, state = stream.advance(inputs, state)
-    return Chunk(inputs, targets, jnp.ones_like(inputs, dtype=bool)), state
+class _Work:
+    """An evaluation while it goes on: its place, and who is told."""
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        plan: Plan,
+        start: Reading,
+        bookmark: Bookmark | None,
+        symbols: int,
+    ):
+        self.lengths, self.plan, self.start, self.bookmark = tuple(lengths), plan, start, bookmark
+        self.symbols = symbols  # of a batch
+        shape = (len(lengths), plan.batches * plan.batch_size)
+        counts = np.zeros(shape, np.int32)
+        found = Tally(counts, counts.copy(), np.zeros(shape, bool))
+        place = Place(np.array(0), np.array(0), start, found)
+        self.place = place if bookmark is None else bookmark.find(place)
+
+    @property
+    def batch(self) -> int:
+        return int(self.place.batch)
+
+    @property
+    def passed(self) -> int:
+        return int(self.place.passed)
+
+    def add(
+        self, tallies: Sequence[Tally], reading: Reading, read: int, *, anew: bool = False
+    ) -> None:
+        """The next lengths are measured, and the batch is so far.
+
+        A place is replaced in one go: an interruption leaves the old one or the new one.
+
+        Args:
+            tallies: at the next lengths.
+            reading: of the batch.
+            read: symbols of the batch.
+            anew: the next length has sequences of its own.
+        """
+        batch, passed, _, found = self.place
+        columns = slice(self.batch * self.plan.batch_size, (self.batch + 1) * self.plan.batch_size)
+        for index, tally in enumerate(tallies, self.passed):
+            for counts, new in zip(found, tally, strict=True):
+                counts[index, columns] = np.asarray(new)
+        read += self.batch * self.symbols
+        passed = passed + len(tallies)
+        if tallies and (anew or passed == len(self.lengths)):
+            reading = self.start
+        if passed == len(self.lengths):
+            batch, passed = batch + 1, passed * 0
+        self.place = Place(np.array(batch), np.array(passed), reading, found)
+        if self.bookmark is not None:
+            self.bookmark.put(self.place, read, self.symbols * self.plan.batches)
+
+    def outcomes(self, *, nested: bool) -> Outcomes:
+        """What was measured; the last batch may be cut."""
+        found = (counts[:, : self.plan.num_sequences] for counts in self.place.found)
+        return Outcomes(self.lengths, *found, nested)
+
+
+def _start(model: EvaluatedModel, plan: Plan, labels: Any) -> Reading:
+    state = model.init_state(plan.batch_size) if plan.carried else None
+    zeros = jnp.zeros((plan.batch_size,), jnp.int32)
+    reading = Reading(jnp.int32(0), state, labels, Tally(zeros, zeros, zeros.astype(bool)))
+    # Without weak types: those would make the second chunk another program.
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), reading)
+
+
+def _chunks_at_once(before: int, read: int, seconds: float) -> int:
+    """How many chunks to read at once, after some were read in so many seconds."""
+    if seconds > 2 * _SECONDS_A_DISPATCH:
+        return max(1, before // 2)
+    return 2 * before if read == before and seconds < _SECONDS_A_DISPATCH / 2 else before
+
+
+@partial(jax.jit, static_argnames=("graphdef", "stream", "size"))
+def _read_chunks(
+    graphdef: nnx.GraphDef[Any],
+    variables: Any,
+    stream: Stream,
+    size: int,
+    key: Array,
+    number: Int[Array, ""],
+    reading: Reading,
+) -> tuple[Reading, Tally, Bool[Array, "B L"]]:
+    """Reads chunks, one or more; of the last, also the tally before it and what is right in it."""
+
+    def read(_: Array, carried: tuple[Reading, Tally, Array]) -> tuple[Reading, Tally, Array]:
+        now, right = _read_chunk(graphdef, variables, stream, size, key, carried[0])
+        return now, carried[0].tally, right
+
+    right = jnp.zeros((reading.tally.last.shape[0], size), bool)
+    return jax.lax.fori_loop(0, number, read, (reading, reading.tally, right))
+
+
+@partial(jax.jit, static_argnames=("graphdef", "stream", "size"))
+def _read_chunk(
+    graphdef: nnx.GraphDef[Any],
+    variables: Any,
+    stream: Stream,
+    size: int,
+    key: Array,
+    reading: Reading,
+) -> tuple[Reading, Bool[Array, "B L"]]:
+    batch = reading.tally.last.shape[0]
+    inputs = stream.draw(jax.random.fold_in(key, reading.chunk), batch, size)
+    targets, labels = stream.advance(inputs, reading.labels)
+    chunk = Chunk(inputs, targets, jnp.ones_like(inputs, dtype=bool))
+    right, state = _right(graphdef, variables, chunk, reading.state)
+    tally = _count(reading.tally, right, chunk.mask, jnp.int32(size))
+    return Reading(reading.chunk + 1, state, labels, tally), right
 
 
 @partial(jax.jit, static_argnames=("sample", "batch", "padded"))
 def _sample(sample: Sample, batch: int, padded: int, key: Array, length: Array) -> Chunk:
     drawn = sample(key, batch, padded, lengths=jnp.full((batch,), length))
     return Chunk(drawn.inputs, drawn.targets, drawn.mask)
-
-
-def _slices(batch: Chunk, length: int, size: int) -> Iterator[Chunk]:
-    for start in range(0, length, size):
-        yield jax.tree.map(lambda array: jnp.asarray(array[:, start : start + size]), batch)  # noqa: B023
 
 
 @partial(jax.jit, static_argnames="graphdef")
@@ -197,41 +395,3 @@ def _count(tally: Tally, right: Array, mask: Array, limit: Int[Array, ""]) -> Ta
         scored=tally.scored + mask.sum(-1, dtype=jnp.int32),
         last=jnp.where(final >= 0, at_final, tally.last),
     )
-
-
-def _read(
-    model: EvaluatedModel, chunks: Iterable[Chunk], lengths: Sequence[int], plan: Plan
-) -> list[Tally]:
-    """The tally of one batch at every length; `chunks` reach to the longest."""
-    graphdef, variables = nnx.split(model)
-    state = None
-    if plan.carried:
-        # A state without weak types: those would make the second chunk another program.
-        initial = model.init_state(plan.batch_size)
-        state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), initial)
-    zeros = jnp.zeros((plan.batch_size,), jnp.int32)
-    tally = Tally(zeros, zeros, zeros.astype(bool))
-    tallies: list[Tally] = []
-    start = 0
-    for chunk in chunks:
-        size = chunk.inputs.shape[1]
-        right, state = _right(graphdef, variables, chunk, state)
-        for length in lengths[len(tallies) :]:
-            if length > start + size:
-                break
-            tallies.append(_count(tally, right, chunk.mask, jnp.int32(length - start)))
-        tally = _count(tally, right, chunk.mask, jnp.int32(size))
-        start += size
-    return tallies
-
-
-def _gather(
-    lengths: tuple[int, ...], batches: Sequence[Sequence[Tally]], plan: Plan, *, nested: bool
-) -> Outcomes:
-    """Joins tallies [batch][length] to arrays [R, N]; the last batch may be cut."""
-
-    def join(name: str) -> np.ndarray:
-        rows = [np.stack([np.asarray(getattr(t, name)) for t in batch]) for batch in batches]
-        return np.concatenate(rows, axis=1)[:, : plan.num_sequences]
-
-    return Outcomes(lengths, join("correct"), join("scored"), join("last"), nested)

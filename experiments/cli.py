@@ -245,9 +245,11 @@ def evaluate(
     """Measure accuracy at lengths far beyond training; adds rows to evaluation.parquet of the run.
 
     What was measured before stays: rows of other lengths, numbers of sequences and training steps.
+    Stopped (Ctrl-C) or killed, the same command goes on where it was.
     """
     from experiments import commands, load_run, show
     from experiments import evaluate as evaluate_run
+    from experiments.bookmarks import UNFINISHED
     from experiments.evaluating import NotKeptError
 
     with user_errors():
@@ -262,6 +264,11 @@ def evaluate(
             )
         except NotKeptError as error:
             result, lost = error.result, error
+        except KeyboardInterrupt:
+            going_on = (loaded.folder / UNFINISHED).exists()
+            following = "the same command goes on from there" if going_on else "nothing is kept"
+            err.print(f"stopped; {following}")
+            raise typer.Exit(130) from None
     print_result(show.evaluation_rows(result), show.evaluation_table(result), as_json)
     if lost is not None:
         print_error(lost)

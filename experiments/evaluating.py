@@ -9,9 +9,11 @@ import jax
 import polars
 
 import tasks
+from experiments.bookmarks import Bookmarks
 from experiments.files import check_writable
 from experiments.lock import waited_for
 from experiments.run import Run
+from experiments.signals import terminate_as_interrupt
 from plstm_seq.evaluation import (
     AVERAGED,
     SNAPPED,
@@ -51,6 +53,7 @@ def evaluate(
     *,
     num_sequences: int | None = None,
     snap_every: int | None = None,
+    progress: bool = True,
 ) -> LengthGeneralization:
     """Measures accuracy against length on fresh sequences, and keeps it in the run's folder.
 
@@ -58,12 +61,16 @@ def evaluate(
     number of sequences or seed, or at another training step stays. `run.evaluation` is one
     consistent set of them, `run.evaluations` all.
 
+    Along lengths an evaluation that was stopped or killed goes on where it was: the same call on
+    the same machine gives the rows that it would have given.
+
     Args:
         run: a trained run.
         lengths: where to measure, sizes or depths of what is no sequence; None: those of the
             config.
         num_sequences: sequences a length; None: that of the config.
         snap_every: symbols between corrections in a second pass; None: that of the config.
+        progress: whether a line shows how far it is, where standard error is a terminal.
 
     Returns:
         Token, sequence and last-position accuracy at every length, with intervals and horizons. Its
@@ -78,6 +85,7 @@ def evaluate(
         NotKeptError: the rows could not be written; the error has the result.
         ValueError: a length or number is below 1, or a state that grows, or is none along a
             length, is to be snapped.
+        KeyboardInterrupt: Ctrl-C, or a signal to end; where the evaluation was is kept.
     """
     run.check_has_accuracy()
     check_writable(run.folder, run.evaluation_path.name)
@@ -87,8 +95,11 @@ def evaluate(
     lengths = settings.lengths if lengths is None else lengths
     chosen, num_sequences = num_sequences, num_sequences or settings.num_sequences
     snap_every = settings.snap_every if snap_every is None else snap_every
+    bookmarks = None
     if run.problem.axis == "length":
-        result = _by_length(run, lengths, num_sequences, snap_every)
+        bookmarks = _bookmarks(run, lengths, num_sequences, snap_every, progress)
+        with terminate_as_interrupt(), bookmarks:
+            result = _by_length(run, lengths, num_sequences, snap_every, bookmarks)
     elif snap_every is not None or settings.mixture is not None:
         raise ValueError(f"{run.task.name} has no state along a length to snap, and no mixture")
     else:
@@ -118,11 +129,37 @@ def evaluate(
         _keep(run, result, snap_every)
     except OSError as error:
         raise NotKeptError(run, result, error) from error
+    if bookmarks is not None:
+        bookmarks.remove()
     return result
 
 
+def _bookmarks(
+    run: Run,
+    lengths: Sequence[int],
+    num_sequences: int,
+    snap_every: int | None,
+    progress: bool,
+) -> Bookmarks:
+    """Where this very evaluation is."""
+    return Bookmarks(
+        run,
+        progress=progress,
+        lengths=sorted(set(lengths)),
+        num_sequences=num_sequences,
+        snap_every=snap_every,
+        batch_size=run.config.evaluation.batch_size,
+        chunk_size=run.config.evaluation.chunk_size,
+        evaluation_seed=run.config.evaluation.seed,
+    )
+
+
 def _by_length(
-    run: Run, lengths: Sequence[int], num_sequences: int, snap_every: int | None
+    run: Run,
+    lengths: Sequence[int],
+    num_sequences: int,
+    snap_every: int | None,
+    bookmarks: Bookmarks,
 ) -> LengthGeneralization:
     settings = run.config.evaluation
     measure = partial(
@@ -133,7 +170,8 @@ def _by_length(
         num_sequences=num_sequences,
         **_shared(run),
     )
-    result = measure(run.model, chunk_size=settings.chunk_size)
+    bookmark = bookmarks.of("evaluate")
+    result = measure(run.model, chunk_size=settings.chunk_size, bookmark=bookmark)
     rows = result.rows
     if settings.mixture is not None:
         rows += mixture_of_lengths(
@@ -144,9 +182,12 @@ def _by_length(
             num_sequences=settings.mixture_sequences,
             **_shared(run),
         )
-    rows += _averaged(run, partial(measure, chunk_size=settings.chunk_size))
+    bookmark = bookmarks.of("evaluate, averaged")
+    again = partial(measure, chunk_size=settings.chunk_size, bookmark=bookmark)
+    rows += _averaged(run, again)
     if snap_every is not None:
-        snapped = measure(_snapped(run), chunk_size=snap_every)
+        bookmark = bookmarks.of("evaluate, snapped")
+        snapped = measure(_snapped(run), chunk_size=snap_every, bookmark=bookmark)
         rows += _behind(SNAPPED, snapped)
     return replace(result, rows=rows)
 

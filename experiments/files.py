@@ -25,9 +25,9 @@ class DamagedError(RunError):
         self.path = path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a text file in one go: a reader sees the old file or the new one."""
-    with _written_beside(path, text) as temporary:
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes a file in one go: a reader sees the old file or the new one."""
+    with _written_beside(path, content) as temporary:
         os.replace(temporary, path)
 
 
@@ -120,10 +120,10 @@ def _first_line(reason: object) -> str:
 
 
 @contextmanager
-def _written_beside(path: Path, text: str) -> Iterator[Path]:
+def _written_beside(path: Path, content: str | bytes) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

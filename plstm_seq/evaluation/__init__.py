@@ -24,7 +24,7 @@ from plstm_seq.evaluation.metrics import (
     wilson,
 )
 from plstm_seq.evaluation.mixture import MIXTURE, mixture_of_lengths
-from plstm_seq.evaluation.outcomes import Outcomes
+from plstm_seq.evaluation.outcomes import Bookmark, Outcomes, Place
 from plstm_seq.evaluation.size import size_generalization
 from plstm_seq.evaluation.snapping import SNAPPED, Prototypes, Snapped, learn_prototypes
 from plstm_seq.evaluation.sources import Sample, Stream
@@ -47,10 +47,12 @@ __all__ = [
     "SNAPPED",
     "Asked",
     "Axis",
+    "Bookmark",
     "Estimate",
     "Horizon",
     "LengthGeneralization",
     "Outcomes",
+    "Place",
     "Prototypes",
     "Row",
     "Sample",

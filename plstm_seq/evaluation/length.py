@@ -20,6 +20,7 @@ from plstm_seq.evaluation.metrics import (
     sequence_estimate,
 )
 from plstm_seq.evaluation.outcomes import (
+    Bookmark,
     EvaluatedModel,
     Outcomes,
     Plan,
@@ -37,6 +38,8 @@ AVERAGED = "averaged_"
 HORIZON_THRESHOLDS = (0.9, 0.99)
 # The longest sequences that a model whose state grows is run on, whole.
 WHOLE_MAXIMUM = 4096
+# Positions are counted in int32.
+LONGEST = 2**31 - 1
 
 
 class Row(NamedTuple):
@@ -175,6 +178,7 @@ def length_generalization(
     chunk_size: int = 256,
     whole_maximum: int = WHOLE_MAXIMUM,
     confidence: float = 0.95,
+    bookmark: Bookmark | None = None,
 ) -> LengthGeneralization:
     """Measure token, sequence and last-position accuracy at many lengths.
 
@@ -190,7 +194,7 @@ def length_generalization(
             `model(inputs, initial_state=..., return_state=True)` -> (logits, state), where inputs
             are [B, L] and logits [B, L, V].
         source: a `Stream` for per-token tasks, else the task's `sample` function.
-        lengths: any lengths >= 1, not only multiples of the chunk size.
+        lengths: any lengths from 1 to 2,147,483,647, not only multiples of the chunk size.
         chance: accuracy of a guess at one scored position, in [0, 1).
         key: typed key; the result is a function of it, `batch_size` and `chunk_size`.
         num_sequences: at least 512 where a claim is made.
@@ -199,12 +203,14 @@ def length_generalization(
         whole_maximum: longest length that a model of unbounded state is run on.
         confidence: coverage of the intervals: Wilson's for `sequence` and `last`, a bootstrap over
             sequences for tokens.
+        bookmark: keeps where the evaluation is, and where it begins; None: at the start.
 
     Returns:
         Rows, horizons and the counts behind them.
 
     Raises:
-        ValueError: a size or length below 1, `chance` outside [0, 1), or nothing to evaluate.
+        ValueError: a size below 1, a length that is not one of those, `chance` outside [0, 1), or
+            nothing to evaluate.
     """
     evaluated = cast(EvaluatedModel, model)
     carried = evaluated.bounded_state
@@ -219,9 +225,9 @@ def length_generalization(
     scaled(0.0, chance)  # a wrong chance should not show only after the run
     plan = Plan(num_sequences, min(batch_size, num_sequences), chunk_size, carried)
     if isinstance(source, Stream):
-        outcomes = stream_outcomes(evaluated, source, kept, plan, key)
+        outcomes = stream_outcomes(evaluated, source, kept, plan, key, bookmark)
     else:
-        outcomes = sampled_outcomes(evaluated, source, kept, plan, key)
+        outcomes = sampled_outcomes(evaluated, source, kept, plan, key, bookmark)
     return LengthGeneralization(
         outcomes=outcomes,
         chance=chance,
@@ -240,6 +246,8 @@ def _check_arguments(lengths: Sequence[int], sizes: dict[str, int]) -> list[int]
     wanted = sorted({int(length) for length in lengths})
     if not wanted or wanted[0] < 1:
         raise ValueError(f"lengths must be one or more numbers >= 1, got {list(lengths)}")
+    if wanted[-1] > LONGEST:
+        raise ValueError(f"lengths must be at most {LONGEST:,}, got {wanted[-1]:,}")
     return wanted
 
 

@@ -265,8 +265,7 @@ class _Work:
         self.lengths, self.plan, self.start, self.bookmark = tuple(lengths), plan, start, bookmark
         self.symbols = symbols  # of a batch
         shape = (len(lengths), plan.batches * plan.batch_size)
-        counts = np.zeros(shape, np.int32)
-        found = Tally(counts, counts.copy(), np.zeros(shape, bool))
+        found = jax.tree.map(lambda counts: np.zeros(shape, counts.dtype), start.tally)
         place = Place(np.array(0), np.array(0), start, found)
         self.place = place if bookmark is None else bookmark.find(place)
 
@@ -308,8 +307,9 @@ class _Work:
 
     def outcomes(self, *, nested: bool) -> Outcomes:
         """What was measured; the last batch may be cut."""
-        found = (counts[:, : self.plan.num_sequences] for counts in self.place.found)
-        return Outcomes(self.lengths, *found, nested)
+        found = self.place.found
+        correct, scored, last = (np.asarray(x)[:, : self.plan.num_sequences] for x in found)
+        return Outcomes(self.lengths, correct, scored, last, nested)
 
 
 def _start(model: EvaluatedModel, plan: Plan, labels: Any) -> Reading:

@@ -294,3 +294,94 @@ def test_answers_behind_the_length_are_read():
         assert result.row("last", 5).value == exact
         assert result.row("token", 8).value == (1.0 if exact else 7 / 8)
         assert result.row("last", 8).value == 1.0
+
+
+class Places:
+    """Keeps every place that an evaluation reaches, and begins at one."""
+
+    def __init__(self, start=None):
+        self.start, self.places, self.read = start, [], []
+
+    def find(self, start):
+        return start if self.start is None else copy_of(self.start)
+
+    def put(self, place, read, symbols):
+        self.places.append(copy_of(place))
+        self.read.append((read, symbols))
+
+
+def copy_of(place):
+    return jax.tree.map(lambda leaf: np.array(leaf), place)
+
+
+@pytest.mark.parametrize("source", [STREAM, *SAMPLES.values()], ids=["stream", *SAMPLES])
+@pytest.mark.parametrize("make", [ToyModel, UnboundedParity])
+def test_an_evaluation_goes_on_from_every_place_to_the_same_counts(source, make):
+    model = make(rngs=nnx.Rngs(0)) if make is ToyModel else make(3, 20)
+    whole = Places()
+    expected = evaluate(model, source, bookmark=whole)
+    assert len(whole.places) >= (6 if make is ToyModel else 2)
+    assert [read for read, _ in whole.read] == sorted(read for read, _ in whole.read)
+    assert whole.read[-1][0] == whole.read[-1][1]
+    for place in whole.places:
+        again = Places(place)
+        assert evaluate(model, source, bookmark=again).rows == expected.rows
+        assert len(again.places) < len(whole.places)
+
+
+def test_many_chunks_are_read_at_once():
+    places = Places()
+    evaluate(FaultyParity(), lengths=[8 * 512], bookmark=places, num_sequences=4)
+    assert len(places.places) < 128
+
+
+def test_a_million_symbols_are_counted_to_the_last():
+    """More than float32 could count: 2 ** 24 in all, and 2 ** 20 of a sequence."""
+    longest = 2**20
+    result = evaluate(
+        FaultyParity(longest - 1),
+        lengths=[longest - 1, longest],
+        num_sequences=17,
+        batch_size=17,
+        chunk_size=2**15,
+    )
+    assert result.outcomes.correct.tolist() == [[longest - 1] * 17] * 2
+    assert result.row("token", longest).value == (longest - 1) / longest
+    assert [result.row("sequence", n).value for n in result.lengths] == [1.0, 0.0]
+    assert result.row("sequence", longest).scaled == 0.0
+    assert result.token_accuracy(longest - 1, longest).value == 0.0
+
+
+def test_counts_reach_to_the_longest_length_that_is_evaluated():
+    """Begun 3 chunks before the largest number of int32, which 2,147,483,639 of 8 reach."""
+    longest = 2**31 - 1
+    start = Places()
+    evaluate(FaultyParity(), lengths=[9], bookmark=start, num_sequences=4)
+    first = start.places[0]
+    done = 2**31 // 8 - 3
+    counts = np.full(4, 8 * done, np.int32)
+    reading = first.reading._replace(
+        chunk=np.int32(done),
+        state=(first.reading.state[0], np.int32(8 * done)),
+        tally=first.reading.tally._replace(correct=counts - 1, scored=counts),
+    )
+    place = first._replace(reading=reading)
+    result = evaluate(
+        FaultyParity(longest - 2), lengths=[longest], bookmark=Places(place), num_sequences=4
+    )
+    assert result.outcomes.scored.tolist() == [[longest] * 4]
+    assert result.outcomes.correct.tolist() == [[longest - 2] * 4]
+    assert result.row("token", longest).value == (longest - 2) / longest
+    with pytest.raises(
+        ValueError, match="lengths must be at most 2,147,483,647, got 2,147,483,648"
+    ):
+        evaluate(FaultyParity(), lengths=[longest + 1])
+
+
+def test_a_state_whose_type_a_chunk_changes_is_carried():
+    class Widening(FaultyParity):
+        def init_state(self, batch_size):
+            parity, start = super().init_state(batch_size)
+            return parity.astype(jnp.int8), start
+
+    assert evaluate(Widening(9)).row("token", 30).value == 29 / 30

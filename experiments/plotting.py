@@ -7,8 +7,9 @@ from typing import Any
 
 import matplotlib
 import polars
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.run import Run, RunError
 
@@ -91,8 +92,7 @@ def plot(
         for axis, title in zip(axes, TITLES.values(), strict=True):
             axis.set(xlabel=size_label(runs[0].problem.axis, frames), title=title)
             axis.set_ylim(-0.03, 1.03)
-            axis.set_xscale("log", base=2)
-            axis.xaxis.set_major_formatter(ScalarFormatter())
+            scale_lengths(axis)
         axes[0].set_ylabel("accuracy")
         figure.legend(
             *axes[0].get_legend_handles_labels(),
@@ -100,6 +100,21 @@ def plot(
             ncols=1 + (len(runs) > 3),
         )
         return save(figure, Path(path))
+
+
+def scale_lengths(axis: Axes) -> None:
+    """A scale of lengths below what is drawn: powers of 2, as many as there is room for."""
+    axis.set_xscale("log", base=2)
+    digits = len(f"{axis.get_xlim()[1]:.0f}")
+    if digits > 5:
+        axis.xaxis.set_major_locator(LogLocator(base=2, numticks=5 if digits < 8 else 4))
+    plain_numbers(axis.xaxis)
+
+
+def plain_numbers(axis: Any) -> None:
+    """Ticks of an `axis.xaxis` or `axis.yaxis` as whole numbers, without powers."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def size_label(axis: str, frames: Sequence[polars.DataFrame]) -> str:

@@ -180,9 +180,9 @@ def evaluation_table(result: LengthGeneralization) -> Group:
             tables += [Text(f"\n{title}"), _accuracy_table(result, prefix)]
     horizons = plain_table("horizon", *METRICS)
     for threshold in sorted({threshold for _, threshold in result.horizons()}):
-        horizons.add_row(
-            f"{threshold:g}", *(str(result.horizon(metric, threshold)) for metric in METRICS)
-        )
+        reached = (result.horizon(metric, threshold) for metric in METRICS)
+        cells = (f"{'>=' if found.open_ended else ''}{found.length:,}" for found in reached)
+        horizons.add_row(f"{threshold:g}", *cells)
     interval = (
         f"intervals of {result.confidence:.0%}, chance of a token {result.chance:.3f}; "
         "scaled: token accuracy with chance at 0"
@@ -198,7 +198,7 @@ def _accuracy_table(result: LengthGeneralization, prefix: str) -> Table:
     for length in result.lengths:
         rows = [found[prefix + metric, length] for metric in METRICS]
         cells = (f"{row.value:.3f} ({row.low:.3f}-{row.high:.3f})" for row in rows)
-        table.add_row(str(length), *(Text(cell) for cell in cells), f"{rows[0].scaled:.3f}")
+        table.add_row(f"{length:,}", *(Text(cell) for cell in cells), f"{rows[0].scaled:.3f}")
     return table
 
 

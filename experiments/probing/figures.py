@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 
-from experiments.plotting import COLOURS, LINES, MARKERS, styled
+from experiments.plotting import COLOURS, LINES, MARKERS, scale_lengths, styled
 from experiments.probing.carrying import Carried
 from plstm_seq import probing
 
@@ -314,8 +313,7 @@ def _curves(axis: Axes, lengths: Sequence[int], curves: Mapping[str, Any], first
             "linestyle": LINES[index % len(LINES)],
         }
         axis.plot(lengths, values, markersize=4, label=name, **look)
-    axis.set_xscale("log", base=2)
-    axis.xaxis.set_major_formatter(ScalarFormatter())
+    scale_lengths(axis)
     axis.set_xlabel("length")
     axis.legend(fontsize="small")
 

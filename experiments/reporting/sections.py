@@ -85,7 +85,7 @@ def costs(frame: polars.DataFrame) -> Markup:
 def members(frame: polars.DataFrame) -> Markup:
     """Every member, with its status and what it reached."""
     length = None if frame["metric"].is_null().all() else default_length(frame)
-    where = "" if length is None else f" at {length}"
+    where = "" if length is None else f" at {length:,}"
     headers = ["member", "status", "step", f"token{where}", f"sequence{where}", "horizon", "error"]
     rows = []
     for (_,), own in frame.group_by("member", maintain_order=True):
@@ -103,7 +103,7 @@ def _accuracy(own: polars.DataFrame, metric: str, length: int | None) -> str:
 
 def _horizon(own: polars.DataFrame) -> str:
     reached = own.filter(metric="sequence").select("horizon_90", "horizon_90_open").rows()[:1]
-    return "".join(f"{'≥' * is_open}{length}" for length, is_open in reached)
+    return "".join(f"{'≥' * is_open}{length:,}" for length, is_open in reached)
 
 
 def _status(status: str) -> Markup:

@@ -151,7 +151,7 @@ def _of_one_task(
     if _several(frame, figures.LEARNING_RATE):
         yield Drawing(
             "solve_rate",
-            f"Share of members with 0.9 of sequences right at length {length}, with Wilson's 95% "
+            f"Share of members with 0.9 of sequences right at length {length:,}, with Wilson's 95% "
             "intervals.",
             partial(figures.solve_rate, frame, by, length=length),
         )
@@ -159,7 +159,7 @@ def _of_one_task(
         if _differs(frame.drop_nulls("metric"), f"cost.{cost}"):
             yield Drawing(
                 f"cost_{cost}",
-                f"Sequence accuracy at length {length} against {title}. Medians over seeds, bars "
+                f"Sequence accuracy at length {length:,} against {title}. Medians over seeds, bars "
                 "between their quartiles.",
                 partial(figures.against_cost, frame, by, cost=cost, length=length),
             )

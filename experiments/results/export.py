@@ -61,12 +61,12 @@ def _success(row: Mapping[str, Any]) -> str:
 
 
 def _horizon(row: Mapping[str, Any]) -> str:
-    return "" if row["horizon"] is None else f"{'≥' * row['horizon_open']}{row['horizon']}"
+    return "" if row["horizon"] is None else f"{'≥' * row['horizon_open']}{row['horizon']:,}"
 
 
 _CELLS: Mapping[str, Cell] = {
     "metric": lambda row: row["metric"],
-    "length": lambda row: str(row["length"]),
+    "length": lambda row: f"{row['length']:,}",
     "n": lambda row: (
         str(row["n"]) if row["n"] == row["members"] else f"{row['n']}/{row['members']}"
     ),

@@ -13,14 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from experiments.plotting import TITLES, styled
+from experiments.plotting import TITLES, plain_numbers, scale_lengths, styled
 from experiments.results.panels import (
     draw_band,
     finish,
     levels,
     looks,
     panel,
-    plain_numbers,
     quartiles,
     ticks_at,
 )
@@ -68,8 +67,7 @@ def accuracy(
             for chance in rows["chance"].unique():
                 axis.axhline(chance, color="0.5", linestyle="--", linewidth=0.8)
         axis.set(xlabel=_sizes(rows), ylabel=METRIC_TITLES[metric], ylim=(-0.03, 1.03))
-        axis.set_xscale("log", base=2)
-        plain_numbers(axis.xaxis)
+        scale_lengths(axis)
         return finish(figure, axis)
 
 
@@ -163,7 +161,7 @@ def solve_rate(
             _bars(axis, rows[x] * shift, rate, bars, chosen[index].label, look)
         axis.set(xlabel=titles([x])[x], ylim=(-0.03, 1.03))
         axis.set_ylabel(
-            f"members with {threshold:g} of sequences\nright at {_size(frame)} {length}"
+            f"members with {threshold:g} of sequences\nright at {_size(frame)} {length:,}"
         )
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
         axis.set_xscale("log")
@@ -208,7 +206,7 @@ def against_cost(
             bars = [[middle - low], [high - middle]]
             _bars(axis, [place], [middle], bars, setting.label, look | {"linestyle": "none"})
         axis.set(xlabel=COSTS[cost], ylim=(-0.03, 1.03))
-        axis.set_ylabel(f"{METRIC_TITLES[metric]} at {_size(frame)} {length}")
+        axis.set_ylabel(f"{METRIC_TITLES[metric]} at {_size(frame)} {length:,}")
         axis.set_xscale("log")
         costs = sorted(rows[column].unique())
         axis.set_xlim(costs[0] / 1.25, costs[-1] * 1.25)

@@ -7,7 +7,7 @@ import numpy as np
 import polars
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from experiments.plotting import COLOURS, LINES, MARKERS
 from experiments.results.settings import Setting, text
@@ -69,12 +69,6 @@ def draw_band(axis: Axes, rows: polars.DataFrame, label: str, look: dict[str, An
     """A line through the medians of `levels`, and a band between the quartiles."""
     axis.plot(rows["x"], rows["middle"], label=label, **look)
     axis.fill_between(rows["x"], rows["low"], rows["high"], color=look["color"], alpha=0.15, lw=0)
-
-
-def plain_numbers(axis: Any) -> None:
-    """Ticks of an `axis.xaxis` or `axis.yaxis` without powers."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axis.set_minor_locator(NullLocator())
 
 
 def ticks_at(axis: Axes, values: Sequence[float]) -> None:

@@ -137,10 +137,10 @@ class LengthGeneralization:
         passes = [name.removesuffix("token") for name, _ in found if name.endswith("token")]
         for prefix in dict.fromkeys(passes):
             names = [prefix + metric for metric in METRICS]
-            lines.append(f"{self.axis:>8}" + "".join(f"  {name:<21}" for name in names))
+            lines.append(f"{self.axis:>9}" + "".join(f"  {name:<21}" for name in names))
             for length in self.lengths:
                 cells = "".join(f"  {_cell(found[name, length]):<21}" for name in names)
-                lines.append(f"{length:>8}{cells}")
+                lines.append(f"{length:>9,}{cells}")
         mixed = [row for row in self.rows if row.start and row.metric != SEGMENT]
         lines += [f"{row.metric}, {row.start} to {row.length}: {_cell(row)}" for row in mixed]
         return "\n".join(line.rstrip() for line in lines)

@@ -5,13 +5,16 @@ import math
 import re
 import statistics
 import warnings
+from itertools import pairwise
 
 import polars
 import pytest
 from fake_sweep import Fake, cost, make_sweep, write_evaluation
+from matplotlib.figure import Figure
 from polars.testing import assert_frame_equal
 
 from experiments import ConfigError, RunError
+from experiments.plotting import scale_lengths, styled
 from experiments.results import export, gather, readable, summarize, where
 from experiments.results.columns import resolve, short_names
 from experiments.results.rows import ROOT, find_sweep
@@ -292,3 +295,26 @@ def test_a_new_evaluation_replaces_the_old_rows(tmp_path):
     status = folder / "members" / "seed=0" / "status.json"
     status.write_text(json.dumps({"status": "solved", "step": 4, "error": None}))
     assert gather(folder).filter(member="seed=0")["status"].unique().to_list() == ["solved"]
+
+
+@pytest.mark.parametrize("longest", [4096, 65_536, 2**20, 2**30])
+def test_lengths_below_a_figure_do_not_overlap(longest):
+    with styled():
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained")
+        axes = figure.subplots(1, 2, sharex=True)
+    for axis in axes:
+        axis.plot([4, longest], [0, 1])
+        scale_lengths(axis)
+    figure.canvas.draw()
+    boxes = []
+    for axis in axes:
+        low, high = axis.get_xlim()
+        labels = [
+            label
+            for label, place in zip(axis.get_xticklabels(), axis.get_xticks(), strict=True)
+            if low <= place <= high
+        ]
+        assert len(labels) >= 3
+        assert all(re.fullmatch(r"[\d,]+", label.get_text()) for label in labels)
+        boxes += [label.get_window_extent() for label in labels]
+    assert all(one.x1 < two.x0 for one, two in pairwise(boxes))

@@ -302,10 +302,10 @@ def test_lengths_below_a_figure_do_not_overlap(longest):
     with styled():
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")
         axes = figure.subplots(1, 2, sharex=True)
-    for axis in axes:
-        axis.plot([4, longest], [0, 1])
-        scale_lengths(axis)
-    figure.canvas.draw()
+        for axis in axes:
+            axis.plot([4, longest], [0, 1])
+            scale_lengths(axis)
+        figure.canvas.draw()
     boxes = []
     for axis in axes:
         low, high = axis.get_xlim()

@@ -107,7 +107,7 @@ def scale_lengths(axis: Axes) -> None:
     axis.set_xscale("log", base=2)
     digits = len(f"{axis.get_xlim()[1]:.0f}")
     if digits > 5:
-        axis.xaxis.set_major_locator(LogLocator(base=2, numticks=5 if digits < 8 else 4))
+        axis.xaxis.set_major_locator(LogLocator(base=2, numticks=5 if digits < 7 else 4))
     plain_numbers(axis.xaxis)
 
 

@@ -297,7 +297,7 @@ def test_a_new_evaluation_replaces_the_old_rows(tmp_path):
     assert gather(folder).filter(member="seed=0")["status"].unique().to_list() == ["solved"]
 
 
-@pytest.mark.parametrize("longest", [4096, 65_536, 2**20, 2**30])
+@pytest.mark.parametrize("longest", [4096, 65_536, 2**18, 2**20, 2**30])
 def test_lengths_below_a_figure_do_not_overlap(longest):
     with styled():
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")

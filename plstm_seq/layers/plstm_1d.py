@@ -237,11 +237,11 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
         """
         require_shape("x", x, ("B", self.input_dim))
         tokens = self._tokens(x)
-        x, state = self._enter(at_positions(x), state)
-        convolved, history = self._convolve(x[:, None], state)
+        read, state = self._enter(at_positions(x), state)
+        convolved, history = self._convolve(read[:, None], state)
         convolved = convolved[:, 0]
-        y, last = plstm_1d_step(*self._op_inputs(x, convolved, tokens), state=state.C)
-        y = self._leave(y, x, convolved)
+        y, last = plstm_1d_step(*self._op_inputs(read, convolved, tokens), state=state.C)
+        y = self._leave(y, read, convolved)
         return y, PLSTM1DState(history, last, state.position + 1)
 
     def op_inputs(
@@ -304,7 +304,7 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
 
     def _tokens(self, x: Array | ByToken) -> Array | None:
         """The token at each position, if `x` tells them."""
-        if not self.needs_tokens:
+        if not isinstance(self.config.transition, Table):
             return None
         if not isinstance(x, ByToken):
             raise TypeError(
@@ -312,7 +312,7 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
                 "token"
             )
         if x.names is None:
-            require_shape("x.table", x.table, (self.transition.config.tokens, self.input_dim))
+            require_shape("x.table", x.table, (self.config.transition.tokens, self.input_dim))
         return x.token_at_position
 
     def _convolve(self, x: Array, state: PLSTM1DState) -> tuple[Array, Array | None]:

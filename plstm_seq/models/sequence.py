@@ -197,7 +197,8 @@ class SequenceModel(Configured[SequenceModelConfig]):
         """
         self._check_tokens(tokens, ("B",))
         self._check_count(state)
-        x, last = self.token_embedding(tokens), []
+        x: Any = self.token_embedding(tokens)
+        last = []
         if self.needs_tokens:
             x = ByToken(x, jnp.arange(len(tokens)), tokens)
         for block, block_state in zip(self.blocks, state, strict=True):

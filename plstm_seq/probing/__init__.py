@@ -27,6 +27,7 @@ from plstm_seq.probing.homomorphism import (
     relator_defects,
     relators,
 )
+from plstm_seq.probing.learned_group import LearnedGroup, NotAGroupError, learned_group
 from plstm_seq.probing.polar import with_orthogonal_transitions
 from plstm_seq.probing.realization import Realization, realization, realizations
 from plstm_seq.probing.recording import (
@@ -44,11 +45,9 @@ from plstm_seq.probing.representations import (
     permutation_matrices,
 )
 from plstm_seq.probing.rounding import (
-    LearnedGroup,
     Rounded,
     RoundedHead,
     RoundingError,
-    learned_group,
     round_model,
     round_transitions,
 )
@@ -77,6 +76,7 @@ __all__ = [
     "LayerRecord",
     "LearnedGroup",
     "LinearProbe",
+    "NotAGroupError",
     "RealIrreducibles",
     "Realization",
     "Recording",

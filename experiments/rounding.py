@@ -78,6 +78,7 @@ def _fill(new: Run, run: Run, rounded: Rounded, length: int, num_sequences: int)
         **summary(rounded),
     }
     write_whole(new.folder / NOTE, json.dumps(note, indent=2) + "\n")
+    write_whole(new.metrics_path, "")
     ending = RunStatus("interrupted", step) if given is None else given._replace(step=step)
     write_cost(new, FitResult("finished", step, {}))
     write_status(new, ending)

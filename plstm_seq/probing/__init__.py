@@ -17,6 +17,14 @@ from plstm_seq.probing.characters import (
     smallest_faithful,
 )
 from plstm_seq.probing.exact import exact_model
+from plstm_seq.probing.exact_automata import (
+    LinearForm,
+    automaton_form,
+    exact_automaton,
+    exact_linear,
+    exact_modular_arithmetic,
+    modular_arithmetic_form,
+)
 from plstm_seq.probing.grid_recording import GridLayerRecord, GridRecording, record_grid
 from plstm_seq.probing.groups import GroupAnalysis, analyse
 from plstm_seq.probing.homomorphism import (
@@ -75,6 +83,7 @@ __all__ = [
     "Homomorphism",
     "LayerRecord",
     "LearnedGroup",
+    "LinearForm",
     "LinearProbe",
     "NotAGroupError",
     "RealIrreducibles",
@@ -91,14 +100,19 @@ __all__ = [
     "StateSample",
     "TokenGates",
     "analyse",
+    "automaton_form",
     "by_token",
     "character_table",
+    "exact_automaton",
+    "exact_linear",
     "exact_model",
+    "exact_modular_arithmetic",
     "faithful_representation",
     "homomorphism",
     "learned_group",
     "linear_probe",
     "match_representations",
+    "modular_arithmetic_form",
     "orthogonal_form",
     "permutation_matrices",
     "real_irreducibles",

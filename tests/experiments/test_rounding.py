@@ -9,7 +9,7 @@ from small_run import small_config
 from typer.testing import CliRunner
 
 import tasks
-from experiments import RunError, decode, default_config, evaluate, load_run, round_run, train
+from experiments import RunError, decode, evaluate, load_run, round_run, train
 from experiments.cli import app
 from experiments.probing import probe
 from experiments.run import create_run
@@ -30,14 +30,10 @@ def run(tmp_path_factory):
         noise=0.05,
         implementation="recurrent",
     )
-    config = dataclasses.replace(default_config("s3_word_problem"), model=model.config)
-    training = dataclasses.replace(config.training, steps=1, batch_size=4)
-    training = dataclasses.replace(
-        training, curriculum=dataclasses.replace(training.curriculum, stages=((8, 1),))
-    )
+    config = small_config("s3_word_problem", "steps=1")
     folder = tmp_path_factory.mktemp("runs") / "near"
-    run = create_run(dataclasses.replace(config, training=training), folder)
-    optimizer = make_optimizer(training.optimizer, training.steps)
+    run = create_run(dataclasses.replace(config, model=model.config), folder)
+    optimizer = make_optimizer(config.training.optimizer, 1)
     _, state = init_state(model, optimizer, jax.random.key(0))
     state = dataclasses.replace(state, step=state.step + 1)
     with Checkpoints(run.checkpoints) as checkpoints:

@@ -24,8 +24,8 @@ from plstm_seq.probing import (
     record,
     round_model,
     round_transitions,
+    rounding,
 )
-from plstm_seq.probing import rounding
 from plstm_seq.probing.groups import analyse
 from tasks.groups import group
 

@@ -1,0 +1,359 @@
+"""Weights beyond groups, written down: linear forms, automata, modular arithmetic.
+
+That such weights exist proves what the model class can do, whatever training finds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Float, Int
+
+from plstm_seq.layers import ConvolutionConfig, GateConfig, HeadProjectionConfig, PLSTM1DConfig
+from plstm_seq.layers.initializers import Ones, Zeros
+from plstm_seq.layers.transition import Factorized, Table, TransitionConfig
+from plstm_seq.models import PostUpConfig, SequenceModel, SequenceModelConfig
+
+_SURE = 10.0
+"""How far the logit of the right label is above every other, at least."""
+_ONE = 4.0
+"""An argument of the eigenvalues' tanh at which it is 1 exactly, in float64 too."""
+_PLANAR = (2, 3, 5, 7)
+"""Moduli whose factors are rotations of the plane: with k units, 2 cos(2 pi / k) is a whole one."""
+
+
+class LinearForm(NamedTuple):
+    """A linear recurrence by token, and how it is read: `C <- A[x] C + b[x]`, logits `R[x] C`.
+
+    Attributes:
+        matrices: A [S, J, J].
+        writes: b [S, J].
+        initial: C before the first token, [J].
+        reading: R [S, V, J]; the label is the largest logit.
+    """
+
+    matrices: Float[np.ndarray, "S J J"]
+    writes: Float[np.ndarray, "S J"]
+    initial: Float[np.ndarray, " J"]
+    reading: Float[np.ndarray, "S V J"]
+
+
+def exact_linear(
+    form: LinearForm,
+    *,
+    dtype: DTypeLike | None = None,
+    param_dtype: DTypeLike = jnp.float32,
+    implementation: str | None = None,
+) -> SequenceModel:
+    """Write a model of one layer and one head that computes a linear form.
+
+    Transitions are a table by token; embeddings are unit vectors, of which source and mark are
+    linear functions.
+
+    Args:
+        form: what is computed; JT = J.
+        dtype: see `SequenceModel`.
+        param_dtype: see `SequenceModel`.
+        implementation: see `plstm_seq.ops.plstm_1d`.
+
+    Returns:
+        A model of S tokens and V labels.
+
+    Raises:
+        ValueError: the shapes do not fit each other.
+    """
+    matrices, writes, initial, reading = (np.asarray(part, np.float64) for part in form)
+    tokens, size = len(matrices), initial.shape[-1]
+    labels = reading.shape[1] if reading.ndim == 3 else 0
+    expected = {
+        "matrices": (matrices, (tokens, size, size)),
+        "writes": (writes, (tokens, size)),
+        "initial": (initial, (size,)),
+        "reading": (reading, (tokens, labels, size)),
+    }
+    for name, (array, shape) in expected.items():
+        if array.shape != shape or 0 in shape:
+            raise ValueError(
+                f"{name}: got shape {array.shape}, expected [S, J, J], [S, J], [J] and [S, V, J] "
+                "of matrices, writes, initial and reading"
+            )
+    model = SequenceModel(
+        tokens,
+        _config(tokens + labels, Table(dim=size, tokens=tokens), implementation, JO=labels),
+        output_size=labels,
+        dtype=dtype,
+        param_dtype=param_dtype,
+        rngs=nnx.Rngs(0),
+    )
+    layer: Any = model.blocks[0].mixer
+    width = tokens + labels
+    _write(model.token_embedding.embedding, np.eye(tokens, width))
+    _write(layer.transition.embedding, matrices)
+    _write(layer.source.weight, np.pad(writes.T, ((0, 0), (0, labels))))
+    _write(layer.mark.weight, np.pad(np.moveaxis(reading, 0, -1), ((0, 0), (0, 0), (0, labels))))
+    _write(layer.initial_state, initial)
+    _write(layer.outprojection.kernel, np.eye(labels, width, tokens))
+    _write(model.lm_head, np.eye(width, labels, -tokens))
+    return model
+
+
+def automaton_form(
+    transition: Int[np.ndarray, "N S"], outputs: Int[np.ndarray, " N"], initial: int = 0
+) -> LinearForm:
+    """The linear form of any automaton: the state is the unit vector of the automaton's state.
+
+    A symbol that permutes the states is a permutation matrix. One that leads all states to one is a
+    reset: its transition is zero, and it writes. So permutation-reset automata have transitions of
+    norm at most 1. A symbol that merges some states only is a matrix of zeros and ones of a larger
+    norm, exact on unit vectors all the same.
+
+    Args:
+        transition: [states, symbols], the next state.
+        outputs: [states], the label of each state.
+        initial: the state before the first symbol.
+
+    Raises:
+        ValueError: a state or label is none.
+    """
+    transition, outputs = np.asarray(transition), np.asarray(outputs)
+    if transition.ndim != 2 or outputs.shape != transition.shape[:1]:
+        raise ValueError(
+            f"transition, outputs: got shapes {transition.shape} and {outputs.shape}, expected "
+            "[states, symbols] and [states]"
+        )
+    states, symbols = transition.shape
+    if transition.min() < 0 or transition.max() >= states or not 0 <= initial < states:
+        raise ValueError(f"transition, initial: expected states from 0 to {states - 1}")
+    if outputs.min() < 0:
+        raise ValueError(f"outputs: got {outputs.min()}, expected labels from 0")
+    units = np.eye(states)
+    matrices = np.swapaxes(units[transition.T], -1, -2)  # column n is the unit vector of the next
+    resets = (transition == transition[:1]).all(0)
+    writes = np.where(resets[:, None], units[transition[0]], 0)
+    matrices = np.where(resets[:, None, None], 0, matrices)
+    reading = _SURE * (np.arange(outputs.max() + 1)[:, None] == outputs)
+    return LinearForm(
+        matrices, writes, units[initial], np.broadcast_to(reading, (symbols, *reading.shape))
+    )
+
+
+def exact_automaton(
+    transition: Int[np.ndarray, "N S"],
+    outputs: Int[np.ndarray, " N"],
+    initial: int = 0,
+    **options: Any,
+) -> SequenceModel:
+    """Write a model of one layer that runs an automaton; see `automaton_form` and `exact_linear`.
+
+    Args:
+        transition: [states, symbols], the next state.
+        outputs: [states], the label of each state.
+        initial: the state before the first symbol.
+        **options: those of `exact_linear`.
+    """
+    return exact_linear(automaton_form(transition, outputs, initial), **options)
+
+
+def modular_arithmetic_form(modulus: int = 5, operators: str = "+-*") -> LinearForm:
+    """Modular arithmetic with precedence, prefix by prefix, as one linear form with J = 2 modulus.
+
+    The state holds `exp(2 pi i (sum + j factor) / m)`, j = 0 .. m - 1: every token selects and
+    rotates. The value is the phase of j = 1; behind `+` and `-`, where a new factor begins, that of
+    j = 0. Its matrices are of infinity-norm 1 over complex numbers, but no contractions.
+
+    Args:
+        modulus: m, at least 2.
+        operators: some of `+-*`; the tokens are the digits 0 .. m - 1, then these.
+
+    Raises:
+        ValueError: an argument is none of these.
+    """
+    _check_arithmetic(modulus, operators)
+    turn = np.exp(2j * np.pi / modulus)
+    places = np.arange(modulus)
+    tokens = [*map(str, places), *operators]
+    matrices = np.zeros((len(tokens), modulus, modulus), complex)
+    for token, matrix in zip(tokens, matrices, strict=True):
+        if token == "*":
+            matrix[places, places] = 1
+        elif token in "+-":
+            matrix[:, 1] = turn ** (places if token == "+" else -places)
+        else:
+            matrix[places, places * int(token) % modulus] = 1
+    read = np.array([0 if token in "+-" else 1 for token in tokens])
+    phases = _phases(modulus)
+    reading = phases[None, :, :, None] * np.eye(modulus)[read][:, None, None, :]
+    start = turn**places
+    return LinearForm(
+        np.block([[matrices.real, -matrices.imag], [matrices.imag, matrices.real]]),
+        np.zeros((len(tokens), 2 * modulus)),
+        np.concatenate([start.real, start.imag]),
+        reading.reshape(len(tokens), modulus, 2 * modulus),
+    )
+
+
+def exact_modular_arithmetic(
+    modulus: int = 5,
+    operators: str = "+-*",
+    *,
+    blocks: int = 1,
+    dtype: DTypeLike | None = None,
+    param_dtype: DTypeLike = jnp.float32,
+    implementation: str | None = None,
+) -> SequenceModel:
+    """Write a model that computes modular arithmetic with precedence, every prefix of it.
+
+    With one block it is `modular_arithmetic_form`. With two it is a cascade: the state of the first
+    is the factor of the current term, a rotation of the plane (multiplication by a unit turns it,
+    zero makes it zero, `+` and `-` write 1 and -1); the second turns by 1 / modulus of a turn for
+    each unit by which the value changes. For that it sees what the first one said of the token
+    before, through a convolution of 2: behind `*` the term so far is taken back.
+
+    Args:
+        modulus: m; with two blocks 2, 3, 5 or 7.
+        operators: some of `+-*`; the tokens are the digits 0 .. m - 1, then these.
+        blocks: 1 or 2.
+        dtype: see `SequenceModel`.
+        param_dtype: see `SequenceModel`.
+        implementation: see `plstm_seq.ops.plstm_1d`.
+
+    Raises:
+        ValueError: an argument is none of these.
+    """
+    types = {"dtype": dtype, "param_dtype": param_dtype}
+    if blocks == 1:
+        form = modular_arithmetic_form(modulus, operators)
+        return exact_linear(form, implementation=implementation, **types)
+    if blocks != 2:
+        raise ValueError(f"blocks: got {blocks}, expected 1 or 2")
+    _check_arithmetic(modulus, operators)
+    if modulus not in _PLANAR:
+        raise ValueError(f"modulus: got {modulus}, expected one of {_PLANAR} with two blocks")
+    tokens = modulus + len(operators)
+    # Features: the token; the term behind a digit; the term behind `*`; the value's two numbers.
+    term, product, value, width = tokens, tokens + 1, tokens + 2, tokens + 4
+    zeros = Zeros()
+    transition = Factorized(dim=2, inproj_bias_init=zeros, outproj_bias_init=zeros)
+    model = SequenceModel(
+        tokens,
+        _config(width, transition, implementation, JO=2, num_blocks=2),
+        output_size=modulus,
+        rngs=nnx.Rngs(0),
+        **types,
+    )
+    mixers: list[Any] = [block.mixer for block in model.blocks]
+    first, second = mixers
+    _write(model.token_embedding.embedding, np.eye(tokens, width))
+    _write_factor(first, modulus, operators, width)
+    _write(first.outprojection.kernel, np.eye(2, width, term))
+    _write(first.conv.kernel, np.stack([np.zeros(width), np.ones(width)]))
+    _write(second.conv.kernel, np.stack([np.eye(width)[product], np.eye(width)[term]]))
+    turn = np.zeros((2, 2, width))
+    turn[1, 0, [term, product]] = 2 * np.pi / modulus * np.array([1, -1])
+    _write(second.transition.inproj_weight, turn)
+    _write(second.transition.eigenvalues_bias, np.full(2, _ONE))
+    _write(second.mark.bias, np.eye(2))
+    _write(second.initial_state, np.eye(2)[0])
+    _write(second.outprojection.kernel, np.eye(2, width, value))
+    _write(model.lm_head, np.pad(_phases(modulus).T, ((value, 0), (0, 0))))
+    return model
+
+
+def _write_factor(layer: Any, modulus: int, operators: str, width: int) -> None:
+    """The first block of the cascade: the factor of the current term as a point of the plane."""
+    units = modulus - 1
+    root = next(
+        g for g in range(1, modulus) if len({g**k % modulus for k in range(units)}) == units
+    )
+    angle = 2 * np.pi / units
+    # The term is a linear function of the point, modulo m: 1 at angle 0, the root at one turn.
+    sine = np.sin(angle) if units > 2 else 0.0
+    read = np.array([1, (root - np.cos(angle)) / sine if sine else 0])
+    inproj, writes, mark = np.zeros((2, 2, width)), np.zeros((2, width)), np.zeros((2, 2, width))
+    kept = np.zeros(width)
+    for power in range(units):
+        digit = pow(root, power, modulus)
+        inproj[1, 0, digit], kept[digit] = power * angle, _ONE
+    for token, operator in enumerate(operators, modulus):
+        if operator == "*":
+            kept[token] = _ONE
+            mark[1, :, token] = read
+        else:
+            writes[0, token] = 1 if operator == "+" else -1
+    mark[0, :, :modulus] = read[:, None]
+    _write(layer.transition.inproj_weight, inproj)
+    _write(layer.transition.eigenvalues_bias, np.zeros(2))
+    _write(layer.transition.eigenvalues_weight, np.stack([kept, kept]))
+    _write(layer.source.weight, writes)
+    _write(layer.mark.weight, mark)
+    _write(layer.initial_state, np.eye(2)[0])
+
+
+def _phases(modulus: int) -> np.ndarray:
+    """The reading [m, 2] of a phase: largest for its own label, by `_SURE` at least."""
+    angles = 2 * np.pi * np.arange(modulus) / modulus
+    scale = _SURE / (1 - np.cos(2 * np.pi / modulus))
+    return scale * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+
+
+def _check_arithmetic(modulus: int, operators: str) -> None:
+    if modulus < 2:
+        raise ValueError(f"modulus: got {modulus}, expected at least 2")
+    if not operators or len(set(operators)) < len(operators) or set(operators) - set("+-*"):
+        raise ValueError(f"operators: got {operators!r}, expected some of '+-*', each once")
+
+
+def _config(
+    width: int,
+    transition: TransitionConfig | Table,
+    implementation: str | None,
+    *,
+    JO: int,
+    num_blocks: int = 1,
+) -> SequenceModelConfig:
+    """One head of one key and value feature, each 1; gates are linear functions of the input."""
+    zeros = Zeros()
+    one = HeadProjectionConfig(bias_init=Ones(), weight_init=zeros)
+    linear = GateConfig(weight=True, activation="identity", bias_init=zeros, weight_init=zeros)
+    mixer = PLSTM1DConfig(
+        num_heads=1,
+        DK=1,
+        DV=1,
+        JV=1,
+        JO=JO,
+        source=linear,
+        transition=transition,
+        mark=linear,
+        direct=None,
+        query=one,
+        key=one,
+        value=one,
+        sub_heads=1,
+        convolution=None if num_blocks == 1 else ConvolutionConfig(kernel_size=2),
+        convolution_inputs=("transition",) if num_blocks > 1 else (),
+        norm=None,
+        passthrough=False,
+        outprojection_weight_init=zeros,
+        mark_reads="after",
+        learned_initial_state=True,
+        initial_state_init=zeros,
+        implementation=implementation,
+    )
+    return SequenceModelConfig(
+        width=width,
+        num_blocks=num_blocks,
+        block=PostUpConfig(norm=None, downproj_weight_init=zeros),
+        mixer=mixer,
+        logit_soft_cap=None,
+        post_blocks_norm=None,
+        embed_init=zeros,
+        head_init=zeros,
+    )
+
+
+def _write(param: nnx.Variable, values: np.ndarray) -> None:
+    param[...] = jnp.asarray(np.reshape(values, param.shape), param.dtype)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from experiments.cross_validation import CrossValidation, cross_validate
     from experiments.decoding import Decoded, decode
+    from experiments.demands import Demands, LinearForm, demands, linear_form
     from experiments.demonstration import quickstart
     from experiments.evaluating import evaluate
     from experiments.overrides import override
@@ -36,16 +37,20 @@ __all__ = [
     "ConfigError",
     "CrossValidation",
     "Decoded",
+    "Demands",
     "EvaluationConfig",
     "ExperimentConfig",
+    "LinearForm",
     "Run",
     "RunError",
     "TaskConfig",
     "cross_validate",
     "decode",
     "default_config",
+    "demands",
     "draw_examples",
     "evaluate",
+    "linear_form",
     "load_run",
     "override",
     "plot",
@@ -69,6 +74,7 @@ _MODULES = {
     ),
     "cross_validation": ("CrossValidation", "cross_validate"),
     "decoding": ("Decoded", "decode"),
+    "demands": ("Demands", "LinearForm", "demands", "linear_form"),
     "demonstration": ("quickstart",),
     "evaluating": ("evaluate",),
     "overrides": ("override",),

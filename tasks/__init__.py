@@ -3,7 +3,8 @@
 `names()` lists the tasks, `get(name, **options)` makes one. See `tasks.base` for what a task is.
 `grid_names()` and `get_grid(name, **options)` do the same for images and grids (`tasks.grid`),
 `graph_names()` and `get_graph(name, **options)` for directed acyclic graphs (`tasks.graphs`).
-`tasks.vision` reads images from files, `tasks.graphs` graphs.
+`tasks.vision` reads images from files, `tasks.graphs` graphs. `structure(task)` says what the
+automaton of a task is like.
 """
 
 from tasks.arrow_pointing import ArrowPointing
@@ -36,6 +37,7 @@ from tasks.strings import (
     ReverseString,
     Set,
 )
+from tasks.structure import Structure, structure
 from tasks.word_problem import WordProblem
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "SolveEquation",
     "StackManipulation",
     "StreamingTask",
+    "Structure",
     "Task",
     "WordProblem",
     "get",
@@ -79,4 +82,5 @@ __all__ = [
     "graph_names",
     "grid_names",
     "names",
+    "structure",
 ]

@@ -23,6 +23,9 @@ from tasks.tables import Table, read_table
 MAX_MONOID = 512
 """Automata with more elements in their transition monoid than this are run step by step."""
 
+MOST_ENTRIES = 2**25
+"""Largest size of a table, states times symbols, that a task writes out to be analysed."""
+
 _MODULO_3 = ((0, 1), (2, 0), (1, 2))
 
 
@@ -49,12 +52,15 @@ class Machine:
         outputs: Integer `[states]`, the label of each state.
         initial: State before the first symbol.
         frequencies: Real `[symbols]`, how often each symbol is drawn; they sum to 1.
+        drawn: Bool `[states, symbols]`, the symbols that inputs may hold in each state, where not
+            every symbol can follow (a digit follows an operator, say); None if every one can.
     """
 
     transition: np.ndarray
     outputs: np.ndarray
     initial: int
     frequencies: np.ndarray
+    drawn: np.ndarray | None = None
 
     @functools.cached_property
     def monoid(self) -> Monoid | None:
@@ -267,6 +273,19 @@ class Automaton(AutomatonTask):
         if chosen is None:
             return super()._draw(key, lengths, width)
         return settling.draw(machine.transition, machine.initial, chosen, key, lengths, width)
+
+
+def check_size(states: int, symbols: int) -> None:
+    """Check that the table of an automaton is not too large to be written out.
+
+    Raises:
+        ValueError: If it has more than `MOST_ENTRIES` entries.
+    """
+    if states * symbols > MOST_ENTRIES:
+        raise ValueError(
+            f"an automaton of {states:,} states and {symbols:,} symbols is too large to be written "
+            f"out: its table must have at most {MOST_ENTRIES:,} entries"
+        )
 
 
 def _checked(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from tasks.automaton import Machine, check_size
 from tasks.base import token_rows
 from tasks.expressions import ExpressionTask, Reading
 from tasks.prefix import PrefixTask
@@ -69,15 +72,46 @@ class ModularArithmetic(ExpressionTask, PrefixTask):
         self, inputs: ArrayLike, state: tuple[Reading, Array]
     ) -> tuple[Array, tuple[Reading, Array]]:
         """Label the next chunk of a stream: see `PrefixTask.advance`."""
-
-        def step(state: tuple[Reading, Array], token: Array) -> tuple[tuple[Reading, Array], Array]:
-            reading, value = state
-            reading = self._read(reading, token)
-            value = jnp.where(reading.waiting, value, reading.value(self.modulus))
-            return (reading, value), value
-
-        state, labels = jax.lax.scan(step, state, token_rows(inputs).T)
+        state, labels = jax.lax.scan(self._step, state, token_rows(inputs).T)
         return labels.T, state
+
+    def _step(
+        self, state: tuple[Reading, Array], token: Array
+    ) -> tuple[tuple[Reading, Array], Array]:
+        reading, value = state
+        reading = self._read(reading, token)
+        value = jnp.where(reading.waiting, value, reading.value(self.modulus))
+        return (reading, value), value
+
+    @functools.cached_property
+    def machine(self) -> Machine:
+        """The automaton of the value so far.
+
+        A state is what `advance` carries: the terms that are closed, the open one with its sign,
+        whether an operand is to come, and the label. Digits and operators take turns.
+
+        Raises:
+            ValueError: If that is too large to be written out.
+        """
+        m, symbols = self.modulus, len(self.vocabulary)
+        check_size(2 * m**3, symbols)
+        shape = (m, m, 2, m)
+        total, term, waiting, value = np.unravel_index(np.arange(2 * m**3), shape)
+        many = (np.repeat(part.astype(np.int32), symbols) for part in (total, term, waiting, value))
+        total, term, waits, before = map(jnp.asarray, many)
+        tokens = jnp.asarray(np.tile(np.arange(symbols, dtype=np.int32), 2 * m**3))
+        state = Reading(total, term, waits == 1), before
+        (after, label), _ = jax.jit(self._step)(state, tokens)
+        parts = (after.total, after.term, after.waiting.astype(jnp.int32), label)
+        transition = np.ravel_multi_index(tuple(map(np.asarray, parts)), shape)
+        digits = np.arange(symbols) < m
+        return Machine(
+            transition=transition.reshape(-1, symbols),
+            outputs=value,
+            initial=int(np.ravel_multi_index((0, 1, 1, 0), shape)),
+            frequencies=np.where(digits, 1 / m, 1 / len(self.operators)) / 2,
+            drawn=(waiting == 1)[:, None] == digits,
+        )
 
     def _usable(self, lengths: Array) -> Array:
         return lengths - (lengths + 1) % 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from tasks.tables import Table
 
 MAX_STATES = 4096
@@ -59,8 +61,9 @@ def regular_table(expression: str, alphabet: str | None = None) -> Table:
     if len({accepting[state] for row in rows for state in row}) < 2:
         which = "every" if accepting[rows[0][0]] else "no"
         raise ValueError(f"{which} word matches {expression!r}: there is nothing to learn")
-    transition, outputs = _smallest(rows, list(map(int, accepting)))
-    return Table(transition, outputs, 0, tuple(parser.alphabet), ("0", "1"))
+    transition, outputs, _ = smallest(np.array(rows), np.array(accepting, np.int64))
+    states = tuple(map(tuple, transition.tolist()))
+    return Table(states, tuple(outputs.tolist()), 0, tuple(parser.alphabet), ("0", "1"))
 
 
 @dataclass
@@ -187,22 +190,34 @@ class _Parser:
         return False, here, here
 
 
-def _smallest(
-    rows: list[list[int]], outputs: list[int]
-) -> tuple[tuple[tuple[int, ...], ...], tuple[int, ...]]:
-    """Join states that no word tells apart (Moore), numbered in the order of the first of each."""
-    classes, count = outputs, len(set(outputs))
+def smallest(
+    transition: np.ndarray, outputs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Join the states of an automaton that no word tells apart (Moore).
+
+    Args:
+        transition: Integer `[states, symbols]`, the next state.
+        outputs: Integer `[states]`, the label of each state.
+
+    Returns:
+        Transition and outputs of the smallest automaton with these labels, and int `[states]`, the
+        state of it that each state has become. They are numbered in the order of the first of each.
+    """
+    classes = _numbered(outputs)
     while True:
-        marks = [
-            (mark, *(classes[state] for state in row))
-            for mark, row in zip(classes, rows, strict=True)
-        ]
-        numbers = {mark: number for number, mark in enumerate(dict.fromkeys(marks))}
-        classes = [numbers[mark] for mark in marks]
-        if len(numbers) == count:
+        marks = classes
+        for column in transition.T:
+            marks = _numbered(marks * len(classes) + classes[column])
+        if marks.max() == classes.max():
             break
-        count = len(numbers)
-    members = {number: state for state, number in reversed(list(enumerate(classes)))}
-    kept = [members[number] for number in range(count)]
-    transition = tuple(tuple(classes[state] for state in rows[member]) for member in kept)
-    return transition, tuple(outputs[member] for member in kept)
+        classes = marks
+    kept = np.unique(classes, return_index=True)[1]
+    return classes[transition[kept]], outputs[kept], classes
+
+
+def _numbered(marks: np.ndarray) -> np.ndarray:
+    """Numbers 0, 1, ... for equal marks, in the order of the first of each."""
+    _, first, numbers = np.unique(marks, return_index=True, return_inverse=True)
+    order = np.empty(len(first), np.int64)
+    order[np.argsort(first)] = np.arange(len(first))
+    return order[numbers]

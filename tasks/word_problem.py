@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
+from tasks.automaton import Machine, check_size
 from tasks.base import Batch, check_at_least, check_choice, inside, token_rows
 from tasks.groups import Group, group
 from tasks.prefix import PrefixTask, prefix_products
@@ -198,6 +200,45 @@ class WordProblem(PrefixTask):
         labels = jnp.asarray(table, jnp.int32)[state.product[:, None], products]
         product = labels[:, -1] if length else state.product
         return labels, WordState(product, recent, phase)
+
+    @functools.cached_property
+    def machine(self) -> Machine:
+        """The automaton of the product so far.
+
+        With k tokens per transition a state is the product of the complete transitions, the number
+        of tokens seen of the next one, and the first of these tokens.
+
+        Raises:
+            ValueError: If that is too large to be written out.
+        """
+        k, symbols = self.tokens_per_transition, len(self.vocabulary)
+        order, count = self._group.order, len(self._symbol_elements)
+        table = self._group.table if self.composition == "right" else self._group.table.T
+        effect = np.array((*self._symbol_elements, *((0,) if self._has_filler_symbol else ())))
+        product = np.arange(order)
+        if k == 1:
+            return Machine(table[:, effect], product, 0, np.full(symbols, 1 / symbols))
+        # State `product` before a transition, `order + (product, phase - 1, first token)` in one.
+        shape = (order, k - 1, symbols)
+        check_size(order + math.prod(shape), symbols)
+        inner, phase, first = np.unravel_index(np.arange(math.prod(shape)), shape)
+        begun = order + np.ravel_multi_index(
+            (product[:, None], np.zeros((), int), np.arange(symbols)), shape
+        )
+        following = order + np.ravel_multi_index(
+            (inner, np.minimum(phase + 1, k - 2), first), shape
+        )
+        after = np.where(phase == k - 2, table[inner, effect[first]], following)
+        transition = np.concatenate([begun, np.repeat(after[:, None], symbols, axis=1)])
+        chosen, filler = np.arange(symbols) < count, np.full(len(first), count)
+        if self.filler == "repeat":
+            filler = first
+        elif self.filler == "identity":
+            filler = np.full(len(first), self._symbol_elements.index(0))
+        drawn = np.concatenate([np.tile(chosen, (order, 1)), np.arange(symbols) == filler[:, None]])
+        fills = drawn[-symbols:].mean(axis=0)
+        frequencies = (chosen / count + (k - 1) * fills) / k
+        return Machine(transition, np.r_[product, inner], 0, frequencies, drawn)
 
     def _transitions(self, tokens: Array, state: WordState) -> tuple[Array, Array, Array]:
         """The element that takes effect at each position; recent tokens and phase behind them."""

@@ -15,6 +15,7 @@ from plstm_seq.probing.characters import (
     match_representations,
     real_irreducibles,
     smallest_faithful,
+    smallest_faithful_sums,
 )
 from plstm_seq.probing.exact import exact_model
 from plstm_seq.probing.exact_automata import (
@@ -128,6 +129,7 @@ __all__ = [
     "sensitivity",
     "separability",
     "smallest_faithful",
+    "smallest_faithful_sums",
     "spectrum",
     "with_orthogonal_transitions",
 ]

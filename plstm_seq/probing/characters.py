@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +15,7 @@ from jaxtyping import Bool, Complex, Float, Int
 from plstm_seq.probing.groups import conjugacy_classes, element_orders, inverses
 
 MAX_CLASSES = 256
+MAX_KERNELS = 10_000
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class RealIrreducibles:
             product of the character with itself.
         kernels: [R, K], the classes that each maps to the identity.
         determinants: [R, K], 1 or -1.
+        ranks: [R, K], `rank(I - P)` of the matrix P of a class: of how many reflections it is the
+            product, if it is orthogonal.
     """
 
     characters: Float[np.ndarray, "R K"]
@@ -60,6 +65,7 @@ class RealIrreducibles:
     norms: Int[np.ndarray, " R"]
     kernels: Bool[np.ndarray, "R K"]
     determinants: Int[np.ndarray, "R K"]
+    ranks: Int[np.ndarray, "R K"]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -128,30 +134,35 @@ def real_irreducibles(
     found = np.array(rows)
     order = np.argsort(np.rint(found[:, 0]), kind="stable")
     found = found[order]
+    determinants, ranks = _determinants_and_ranks(np.asarray(table), characters, found)
     return RealIrreducibles(
         characters=found,
         dims=np.rint(found[:, 0]).astype(np.int64),
         norms=np.array(norms)[order],
         kernels=np.isclose(found, found[:, :1], atol=1e-6),
-        determinants=_determinants(np.asarray(table), characters, found),
+        determinants=determinants,
+        ranks=ranks,
     )
 
 
-def _determinants(table: np.ndarray, of: CharacterTable, characters: np.ndarray) -> np.ndarray:
-    """-1 to the multiplicity of the eigenvalue -1, from the characters of powers."""
+def _determinants_and_ranks(
+    table: np.ndarray, of: CharacterTable, characters: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """From the multiplicities of the eigenvalues -1 and 1, which characters of powers tell."""
     orders = element_orders(table)
     signs = np.ones(characters.shape, np.int64)
+    ranks = np.zeros(characters.shape, np.int64)
     for number, members in enumerate(of.classes):
         element, order = members[0], int(orders[members[0]])
-        if order % 2:
-            continue
         powers = [0]
         for _ in range(order - 1):
             powers.append(int(table[powers[-1], element]))
         values = characters[:, of.class_of[powers]]
-        multiplicity = np.rint((values * (-1.0) ** np.arange(order)).sum(1) / order)
-        signs[:, number] = 1 - 2 * (multiplicity.astype(np.int64) % 2)
-    return signs
+        ranks[:, number] = np.rint(characters[:, 0] - values.mean(1))
+        if order % 2 == 0:
+            multiplicity = np.rint((values * (-1.0) ** np.arange(order)).sum(1) / order)
+            signs[:, number] = 1 - 2 * (multiplicity.astype(np.int64) % 2)
+    return signs, ranks
 
 
 def smallest_faithful(
@@ -167,30 +178,89 @@ def smallest_faithful(
 
     Returns:
         Which of them, ascending. Their `dims` add up to the dimension.
+
+    Raises:
+        ValueError: there are more than `MAX_KERNELS` kernels to compare.
     """
-    identity = (True, *(False,) * (irreducibles.kernels.shape[1] - 1))
-    even = (1,) * len(identity)
+    kernels = _masks(irreducibles.kernels[:, _minimal_normal(irreducibles.kernels)])
+    signs = _masks(irreducibles.determinants < 0)
     numbers = itertools.count()
-    start = ((True,) * len(identity), even)
-    queue: list[tuple[int, int, tuple, tuple[int, ...]]] = [(0, next(numbers), start, ())]
-    done = set()
-    while queue:
+    everything = functools.reduce(operator.or_, kernels)
+    queue: list[tuple[int, int, tuple[int, int], tuple[int, ...]]] = []
+    queue.append((0, next(numbers), (everything, 0), ()))
+    best = {(everything, 0): 0}
+    for _ in range(MAX_KERNELS):
+        if not queue:
+            raise ValueError("irreducibles: no sum of them is faithful, so some are missing")
         dim, _, state, chosen = heapq.heappop(queue)
-        if state in done:
-            continue
-        done.add(state)
-        kernel, signs = state
-        if kernel == identity and (not rotations or signs == even):
+        if state == (0, 0):
             return tuple(sorted(chosen))
+        if dim > best[state]:
+            continue
         # Twice the same changes the determinant, but not what is told apart.
-        for index in range(len(irreducibles.dims)):
-            joined = np.logical_and(kernel, irreducibles.kernels[index])
-            signed = np.multiply(signs, irreducibles.determinants[index]) if rotations else signs
-            following = (tuple(joined.tolist()), tuple(map(int, signed)))
-            if following not in done:
-                cost = dim + int(irreducibles.dims[index])
-                heapq.heappush(queue, (cost, next(numbers), following, (*chosen, index)))
-    raise ValueError("irreducibles: no sum of them is faithful, so some are missing")
+        for index, size in enumerate(irreducibles.dims.tolist()):
+            sign = state[1] ^ signs[index] if rotations else 0
+            following = (state[0] & kernels[index], sign)
+            if dim + size < best.get(following, dim + size + 1):
+                best[following] = dim + size
+                heapq.heappush(queue, (dim + size, next(numbers), following, (*chosen, index)))
+    raise ValueError(
+        f"irreducibles: their sums have more than {MAX_KERNELS} kernels, too many to compare"
+    )
+
+
+def smallest_faithful_sums(irreducibles: RealIrreducibles) -> tuple[tuple[int, ...], ...]:
+    """All faithful sums of the least dimension, as `smallest_faithful` returns one.
+
+    S4 has two of dimension 3: a swap is a reflection in one of them, half a turn in the other.
+
+    Args:
+        irreducibles: of the group.
+
+    Returns:
+        At most `MAX_KERNELS` of them.
+
+    Raises:
+        ValueError: as `smallest_faithful`.
+    """
+    first = smallest_faithful(irreducibles)
+    kernels = _masks(irreducibles.kernels[:, _minimal_normal(irreducibles.kernels)])
+    dims = irreducibles.dims.tolist()
+    everything = functools.reduce(operator.or_, kernels)
+    found: list[tuple[int, ...]] = []
+    stack: list[tuple[int, int, int, tuple[int, ...]]] = []
+    stack.append((0, sum(dims[index] for index in first), everything, ()))
+    for _ in range(MAX_KERNELS):
+        if not stack:
+            break
+        start, left, kernel, chosen = stack.pop()
+        if not kernel and not left:
+            found.append(chosen)
+            continue
+        for index in range(start, len(dims)):
+            smaller = kernel & kernels[index]
+            # A part that makes the kernel no smaller is in no smallest sum.
+            if dims[index] <= left and smaller != kernel:
+                stack.append((index + 1, left - dims[index], smaller, (*chosen, index)))
+    return tuple(sorted(found or [first]))
+
+
+def _minimal_normal(kernels: Bool[np.ndarray, "R K"]) -> list[int]:
+    """One class of each minimal normal subgroup; a kernel is trivial if it has none of them."""
+    # The normal subgroup that a class generates is in all kernels that have the class.
+    closures = [np.all(kernels[kernels[:, k]], axis=0) for k in range(kernels.shape[1])]
+    found: list[int] = []
+    for k, closure in enumerate(closures):
+        inner = [other for other in np.flatnonzero(closure) if other]
+        minimal = all(np.array_equal(closures[other], closure) for other in inner)
+        if k and minimal and k == inner[0]:
+            found.append(k)
+    return found
+
+
+def _masks(rows: Bool[np.ndarray, "R K"]) -> list[int]:
+    """Each row as the bits of a number."""
+    return [sum(1 << int(place) for place in np.flatnonzero(row)) for row in rows]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from experiments.cross_validation import CrossValidation, cross_validate
     from experiments.decoding import Decoded, decode
-    from experiments.demands import Demands, LinearForm, demands, linear_form
+    from experiments.demanding import Demands, LinearForm, demands, linear_form
     from experiments.demonstration import quickstart
     from experiments.evaluating import evaluate
     from experiments.overrides import override
@@ -74,7 +74,7 @@ _MODULES = {
     ),
     "cross_validation": ("CrossValidation", "cross_validate"),
     "decoding": ("Decoded", "decode"),
-    "demands": ("Demands", "LinearForm", "demands", "linear_form"),
+    "demanding": ("Demands", "LinearForm", "demands", "linear_form"),
     "demonstration": ("quickstart",),
     "evaluating": ("evaluate",),
     "overrides": ("override",),

@@ -97,7 +97,7 @@ def show_task(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a task: its rule, its symbols and some examples."""
+    """Show a task: its rule, its symbols, what its automaton asks for, and some examples."""
     from experiments import commands, default_config, show
 
     with user_errors():

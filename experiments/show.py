@@ -12,6 +12,7 @@ from rich.text import Text
 import tasks
 from experiments.cross_validation import CrossValidation
 from experiments.decoding import Decoded
+from experiments.demanding import Demands, demands
 from experiments.demonstration import Result
 from experiments.problems import make_task, problem_of
 from plstm_seq.evaluation import AVERAGED, METRICS, SNAPPED, LengthGeneralization
@@ -93,15 +94,101 @@ def task_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def describe(task: Any, *, length: int | None, count: int, seed: int) -> dict[str, Any]:
-    """A task's documentation, symbols and examples; of images their labels alone."""
+    """A task's documentation, symbols and examples; of images their labels alone.
+
+    What the automaton of a sequence task asks for is in `asks_for`, None without one, and in words
+    in `in_words`.
+    """
     return {
         "name": task.name,
         "documentation": inspect.getdoc(type(task)) or "",
         "vocabulary": list(getattr(task, "vocabulary", ())),
         "labels": list(task.labels),
         "chance": task.chance,
+        **(_asks_for(task) if isinstance(task, tasks.Task) else {}),
         "examples": list(_examples(task, length, count, seed)),
     }
+
+
+def _asks_for(task: Any) -> dict[str, Any]:
+    try:
+        found = demands(task)
+    except ValueError as error:
+        return {"asks_for": None, "in_words": [["automaton", f"not analysed: {error}"]]}
+    if found is None:
+        nothing = (
+            "none: what has to be remembered grows with the input (not regular), or no table of it "
+            "is given"
+        )
+        return {"asks_for": None, "in_words": [["automaton", nothing]]}
+    return {"asks_for": found.summary(), "in_words": list(map(list, _in_words(found)))}
+
+
+_KINDS = {
+    "aperiodic": "aperiodic: to remember and to forget, never to count in a circle",
+    "group": "group: every symbol permutes the states, nothing is forgotten",
+    "permutation-reset": "permutation-reset: every symbol permutes the states or resets them",
+    "mixed": "mixed: some words permute states, some symbols join them",
+}
+
+
+def _in_words(of: Demands) -> Iterator[tuple[str, str]]:
+    """What a task asks for, a subject and a sentence each."""
+    found = of.structure
+    yield "automaton", f"{_count(found.states, 'state')}, the fewest that give these labels"
+    words = "too many elements to be counted"
+    if found.monoid_order is not None:
+        words = _count(found.monoid_order, "element")
+    yield "monoid", f"{words}: the different things that words do to the states"
+    yield "kind", _KINDS[found.kind]
+    which = "some symbol leads" if found.has_resets else "no symbol leads"
+    if not found.has_resets and found.has_constant:
+        which = "no symbol, but some word leads"
+    yield "resets", f"{which} to one state wherever it is read"
+    yield "group", _group_in_words(of)
+    if found.group_order != 1 and of.faithful_dimension is not None:
+        yield (
+            "dimension",
+            f"{of.faithful_dimension}: real matrices of this size can multiply as the group does "
+            f"and all differ; {of.rotation_dimension} if all determinants are 1",
+        )
+        if of.reflection_length is not None:
+            yield (
+                "reflections",
+                f"{of.reflection_length}: as many Householder matrices make any symbol's matrix P "
+                "of that size, the largest rank(I - P)",
+            )
+    if of.linear_dimension is not None:
+        yield (
+            "linear form",
+            f"{of.linear_dimension}: with one matrix of this size a symbol every input is labelled "
+            "exactly; the smallest that was found",
+        )
+    for problem in of.not_computed:
+        yield "not computed", problem
+
+
+def _group_in_words(of: Demands) -> str:
+    found = of.structure
+    if found.group_order == 1:
+        return "only the trivial one"
+    known = {True: "", False: "not ", None: "perhaps "}
+    solvable = {
+        True: "solvable (so in TC0)",
+        False: "not solvable (so complete for NC1)",
+        None: "perhaps solvable",
+    }
+    traits = f"{known[found.is_abelian]}abelian, {solvable[found.is_solvable]}"
+    if found.is_group:
+        order = "too many" if found.group_order is None else f"{found.group_order:,}"
+        return f"{order} elements, {traits}"
+    if found.group_order is None:
+        return f"in the monoid, of unknown order; all of them {traits}"
+    return f"the largest in the monoid has {found.group_order:,} elements; all: {traits}"
+
+
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
 
 
 def _examples(task: Any, length: int | None, count: int, seed: int) -> Iterator[dict[str, str]]:
@@ -149,12 +236,16 @@ def description(data: dict[str, Any]) -> Group:
     for example in data["examples"]:
         examples.add_row(Text(example["inputs"]), Text(example["labels"]))
     symbols = data["vocabulary"]
+    asks = Table.grid(padding=(0, 2, 0, 0))
+    for subject, sentence in data.get("in_words", ()):
+        asks.add_row(subject, Text(sentence))
     return Group(
         Text(data["name"], style="bold"),
         Text(data["documentation"]),
         Text(f"\nsymbols: {' '.join(symbols) or 'none'}"),
         Text(f"labels:  {' '.join(data['labels']) or 'none: numbers are predicted'}"),
         Text(f"chance:  {data['chance']:.4f}"),
+        *([Text("\nwhat it asks for", style="bold"), asks] if "in_words" in data else []),
         *([examples] if data["examples"] else []),
     )
 

@@ -133,7 +133,8 @@ class PermutationGroup:
         if self.is_abelian:
             return True
         if self.order is None:
-            return None
+            # A solvable group of n points has at most 24^((n - 1) / 3) elements (Dixon, 1967).
+            return False if 24 ** ((len(self.base) - 1) / 3) < MAX_ELEMENTS else None
         of, order = self.generators, self.order
         while of:
             of = self._commutators(of)

@@ -18,7 +18,7 @@ from plstm_seq.probing import (
     smallest_faithful,
     smallest_faithful_sums,
 )
-from tasks.monoids import MAX_ELEMENTS, MAX_TABLE, TransitionGroup
+from tasks.monoids import MAX_TABLE, TransitionGroup
 
 MAX_STATES = 2048
 """Automata with more states than this get no linear form."""
@@ -185,8 +185,8 @@ def _group_dimensions(group: TransitionGroup | None) -> tuple[int, int, int | No
     """Smallest faithful dimension, that of rotations, most reflections of a symbol."""
     if group is None:
         raise ValueError(
-            f"it is not known, or has more than {MAX_TABLE:,} elements (if they can be counted at "
-            f"all: {MAX_ELEMENTS:,} at most)"
+            f"it has more than {MAX_TABLE:,} elements, or the monoid is too large to look at all "
+            "groups in it"
         )
     characters = character_table(group.table)
     real = real_irreducibles(group.table, characters)
@@ -212,10 +212,10 @@ def _form(of: tasks.Structure, labels: tuple[str, ...]) -> LinearForm:
     if of.states > MAX_STATES:
         raise ValueError(f"{of.states:,} states are more than {MAX_STATES:,}")
     best = None
-    for codes in _codes(of, labels):
+    for codes, smallest in _codes(of, labels):
         most = MAX_DIM if best is None else best.dim - 1
         best = _generated(of, codes, most) or best
-        if best is not None and (best.dim == 1 or _told_apart(of)):
+        if smallest or (best is not None and best.dim == 1):
             break
     if best is None:
         raise ValueError(f"none of at most {MAX_DIM} dimensions was found")
@@ -239,25 +239,25 @@ def _represented(group: TransitionGroup, labels: int) -> np.ndarray | None:
     return codes
 
 
-def _codes(of: tasks.Structure, labels: tuple[str, ...]) -> Iterator[np.ndarray]:
-    """Points that may stand for the labels, `[labels, K]` each."""
+def _codes(of: tasks.Structure, labels: tuple[str, ...]) -> Iterator[tuple[np.ndarray, bool]]:
+    """Points that may stand for the labels, `[labels, K]` each, and whether none can be better."""
     count = len(labels)
     if of.group is not None and len(of.group.table) > 1:
         codes = _represented(of.group, count)
-        if codes is not None:
-            yield codes
+        if codes is not None and np.isfinite(codes[of.machine.outputs]).all():
+            yield codes, _told_apart(of)
     if labels == tuple(map(str, range(count))):
         for factors in _factorings(count):
             turns = 2 * np.pi * np.arange(count)[:, None] / np.array(factors)
             codes = np.concatenate([np.cos(turns), np.sin(turns)], axis=1)
-            yield codes[:, np.abs(codes).max(0) > _TOLERANCE]
+            yield codes[:, np.abs(codes).max(0) > _TOLERANCE], False
     shares = np.bincount(of.machine.outputs, minlength=count) / of.states
-    yield np.eye(count) - shares
-    yield np.eye(count)
+    yield np.eye(count) - shares, False
+    yield np.eye(count), False
 
 
 def _factorings(number: int) -> list[tuple[int, ...]]:
-    """The ways to write a number as a product of coprime factors above 1, smallest ways first."""
+    """The ways to write a number as a product of coprime factors above 1, in ascending order."""
     powers, rest = [], number
     for prime in range(2, number + 1):
         power = 1

@@ -9,10 +9,10 @@ from small_run import small_config
 from typer.testing import CliRunner
 
 import tasks
-from experiments import RunError, decode, evaluate, load_run, round_run, train
+from experiments import RunError, decode, evaluate, load_run, override, round_run, train
 from experiments.cli import app
 from experiments.probing import probe
-from experiments.run import create_run
+from experiments.run import Run, create_run, new_model
 from experiments.running import fit_run
 from plstm_seq.probing import exact_model, faithful_representation
 from plstm_seq.training import Checkpoints, init_state, make_optimizer
@@ -79,8 +79,9 @@ def test_what_cannot_be_rounded_leaves_nothing_behind(tmp_path):
     with pytest.raises(RunError, match="cannot be rounded: "):
         round_run(run, tmp_path / "rounded")
     assert not (tmp_path / "rounded").exists()
-    lstm = train(
-        small_config("s3_word_problem", "steps=1", "mixer=lstm"), tmp_path / "lstm", progress=False
-    )
-    with pytest.raises(RunError, match="expected a pLSTM layer"):
-        round_run(lstm, tmp_path / "rounded")
+    convolved = override(run.config, ["mixer.convolution={}"])
+    other = Run(tmp_path / "run", convolved)
+    other.__dict__["model"] = new_model(convolved)
+    with pytest.raises(RunError, match=r"mixer\.convolution: got one, expected None"):
+        round_run(other, tmp_path / "rounded")
+    assert not (tmp_path / "rounded").exists()

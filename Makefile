@@ -3,59 +3,71 @@
 PYTHON ?= python3
 VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
+# READY: what `plstm-seq` needs is installed. DEV: what its tests, linters and notebooks need, too.
 READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
 # The TPU's compiler, for tests; where it is installed jax looks for a TPU and warns without one.
 TPU_VENV := $(VENV)-tpu
 TPU_READY := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(TPU_VENV)/.ready)
 
 .PHONY: quickstart test test-gpu test-gpu-interpreted test-slurm lint format notebooks golden-table support-table clean
 
+# Bytecode is written for what is imported, also where the environment says not to: every command
+# would compile it anew.
 quickstart: $(READY)
-	$(BIN)/plstm-seq quickstart
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/plstm-seq quickstart
 
 test: lint $(TPU_READY)
 	PLSTM_SEQ_TPU_PYTHON=$(abspath $(TPU_READY:.ready=bin/python)) $(BIN)/pytest -n auto
 
 # The tests of the GPU kernels where there is no GPU; needs jax 0.11.2, so PYTHON=python3.12 or newer.
-test-gpu-interpreted: $(READY)
+test-gpu-interpreted: $(DEV)
 	$(BIN)/pytest -n auto tests/ops/test_plstm_1d_pallas_gpu.py tests/ops/test_plstm_1d_pallas_gpu_small.py
 
 # The same kernels, compiled, where there is a Hopper GPU.
-test-gpu: $(READY)
+test-gpu: $(DEV)
 	$(BIN)/python -m pip install --quiet --editable '.[cuda]'
 	XLA_PYTHON_CLIENT_PREALLOCATE=false $(BIN)/pytest -m gpu -n 8 tests/ops
 
 # A sweep through a Slurm of one node; as root on a throwaway Debian or Ubuntu.
-test-slurm: $(READY)
+test-slurm: $(DEV)
 	$(BIN)/python tests/support/slurm_node.py install
 	$(BIN)/pytest -m slurm -rA tests/slurm
 
-lint: $(READY)
+lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-format: $(READY)
+format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 # Executes all notebooks with small settings, and checks that each .ipynb is what its .py says.
-notebooks: $(READY)
+notebooks: $(DEV)
 	$(BIN)/python notebooks/check.py
 
-golden-table: $(READY)
+golden-table: $(DEV)
 	$(BIN)/python tests/support/golden_table.py docs/golden.md
 
-support-table: $(READY)
+support-table: $(DEV)
 	$(BIN)/python tests/support/support_table.py docs/support.md
 
+# Compiling all packages takes longer than installing them, and the first use compiles what it needs.
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable . --group dev
-	touch $(READY)
+	$(BIN)/python -m pip install --quiet --no-compile --upgrade pip
+	$(BIN)/python -m pip install --quiet --no-compile --editable .
+	touch $@
+
+# Many processes of the tests begin with the same packages: here all are compiled, on all cores.
+# Some packages hold files of other Pythons, which do not compile.
+$(DEV): $(READY)
+	$(BIN)/python -m pip install --quiet --no-compile --editable . --group dev
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	touch $@
 
 $(TPU_VENV)/.ready: $(READY)
 	$(PYTHON) -m venv $(TPU_VENV)

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -124,3 +126,33 @@ IMPORTS = [
 @pytest.mark.parametrize("line", IMPORTS, ids=lambda line: line.split()[1])
 def test_what_the_docs_import_exists(line):
     exec(line, {})
+
+
+MAKE = shutil.which("make")
+TOOLS = ("pytest", "ruff", "basedpyright", "lint-imports", "python notebooks", "python tests")
+
+
+def recipe(target):
+    """What make would do for a target on a fresh machine."""
+    command = [str(MAKE), "--dry-run", "--always-make", target]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(MAKE is None, reason="make is not installed")
+@pytest.mark.parametrize(
+    "target", re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+)
+def test_a_target_installs_what_it_needs_first(target):
+    steps = recipe(target)
+    needing = [steps.find(f"/bin/{tool}") for tool in TOOLS if f"/bin/{tool}" in steps]
+    if needing:
+        assert 0 <= steps.find("--group dev") < min(needing)
+    else:
+        assert "--group dev" not in steps
+
+
+@pytest.mark.skipif(MAKE is None, reason="make is not installed")
+def test_the_quickstart_installs_what_runs_it_alone():
+    steps = recipe("quickstart").splitlines()
+    assert [step for step in steps if "pip install" in step][-1].endswith(" --editable .")
+    assert steps[-1].endswith("/bin/plstm-seq quickstart")

@@ -188,8 +188,8 @@ class TrainingConfig:
                 )
             if least > self.steps:
                 raise ValueError(
-                    f"steps={self.steps} are fewer than the {least} that the curriculum's stages may "
-                    f"take: steps={least} or more are expected"
+                    f"steps={self.steps} are fewer than the {least} that the stages may "
+                    f"take in all: steps={least} or more are expected"
                 )
         elif least > self.steps:
             raise ValueError(

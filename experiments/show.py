@@ -155,8 +155,8 @@ def _in_words(of: Demands) -> Iterator[tuple[str, str]]:
         if of.reflection_length is not None:
             yield (
                 "reflections",
-                f"{of.reflection_length}: as many Householder matrices make any symbol's matrix P "
-                "of that size, the largest rank(I - P)",
+                f"{of.reflection_length}: at most so many Householder matrices make a symbol's "
+                "matrix P of that size, the largest rank(I - P)",
             )
     if of.linear_dimension is not None:
         yield (
@@ -183,8 +183,8 @@ def _group_in_words(of: Demands) -> str:
         order = "too many" if found.group_order is None else f"{found.group_order:,}"
         return f"{order} elements, {traits}"
     if found.group_order is None:
-        return f"in the monoid, of unknown order; all of them {traits}"
-    return f"the largest in the monoid has {found.group_order:,} elements; all: {traits}"
+        return f"some in the monoid, of unknown order; all together {traits}"
+    return f"the largest in the monoid has {found.group_order:,} elements; all are {traits}"
 
 
 def _count(number: int, unit: str) -> str:

@@ -1,6 +1,10 @@
 """What tasks demand: known dimensions, and linear forms that label as their tasks do."""
 
+import doctest
 import json
+import re
+from importlib import import_module
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,6 +14,8 @@ from typer.testing import CliRunner
 import tasks
 from experiments import demands, linear_form, show
 from experiments.cli import app
+
+DOCS = Path(__file__).parents[2] / "docs" / "tasks.md"
 
 # Smallest faithful dimension, that of rotations, most reflections of a symbol, linear form.
 KNOWN = [
@@ -137,3 +143,30 @@ def test_the_command_prints_it():
     assert data["asks_for"]["kind"] == "group"
     assert data["asks_for"]["rotation_dimension"] == 2
     assert "what it asks for" not in printed("grid_parity")
+
+
+@pytest.mark.parametrize("module", ["tasks.structure", "experiments.demanding"])
+def test_examples_in_docstrings_run(module):
+    result = doctest.testmod(import_module(module))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_the_docs_show_what_is_printed():
+    page = DOCS.read_text(encoding="utf-8")
+    result = CliRunner().invoke(app, ["tasks", "show", "s5_word_problem", "generators=swaps"])
+    printed = result.output.partition("what it asks for")[2].partition("examples")[0]
+    assert " ".join(printed.split()) in " ".join(page.split())
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", page, re.MULTILINE)
+    assert len(rows) == 7
+    for name, row in rows:
+        found = demands(tasks.get(name))
+        assert found is not None
+        of, cells = found.structure, row.split(" | ")
+        dims = f"{found.faithful_dimension} ({found.rotation_dimension})"
+        known = (of.kind, str(of.monoid_order), dims, str(found.linear_dimension))
+        assert (*cells[:2], *cells[3:]) == known
+        order, _, trait = cells[2].partition(", ")
+        assert int(order) == of.group_order
+        traits = {"": True, "abelian": of.is_abelian, "solvable": of.is_solvable}
+        assert traits[trait] if trait in traits else not of.is_solvable

@@ -169,4 +169,4 @@ def test_the_docs_show_what_is_printed():
         order, _, trait = cells[2].partition(", ")
         assert int(order) == of.group_order
         traits = {"": True, "abelian": of.is_abelian, "solvable": of.is_solvable}
-        assert traits[trait] if trait in traits else not of.is_solvable
+        assert traits.get(trait, not of.is_solvable)

@@ -21,7 +21,7 @@ from plstm_seq.probing.homomorphism import Composition
 Family = Literal["bounded", "orthogonal"]
 """The transitions that can be written: any orthogonal matrix as itself, or as an exponential."""
 
-_SURE = 10.0
+SURE = 10.0
 """How far the logit of the right label is above every other."""
 
 
@@ -84,21 +84,21 @@ representation`, `permutation_matrices` or `orthogonal_form` give it; JT is its 
         rngs=nnx.Rngs(0),
     )
     layer: Any = model.blocks[0].mixer
-    _write(model.token_embedding.embedding, np.pad(numbers, ((0, 0), (0, read))))
+    write(model.token_embedding.embedding, np.pad(numbers, ((0, 0), (0, read))))
     start = 0
     for name, quantity in transition.quantities().items():
         weight = getattr(layer.transition, f"{name}_weight")
         entries = int(np.prod(quantity.shape, dtype=int))
         places = np.eye(entries, inputs + read, start)
-        _write(weight, places.reshape(weight.shape))
+        write(weight, places.reshape(weight.shape))
         start += entries
-    _write(layer.initial_state, np.eye(size)[None, None])
-    _write(layer.outprojection.kernel, np.eye(read, inputs + read, inputs))
+    write(layer.initial_state, np.eye(size)[None, None])
+    write(layer.outprojection.kernel, np.eye(read, inputs + read, inputs))
     # The output [DV, JO] is the transpose of the state's matrix.
     flat = np.swapaxes(action, -1, -2).reshape(len(action), -1)
     gaps = size - flat[1:] @ flat[0]
-    scale = _SURE / gaps.min() if len(gaps) else 1.0
-    _write(model.lm_head, np.pad(scale * flat.T, ((inputs, 0), (0, 0))))
+    scale = SURE / gaps.min() if len(gaps) else 1.0
+    write(model.lm_head, np.pad(scale * flat.T, ((inputs, 0), (0, 0))))
     return model
 
 
@@ -219,5 +219,6 @@ def _config(
     )
 
 
-def _write(param: nnx.Variable, values: np.ndarray) -> None:
+def write(param: nnx.Variable, values: np.ndarray) -> None:
+    """Set a parameter to values, in its own shape and type."""
     param[...] = jnp.asarray(values.reshape(param.shape), param.dtype)

@@ -17,9 +17,8 @@ from plstm_seq.layers import ConvolutionConfig, GateConfig, HeadProjectionConfig
 from plstm_seq.layers.initializers import Ones, Zeros
 from plstm_seq.layers.transition import Factorized, Table, TransitionConfig
 from plstm_seq.models import PostUpConfig, SequenceModel, SequenceModelConfig
+from plstm_seq.probing.exact import SURE, write
 
-_SURE = 10.0
-"""How far the logit of the right label is above every other, at least."""
 _ONE = 4.0
 """An argument of the eigenvalues' tanh at which it is 1 exactly, in float64 too."""
 _PLANAR = (2, 3, 5, 7)
@@ -91,13 +90,13 @@ def exact_linear(
     )
     layer: Any = model.blocks[0].mixer
     width = tokens + labels
-    _write(model.token_embedding.embedding, np.eye(tokens, width))
-    _write(layer.transition.embedding, matrices)
-    _write(layer.source.weight, np.pad(writes.T, ((0, 0), (0, labels))))
-    _write(layer.mark.weight, np.pad(np.moveaxis(reading, 0, -1), ((0, 0), (0, 0), (0, labels))))
-    _write(layer.initial_state, initial)
-    _write(layer.outprojection.kernel, np.eye(labels, width, tokens))
-    _write(model.lm_head, np.eye(width, labels, -tokens))
+    write(model.token_embedding.embedding, np.eye(tokens, width))
+    write(layer.transition.embedding, matrices)
+    write(layer.source.weight, np.pad(writes.T, ((0, 0), (0, labels))))
+    write(layer.mark.weight, np.pad(np.moveaxis(reading, 0, -1), ((0, 0), (0, 0), (0, labels))))
+    write(layer.initial_state, initial)
+    write(layer.outprojection.kernel, np.eye(labels, width, tokens))
+    write(model.lm_head, np.eye(width, labels, -tokens))
     return model
 
 
@@ -135,7 +134,7 @@ def automaton_form(
     resets = (transition == transition[:1]).all(0)
     writes = np.where(resets[:, None], units[transition[0]], 0)
     matrices = np.where(resets[:, None, None], 0, matrices)
-    reading = _SURE * (np.arange(outputs.max() + 1)[:, None] == outputs)
+    reading = SURE * (np.arange(outputs.max() + 1)[:, None] == outputs)
     return LinearForm(
         matrices, writes, units[initial], np.broadcast_to(reading, (symbols, *reading.shape))
     )
@@ -188,8 +187,9 @@ def modular_arithmetic_form(modulus: int = 5, operators: str = "+-*") -> LinearF
     phases = _phases(modulus)
     reading = phases[None, :, :, None] * np.eye(modulus)[read][:, None, None, :]
     start = turn**places
+    real, imaginary = np.real(matrices), np.imag(matrices)
     return LinearForm(
-        np.block([[matrices.real, -matrices.imag], [matrices.imag, matrices.real]]),
+        np.block([[real, -imaginary], [imaginary, real]]),
         np.zeros((len(tokens), 2 * modulus)),
         np.concatenate([start.real, start.imag]),
         reading.reshape(len(tokens), modulus, 2 * modulus),
@@ -247,19 +247,19 @@ def exact_modular_arithmetic(
     )
     mixers: list[Any] = [block.mixer for block in model.blocks]
     first, second = mixers
-    _write(model.token_embedding.embedding, np.eye(tokens, width))
+    write(model.token_embedding.embedding, np.eye(tokens, width))
     _write_factor(first, modulus, operators, width)
-    _write(first.outprojection.kernel, np.eye(2, width, term))
-    _write(first.conv.kernel, np.stack([np.zeros(width), np.ones(width)]))
-    _write(second.conv.kernel, np.stack([np.eye(width)[product], np.eye(width)[term]]))
+    write(first.outprojection.kernel, np.eye(2, width, term))
+    write(first.conv.kernel, np.stack([np.zeros(width), np.ones(width)]))
+    write(second.conv.kernel, np.stack([np.eye(width)[product], np.eye(width)[term]]))
     turn = np.zeros((2, 2, width))
     turn[1, 0, [term, product]] = 2 * np.pi / modulus * np.array([1, -1])
-    _write(second.transition.inproj_weight, turn)
-    _write(second.transition.eigenvalues_bias, np.full(2, _ONE))
-    _write(second.mark.bias, np.eye(2))
-    _write(second.initial_state, np.eye(2)[0])
-    _write(second.outprojection.kernel, np.eye(2, width, value))
-    _write(model.lm_head, np.pad(_phases(modulus).T, ((value, 0), (0, 0))))
+    write(second.transition.inproj_weight, turn)
+    write(second.transition.eigenvalues_bias, np.full(2, _ONE))
+    write(second.mark.bias, np.eye(2))
+    write(second.initial_state, np.eye(2)[0])
+    write(second.outprojection.kernel, np.eye(2, width, value))
+    write(model.lm_head, np.pad(_phases(modulus).T, ((value, 0), (0, 0))))
     return model
 
 
@@ -285,18 +285,18 @@ def _write_factor(layer: Any, modulus: int, operators: str, width: int) -> None:
         else:
             writes[0, token] = 1 if operator == "+" else -1
     mark[0, :, :modulus] = read[:, None]
-    _write(layer.transition.inproj_weight, inproj)
-    _write(layer.transition.eigenvalues_bias, np.zeros(2))
-    _write(layer.transition.eigenvalues_weight, np.stack([kept, kept]))
-    _write(layer.source.weight, writes)
-    _write(layer.mark.weight, mark)
-    _write(layer.initial_state, np.eye(2)[0])
+    write(layer.transition.inproj_weight, inproj)
+    write(layer.transition.eigenvalues_bias, np.zeros(2))
+    write(layer.transition.eigenvalues_weight, np.stack([kept, kept]))
+    write(layer.source.weight, writes)
+    write(layer.mark.weight, mark)
+    write(layer.initial_state, np.eye(2)[0])
 
 
 def _phases(modulus: int) -> np.ndarray:
-    """The reading [m, 2] of a phase: largest for its own label, by `_SURE` at least."""
+    """The reading [m, 2] of a phase: largest for its own label, by `SURE` at least."""
     angles = 2 * np.pi * np.arange(modulus) / modulus
-    scale = _SURE / (1 - np.cos(2 * np.pi / modulus))
+    scale = SURE / (1 - np.cos(2 * np.pi / modulus))
     return scale * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
 
 
@@ -353,7 +353,3 @@ def _config(
         embed_init=zeros,
         head_init=zeros,
     )
-
-
-def _write(param: nnx.Variable, values: np.ndarray) -> None:
-    param[...] = jnp.asarray(np.reshape(values, param.shape), param.dtype)

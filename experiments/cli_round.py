@@ -24,7 +24,7 @@ def round_transitions(
     """Make a run exact: its transitions become the nearest representation of a group.
 
     For models of one block without a convolution that track a group. Which group is read off the
-    model's own answers. The new run has one transition a token and a closed source; evaluate,
+    model's own answers. The new run has one transition a token and no source; evaluate,
     probe, decode and plot it as any run.
     """
     from experiments import load_run

@@ -16,7 +16,7 @@ from experiments.files import DamagedError, seal, unseal, write_whole
 from experiments.presets import LENGTHS
 from experiments.problems import Problem, make_task, problem_of
 from experiments.suggestions import nearest
-from plstm_seq.models import ModelConfig
+from plstm_seq.models import ModelConfig, SequenceModelConfig
 from plstm_seq.training import TrainingConfig
 from plstm_seq.training.step import OF_NUMBERS
 
@@ -175,7 +175,29 @@ def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
         )
     if problem.axis != "length":
         _check_sized(config)
+    check_consistency(config)
     return config
+
+
+def check_consistency(config: ExperimentConfig) -> None:
+    """Refuses a consistency term for a model that has no transitions by token.
+
+    Raises:
+        ConfigError: the model is one.
+    """
+    weight = config.training.consistency
+    if not weight:
+        return
+    if not isinstance(config.model, SequenceModelConfig):
+        raise ConfigError(
+            f"training.consistency: got {weight}, expected 0: {config.task.name} has no words"
+        )
+    try:
+        config.model.check_transitions_by_token()
+    except ValueError as error:
+        raise ConfigError(
+            f"training.consistency: got {weight}, expected 0 for this model: model.{error}"
+        ) from None
 
 
 def _check_sized(config: ExperimentConfig) -> None:

@@ -28,7 +28,7 @@ def round_run(
     """Round a run's transitions, see `plstm_seq.probing.round_model`, and keep that as a new run.
 
     The new run is an ordinary one: the same config with transitions that are a table by token and
-    a source that is zero, and a checkpoint at the same step. `rounded.json` in it says which run
+    without a source, and a checkpoint at the same step. `rounded.json` in it says which run
     and checkpoint it came from, and how near the model was. Nothing was trained, so that it has no
     records of a training.
 

@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
-from experiments.config import ConfigError, ExperimentConfig, to_document
+from experiments.config import ConfigError, ExperimentConfig, check_consistency, to_document
 from experiments.distributed import agreed, is_first
 from experiments.files import write_whole
 from experiments.problems import problem_of
@@ -145,9 +145,11 @@ def check_trains(config: ExperimentConfig) -> None:
     The model is made and applied to a batch, on shapes alone: nothing is computed.
 
     Raises:
-        ConfigError: the sizes of the model do not fit each other, or its inputs.
+        ConfigError: the sizes of the model do not fit each other, or its inputs, or it has no
+            transitions by token for a consistency term.
         UnsupportedError: the implementation that it names does not run here.
     """
+    check_consistency(config)
     problem = problem_of(config.task.make())
     try:
         model = nnx.eval_shape(lambda: new_model(config))

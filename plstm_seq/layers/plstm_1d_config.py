@@ -108,8 +108,7 @@ class PLSTM1DConfig(HasSizes):
             raise ValueError(
                 f"convolution_inputs: got {unknown}, expected names among {get_args(Branch)}"
             )
-        convolved = self.convolution is not None and "transition" in self.convolution_inputs
-        if self.needs_tokens and convolved:
+        if self.needs_tokens and self.convolves_transition:
             raise ValueError(
                 "convolution: got one that the transition reads, expected None with a table of "
                 "transitions by token, or convolution_inputs without 'transition'"
@@ -119,6 +118,11 @@ class PLSTM1DConfig(HasSizes):
     def needs_tokens(self) -> bool:
         """Whether the layer has to know its tokens: the transitions are a table by token."""
         return isinstance(self.transition, Table)
+
+    @property
+    def convolves_transition(self) -> bool:
+        """Whether transitions depend on inputs before their own step."""
+        return self.convolution is not None and "transition" in self.convolution_inputs
 
     @property
     def writes(self) -> bool:

@@ -63,6 +63,28 @@ class SequenceModelConfig:
                 "by token: later blocks do not read tokens"
             )
 
+    def check_transitions_by_token(self) -> None:
+        """Refuse a model without transitions, or whose transitions depend on more than the token.
+
+        Raises:
+            ValueError: it has several blocks, its mixer is not pLSTM, or its transitions read a
+                convolution.
+        """
+        if self.num_blocks > 1:
+            raise ValueError(
+                f"num_blocks: got {self.num_blocks} blocks, expected 1: what a later block reads "
+                "depends on the state of those before, so that its transitions are no table by "
+                "token"
+            )
+        if not isinstance(self.mixer, PLSTM1DConfig):
+            raise ValueError(f"mixer: got {self.mixer.kind}, expected a pLSTM layer (plstm_1d)")
+        if self.mixer.convolves_transition:
+            raise ValueError(
+                "mixer.convolution: got one that the transition reads, expected None, or "
+                "convolution_inputs without 'transition': with it, transitions depend on more than "
+                "the token"
+            )
+
 
 _DEFAULT = SequenceModelConfig()
 
@@ -205,6 +227,30 @@ class SequenceModel(Configured[SequenceModelConfig]):
             x, block_state = block.step(x, block_state)
             last.append(block_state)
         return self._head(x), tuple(last)
+
+    def transitions_by_token(self) -> Float[Array, "V H JT JT"]:
+        """Return the matrix by which each token multiplies the state of each head.
+
+        It is differentiable with respect to the parameters. After tokens a, b the state is
+        `transitions[b] @ transitions[a] @ C`, and what the source has written.
+
+        Returns:
+            [vocab_size, H, JT, JT], in float32 at least.
+
+        Raises:
+            ValueError: see `SequenceModelConfig.check_transitions_by_token`.
+        """
+        self.config.check_transitions_by_token()
+        block: Any = self.blocks[0]
+        found = []
+
+        def mix(h: Any) -> tuple[Array, None]:
+            found.append(block.mixer.op_inputs(h).transition[:, 0])
+            return jnp.zeros((*h.shape[:-1], block.mixer.output_dim), h.dtype), None
+
+        tokens = jnp.arange(self.vocab_size)[:, None]
+        block._around(self._embed(tokens, table=self.needs_tokens), mix)
+        return found[0]
 
     @property
     def needs_tokens(self) -> bool:

@@ -17,8 +17,6 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from plstm_seq.layers import GateConfig, PLSTM1DConfig, PLSTM1DLayer
-from plstm_seq.layers.initializers import Zeros
 from plstm_seq.layers.transition import Table
 from plstm_seq.models import SequenceModel, SequenceModelConfig
 from plstm_seq.probing.homomorphism import homomorphism
@@ -32,7 +30,6 @@ from plstm_seq.probing.learned_group import (
     random_words,
     row,
 )
-from plstm_seq.probing.recording import record
 
 EXACT = 1e-6
 """The largest defect of what counts as a representation."""
@@ -73,7 +70,7 @@ class Rounded:
     """A rounded model, and how near the model was to it.
 
     Attributes:
-        model: the transitions are a table by token, and the source is closed.
+        model: the transitions are a table by token, and there is no source.
         group: what was read off the model's answers.
         heads: of each head.
         before: the share of random sequences on which the model gives all answers of the group.
@@ -194,8 +191,7 @@ def round_model(
         group = learned_group(model, length=length, num_sequences=num_sequences, seed=seed)
     except NotAGroupError as error:
         raise RoundingError(str(error)) from None
-    symbols = jnp.arange(model.vocab_size)[:, None]
-    given = np.asarray(record(model, symbols).layers[0].transition[:, 0], np.float64)
+    given = np.asarray(model.transitions_by_token(), np.float64)
     found = [round_transitions(given[:, head], group) for head in range(given.shape[1])]
     heads = tuple(head for _, _, head in found)
     if not any(head.dim for head in heads):
@@ -240,15 +236,11 @@ def check_model(model: Any) -> None:
     """
     if not isinstance(model, SequenceModel):
         raise RoundingError(f"model: got {type(model).__name__}, expected a model of sequences")
-    if len(model.blocks) > 1:
-        raise RoundingError(
-            f"model: got {len(model.blocks)} blocks, expected 1: what a later block reads depends "
-            "on the state of those before, so that its transitions are no table by token"
-        )
-    layer = model.blocks[0].mixer
-    if not isinstance(layer, PLSTM1DLayer):
-        raise RoundingError(f"mixer: got {type(layer).__name__}, expected a pLSTM layer")
-    config = layer.config
+    try:
+        model.config.check_transitions_by_token()
+    except ValueError as error:
+        raise RoundingError(str(error)) from None
+    config: Any = model.config.mixer
     if config.convolution is not None:
         raise RoundingError(
             "mixer.convolution: got one, expected None: with it, gates depend on more than the "
@@ -256,30 +248,26 @@ def check_model(model: Any) -> None:
         )
     if not config.learned_initial_state:
         raise RoundingError(
-            "mixer.learned_initial_state: got False, expected True: with the source closed, a "
-            "state that starts at zero stays there"
+            "mixer.learned_initial_state: got False, expected True: without a source, a state that "
+            "starts at zero stays there"
         )
 
 
-def closed_source(config: PLSTM1DConfig) -> PLSTM1DConfig:
-    """The same layer with a source that is exactly zero: nothing is written after the start."""
-    closed = GateConfig(weight=False, activation="identity", bias_init=Zeros())
-    return replace(config, source=closed)
-
-
-def rounded_config(config: SequenceModelConfig, vocab_size: int) -> SequenceModelConfig:
-    """The config of what `round_model` makes of a model."""
-    mixer: Any = config.mixer
-    table = Table(dim=mixer.transition.dim, tokens=vocab_size)
-    return replace(config, mixer=replace(closed_source(mixer), transition=table))
+def rounded_config(model: SequenceModel) -> SequenceModelConfig:
+    """The config of what `round_model` makes of a model: a table by token, and no source."""
+    layer: Any = model.blocks[0].mixer
+    table = Table(dim=layer.sizes.JT, tokens=model.vocab_size)
+    # Where nothing is written, DV would no longer follow from the model's width as it did.
+    mixer = replace(layer.config, source=None, transition=table, DV=layer.sizes.DV)
+    return replace(model.config, mixer=mixer)
 
 
 def _with_table(model: SequenceModel, table: np.ndarray, projections: np.ndarray) -> SequenceModel:
-    """The model with transitions [S, H, J, J], a closed source, and a projected initial state."""
+    """The model with transitions [S, H, J, J], no source, and a projected initial state."""
     layer: Any = model.blocks[0].mixer
     rounded = SequenceModel(
         model.vocab_size,
-        rounded_config(model.config, model.vocab_size),
+        rounded_config(model),
         output_size=model.output_size,
         dtype=model.dtype,
         param_dtype=layer.param_dtype,
@@ -287,7 +275,7 @@ def _with_table(model: SequenceModel, table: np.ndarray, projections: np.ndarray
     )
     known = dict(nnx.to_flat_state(nnx.state(model)))
     made = {
-        path: leaf if {"source", "transition"} & {*path} else known[path]
+        path: leaf if "transition" in path else known[path]
         for path, leaf in nnx.to_flat_state(nnx.state(rounded))
     }
     nnx.update(rounded, nnx.from_flat_state(made))

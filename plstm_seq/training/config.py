@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar, get_args
 
@@ -139,6 +140,9 @@ class TrainingConfig:
             kept and evaluated beside the last ones. After step t, counted from 0, it is
             `min(average, (1 + t) / (10 + t))`, so that the first parameters are soon forgotten.
             None: no average.
+        consistency: weight in the loss of a term that asks transitions to multiply as the model's
+            own answers say, see `plstm_seq.training.consistency`; 0: there is none. For models of
+            one block whose transitions depend on the token alone.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -156,6 +160,7 @@ class TrainingConfig:
     loss: Loss = "cross_entropy"
     solved: Solved | None = field(default_factory=Solved)
     average: float | None = None
+    consistency: float = 0.0
 
     def __post_init__(self):
         sizes = ("steps", "batch_size", "steps_per_dispatch", "checkpoint_every", "validate_every")
@@ -176,6 +181,13 @@ class TrainingConfig:
             raise ValueError(f"average must lie in (0, 1) or be null, got {self.average}")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"max_tokens must be >= 1 or null, got {self.max_tokens}")
+        if not (math.isfinite(self.consistency) and self.consistency >= 0):
+            raise ValueError(f"consistency must be a number >= 0, got {self.consistency}")
+        if self.consistency and self.loss != "cross_entropy":
+            raise ValueError(
+                f"consistency must be 0 with loss {self.loss!r}, got {self.consistency}: it asks "
+                "for the probabilities of labels, of which one is right"
+            )
         self._check_stages()
 
     def _check_stages(self) -> None:

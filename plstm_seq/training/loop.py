@@ -17,6 +17,7 @@ from jax.sharding import Mesh
 from plstm_seq.training.ahead import Ahead
 from plstm_seq.training.checkpoint import Checkpoints
 from plstm_seq.training.config import SOLVED_ACCURACY, VALIDATION, TrainingConfig
+from plstm_seq.training.consistency import check_consistency
 from plstm_seq.training.curriculum import Phase
 from plstm_seq.training.interrupt import deferred_interrupt
 from plstm_seq.training.leaves import is_key
@@ -81,11 +82,13 @@ def fit(
         FileExistsError: `folder` holds checkpoints and `resume` is False.
         ValueError: `config.solved` asks for validation without `validate`, or `mesh` has no axis
             `data`, or one that does not divide the batch size, or stages that end by accuracy or
-            lengths to measure come with a `HostSample`.
+            lengths to measure come with a `HostSample`, or the model has no transitions by token
+            for `config.consistency`.
         TypeError: `key` is not a typed key.
     """
     config = TrainingConfig() if config is None else config
     _check_arguments(config, key, validate)
+    check_consistency(model, config.consistency)
     if isinstance(sample, HostSample):
         if not config.curriculum.foreseen:
             raise ValueError(

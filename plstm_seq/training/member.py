@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array
 
 from plstm_seq.training.config import VALIDATION, TrainingConfig
+from plstm_seq.training.consistency import check_consistency
 from plstm_seq.training.leaves import is_key
 from plstm_seq.training.step import Sample
 from plstm_seq.training.trackers import Tracker
@@ -42,6 +43,7 @@ class Member:
 def check_members(members: Sequence[Member], sample: Sample) -> None:
     """Refuses members that one program cannot train; see `fit_members`."""
     first = members[0]
+    check_consistency(first.model, first.config.consistency)
     inputs = _inputs(sample, first.config)
     solved = first.config.solved
     if solved is not None and solved.metric.startswith(VALIDATION):

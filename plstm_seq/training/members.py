@@ -73,7 +73,8 @@ def fit_members(
         has `failed`; the others go on.
 
     Raises:
-        ValueError: members differ in more than they may, or stop early by validation.
+        ValueError: members differ in more than they may, or stop early by validation, or have no
+            transitions by token for a consistency term.
         TypeError: a key is not a typed key.
         KeyboardInterrupt: Ctrl-C; every member was saved first (a second Ctrl-C does not wait).
     """

@@ -70,6 +70,7 @@ class ProgramKey(NamedTuple):
     label_smoothing: float
     loss: Loss
     average: float | None
+    consistency: float
     capacity: int
     state: Shapes
     # Whether the state has members as its first axis, split over the mesh's axis `member`.
@@ -104,6 +105,7 @@ def program_key(
         label_smoothing=config.label_smoothing,
         loss=config.loss,
         average=config.average,
+        consistency=config.consistency,
         capacity=config.steps_per_dispatch,
         state=Shapes.of(state),
         members=members,
@@ -131,6 +133,7 @@ def compile_program(key: ProgramKey) -> jax.stages.Compiled:
             label_smoothing=key.label_smoothing,
             loss=key.loss,
             average=key.average,
+            consistency=key.consistency,
             batch_sharding=batch_sharding,
         )
         program = jax.jit(host_step, donate_argnums=0, out_shardings=results)
@@ -145,6 +148,7 @@ def compile_program(key: ProgramKey) -> jax.stages.Compiled:
         label_smoothing=key.label_smoothing,
         loss=key.loss,
         average=key.average,
+        consistency=key.consistency,
         batch_sharding=batch_sharding,
     )
     dispatch = make_dispatch(step, key.capacity)
@@ -259,7 +263,8 @@ def summarize(metrics: Mapping[str, np.ndarray]) -> Record:
     Returns:
         Means of `loss` and `gradient_norm` over the steps, of labels `token_accuracy` and
         `sequence_accuracy` over everything scored in them, the last `learning_rate`, and the sum
-        of `tokens`.
+        of `tokens`. With a consistency term its mean `consistency` over the pairs that counted,
+        left out where none did, and the share of those, `consistency_share`.
     """
     total = {
         name: int(value.sum(dtype=np.int64))
@@ -271,9 +276,16 @@ def summarize(metrics: Mapping[str, np.ndarray]) -> Record:
         for name in ("token", "sequence")
         if f"correct_{name}s" in total
     }
+    consistency = {}
+    if counted := total.get("counted_pairs"):
+        defects = metrics["consistency"].astype(np.float64) * metrics["counted_pairs"]
+        consistency["consistency"] = float(defects.sum() / counted)
+    if "asked_pairs" in total:
+        consistency["consistency_share"] = total["counted_pairs"] / total["asked_pairs"]
     return {
         "loss": float(metrics["loss"].mean(dtype=np.float64)),
         **accuracies,
+        **consistency,
         "gradient_norm": float(metrics["gradient_norm"].mean(dtype=np.float64)),
         "learning_rate": float(metrics["learning_rate"][-1]),
         "tokens": total["tokens"],

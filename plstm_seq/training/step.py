@@ -17,6 +17,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from plstm_seq.training.consistency import consistency_term, own_products
 from plstm_seq.training.curriculum import Draw, Limit, draw_lengths
 from plstm_seq.training.leaves import is_key
 from plstm_seq.training.optimizer import Optimizer
@@ -26,8 +27,10 @@ Loss = Literal["cross_entropy", "binary_cross_entropy", "squared_error", "absolu
 OF_LABELS: tuple[Loss, ...] = ("cross_entropy", "binary_cross_entropy")
 OF_NUMBERS: tuple[Loss, ...] = ("squared_error", "absolute_error")
 
-# Folded into a step's key for what dropout draws; lengths and batch draw from its `split`.
+# Folded into a step's key for what dropout and the consistency term draw; lengths and batch draw
+# from its `split`.
 _DROPOUT = 0xD509
+_CONSISTENCY = 0xC0715
 
 
 class Examples(Protocol):
@@ -260,6 +263,7 @@ def make_train_step(
     label_smoothing: float = 0.0,
     loss: Loss = "cross_entropy",
     average: float | None = None,
+    consistency: float = 0.0,
     batch_sharding: jax.sharding.Sharding | None = None,
 ) -> TrainStep:
     """Build one training step.
@@ -274,14 +278,18 @@ def make_train_step(
         label_smoothing: see `TrainingConfig`.
         loss: see `score`.
         average: see `TrainingConfig`.
+        consistency: see `TrainingConfig`.
         batch_sharding: how the batch lies on several devices; None: on one.
 
     Returns:
-        A pure function (state, lengths) -> (state, metrics). Metrics are scalars: the loss, the
-        counts of `score`, `tokens` (symbols of sequences, without padding; else what is
-        scored), `gradient_norm` (before clipping) and `learning_rate`.
+        A pure function (state, lengths) -> (state, metrics). Metrics are scalars: the loss
+        (without the consistency term), the counts of `score`, `tokens` (symbols of sequences,
+        without padding; else what is scored), `gradient_norm` (before clipping) and
+        `learning_rate`; with a consistency term those of `consistency_term`.
     """
-    learn = _make_learn(graphdef, optimizer, label_smoothing, loss, average, batch_sharding)
+    learn = _make_learn(
+        graphdef, optimizer, label_smoothing, loss, average, consistency, batch_sharding
+    )
 
     def train_step(state: TrainState, lengths: LengthRange) -> tuple[TrainState, StepMetrics]:
         step_key = jax.random.fold_in(state.key, state.step)
@@ -303,6 +311,7 @@ def make_host_step(
     label_smoothing: float = 0.0,
     loss: Loss = "cross_entropy",
     average: float | None = None,
+    consistency: float = 0.0,
     batch_sharding: jax.sharding.Sharding | None = None,
 ) -> HostStep:
     """Build one training step on a batch that is handed in; arguments as of `make_train_step`.
@@ -310,7 +319,9 @@ def make_host_step(
     Returns:
         A pure function (state, batch) -> (state, metrics), the metrics those of `make_train_step`.
     """
-    learn = _make_learn(graphdef, optimizer, label_smoothing, loss, average, batch_sharding)
+    learn = _make_learn(
+        graphdef, optimizer, label_smoothing, loss, average, consistency, batch_sharding
+    )
 
     def host_step(state: TrainState, batch: Examples) -> tuple[TrainState, StepMetrics]:
         return learn(state, batch, jax.random.fold_in(state.key, state.step), None)
@@ -324,6 +335,7 @@ def _make_learn(
     label_smoothing: float,
     loss: Loss,
     average: float | None,
+    consistency: float,
     batch_sharding: jax.sharding.Sharding | None,
 ) -> Callable[[TrainState, Examples, Array, Limit | None], tuple[TrainState, StepMetrics]]:
     """What a step does once it has its batch."""
@@ -334,6 +346,10 @@ def _make_learn(
         course = {} if last_begun is None else {"last_begun": last_begun}
         if batch_sharding is not None:
             batch = jax.lax.with_sharding_constraint(batch, batch_sharding)
+        own = None
+        if consistency:
+            asked: Any = nnx.merge(graphdef, state.parameters, state.rest, copy=True)
+            own = own_products(asked, jax.random.fold_in(step_key, _CONSISTENCY))
 
         def loss_of(parameters: nnx.State):
             # Copied, so that a model may write to its own variables under differentiation.
@@ -344,10 +360,14 @@ def _make_learn(
             )
             logits = model(batch.inputs, **options)
             mean, counts = score(logits, batch.targets, batch.mask, label_smoothing, loss)
-            return mean, (counts, nnx.split(model, nnx.Param, ...)[2])
+            whole = mean
+            if own is not None:
+                term, more = consistency_term(model.transitions_by_token(), own)
+                whole, counts = mean + consistency * term, counts | more
+            return whole, (mean, counts, nnx.split(model, nnx.Param, ...)[2])
 
         gradient = jax.value_and_grad(loss_of, has_aux=True)
-        (mean, (counts, rest)), gradients = gradient(state.parameters)
+        (_, (mean, counts, rest)), gradients = gradient(state.parameters)
         updates, optimizer_state = optimizer.transformation.update(
             gradients, state.optimizer, state.parameters, **course
         )

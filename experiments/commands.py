@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import yaml
 from jax.sharding import Mesh
 
+import tasks
 from experiments import recipes
 from experiments.config import (
     ConfigError,
@@ -21,6 +23,7 @@ from experiments.config import (
 )
 from experiments.distributed import is_alone, is_first, wait
 from experiments.overrides import override, parse_assignment
+from experiments.rules import reasons
 from experiments.run import ROOT, Run, RunError, load_run, starting_model
 from experiments.running import fit_run, new_run
 from plstm_seq.training import Tracker, WandbTracker
@@ -203,8 +206,17 @@ def fit_and_report(
 
 
 def as_yaml(config: ExperimentConfig) -> str:
-    """The config as YAML."""
-    return yaml.safe_dump(to_document(config), sort_keys=False)
+    """The config as YAML, below comments that say which rules chose the defaults of its task."""
+    task = config.task.make()
+    rules = reasons(task) if isinstance(task, tasks.Task) else []
+    comments = [
+        line
+        for rule in rules
+        for line in textwrap.wrap(rule, 96, initial_indent="# ", subsequent_indent="#   ")
+    ]
+    if comments:
+        comments = ["# Defaults, where no field was set otherwise, were chosen by", *comments]
+    return "\n".join([*comments, yaml.safe_dump(to_document(config), sort_keys=False)])
 
 
 def parse_sizes(run: Run, **given: str | None) -> list[int] | None:

@@ -1,14 +1,16 @@
-"""The model and the training that `train` uses for a task where nothing else is said."""
+"""The models and trainings for grids, images and graphs where nothing else is said.
+
+For sequences see `experiments.rules`.
+"""
 
 import dataclasses
 
-import tasks
 from plstm_seq.layers.initializers import Constant, FanIn
 from plstm_seq.layers.transition import Factorized
 from plstm_seq.models import GraphModelConfig, SequenceModelConfig, VisionModelConfig
 from plstm_seq.models.presets import state_tracking
 from plstm_seq.models.vision import published_mixer
-from plstm_seq.training import OptimizerConfig, Sizes, Staged, TrainingConfig
+from plstm_seq.training import OptimizerConfig, Sizes, TrainingConfig
 
 LENGTHS = (16, 32, 40, 64, 128, 256, 512, 1024, 2048, 4096)
 """Where sequences are evaluated: up to a hundred times the lengths of training."""
@@ -17,9 +19,12 @@ LENGTHS = (16, 32, 40, 64, 128, 256, 512, 1024, 2048, 4096)
 _LEAST_APART = 500
 
 
-def recommended_model(task: tasks.Task) -> SequenceModelConfig:
-    """The state-tracking preset, with the published transitions at unit scale in the input."""
-    del task
+def protocol_model() -> SequenceModelConfig:
+    """The pLSTM of the published protocols on sequences, one for all their tasks.
+
+    The state-tracking preset, with the published transitions at unit scale in the input. What
+    `train` uses instead follows from the task: see `experiments.rules`.
+    """
     transition = Factorized(
         dim=2,
         eigenvalue_bias_init=Constant(0.4),
@@ -28,16 +33,6 @@ def recommended_model(task: tasks.Task) -> SequenceModelConfig:
         outproj_weight_init=FanIn(),
     )
     return state_tracking(transition)
-
-
-def recommended_training(task: tasks.Task) -> TrainingConfig:
-    """Lengths that grow from 4 to 40."""
-    del task
-    return TrainingConfig(
-        steps=800,
-        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=50),
-        curriculum=Staged(stages=((4, 200), (8, 100), (16, 100), (40, 400)), smallest_bucket=40),
-    )
 
 
 def recommended_grid_model(*, images: bool) -> VisionModelConfig:

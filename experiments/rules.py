@@ -9,13 +9,12 @@ are treated as the built-in tasks are. `plstm-seq train TASK --dry-run` shows wh
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import tasks
-from experiments.demands import Demands, demands
+from experiments.demanding import Demands, demands
 from plstm_seq.layers import ConvolutionConfig, GateConfig, TransitionConfig
 from plstm_seq.layers.initializers import Constant, FanIn
 from plstm_seq.layers.transition import Bounded, Orthogonal, Selection
@@ -99,23 +98,29 @@ class Rule:
     Attributes:
         name: for the reader.
         why: a sentence.
-        applies: whether it does, of what a task demands; None: the task has no finite automaton.
+        applies: whether it does, of what a task with a finite automaton demands.
         fields: what it sets in the recipe.
     """
 
     name: str
     why: str
-    applies: Callable[[Demands | None], Any]
-    fields: Callable[[Any], Mapping[str, Any]]
+    applies: Callable[[Demands], bool]
+    fields: Callable[[Demands], Mapping[str, Any]]
 
 
 class Chosen(NamedTuple):
-    """A field that a rule chose."""
+    """A field of a recipe that a rule chose."""
 
     field: str
     value: Any
-    rule: str
-    why: str
+    rule: Rule
+
+
+class Choice(NamedTuple):
+    """The recipe of a task, and the rules behind what is not that of every task."""
+
+    recipe: Recipe
+    chosen: tuple[Chosen, ...]
 
 
 BASE = Recipe(
@@ -136,70 +141,45 @@ BASE = Recipe(
 """Where no rule says otherwise: transitions that can keep, turn and forget, and a memory of four
 symbols."""
 
+FEW_STATES = 8
+"""A group that permutes no more states than this is learned as permutations of them."""
+
 MOST_ROTATED = 8
 """Groups that need rotations of more dimensions than this get other transitions."""
 
-MOST_SELECTED = 32
-"""Automata with more states than this get other transitions."""
+MOST_SELECTED = 12
+"""Automata with more states than this do not get a place for each."""
 
 
-def _is_group(of: Demands | None) -> bool:
-    rotations = None if of is None else of.rotation_dimension
-    return (
-        of is not None
-        and of.structure.is_group
-        and rotations is not None
-        and rotations <= MOST_ROTATED
-    )
+def _is_small_group(of: Demands) -> bool:
+    return of.structure.is_group and of.structure.states <= FEW_STATES
 
 
-def _order(of: Demands) -> int:
+def _is_rotated(of: Demands) -> bool:
+    """Whether it is a group that is learned as rotations."""
+    small, dim = _is_small_group(of), of.rotation_dimension
+    return of.structure.is_group and not small and dim is not None and dim <= MOST_ROTATED
+
+
+def _rotations(of: Demands) -> int:
+    return max(2, of.rotation_dimension or 2)
+
+
+def _elements(of: Demands) -> int:
     return of.structure.group_order or of.structure.states
+
+
+def _others(of: Demands) -> bool:
+    return not _is_small_group(of) and not _is_rotated(of)
 
 
 RULES: tuple[Rule, ...] = (
     Rule(
-        "group",
-        "every symbol permutes the states: rotations of so many dimensions represent that, and "
+        "small group",
+        "every symbol permutes few states: each state is a place, and a symbol moves every entry "
+        "of the state to its next place, without an error that could grow; one place to spare; "
         "nothing has to be written",
-        _is_group,
-        lambda of: {
-            "transition": Orthogonal(dim=max(2, of.rotation_dimension)),
-            "source": None,
-            "convolution": None,
-            "num_blocks": 1,
-            "DK": 2,
-            "DV": max(2, of.rotation_dimension),
-            "num_heads": 8,
-        },
-    ),
-    Rule(
-        "group, kept",
-        "smoothed labels go on pulling the rotations towards an exact representation when every "
-        "answer is right",
-        _is_group,
-        lambda _: {"label_smoothing": 0.1},
-    ),
-    Rule(
-        "large group",
-        "more elements need more heads and features to tell them apart, and larger batches of "
-        "short sequences to see them all",
-        lambda of: _is_group(of) and _order(of) > 24,
-        lambda of: {
-            "num_heads": 16 if _order(of) <= 60 else 8,
-            "width": 64 if _order(of) <= 60 else 128,
-            "batch_size": 256,
-            "max_tokens": 2048,
-            "stages": ((4, 3000), (8, 1000), (16, 1000), (40, 800)),
-        },
-    ),
-    Rule(
-        "automaton",
-        "some symbol joins states: each entry of the state moves to the place of its next state, "
-        "one place more than there are states, and nothing has to be written",
-        lambda of: (
-            of is not None and not _is_group(of) and of.structure.states <= MOST_SELECTED
-        ),
+        _is_small_group,
         lambda of: {
             "transition": Selection(dim=of.structure.states + 1),
             "source": None,
@@ -207,21 +187,95 @@ RULES: tuple[Rule, ...] = (
             "num_blocks": 1,
         },
     ),
+    Rule(
+        "group",
+        "every symbol permutes the states, and there are many: rotations of the smallest dimension "
+        "that tells them apart; nothing has to be written; smoothed labels go on pulling towards "
+        "an exact representation when every answer is right, and so does a last stage at 128",
+        _is_rotated,
+        lambda of: {
+            "transition": Orthogonal(dim=_rotations(of)),
+            "source": None,
+            "convolution": None,
+            "num_blocks": 1,
+            "num_heads": 8,
+            "DK": 2,
+            "DV": _rotations(of),
+            "label_smoothing": 0.1,
+            "stages": ((4, 1500), (8, 500), (16, 500), (40, 400), (128, 400)),
+            "max_tokens": 4096,
+        },
+    ),
+    Rule(
+        "large group",
+        "more elements need more features to tell them apart, and larger batches of short "
+        "sequences to see them all",
+        lambda of: _is_rotated(of) and _elements(of) > 24,
+        lambda of: {
+            "num_heads": 16 if _elements(of) <= 60 else 8,
+            "width": 64 if _elements(of) <= 60 else 128,
+            "batch_size": 256,
+            "stages": ((4, 3000), (8, 1000), (16, 1000), (40, 600), (128, 400)),
+        },
+    ),
+    Rule(
+        "automaton",
+        "some symbol joins states: as with a small group, and as many places to spare as there are "
+        "states, since a place that two states share too early is hard to leave",
+        lambda of: _others(of) and of.structure.states <= MOST_SELECTED,
+        lambda of: {
+            "transition": Selection(dim=2 * of.structure.states),
+            "source": None,
+            "convolution": None,
+            "num_blocks": 1,
+            "num_heads": 8,
+            "stages": ((4, 600), (8, 400), (16, 400), (40, 800)),
+        },
+    ),
+    Rule(
+        "large automaton",
+        "too many states for a place each: a cascade of two blocks of few places, the second of "
+        "which reads what the first found and, by a convolution, the symbol before",
+        lambda of: _others(of) and of.structure.states > MOST_SELECTED,
+        lambda _: {
+            "transition": Selection(dim=8),
+            "source": None,
+            "convolution": 2,
+            "num_blocks": 2,
+            "num_heads": 8,
+            "width": 128,
+            "DK": 2,
+            "batch_size": 256,
+            "max_tokens": 8192,
+            "stages": ((3, 400), (5, 400), (9, 400), (21, 600), (41, 1500)),
+        },
+    ),
 )
 
 
-def choose(task: tasks.Task) -> tuple[Recipe, tuple[Chosen, ...]]:
-    """The recipe of a task, and which rule chose what.
+def choose(task: tasks.Task) -> Choice:
+    """How a task is learned where nothing else is said.
 
     Args:
-        task: any task on sequences.
+        task: any task on sequences, also one of your own.
     """
     asked = demands(task)
     recipe, chosen = BASE, {}
     for rule in RULES:
-        if rule.applies(asked):
+        if asked is not None and rule.applies(asked):
             fields = rule.fields(asked)
             recipe = dataclasses.replace(recipe, **fields)
-            for name, value in fields.items():
-                chosen[name] = Chosen(name, value, rule.name, rule.why)
-    return recipe, tuple(chosen.values())
+            chosen |= {name: Chosen(name, value, rule) for name, value in fields.items()}
+    return Choice(recipe, tuple(chosen.values()))
+
+
+def reasons(task: tasks.Task) -> list[str]:
+    """Which rules apply to a task, what each set that is still so, and why; a line each."""
+    by_rule: dict[str, list[str]] = {}
+    why: dict[str, str] = {}
+    for field, _, rule in choose(task).chosen:
+        by_rule.setdefault(rule.name, []).append(field)
+        why[rule.name] = rule.why
+    if not by_rule:
+        return ["no rule applies: the recipe of tasks without a finite automaton"]
+    return [f"{name}: {why[name]} ({', '.join(set_)})" for name, set_ in by_rule.items()]

@@ -9,8 +9,9 @@ from flax import nnx
 from jax import Array
 
 import tasks
-from experiments.presets import LENGTHS, recommended_model, recommended_training
+from experiments.presets import LENGTHS
 from experiments.problems.base import Drawn, check_kind
+from experiments.rules import choose
 from plstm_seq.evaluation import Axis
 from plstm_seq.models import ModelConfig, SequenceModel, SequenceModelConfig
 from plstm_seq.training import Sample, TrainingConfig
@@ -52,12 +53,12 @@ class SequenceProblem(Drawn):
         )
 
     def recommended_model(self) -> ModelConfig:
-        """See `experiments.presets`."""
-        return recommended_model(self.task)
+        """See `experiments.rules`."""
+        return choose(self.task).recipe.model()
 
     def recommended_training(self) -> TrainingConfig:
-        """See `experiments.presets`."""
-        return recommended_training(self.task)
+        """See `experiments.rules`."""
+        return choose(self.task).recipe.training()
 
     def recommended_sizes(self) -> tuple[int, ...]:
         """Up to a hundred times the lengths of training."""

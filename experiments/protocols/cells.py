@@ -17,6 +17,7 @@ import pydantic
 from experiments.config import ConfigError, ExperimentConfig, default_config
 from experiments.files import DamagedError, read_json, write_whole
 from experiments.overrides import assign
+from experiments.presets import protocol_model
 from experiments.protocols.models import Model, known_sizes, with_mixer
 from experiments.protocols.protocol import Protocol, ProtocolTask
 from experiments.results.rows import ROOT
@@ -115,6 +116,8 @@ class Cell:
         training = TrainingConfig()
         if isinstance(config.training.curriculum, Sizes):  # the only kind that its task takes
             training = replace(training, curriculum=config.training.curriculum)
+        else:  # one model for all tasks, where the defaults differ from task to task
+            config = replace(config, model=protocol_model())
         config = with_mixer(replace(config, training=training), self.model.mixer)
         with _blamed(f"{file}: model"):
             config = _assigned(config, known_sizes(config, protocol.model))

@@ -192,18 +192,12 @@ class TrainingConfig:
 
     def _check_stages(self) -> None:
         curriculum, least = self.curriculum, self.curriculum.least_steps
-        if isinstance(curriculum, ByAccuracy):
-            if self.loss in OF_NUMBERS:
-                raise ValueError(
-                    f"curriculum: stages that end by accuracy need labels, and loss {self.loss!r} "
-                    "has none: expected uniform, staged or sizes"
-                )
-            if least > self.steps:
-                raise ValueError(
-                    f"steps={self.steps} are fewer than the {least} that the stages may "
-                    f"take in all: steps={least} or more are expected"
-                )
-        elif least > self.steps:
+        if isinstance(curriculum, ByAccuracy) and self.loss in OF_NUMBERS:
+            raise ValueError(
+                f"curriculum: stages that end by accuracy need labels, and loss {self.loss!r} "
+                "has none: expected uniform, staged or sizes"
+            )
+        if least > self.steps:
             raise ValueError(
                 f"steps={self.steps} end before the curriculum's last stage, which starts at step "
                 f"{least - 1}"

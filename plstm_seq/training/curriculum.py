@@ -246,8 +246,9 @@ class ByAccuracy(_Growing):
     `threshold` in `checks` records in a row (there is one record a dispatch), and at the latest
     after its most steps. The last stage has all its steps, unless `solved` ends it, and the
     learning rate's cosine runs over it alone: before, the rate stays at its peak. So a training may
-    end long before `training.steps`, which must be at least what the stages' most steps add up to.
-    Lengths and their padding are those of `Staged`.
+    end long before `training.steps`, which bounds all stages together: where it is below what their
+    most steps add up to, a training may end in an earlier stage. Lengths and their padding are
+    those of `Staged`.
     """
 
     threshold: float = 0.99
@@ -271,7 +272,7 @@ class ByAccuracy(_Growing):
     @property
     def least_steps(self) -> int:
         """The fewest steps that a training with this curriculum may have."""
-        return sum(steps for _, steps in self.stages)
+        return 1
 
     def phase(self, step: int, standing: Standing = START) -> Phase:
         """What holds at `step` of a training that stands there."""

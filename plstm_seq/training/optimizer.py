@@ -121,8 +121,11 @@ def make_schedule(config: OptimizerConfig, steps: int, last_stage: int | None = 
         else:
             if last_begun is None:
                 raise TypeError("last_begun: got None, expected the step the last stage began at")
-            held = config.hold_fraction * last_stage
-            progress = (step - last_begun - held) / (last_stage - held)
+            # Where training may not last so long, the rate has fallen when it ends.
+            begun = jnp.asarray(last_begun)
+            whole = jnp.minimum(last_stage, jnp.maximum(steps - begun, 1))
+            held = config.hold_fraction * whole
+            progress = (step - begun - held) / (whole - held)
         cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0.0, 1.0)))
         return jnp.minimum(warm, config.final_fraction + (1 - config.final_fraction) * cosine)
 

@@ -111,8 +111,17 @@ class TestCurriculum:
         assert self.curriculum.phase(30, last) == (1, 20, 20, None)
         assert self.curriculum.after(last, 40, {"sequence_accuracy": 1.0}) == last
         assert self.curriculum.end(last, 1000) == 57
-        assert self.curriculum.end(START, 1000) == self.curriculum.least_steps == 60
+        assert self.curriculum.end(START, 1000) == 60
+        assert self.curriculum.end(START, 30) == 30
         assert self.curriculum.buckets == (16, 20)
+
+    def test_the_rate_has_fallen_where_training_may_not_last_the_stage(self):
+        schedule = make_schedule(
+            OptimizerConfig(warmup_steps=4, final_fraction=0.0), 50, self.curriculum.last_stage
+        )
+        assert float(schedule(39, 40)) == 1.0
+        assert float(schedule(45, 40)) == pytest.approx(0.5)
+        assert float(schedule(50, 40)) == pytest.approx(0.0, abs=1e-6)
 
     def test_the_rate_falls_along_the_last_stage_alone(self):
         config = OptimizerConfig(warmup_steps=4, final_fraction=0.1)

@@ -48,9 +48,9 @@ VARIANTS = (
     ),
     Variant(
         "parity_signed",
-        "parity, JT=1 in [-1, 1]",
+        "parity, JT=1, -1 or 1",
         "parity",
-        ("transition=diagonal", "transition.dim=1", "transition.entries=signed"),
+        ("transition=orthogonal", "transition.dim=1", "transition.determinant=straight_through"),
     ),
     Variant("s3", "S3, JT=3", "s3_word_problem", ("transition.dim=3",)),
 )

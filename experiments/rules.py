@@ -42,6 +42,8 @@ class Recipe:
         DV: value features a head.
         label_smoothing: of the loss. Where it is above 0, logits are not capped.
         stages: of the curriculum `by_accuracy`: (length, most steps).
+        smallest_bucket: shorter sequences are padded to this length. One length for all stages is
+            compiled once; where batches are large, short ones are cheaper.
         batch_size: sequences a step.
         max_tokens: symbols a step; None: any number.
         learning_rate: its peak.
@@ -57,6 +59,7 @@ class Recipe:
     DV: int
     label_smoothing: float
     stages: tuple[tuple[int, int], ...]
+    smallest_bucket: int
     batch_size: int
     max_tokens: int | None
     learning_rate: float
@@ -85,7 +88,7 @@ class Recipe:
             optimizer=OptimizerConfig(
                 learning_rate=self.learning_rate, warmup_steps=50, final_fraction=0.0
             ),
-            curriculum=ByAccuracy(stages=self.stages, smallest_bucket=self.stages[0][0]),
+            curriculum=ByAccuracy(stages=self.stages, smallest_bucket=self.smallest_bucket),
             label_smoothing=self.label_smoothing,
             solved=None,
         )
@@ -134,6 +137,7 @@ BASE = Recipe(
     DV=4,
     label_smoothing=0.0,
     stages=((4, 600), (8, 400), (16, 400), (40, 600)),
+    smallest_bucket=40,
     batch_size=64,
     max_tokens=None,
     learning_rate=3e-3,
@@ -203,6 +207,7 @@ RULES: tuple[Rule, ...] = (
             "DV": _rotations(of),
             "label_smoothing": 0.1,
             "stages": ((4, 1500), (8, 500), (16, 500), (40, 400), (128, 400)),
+            "smallest_bucket": 16,
             "max_tokens": 4096,
         },
     ),
@@ -216,6 +221,7 @@ RULES: tuple[Rule, ...] = (
             "width": 64 if _elements(of) <= 60 else 128,
             "batch_size": 256,
             "stages": ((4, 3000), (8, 1000), (16, 1000), (40, 600), (128, 400)),
+            "smallest_bucket": 4,
         },
     ),
     Rule(
@@ -248,6 +254,7 @@ RULES: tuple[Rule, ...] = (
             "batch_size": 256,
             "max_tokens": 8192,
             "stages": ((3, 400), (5, 400), (9, 400), (21, 600), (41, 1500)),
+            "smallest_bucket": 16,
         },
     ),
 )

@@ -122,3 +122,40 @@ def test_the_stages_of_a_sweep_are_shown(tmp_path):
     assert headers == ["member", "group", "status", "step", "stage", "evaluated"]
     metrics = (folder.run(folder.plan.members[0]).metrics_path).read_text().splitlines()
     assert [json.loads(line)["stage"] for line in metrics] == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("task", "assignment", "message"),
+    [
+        ("s3_word_problem", "num_blocks=2", r"expected 0 for this model: model\.num_blocks: got 2"),
+        ("s3_word_problem", "mixer=lstm", r"model\.mixer: got lstm, expected a pLSTM layer"),
+        ("s3_word_problem", "mixer.convolution={}", r"model\.mixer\.convolution: got one"),
+        ("grid_parity", "width=8", "expected 0: grid_parity has no words"),
+        ("s3_word_problem", "loss=binary_cross_entropy", "consistency must be 0 with loss"),
+    ],
+)
+def test_a_consistency_term_for_what_has_no_transitions_by_token_is_refused(
+    task, assignment, message
+):
+    with pytest.raises(ConfigError, match=rf"training[^;]*{message}"):
+        override(default_config(task), [assignment, "consistency=0.1"])
+
+
+def test_a_consistency_term_is_refused_before_anything_is_written(tmp_path):
+    config = small_config("s3_word_problem", "num_blocks=2")
+    config = dataclasses.replace(
+        config, training=dataclasses.replace(config.training, consistency=0.1)
+    )
+    with pytest.raises(ConfigError, match=r"training\.consistency: got 0\.1, expected 0"):
+        train(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_consistency_term_is_recorded(tmp_path):
+    config = small_config("s3_word_problem", "consistency=0.1", "steps=2", "solved=null")
+    assert from_document(to_document(config)) == config
+    without = to_document(config)
+    del without["training"]["consistency"]  # as older versions wrote it
+    assert from_document(without).training.consistency == 0
+    run = train(config, tmp_path / "run", progress=False)
+    assert [record["consistency_share"] for record in run.metrics] == [0]

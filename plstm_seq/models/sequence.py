@@ -80,9 +80,8 @@ class SequenceModelConfig:
             raise ValueError(f"mixer: got {self.mixer.kind}, expected a pLSTM layer (plstm_1d)")
         if self.mixer.convolves_transition:
             raise ValueError(
-                "mixer.convolution: got one that the transition reads, expected None, or "
-                "convolution_inputs without 'transition': with it, transitions depend on more than "
-                "the token"
+                "mixer.convolution: got one, expected None (or convolution_inputs without "
+                "'transition'): with it, transitions depend on more than the token"
             )
 
 

@@ -24,6 +24,8 @@ from plstm_seq.evaluation import Place
 from plstm_seq.training.leaves import Leaves, describe, named_leaves, replace_leaves, undescribe
 
 UNFINISHED = "evaluation.unfinished"
+# A note on the interruption of an evaluation whose place is kept.
+GOES_ON = "the same command goes on from there"
 SECONDS_BETWEEN = 30.0
 
 
@@ -87,12 +89,12 @@ class Bookmarks:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._save()
+        if isinstance(error, KeyboardInterrupt) and self._save():
+            error.add_note(GOES_ON)
 
     def of(self, name: str) -> PassBookmark:
         """The bookmark of one pass.
@@ -141,10 +143,12 @@ class Bookmarks:
         shown = "" if speed is None else f"{speed:,.0f} symbols/s"
         bar.update(row, completed=read, speed=shown)
 
-    def _save(self) -> None:
+    def _save(self) -> bool:
+        """Whether the places are on the disk."""
         passes = self._kept | {name: named_leaves(place) for name, place in self._places.items()}
         if not passes:
-            return
+            return False
+        self._saved = time.monotonic()
         described = {name: describe(leaves) for name, leaves in passes.items()}
         head = json.dumps({"evaluation": self.evaluation, "passes": described})
         arrays = [np.asarray(leaf) for leaves in passes.values() for leaf in leaves.values()]
@@ -152,7 +156,8 @@ class Bookmarks:
         # What it holds can be measured again: a full disk does not end the evaluation.
         with suppress(OSError):
             write_whole(self.path, _checksum(body) + b"\n" + body)
-        self._saved = time.monotonic()
+            return True
+        return False
 
     def _read(self) -> dict[str, Leaves]:
         """The arrays of every pass; none without a file.

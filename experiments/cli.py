@@ -249,7 +249,7 @@ def evaluate(
     """
     from experiments import commands, load_run, show
     from experiments import evaluate as evaluate_run
-    from experiments.bookmarks import UNFINISHED
+    from experiments.bookmarks import GOES_ON
     from experiments.evaluating import NotKeptError
 
     with user_errors():
@@ -264,10 +264,9 @@ def evaluate(
             )
         except NotKeptError as error:
             result, lost = error.result, error
-        except KeyboardInterrupt:
-            going_on = (loaded.folder / UNFINISHED).exists()
-            following = "the same command goes on from there" if going_on else "nothing is kept"
-            err.print(f"stopped; {following}")
+        except KeyboardInterrupt as error:
+            kept = GOES_ON in getattr(error, "__notes__", ())
+            err.print(f"stopped; {GOES_ON if kept else 'nothing is kept of it'}")
             raise typer.Exit(130) from None
     print_result(show.evaluation_rows(result), show.evaluation_table(result), as_json)
     if lost is not None:

@@ -215,3 +215,14 @@ def test_a_full_disk_does_not_end_an_evaluation(run, whole, monkeypatch):
     monkeypatch.setattr(bookmarks, "SECONDS_BETWEEN", 0.0)
     evaluate(run, snap_every=SNAP_EVERY)
     assert_frame_equal(run.evaluations, whole.evaluations)
+
+
+def test_only_what_is_on_the_disk_is_said_to_be_kept(run, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bookmarks, "write_whole", full)
+    Stop(monkeypatch, 2)
+    result = CliRunner().invoke(app, ["evaluate", str(run.folder)])
+    assert result.exit_code == 130
+    assert result.stderr == "stopped; nothing is kept of it\n"

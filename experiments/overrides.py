@@ -114,12 +114,25 @@ def resolve(document: Mapping[str, Any], path: Path) -> Path:
     matches = [match for match in matches if len(match) == shortest]
     name = ".".join(path)
     if not matches:
+        _refuse_in_null(document, path)
         tails = {".".join(candidate[-len(path) :]) for candidate in known}
         raise ConfigError(f"unknown field {name!r}; {nearest(name, sorted(tails))}")
     if len(matches) > 1:
         options = ", ".join(".".join(match) for match in matches)
         raise ConfigError(f"field {name!r} is ambiguous: it may be {options}")
     return matches[0]
+
+
+def _refuse_in_null(document: Mapping[str, Any], path: Path) -> None:
+    """Says so where a field is asked for of something that is left out."""
+    for end in range(len(path) - 1, 0, -1):
+        parent = path[:end]
+        if any(value is None for known, value in _fields(document) if known[-end:] == parent):
+            name = ".".join(parent)
+            raise ConfigError(
+                f"{'.'.join(path)!r}: {name} is null and has no fields; "
+                f"{name}={{FIELD: VALUE}} sets one"
+            )
 
 
 def _at(document: Mapping[str, Any], path: Path) -> Any:

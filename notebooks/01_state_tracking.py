@@ -20,6 +20,7 @@
 # %%
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -29,6 +30,7 @@ from IPython.display import Image
 
 from experiments import default_config, evaluate, override, plot, train
 from experiments.plotting import COLOURS, MARKERS, styled
+from experiments.presets import protocol_model
 from plstm_seq import probing
 
 SMALL = os.environ.get("PLSTM_SEQ_SMALL") == "1"
@@ -37,16 +39,20 @@ RUNS = tempfile.TemporaryDirectory()
 # %% [markdown]
 # ## Three runs
 #
-# `default_config` gives the recipe that `plstm-seq train TASK` uses; `override` changes fields of it,
-# named as on the command line. All models have one layer of width 32. Sequences in training
-# have up to 40 symbols, first of 4.
+# `default_config` gives the recipe that `plstm-seq train TASK` uses, which follows from the task. Here all
+# tasks get one recipe, that of the published protocols, so that transitions alone differ; `override` changes
+# fields, named as on the command line. All models have one layer of width 32. Sequences in training have up
+# to 40 symbols, first of 4.
 #
 # - *Parity*: is the number of ones so far odd? With a scalar transition between -1 and 1.
 # - *S3*: the product so far of permutations of three things, one symbol a permutation. Once with a
 #   scalar between -1 and 1 (`JT = 1`), once with 2 x 2 matrices (`JT = 2`).
 
 # %%
-SHARED = ["implementation=recurrent", "width=32", "training.batch_size=32"]
+# Stages by step, the same for every task: what `train` does by itself follows from the task instead.
+TRAINING = ["curriculum=staged", "stages=[[4,200],[8,100],[16,100],[40,400]]", "training.steps=800"]
+TRAINING += ["smallest_bucket=40", "final_fraction=0.1", "training.solved={threshold: 0.999}"]
+SHARED = [*TRAINING, "implementation=recurrent", "width=32", "training.batch_size=32"]
 if SMALL:
     SHARED += ["training.steps=60", "stages=[[4,40],[16,20]]", "validate_every=60"]
 SCALAR = ["transition=diagonal", "transition.dim=1", "transition.entries=signed"]
@@ -60,7 +66,8 @@ if SMALL:
 
 runs = {}
 for number, (name, (task, fields)) in enumerate(SETTINGS.items()):
-    config = override(default_config(task), [*SHARED, *fields])
+    recipe = replace(default_config(task), model=protocol_model())
+    config = override(recipe, [*SHARED, *fields])
     runs[name] = train(config, Path(RUNS.name) / str(number), progress=False)
     print(f"{name}: {runs[name].status.status} after {runs[name].status.step} steps")
 

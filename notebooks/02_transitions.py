@@ -21,6 +21,7 @@
 # %matplotlib inline
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -32,6 +33,7 @@ from flax import nnx
 
 from experiments import default_config, override, train
 from experiments.plotting import COLOURS, LINES, MARKERS, styled
+from experiments.presets import protocol_model
 from experiments.probing import carry, task_group
 from plstm_seq import probing
 from plstm_seq.layers.initializers import FanIn, Zeros
@@ -156,13 +158,15 @@ for name, family in FAMILIES.items():
 
 # %%
 SETTINGS = ["transition=orthogonal", "transition.dim=3", "mixer.DK=2", "mixer.DV=3"]
+SETTINGS += ["curriculum=staged", "final_fraction=0.1", "training.solved={threshold: 0.999}"]
+SETTINGS += ["label_smoothing=0", "max_tokens=null"]
 SETTINGS += ["implementation=recurrent", "training.batch_size=128", "validate_every=1050"]
 SETTINGS += ["training.curriculum.fixed=true", "training.curriculum.smallest_bucket=4"]
 if SMALL:
     SETTINGS += ["width=16", "num_heads=4", "training.steps=20", "stages=[[4,20]]"]
 else:
     SETTINGS += ["num_heads=16", "training.steps=1050", "stages=[[4,800],[16,250]]"]
-config = override(default_config("a5_word_problem"), SETTINGS)
+config = override(replace(default_config("a5_word_problem"), model=protocol_model()), SETTINGS)
 task = config.task.make()
 of = task_group(task)
 found = probing.analyse(of.table, of.symbols, of.images)

@@ -73,7 +73,9 @@ def _contexts(subject: Subject) -> Probed:
 
 
 def _relative(gates: probing.TokenGates, name: str) -> np.ndarray:
-    return gates.spread[name] / figures.norms(gates.mean[name])
+    size = figures.norms(gates.mean[name])
+    # Of a gate that is zero, as where there is no source, nothing spreads.
+    return gates.spread[name] / np.where(size > 0, size, 1)
 
 
 def _spectrum(subject: Subject) -> Probed:

@@ -50,7 +50,9 @@ def test_a_kind_is_assigned_before_its_fields():
 
 
 def test_another_kind_keeps_what_was_changed_and_takes_its_own_defaults():
-    config = override(default_config("s3_word_problem"), ["transition.dim=3"])
+    config = override(
+        default_config("s3_word_problem"), ["transition=factorized", "transition.dim=3"]
+    )
     assert isinstance(config.model.mixer.transition, Factorized)
     changed = override(config, ["transition.kind=orthogonal"]).model.mixer.transition
     assert changed == Orthogonal(dim=3)
@@ -77,6 +79,7 @@ def test_task_options():
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
+        ("source.bias_init.value=0", r"source is null and has no fields"),
         ("trnsition.dim=3", r"unknown field 'trnsition.dim'; nearest: transition.dim"),
         ("batch_size=3", "ambiguous: it may be training.batch_size, evaluation.batch_size"),
         ("transition.dim=none", "transition.dim: .*integer.*'none'"),

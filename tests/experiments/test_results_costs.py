@@ -18,6 +18,7 @@ TINY = (
     f"DK={DK}",
     f"DV={DV}",
     "projection_round=1",
+    "source={weight: true}",
 )
 
 

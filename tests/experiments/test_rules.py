@@ -3,13 +3,14 @@
 import dataclasses
 
 import pytest
+import yaml
 from flax import nnx
 from typer.testing import CliRunner
 
 import tasks
 from experiments import default_config
 from experiments.cli import app
-from experiments.config import ExperimentConfig, from_document, to_document
+from experiments.config import from_document, to_document
 from experiments.problems import problem_of
 from experiments.rules import BASE, RULES, choose, reasons
 from plstm_seq.layers.transition import Orthogonal, Selection
@@ -28,9 +29,9 @@ FRESH = [
 ]
 
 
-def as_table(task: tasks.AutomatonTask) -> tasks.Task:
+def as_table(task: tasks.Task) -> tasks.Task:
     """The same automaton, written down."""
-    machine = task.machine
+    machine = task.machine  # pyright: ignore[reportAttributeAccessIssue]
     return tasks.get(
         "automaton",
         transition=machine.transition.tolist(),
@@ -73,9 +74,11 @@ def test_a_group_by_name_and_by_generators(group, generators):
     assert choose(named).recipe == choose(given).recipe
 
 
-def test_groups_rotate_and_other_automata_select():
-    rotated = choose(tasks.get("q8_word_problem")).recipe.transition
-    assert rotated == Orthogonal(dim=4)
+def test_groups_of_many_states_rotate_and_other_automata_select():
+    rotated = choose(tasks.get("a5_word_problem")).recipe.transition
+    assert rotated == Orthogonal(dim=3)
+    few_states = choose(tasks.get("q8_word_problem")).recipe.transition
+    assert few_states == Selection(dim=9)
     selected = choose(tasks.get("automaton", regex="a(ab)*")).recipe.transition
     assert isinstance(selected, Selection)
 
@@ -100,5 +103,5 @@ def test_a_dry_run_says_which_rule_chose_what_and_why():
     comments = [line for line in result.output.splitlines() if line.startswith("#")]
     for rule in reasons(tasks.get("s4_word_problem")):
         assert rule.split()[0].rstrip(":,") in "\n".join(comments)
-    config = ExperimentConfig
-    assert isinstance(default_config("s4_word_problem"), config)
+    document = yaml.safe_load(result.output)
+    assert document["model"]["mixer"]["num_heads"] == 3

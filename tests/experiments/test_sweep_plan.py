@@ -1,9 +1,12 @@
 """Members, their names, and which of them share a program."""
 
+from dataclasses import replace
+
 import pytest
 from small_run import small_config
 
 from experiments import ConfigError, default_config, override
+from experiments.presets import protocol_model
 from experiments.sweeps import Sweep, chain, group_key, plan, product, sweep_of_words, vary
 from experiments.sweeps.memory import member_bytes
 
@@ -40,7 +43,7 @@ def test_the_sweep_of_the_issue():
     ],
 )
 def test_leaves_share_a_program(assignment):
-    config = default_config("parity")
+    config = replace(default_config("parity"), model=protocol_model())
     changed = override(config, [assignment])
     assert changed != config
     assert group_key(changed) == group_key(config)
@@ -49,8 +52,9 @@ def test_leaves_share_a_program(assignment):
 @pytest.mark.parametrize(
     "assignment",
     [
-        "transition.dim=3",
+        "transition.dim=4",
         "transition=orthogonal",
+        "source={}",
         "width=32",
         "num_blocks=2",
         "implementation=recurrent",
@@ -59,7 +63,7 @@ def test_leaves_share_a_program(assignment):
         "warmup_steps=7",
         "curriculum.draw=batch",
         "post_blocks_norm=null",
-        "solved=null",
+        "solved={threshold: 0.9}",
         "task.name=even_pairs",
     ],
 )

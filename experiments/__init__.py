@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     )
     from experiments.cross_validation import CrossValidation, cross_validate
     from experiments.decoding import Decoded, decode
-    from experiments.demanding import Demands, LinearForm, demands, linear_form
+    from experiments.demanding import Demands, TaskForm, demands, linear_form
     from experiments.demonstration import quickstart
     from experiments.evaluating import evaluate
     from experiments.overrides import override
@@ -40,10 +40,10 @@ __all__ = [
     "Demands",
     "EvaluationConfig",
     "ExperimentConfig",
-    "LinearForm",
     "Run",
     "RunError",
     "TaskConfig",
+    "TaskForm",
     "cross_validate",
     "decode",
     "default_config",
@@ -74,7 +74,7 @@ _MODULES = {
     ),
     "cross_validation": ("CrossValidation", "cross_validate"),
     "decoding": ("Decoded", "decode"),
-    "demanding": ("Demands", "LinearForm", "demands", "linear_form"),
+    "demanding": ("Demands", "TaskForm", "demands", "linear_form"),
     "demonstration": ("quickstart",),
     "evaluating": ("evaluate",),
     "overrides": ("override",),

@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from experiments.config import (
 )
 from experiments.distributed import is_alone, is_first, wait
 from experiments.overrides import override, parse_assignment
-from experiments.rules import reasons
+from experiments.rules import PLACES, reasons
 from experiments.run import ROOT, Run, RunError, load_run, starting_model
 from experiments.running import fit_run, new_run
 from plstm_seq.training import Tracker, WandbTracker
@@ -206,17 +206,31 @@ def fit_and_report(
 
 
 def as_yaml(config: ExperimentConfig) -> str:
-    """The config as YAML, below comments that say which rules chose the defaults of its task."""
-    task = config.task.make()
-    rules = reasons(task) if isinstance(task, tasks.Task) else []
+    """The config as YAML, below comments that say which rules chose what is as by default."""
+    document = to_document(config)
     comments = [
         line
-        for rule in rules
+        for rule in _rules(config, document)
         for line in textwrap.wrap(rule, 96, initial_indent="# ", subsequent_indent="#   ")
     ]
     if comments:
-        comments = ["# Defaults, where no field was set otherwise, were chosen by", *comments]
-    return "\n".join([*comments, yaml.safe_dump(to_document(config), sort_keys=False)])
+        comments = ["# What is as by default was chosen by", *comments]
+    return "\n".join([*comments, yaml.safe_dump(document, sort_keys=False)])
+
+
+def _rules(config: ExperimentConfig, document: Mapping[str, Any]) -> list[str]:
+    task = config.task.make()
+    if not isinstance(task, tasks.Task):
+        return []
+    default = to_document(default_config(config.task.name, **config.task.options))
+    same = [name for name, path in PLACES.items() if _at(document, path) == _at(default, path)]
+    return reasons(task, same)
+
+
+def _at(document: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        document = document.get(name) if isinstance(document, Mapping) else None
+    return document
 
 
 def parse_sizes(run: Run, **given: str | None) -> list[int] | None:

@@ -148,17 +148,8 @@ def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
     name = task.pop("name")
     named = TaskConfig(name, task)
     problem = _make_problem(named)
-    base = to_document(_default(named, problem))
-    filled = {"model": base["model"], "training": base["training"], **document}
+    filled = dict(document) if _says_all(document) else _filled(document, named, problem)
     filled["task"] = {"name": name, "options": task}
-    # What a document of an older version, or one that names a few fields, does not say.
-    unsaid = [("model", "kind"), ("training", "loss"), ("evaluation", "lengths")]
-    if base["training"]["loss"] in OF_NUMBERS:
-        unsaid.append(("training", "solved"))  # its own default is an accuracy
-    for part, field_name in unsaid:
-        given = filled.get(part, {})
-        if isinstance(given, Mapping):
-            filled[part] = {field_name: base[part][field_name], **given}
     try:
         config = _adapter().validate_python(filled)
     except pydantic.ValidationError as error:
@@ -198,6 +189,37 @@ def check_consistency(config: ExperimentConfig) -> None:
         raise ConfigError(
             f"training.consistency: got {weight}, expected 0 for this model: model.{error}"
         ) from None
+
+
+# What a document of an older version, or one that names a few fields, does not say.
+_UNSAID = (
+    ("model", "kind"),
+    ("training", "loss"),
+    ("training", "solved"),
+    ("evaluation", "lengths"),
+)
+
+
+def _says_all(document: Mapping[str, Any]) -> bool:
+    """Whether nothing of it follows from the task, as in the config of a run."""
+    parts = (document.get(part) for part, _ in _UNSAID)
+    fields = (name for _, name in _UNSAID)
+    return all(
+        isinstance(part, Mapping) and name in part for part, name in zip(parts, fields, strict=True)
+    )
+
+
+def _filled(document: Mapping[str, Any], task: TaskConfig, problem: Problem) -> dict[str, Any]:
+    """The document with what follows from the task where it says nothing."""
+    base = to_document(_default(task, problem))
+    filled = {"model": base["model"], "training": base["training"], **document}
+    for part, field_name in _UNSAID:
+        given = filled.get(part, {})
+        if field_name == "solved" and base["training"]["loss"] not in OF_NUMBERS:
+            continue  # its own default is an accuracy
+        if isinstance(given, Mapping):
+            filled[part] = {field_name: base[part][field_name], **given}
+    return filled
 
 
 def _check_sized(config: ExperimentConfig) -> None:

@@ -78,7 +78,7 @@ class Demands:
 
 
 @dataclass(frozen=True, eq=False)
-class LinearForm:
+class TaskForm:
     """A linear recurrence that labels every input of a task exactly, one matrix a symbol.
 
     `c_t = transitions[x_t] c_(t-1)`; the label at t is the one whose code is nearest to
@@ -137,7 +137,7 @@ def demands(task: Any) -> Demands | None:
     return None if found is None else _demands(found, tuple(task.labels))
 
 
-def linear_form(task: Any) -> LinearForm | None:
+def linear_form(task: Any) -> TaskForm | None:
     """The smallest exact linear form of a task that can be constructed.
 
     It is the smallest space of real functions on the states that holds what is read of a label
@@ -208,7 +208,7 @@ def _told_apart(of: tasks.Structure) -> bool:
 
 
 @functools.lru_cache(maxsize=16)
-def _form(of: tasks.Structure, labels: tuple[str, ...]) -> LinearForm:
+def _form(of: tasks.Structure, labels: tuple[str, ...]) -> TaskForm:
     if of.states > MAX_STATES:
         raise ValueError(f"{of.states:,} states are more than {MAX_STATES:,}")
     best = None
@@ -278,7 +278,7 @@ class _TooManyError(Exception):
     """There are more dimensions than are asked for."""
 
 
-def _generated(of: tasks.Structure, codes: np.ndarray, most: int) -> LinearForm | None:
+def _generated(of: tasks.Structure, codes: np.ndarray, most: int) -> TaskForm | None:
     """The form on the space of functions that codes generate; None if it has above `most`."""
     machine = of.machine
     blocks, source, target = _blocks(of)
@@ -335,7 +335,7 @@ def _generated(of: tasks.Structure, codes: np.ndarray, most: int) -> LinearForm 
         transitions.append(moved @ space[before].T)
         readings.append(read(symbol) @ space[before].T)
     initial = space[blocks[0], :, 0].copy()
-    return LinearForm(np.stack(transitions), initial, np.stack(readings), codes)
+    return TaskForm(np.stack(transitions), initial, np.stack(readings), codes)
 
 
 def _blocks(of: tasks.Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -92,8 +92,8 @@ def evaluate(
     if run.evaluation_path.exists():
         _ = run.evaluations  # what cannot be read should not show only after the work
     settings = run.config.evaluation
-    lengths = settings.lengths if lengths is None else lengths
-    chosen, num_sequences = num_sequences, num_sequences or settings.num_sequences
+    lengths = settings.lengths if lengths is None else [int(length) for length in lengths]
+    chosen, num_sequences = num_sequences, int(num_sequences or settings.num_sequences)
     snap_every = settings.snap_every if snap_every is None else snap_every
     bookmarks = None
     if run.problem.axis == "length":
@@ -119,8 +119,9 @@ def evaluate(
             axis=run.problem.axis,
         )
         try:
+            averaged = _averaged_model(run)
             result = measure(run.model)
-            result = replace(result, rows=result.rows + _averaged(run, measure))
+            result = replace(result, rows=result.rows + _averaged(averaged, measure))
         finally:
             run.problem.release()
     step, identity, notes = run.checkpoint
@@ -170,6 +171,7 @@ def _by_length(
         num_sequences=num_sequences,
         **_shared(run),
     )
+    averaged = _averaged_model(run)
     bookmark = bookmarks.of("evaluate")
     result = measure(run.model, chunk_size=settings.chunk_size, bookmark=bookmark)
     rows = result.rows
@@ -184,7 +186,7 @@ def _by_length(
         )
     bookmark = bookmarks.of("evaluate, averaged")
     again = partial(measure, chunk_size=settings.chunk_size, bookmark=bookmark)
-    rows += _averaged(run, again)
+    rows += _averaged(averaged, again)
     if snap_every is not None:
         bookmark = bookmarks.of("evaluate, snapped")
         snapped = measure(_snapped(run), chunk_size=snap_every, bookmark=bookmark)
@@ -192,11 +194,14 @@ def _by_length(
     return replace(result, rows=rows)
 
 
-def _averaged(run: Run, measure: Callable[[Any], LengthGeneralization]) -> tuple[Row, ...]:
+def _averaged_model(run: Run) -> Any:
+    """The model with the averaged parameters, of the same checkpoint; None: there are none."""
+    return None if run.config.training.average is None else run.averaged_model
+
+
+def _averaged(model: Any, measure: Callable[[Any], LengthGeneralization]) -> tuple[Row, ...]:
     """The rows of the averaged parameters, where training kept them."""
-    if run.config.training.average is None:
-        return ()
-    return _behind(AVERAGED, measure(run.averaged_model))
+    return () if model is None else _behind(AVERAGED, measure(model))
 
 
 def _behind(prefix: str, result: LengthGeneralization) -> tuple[Row, ...]:

@@ -18,6 +18,7 @@ from experiments.running import write_cost
 from experiments.status import RunStatus, write_status
 from plstm_seq.probing import Rounded, RoundingError, round_model
 from plstm_seq.training import Checkpoints, FitResult, init_state, make_optimizer
+from plstm_seq.training.curriculum import START, Standing
 
 NOTE = "rounded.json"
 
@@ -50,7 +51,9 @@ def round_run(
         rounded = round_model(run.model, length=length, num_sequences=num_sequences)
     except RoundingError as error:
         raise RunError(f"run {run.folder} cannot be rounded: {error}") from None
-    new = create_run(replace(run.config, model=rounded.model.config), folder)
+    training = replace(run.config.training, average=None)  # there is one set of weights
+    config = replace(run.config, model=rounded.model.config, training=training)
+    new = create_run(config, folder)
     try:
         _fill(new, run, rounded, length, num_sequences)
     except BaseException:
@@ -65,10 +68,9 @@ def _fill(new: Run, run: Run, rounded: Rounded, length: int, num_sequences: int)
     _, state = init_state(rounded.model, optimizer, jax.random.key(config.seed))
     solved = config.training.solved
     streak = solved.checks if solved and given and given.status == "solved" else 0
+    notes = {"streak": streak, "record": {}, "standing": _standing(run)}
     with Checkpoints(new.checkpoints, keep=config.training.keep_checkpoints) as checkpoints:
-        checkpoints.save(
-            replace(state, step=jnp.asarray(step, jnp.int32)), {"streak": streak, "record": {}}
-        )
+        checkpoints.save(replace(state, step=jnp.asarray(step, jnp.int32)), notes)
     note = {
         "run": str(run.folder.resolve()),
         "step": step,
@@ -82,6 +84,15 @@ def _fill(new: Run, run: Run, rounded: Rounded, length: int, num_sequences: int)
     ending = RunStatus("interrupted", step) if given is None else given._replace(step=step)
     write_cost(new, FitResult("finished", step, {}))
     write_status(new, ending)
+
+
+def _standing(run: Run) -> Standing:
+    """The stage that a run's training is in, so that its rounded run does not begin anew."""
+    stages = [(record["stage"], record["step"]) for record in run.metrics if "stage" in record]
+    if not stages:
+        return START
+    last = stages[-1][0]
+    return Standing(int(last) - 1, max((int(s) for stage, s in stages if stage < last), default=0))
 
 
 def summary(rounded: Rounded) -> dict[str, Any]:

@@ -9,7 +9,7 @@ are treated as the built-in tasks are. `plstm-seq train TASK --dry-run` shows wh
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -151,8 +151,22 @@ FEW_STATES = 8
 MOST_ROTATED = 8
 """Groups that need rotations of more dimensions than this get other transitions."""
 
+MOST_ENTRIES = 4_000_000
+"""An automaton whose table has more is not analysed: that would take longer than a first step."""
+
 MOST_SELECTED = 12
 """Automata with more states than this do not get a place for each."""
+
+
+def _asked(task: tasks.Task) -> Demands | None:
+    """What a task demands; None: it has no finite automaton, or too large a one."""
+    try:
+        machine = getattr(task, "machine", None)
+        if machine is not None and machine.transition.size > MOST_ENTRIES:
+            return None
+        return demands(task)
+    except ValueError:  # too large to be written out
+        return None
 
 
 def _is_small_group(of: Demands) -> bool:
@@ -260,13 +274,16 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+NO_RULE = "no rule applies: the recipe of tasks without a finite automaton, or with too large a one"
+
+
 def choose(task: tasks.Task) -> Choice:
     """How a task is learned where nothing else is said.
 
     Args:
         task: any task on sequences, also one of your own.
     """
-    asked = demands(task)
+    asked = _asked(task)
     recipe, chosen = BASE, {}
     for rule in RULES:
         if asked is not None and rule.applies(asked):
@@ -276,13 +293,31 @@ def choose(task: tasks.Task) -> Choice:
     return Choice(recipe, tuple(chosen.values()))
 
 
-def reasons(task: tasks.Task) -> list[str]:
-    """Which rules apply to a task, what each set that is still so, and why; a line each."""
+PLACES: Mapping[str, tuple[str, ...]] = {
+    **{name: ("model", name) for name in ("num_blocks", "width")},
+    **{
+        name: ("model", "mixer", name)
+        for name in ("transition", "source", "convolution", "num_heads", "DK", "DV")
+    },
+    **{name: ("training", name) for name in ("label_smoothing", "batch_size", "max_tokens")},
+    **{name: ("training", "curriculum", name) for name in ("stages", "smallest_bucket")},
+    "learning_rate": ("training", "optimizer", "learning_rate"),
+}
+"""Where the fields of a recipe are in a config as a document."""
+
+
+def reasons(task: tasks.Task, fields: Collection[str] = tuple(PLACES)) -> list[str]:
+    """Which rules chose what for a task, and why; a line each.
+
+    Args:
+        task: any task on sequences.
+        fields: of a recipe, those that are as the rules chose them.
+    """
+    chosen = choose(task).chosen
+    if not chosen:
+        return [NO_RULE]
     by_rule: dict[str, list[str]] = {}
-    why: dict[str, str] = {}
-    for field, _, rule in choose(task).chosen:
-        by_rule.setdefault(rule.name, []).append(field)
-        why[rule.name] = rule.why
-    if not by_rule:
-        return ["no rule applies: the recipe of tasks without a finite automaton"]
-    return [f"{name}: {why[name]} ({', '.join(set_)})" for name, set_ in by_rule.items()]
+    for field, _, rule in chosen:
+        if field in fields:
+            by_rule.setdefault(f"{rule.name}: {rule.why}", []).append(field)
+    return [f"{rule} ({', '.join(names)})" for rule, names in by_rule.items()]

@@ -152,7 +152,10 @@ class Run:
                 f"run {self.folder} has no averaged parameters: it was trained without "
                 "training.average"
             )
-        return self._load(average=True)[0]
+        model, checkpoint = self._load(average=True)
+        if checkpoint.identity != self.checkpoint.identity:
+            raise RunError(f"run {self.folder} was trained on meanwhile: load it again")
+        return model
 
     @cached_property
     def _loaded(self) -> tuple[Any, Checkpoint]:

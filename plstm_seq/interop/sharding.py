@@ -80,6 +80,7 @@ _AXES: tuple[tuple[re.Pattern[str], Callable[[Shape], Axes]], ...] = tuple(
     (re.compile(rf"(^|\.)({pattern})$"), axes)
     for pattern, axes in (
         (r"position\.embedding|cls_token", _last("width")),
+        (r"transition\.embedding", _named("vocabulary", "heads")),
         (r"(token_)?embedding\.embedding", _named("vocabulary", "width")),
         (r"embedding\.(kernel|bias)", _last("width")),
         (r"lm_head|head", _named("width", "labels")),

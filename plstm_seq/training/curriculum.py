@@ -52,9 +52,9 @@ class _BySteps:
     # Whether a batch's lengths are known before the steps ahead of it have been taken.
     foreseen: ClassVar[bool] = True
 
-    @property
-    def last_stage(self) -> int | None:
-        """How many steps the last stage has, if only training shows where it begins."""
+    def last_stage(self, steps: int) -> int | None:
+        """Steps of the last stage of a training of `steps`, if only that shows where it begins."""
+        del steps
         return None
 
     def after(self, standing: Standing, step: int, record: Mapping[str, Any]) -> Standing:
@@ -247,8 +247,8 @@ class ByAccuracy(_Growing):
     after its most steps. The last stage has all its steps, unless `solved` ends it, and the
     learning rate's cosine runs over it alone: before, the rate stays at its peak. So a training may
     end long before `training.steps`, which bounds all stages together: where it is below what their
-    most steps add up to, a training may end in an earlier stage. Lengths and their padding are
-    those of `Staged`.
+    most steps add up to, a training may end in an earlier stage; what it has beyond that, the last
+    stage has, too. Lengths and their padding are those of `Staged`.
     """
 
     threshold: float = 0.99
@@ -264,10 +264,9 @@ class ByAccuracy(_Growing):
         if self.checks < 1:
             raise ValueError(f"checks must be >= 1, got {self.checks}")
 
-    @property
-    def last_stage(self) -> int:
-        """How many steps the last stage has; only training shows where it begins."""
-        return self.stages[-1][1]
+    def last_stage(self, steps: int) -> int:
+        """Steps of the last stage of a training of `steps`; only that shows where it begins."""
+        return self.stages[-1][1] + max(0, steps - sum(most for _, most in self.stages))
 
     @property
     def least_steps(self) -> int:
@@ -292,7 +291,7 @@ class ByAccuracy(_Growing):
 
     def end(self, standing: Standing, steps: int) -> int:
         """The step at which a training of `steps` steps ends at the latest."""
-        left = sum(most for _, most in self.stages[standing.stage :])
+        left = sum(most for _, most in self.stages[standing.stage : -1]) + self.last_stage(steps)
         return min(steps, standing.begun + left)
 
     def _until(self, standing: Standing) -> int | None:

@@ -84,7 +84,7 @@ class Ledger:
     def orders(self) -> LengthRange:
         """What a program is told of the next steps."""
         phase = self.phase
-        if self.config.curriculum.last_stage is None:
+        if self.config.curriculum.last_stage(self.config.steps) is None:
             return length_range(phase)
         return length_range(phase, self.standing.begun if phase.until is None else NOT_BEGUN)
 

@@ -98,7 +98,7 @@ def program_key(
         batch=batch if callable(batch) else Shapes.of(batch),
         optimizer=config.optimizer.without_leaves(),
         steps=config.steps,
-        last_stage=config.curriculum.last_stage,
+        last_stage=config.curriculum.last_stage(config.steps),
         batch_size=config.batch_of(bucket),
         bucket=bucket,
         draw=config.curriculum.draw,

@@ -12,7 +12,7 @@ from experiments import default_config
 from experiments.cli import app
 from experiments.config import from_document, to_document
 from experiments.problems import problem_of
-from experiments.rules import BASE, RULES, choose, reasons
+from experiments.rules import BASE, NO_RULE, PLACES, RULES, choose, reasons
 from plstm_seq.layers.transition import Orthogonal, Selection
 
 # Automata that no rule was made on: each kind of random automata, on fresh seeds.
@@ -83,16 +83,17 @@ def test_groups_of_many_states_rotate_and_other_automata_select():
     assert isinstance(selected, Selection)
 
 
-def test_what_is_not_regular_keeps_the_base():
-    majority = tasks.get("majority")
-    assert choose(majority) == (BASE, ())
-    assert reasons(majority) == ["no rule applies: the recipe of tasks without a finite automaton"]
+def test_what_has_no_automaton_that_can_be_written_out_keeps_the_base():
+    for task in (tasks.get("majority"), tasks.get("modular_arithmetic", modulus=1000)):
+        assert choose(task) == (BASE, ())
+        assert reasons(task) == [NO_RULE]
 
 
 def test_every_rule_is_of_use_and_sets_fields_of_a_recipe():
     used = {chosen.rule.name for name in tasks.names() for chosen in choose(tasks.get(name)).chosen}
     assert used == {rule.name for rule in RULES}
     fields = {field.name for field in dataclasses.fields(BASE)}
+    assert set(PLACES) == fields
     for name in tasks.names():
         assert {chosen.field for chosen in choose(tasks.get(name)).chosen} <= fields
 
@@ -101,7 +102,9 @@ def test_a_dry_run_says_which_rule_chose_what_and_why():
     result = CliRunner().invoke(app, ["train", "s4_word_problem", "num_heads=3", "--dry-run"])
     assert result.exit_code == 0
     comments = [line for line in result.output.splitlines() if line.startswith("#")]
-    for rule in reasons(tasks.get("s4_word_problem")):
-        assert rule.split()[0].rstrip(":,") in "\n".join(comments)
+    text = " ".join(line.removeprefix("#").strip() for line in comments)
+    kept = set(PLACES) - {"num_heads"}
+    assert text.endswith(" ".join(reasons(tasks.get("s4_word_problem"), kept)))
+    assert "num_heads" not in text
     document = yaml.safe_load(result.output)
     assert document["model"]["mixer"]["num_heads"] == 3

@@ -110,14 +110,17 @@ class TestCurriculum:
         last = Standing(2, 27)
         assert self.curriculum.phase(30, last) == (1, 20, 20, None)
         assert self.curriculum.after(last, 40, {"sequence_accuracy": 1.0}) == last
-        assert self.curriculum.end(last, 1000) == 57
-        assert self.curriculum.end(START, 1000) == 60
+        assert self.curriculum.end(last, 60) == 57
+        assert self.curriculum.end(START, 60) == 60
         assert self.curriculum.end(START, 30) == 30
+        # What a training has beyond the stages' steps, the last one has.
+        assert self.curriculum.end(last, 100) == 97
+        assert self.curriculum.end(START, 100) == 100
         assert self.curriculum.buckets == (16, 20)
 
     def test_the_rate_has_fallen_where_training_may_not_last_the_stage(self):
         schedule = make_schedule(
-            OptimizerConfig(warmup_steps=4, final_fraction=0.0), 50, self.curriculum.last_stage
+            OptimizerConfig(warmup_steps=4, final_fraction=0.0), 50, self.curriculum.last_stage(50)
         )
         assert float(schedule(39, 40)) == 1.0
         assert float(schedule(45, 40)) == pytest.approx(0.5)
@@ -125,7 +128,7 @@ class TestCurriculum:
 
     def test_the_rate_falls_along_the_last_stage_alone(self):
         config = OptimizerConfig(warmup_steps=4, final_fraction=0.1)
-        schedule = make_schedule(config, 60, self.curriculum.last_stage)
+        schedule = make_schedule(config, 60, self.curriculum.last_stage(60))
         before = [float(schedule(step, NOT_BEGUN)) for step in range(40)]
         assert before == [0.25, 0.5, 0.75, *[1.0] * 37]
         last = np.array([float(schedule(step, 27)) for step in range(27, 58)])

@@ -12,7 +12,7 @@ from plstm_seq.interop.published.parameters import parameter_name
 from plstm_seq.layers import Norm, PLSTM1DLayer, Transition
 from plstm_seq.layers.dag import PLSTMDAGLayer
 from plstm_seq.layers.grid import GridAttention, PLSTM2DLayer
-from plstm_seq.layers.transition import Factorized
+from plstm_seq.layers.transition import Factorized, TransitionTable
 from plstm_seq.models import VisionModel
 from plstm_seq.models.vision.embedding import PatchEmbedding, PositionEmbedding
 
@@ -109,6 +109,10 @@ def _refuse(parts: Any) -> None:
             raise ValueError(f"mixer: the published code has no {type(mixer).__name__}")
         if isinstance(part, Transition) and not isinstance(part.config, Factorized):
             raise ValueError(f"transition: the published code has no {type(part.config).__name__}")
+        if isinstance(part, TransitionTable):
+            raise ValueError("transition: the published code has no table of transitions by token")
+        if isinstance(part, PLSTM1DLayer) and part.config.source is None:
+            raise ValueError("source: the published layer has one, got None")
         if isinstance(part, PLSTM1DLayer) and part.config.learned_initial_state:
             raise ValueError("learned_initial_state: the published layer begins with zeros")
         if isinstance(part, PLSTM1DLayer) and part.config.mark_reads != "before":

@@ -36,6 +36,7 @@ class Variant:
 SHARED = (
     "implementation=recurrent",
     "stages=[[4, 200], [8, 100], [16, 100], [40, 200]]",
+    "training.steps=600",
     "checkpoint_every=1000",
 )
 

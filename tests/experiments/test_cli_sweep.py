@@ -117,6 +117,7 @@ def test_a_name_goes_on_with_the_same_sweep_and_refuses_another(command, worked_
         "status": "waiting",
         "step": 0,
         "steps": 6,
+        "stage": None,
         "evaluated": False,
         "error": None,
     }

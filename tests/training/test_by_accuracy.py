@@ -144,7 +144,6 @@ class TestCurriculum:
             (lambda: ByAccuracy(threshold=1.1), "threshold"),
             (lambda: ByAccuracy(checks=0), "checks"),
             (lambda: ByAccuracy(((8, 1), (4, 1))), "growing lengths"),
-            (lambda: replace(CONFIG, steps=149), "steps=150 or more"),
             (lambda: replace(CONFIG, loss="squared_error"), "need labels"),
             (lambda: replace(CONFIG, max_tokens=0), "max_tokens"),
         ],

@@ -186,9 +186,12 @@ def scaled_training(training: TrainingConfig, scale: float) -> TrainingConfig:
     if isinstance(curriculum, Staged | ByAccuracy | Sizes):
         stages = tuple((length, _scaled(steps, scale)) for length, steps in curriculum.stages)
         curriculum = replace(curriculum, stages=stages)
+    least = curriculum.least_steps
+    if isinstance(curriculum, ByAccuracy):  # so that the last stage is reached
+        least = sum(steps for _, steps in curriculum.stages)
     return replace(
         training,
-        steps=max(_scaled(training.steps, scale), curriculum.least_steps),
+        steps=max(_scaled(training.steps, scale), least),
         optimizer=replace(optimizer, warmup_steps=_scaled(optimizer.warmup_steps, scale)),
         curriculum=curriculum,
     )

@@ -76,14 +76,14 @@ def test_stages_by_accuracy_are_chosen_on_the_command_line():
     assert curriculum.stages == default_config("parity").training.curriculum.stages
     assert from_document(to_document(config)) == config
     # The steps bound all stages together, whatever each may take.
-    assert override(config, ["stages=[[4, 1000], [40, 1000]]"]).training.steps == 800
+    assert override(config, ["stages=[[4, 9000], [40, 9000]]"]).training.steps == 2000
 
 
 def test_scale_multiplies_stages_by_accuracy():
     training = override(default_config("parity"), ["curriculum=by_accuracy"]).training
     scaled = scaled_training(training, 0.1)
-    assert scaled.curriculum.stages == ((4, 20), (8, 10), (16, 10), (40, 40))
-    assert scaled.steps == 80
+    assert scaled.curriculum.stages == ((4, 60), (8, 40), (16, 40), (40, 60))
+    assert scaled.steps == 200
     assert scaled_training(training, 1e-6).steps == 4
 
 

@@ -46,7 +46,7 @@ def test_a_loaded_run_is_the_run(run):
 def test_evaluation_is_kept_and_repeatable(run):
     rows = read_parquet(run.evaluation_path)
     assert set(rows["metric"]) == {"token", "sequence", "last", "segment"}
-    assert set(rows["JT"]) == {2}
+    assert set(rows["JT"]) == {run.config.model.mixer.transition.dim} == {3}
     assert set(rows["trained_length"]) == {5}
     first = rows.to_dicts()
     evaluate(run)

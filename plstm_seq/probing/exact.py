@@ -175,47 +175,62 @@ def rotation_logarithm(rotation: Float[np.ndarray, "M M"]) -> Float[np.ndarray, 
     return basis @ skew @ basis.T
 
 
-def _config(
-    width: int, transition: TransitionConfig, implementation: str | None
-) -> SequenceModelConfig:
+def bare_config(width: int, *, num_blocks: int = 1, **fields: Any) -> SequenceModelConfig:
+    """A model to write weights into: one head, no norm, all that is not written zero.
+
+    Source and mark are linear functions of the input, query and key are 1, and so is the value's
+    dimension JV.
+
+    Args:
+        width: features between blocks.
+        num_blocks: of the model.
+        **fields: of its `PLSTM1DConfig`, also instead of these.
+    """
     zeros = Zeros()
-    constant = HeadProjectionConfig(bias_init=Ones(), weight_init=zeros)
-    nothing = HeadProjectionConfig(bias_init=zeros, weight_init=zeros)
-    mixer = PLSTM1DConfig(
-        num_heads=1,
-        DK=1,
-        DV=transition.dim,
-        JV=1,
-        source=GateConfig(weight=True, activation="identity", bias_init=zeros, weight_init=zeros),
-        transition=transition,
-        mark=GateConfig(
-            weight=True,
-            activation="identity",
-            bias_init=Diagonal(1.0, in_axes=-1, out_axes=-3),
-            weight_init=zeros,
-        ),
-        direct=None,
-        query=constant,
-        key=constant,
-        value=nothing,
-        sub_heads=1,
-        convolution=None,
-        norm=None,
-        passthrough=False,
-        outprojection_weight_init=zeros,
-        mark_reads="after",
-        learned_initial_state=True,
-        initial_state_init=zeros,
-        implementation=implementation,
-    )
+    linear = GateConfig(weight=True, activation="identity", bias_init=zeros, weight_init=zeros)
+    one = HeadProjectionConfig(bias_init=Ones(), weight_init=zeros)
+    bare = {
+        "num_heads": 1,
+        "DK": 1,
+        "JV": 1,
+        "source": linear,
+        "mark": linear,
+        "direct": None,
+        "query": one,
+        "key": one,
+        "sub_heads": 1,
+        "convolution": None,
+        "norm": None,
+        "passthrough": False,
+        "outprojection_weight_init": zeros,
+        "mark_reads": "after",
+        "learned_initial_state": True,
+        "initial_state_init": zeros,
+    }
     return SequenceModelConfig(
         width=width,
+        num_blocks=num_blocks,
         block=PostUpConfig(norm=None, downproj_weight_init=zeros),
-        mixer=mixer,
+        mixer=PLSTM1DConfig(**{**bare, **fields}),
         logit_soft_cap=None,
         post_blocks_norm=None,
         embed_init=zeros,
         head_init=zeros,
+    )
+
+
+def _config(
+    width: int, transition: TransitionConfig, implementation: str | None
+) -> SequenceModelConfig:
+    zeros = Zeros()
+    identity = Diagonal(1.0, in_axes=-1, out_axes=-3)
+    return bare_config(
+        width,
+        DV=transition.dim,
+        transition=transition,
+        mark=GateConfig(weight=True, activation="identity", bias_init=identity, weight_init=zeros),
+        value=HeadProjectionConfig(bias_init=zeros, weight_init=zeros),
+        implementation=implementation,
     )
 
 

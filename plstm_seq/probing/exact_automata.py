@@ -13,11 +13,11 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
-from plstm_seq.layers import ConvolutionConfig, GateConfig, HeadProjectionConfig, PLSTM1DConfig
+from plstm_seq.layers import ConvolutionConfig, HeadProjectionConfig
 from plstm_seq.layers.initializers import Ones, Zeros
 from plstm_seq.layers.transition import Factorized, Table, TransitionConfig
-from plstm_seq.models import PostUpConfig, SequenceModel, SequenceModelConfig
-from plstm_seq.probing.exact import SURE, write
+from plstm_seq.models import SequenceModel, SequenceModelConfig
+from plstm_seq.probing.exact import SURE, bare_config, write
 
 _ONE = 4.0
 """An argument of the eigenvalues' tanh at which it is 1 exactly, in float64 too."""
@@ -315,41 +315,16 @@ def _config(
     JO: int,
     num_blocks: int = 1,
 ) -> SequenceModelConfig:
-    """One head of one key and value feature, each 1; gates are linear functions of the input."""
-    zeros = Zeros()
-    one = HeadProjectionConfig(bias_init=Ones(), weight_init=zeros)
-    linear = GateConfig(weight=True, activation="identity", bias_init=zeros, weight_init=zeros)
-    mixer = PLSTM1DConfig(
-        num_heads=1,
-        DK=1,
-        DV=1,
-        JV=1,
-        JO=JO,
-        source=linear,
-        transition=transition,
-        mark=linear,
-        direct=None,
-        query=one,
-        key=one,
-        value=one,
-        sub_heads=1,
-        convolution=None if num_blocks == 1 else ConvolutionConfig(kernel_size=2),
-        convolution_inputs=("transition",) if num_blocks > 1 else (),
-        norm=None,
-        passthrough=False,
-        outprojection_weight_init=zeros,
-        mark_reads="after",
-        learned_initial_state=True,
-        initial_state_init=zeros,
-        implementation=implementation,
-    )
-    return SequenceModelConfig(
-        width=width,
+    """One head of one feature, value included, each 1."""
+    cascade = num_blocks > 1
+    return bare_config(
+        width,
         num_blocks=num_blocks,
-        block=PostUpConfig(norm=None, downproj_weight_init=zeros),
-        mixer=mixer,
-        logit_soft_cap=None,
-        post_blocks_norm=None,
-        embed_init=zeros,
-        head_init=zeros,
+        DV=1,
+        JO=JO,
+        transition=transition,
+        value=HeadProjectionConfig(bias_init=Ones(), weight_init=Zeros()),
+        convolution=ConvolutionConfig(kernel_size=2) if cascade else None,
+        convolution_inputs=("transition",) if cascade else (),
+        implementation=implementation,
     )

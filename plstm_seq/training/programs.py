@@ -299,5 +299,5 @@ def length_range(phase: Phase, last_begun: int | None = None) -> LengthRange:
 
 
 def length_ranges(ranges: Sequence[LengthRange]) -> LengthRange:
-    """Those of the members of a program, as arrays [members]."""
+    """The ranges of lengths of several members, joined to arrays [members]."""
     return jax.tree.map(lambda *numbers: np.stack(numbers), *ranges)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import pytest
@@ -17,6 +18,13 @@ from experiments.running import fit_run
 from plstm_seq.probing import exact_model, faithful_representation
 from plstm_seq.training import Checkpoints, init_state, make_optimizer
 from tasks.groups import group
+
+
+def init_state_of(run):
+    """A state that the run's checkpoint fits into."""
+    training = run.config.training
+    optimizer = make_optimizer(training.optimizer, training.steps)
+    return init_state(new_model(run.config), optimizer, jax.random.key(0))[1]
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +80,25 @@ def test_the_command_and_all_that_reads_a_run(run, tmp_path):
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == 2
     assert "exists already" in again.stderr
+
+
+def test_a_rounded_run_has_no_average_and_is_in_the_stage_of_its_run(run, tmp_path):
+    words = ["average=0.9", "curriculum=by_accuracy", "stages=[[2,4],[4,2]]", "steps=6"]
+    staged = Run(shutil.copytree(run.folder, tmp_path / "staged"), override(run.config, words))
+    records = [{"step": step, "stage": 1 + (step > 4)} for step in (2, 4, 6)]
+    staged.metrics_path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with Checkpoints(run.checkpoints) as checkpoints:
+        kept = checkpoints.restore(init_state_of(run))
+    shutil.rmtree(staged.checkpoints)
+    state = dataclasses.replace(kept.state, step=kept.state.step * 6)
+    with Checkpoints(staged.checkpoints) as checkpoints:
+        checkpoints.save(state, {"streak": 0, "record": {}, "standing": [1, 4, 0]})
+    new, _ = round_run(staged, tmp_path / "rounded")
+    assert new.config.training.average is None
+    assert evaluate(new, [8], num_sequences=4) is not None
+    before = new.checkpoint.identity
+    assert fit_run(new, progress=False).step == 6  # its last stage has ended: nothing is trained
+    assert load_run(new.folder).checkpoint.identity == before
 
 
 def test_what_cannot_be_rounded_leaves_nothing_behind(tmp_path):

@@ -74,6 +74,19 @@ def test_a_group_by_name_and_by_generators(group, generators):
     assert choose(named).recipe == choose(given).recipe
 
 
+def test_a_complete_config_is_read_without_the_rules(monkeypatch):
+    document = to_document(default_config("flip_flop"))
+
+    def refuse(_):
+        raise AssertionError("the rules were asked")
+
+    monkeypatch.setattr("experiments.problems.sequences.choose", refuse)
+    assert to_document(from_document(document)) == document
+    del document["model"]
+    with pytest.raises(AssertionError, match="the rules were asked"):
+        from_document(document)
+
+
 def test_groups_of_many_states_rotate_and_other_automata_select():
     rotated = choose(tasks.get("a5_word_problem")).recipe.transition
     assert rotated == Orthogonal(dim=3)

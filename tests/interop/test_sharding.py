@@ -91,6 +91,11 @@ def test_every_matrix_has_a_named_axis(name):
         ("plstm_1d", "query.weight", (None, None, None, "heads", None)),
         ("plstm_1d", "source.bias", ("heads", None, None, None)),
         ("plstm_1d", "transition.inproj_weight", ("heads", None, None, None, "width")),
+        (
+            "table_model",
+            "blocks.0.mixer.transition.embedding",
+            ("vocabulary", "heads", None, None),
+        ),
         ("plstm_1d", "mhnorm.norm.scale", ("heads",)),
         ("plstm_1d", "conv.kernel", (None, None, "width")),
         ("plstm_1d", "outprojection.kernel", ("heads", "width")),

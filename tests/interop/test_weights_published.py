@@ -134,6 +134,11 @@ def test_what_was_never_published_is_not_written(name, message):
         published_parameters(module)
 
 
+def test_a_table_of_transitions_is_not_written():
+    with pytest.raises(ValueError, match="no table of transitions by token"):
+        published_parameters(CASES["table_model"].make())
+
+
 # What a configuration names beyond the defaults.
 SHORT = {
     "layer1d_default": {"class_name": "pLSTM1DLayer", "input_dim": 16, "num_heads": 2},

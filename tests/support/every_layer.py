@@ -69,6 +69,7 @@ from plstm_seq.layers.transition import (
     HouseholderProduct,
     Orthogonal,
     Selection,
+    Table,
 )
 from plstm_seq.models import (
     GraphInputs,
@@ -88,6 +89,7 @@ WIDTH, HEADS, B, T = 8, 2, 2, 3
 LAYER = PLSTM1DConfig(num_heads=HEADS, implementation="recurrent")
 # Of a transition that compiles fast.
 MIXER = dataclasses.replace(LAYER, transition=Diagonal(dim=4))
+BY_TOKEN = dataclasses.replace(LAYER, transition=Table(dim=4, tokens=5), convolution=None)
 GRID_MIXER = PLSTM2DConfig(num_heads=HEADS, implementation="recurrent")
 EDGES = np.array([[0, 0, 1, 2], [1, 2, 3, 3]])
 
@@ -169,6 +171,9 @@ CASES = {
     "post_up_block": Case(PostUpBlock, (WIDTH, PostUpConfig(dropout=0.1, use_scale=True), MIXER)),
     "sequence_model": Case(
         SequenceModel, (5, SequenceModelConfig(width=WIDTH, mixer=MIXER)), reads="tokens"
+    ),
+    "table_model": Case(
+        SequenceModel, (5, SequenceModelConfig(width=WIDTH, mixer=BY_TOKEN)), reads="tokens"
     ),
     "grid_convolution": Case(GridConvolution, (WIDTH,), reads="grid"),
     "grid_attention": Case(

@@ -9,9 +9,10 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 _OVERHEAD = 256 * 1024  # bytes of a checkpoint's many small files
 
@@ -52,6 +53,8 @@ def quiet_threads() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     states = [logger.disabled for logger in loggers]
     threading.excepthook = sys.excepthook = lambda *_: None
+    if not isinstance(sys.unraisablehook, _WithoutLateWrites):
+        sys.unraisablehook = _WithoutLateWrites(sys.unraisablehook)
     for logger in loggers:
         logger.disabled = True
     try:
@@ -63,6 +66,21 @@ def quiet_threads() -> Iterator[None]:
         threading.excepthook, sys.excepthook = hooks
         for logger, state in zip(loggers, states, strict=True):
             logger.disabled = state
+
+
+class _WithoutLateWrites(NamedTuple):
+    """An unraisablehook that does not print what tensorstore's threads do after a failed write.
+
+    The other writes of that checkpoint end later, perhaps seconds later, and report to an event
+    loop that is closed by then. So this hook stays for as long as the process lives.
+    """
+
+    shown: Callable[[sys.UnraisableHookArgs], object]
+
+    def __call__(self, unraisable: sys.UnraisableHookArgs, /) -> None:
+        error = unraisable.exc_value
+        if not isinstance(error, RuntimeError) or str(error) != "Event loop is closed":
+            self.shown(unraisable)
 
 
 def why(error: Exception, folder: Path) -> str:

@@ -142,7 +142,7 @@ TOOLS = ("pytest", "ruff", "basedpyright", "lint-imports", "python notebooks", "
 
 def recipe(target):
     """What make would do for a target on a fresh machine."""
-    command = [str(MAKE), "--dry-run", "--always-make", target]
+    command = [str(MAKE), "--dry-run", "--always-make", "--no-print-directory", target]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 

@@ -1,5 +1,7 @@
 import json
 import shutil
+import sys
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ from plstm_seq.training import (
     load_parameters,
     make_optimizer,
 )
+from plstm_seq.training.disk import quiet_threads
 from plstm_seq.training.leaves import named_leaves
 from plstm_seq.training.manifest import check_manifest
 
@@ -296,3 +299,24 @@ def test_parameters_of_other_shapes_or_names_are_refused_by_name(tmp_path):
         load_parameters(less, tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no folder|is not a folder"):
         load_parameters(less, tmp_path / "nowhere")
+
+
+class RaisesWhenCollected(NamedTuple):
+    error: Exception
+
+    def __del__(self):
+        raise self.error
+
+
+def test_writes_that_end_after_another_failed_print_nothing(monkeypatch):
+    """As tensorstore's threads do: an error that nothing can raise, when the event loop is gone."""
+    shown = []
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda unraisable: shown.append(repr(unraisable.exc_value))
+    )
+    for _ in range(2):
+        with pytest.raises(OSError, match="full"), quiet_threads():
+            raise OSError("full")
+    for error in (RuntimeError("Event loop is closed"), RuntimeError("another"), KeyError(1)):
+        RaisesWhenCollected(error)
+    assert shown == ["RuntimeError('another')", "KeyError(1)"]

@@ -2,14 +2,16 @@
 
 python benchmarks/ops_1d.py                    every length and J, the default chunk sizes
 python benchmarks/ops_1d.py --chunk-sizes      the choice of the chunk size, at T = 1024
+python benchmarks/ops_1d.py --batch 512 --DK 4 --DV 4 --lengths 40 --name ops_1d_small
+                                               64 sequences of 8 heads of a formal language
 
-Sizes: *B = 8, DK = 64, DV = 16; J stands for JT = JV = JO, JK = JQ = 1 unless said; float32. Before
-it is timed, every program is checked against the recurrence.
+Sizes: *B = 8, DK = 64, DV = 16 unless said; J stands for JT = JV = JO, JK = JQ = 1 unless said;
+float32. Before it is timed, every program is checked against the recurrence.
 """
 
 import argparse
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,17 +20,26 @@ from measure import measure, write
 from plstm_seq.ops import plstm_1d
 from plstm_seq.ops.sequence.inputs import Inputs
 
-BATCH, DK, DV = 8, 64, 16
+
+class Sizes(NamedTuple):
+    """What is the same for all rows."""
+
+    batch: int = 8
+    DK: int = 64
+    DV: int = 16
+
+
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 SIZES = (1, 2, 4, 8)
 
 
-def make(length: int, J: int, JK: int = 1) -> tuple[Inputs, jax.Array]:
+def make(length: int, J: int, JK: int, fixed: Sizes) -> tuple[Inputs, jax.Array]:
     """Arguments with orthogonal transitions times 0.99, and a random cotangent of the output."""
+    batch, DK, DV = fixed
     keys = jax.random.split(jax.random.key(0), 9)
 
     def draw(index: int, *shape: int, scale: float = 1.0) -> jax.Array:
-        return scale * jax.random.normal(keys[index], (BATCH, length, *shape))
+        return scale * jax.random.normal(keys[index], (batch, length, *shape))
 
     transition = jnp.linalg.qr(draw(3, J, J))[0] * 0.99
     inputs = Inputs(
@@ -68,9 +79,11 @@ def check(arguments: tuple, options: dict[str, Any]) -> None:
             raise ArithmeticError(f"{options} differs from the recurrence by {error:.1e}")
 
 
-def row(length: int, J: int, JK: int, options: dict[str, Any], checked: bool) -> dict[str, Any]:
+def row(
+    length: int, J: int, JK: int, options: dict[str, Any], fixed: Sizes, *, checked: bool
+) -> dict[str, Any]:
     """One implementation at one size."""
-    arguments = make(length, J, JK)
+    arguments = make(length, J, JK, fixed)
     if checked:
         check(arguments, options)
     one, both = (measure(f(**options), *arguments) for f in (forward, backward))
@@ -122,8 +135,11 @@ def main() -> None:
     parser.add_argument("--chunk-sizes", action="store_true", help="compare chunk sizes")
     parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="J")
+    for name, default in Sizes()._asdict().items():
+        parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--name", help="of the results file")
     arguments = parser.parse_args()
+    fixed = Sizes(arguments.batch, arguments.DK, arguments.DV)
     print("T, J, JK, implementation, ms forward, ms forward+backward (ratio to recurrent)")
     rows: list[dict[str, Any]] = []
     recurrent, chunkwise = {"implementation": "recurrent"}, {"implementation": "chunkwise"}
@@ -141,10 +157,11 @@ def main() -> None:
             if T <= 256:
                 cases.append((T, J, JK, parallel(T)))
     for T, J, JK, options in cases:
-        rows.append(row(T, J, JK, options, checked=T <= 1024 and options != recurrent))
+        checked = T <= 1024 and options != recurrent
+        rows.append(row(T, J, JK, options, fixed, checked=checked))
         show(rows)
     default = "ops_1d_chunk_sizes" if arguments.chunk_sizes else "ops_1d"
-    print(write(arguments.name or default, rows, batch=BATCH, DK=DK, DV=DV, dtype="float32"))
+    print(write(arguments.name or default, rows, **fixed._asdict(), dtype="float32"))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,29 @@ from jax import Array
 einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
+def fused_einsum(subscripts: str, *operands: Array) -> Array:
+    """`jnp.einsum` of small arrays behind `...`, as one loop of multiply-adds in place of dots.
+
+    On a CPU a batch of tiny dots runs one by one, at a hundredth of this loop's speed.
+    Differentiable in every mode.
+
+    Args:
+        subscripts: as of `jnp.einsum`, with `->`; every operand begins with `...`, of equal axes.
+        operands: [..., the letters' axes].
+    """
+    names, kept = subscripts.replace("...", "").split("->")
+    summed = sorted(set(names) - set(kept) - {","})
+    order = [*kept, *summed]
+    factors = []
+    for letters, operand in zip(names.split(","), operands, strict=True):
+        batch = operand.ndim - len(letters)
+        own = [batch + letters.index(letter) for letter in order if letter in letters]
+        missing = [batch + n for n, letter in enumerate(order) if letter not in letters]
+        factors.append(jnp.expand_dims(operand.transpose(*range(batch), *own), missing))
+    product = functools.reduce(jnp.multiply, factors)
+    return product.sum(tuple(range(-len(summed), 0))) if summed else product
+
+
 @jax.custom_vjp
 def small_matmul(left: Array, right: Array) -> Array:
     """[..., i, j] @ [..., j, k] for a small j, as one fused loop of multiply-adds.

@@ -1,6 +1,7 @@
 """The table of what was measured: it decides the order and the chunk size, and breaks no call."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -65,18 +66,22 @@ def test_without_a_table_the_order_is_that_of_the_implementations(calls, table):
 
 
 @pytest.mark.parametrize(
-    ("batch", "length", "DK", "DV", "order"),
+    ("platform", "batch", "length", "DK", "DV", "order"),
     [
-        ((600,), 300, 2, 5, "pallas_gpu_small chunkwise pallas_gpu recurrent"),
-        ((4,), 100, 2, 5, "pallas_gpu_small chunkwise pallas_gpu recurrent"),
-        ((4,), 300, 2, 5, "chunkwise pallas_gpu_small pallas_gpu recurrent"),
-        ((4,), 300, 64, 16, "pallas_gpu chunkwise recurrent pallas_gpu_small"),
+        ("gpu", (600,), 300, 2, 5, "pallas_gpu_small chunkwise pallas_gpu recurrent"),
+        ("gpu", (4,), 100, 2, 5, "pallas_gpu_small chunkwise pallas_gpu recurrent"),
+        ("gpu", (4,), 300, 2, 5, "chunkwise pallas_gpu_small pallas_gpu recurrent"),
+        ("gpu", (4,), 300, 64, 16, "pallas_gpu chunkwise recurrent pallas_gpu_small"),
+        ("cpu", (4,), 300, 8, 8, "pallas_gpu_small pallas_gpu recurrent chunkwise"),
+        ("cpu", (4,), 100, 8, 9, "pallas_gpu_small pallas_gpu chunkwise recurrent"),
     ],
-    ids=["many", "few and short", "few and long", "large states"],
+    ids=["many", "few and short", "few and long", "large states", "small on a CPU", "on a CPU"],
 )
-def test_without_a_table_what_is_likely_slower_than_chunkwise_comes_after_it(
-    monkeypatch, table, batch, length, DK, DV, order
+def test_without_a_table_what_is_likely_slow_comes_last(
+    monkeypatch, table, platform, batch, length, DK, DV, order
 ):
+    device = SimpleNamespace(platform=platform)
+    monkeypatch.setattr(api, "default_device", lambda: device)
     noted = []
 
     def declining(name):

@@ -10,6 +10,7 @@ from jax import Array
 from plstm_seq import notation as n
 from plstm_seq.ops import varying
 from plstm_seq.ops.choice import check_name, first_that_supports
+from plstm_seq.ops.device import default_device
 from plstm_seq.ops.sequence import tuned
 from plstm_seq.ops.sequence.across_devices import across_devices
 from plstm_seq.ops.sequence.chunkwise import chunkwise
@@ -18,7 +19,7 @@ from plstm_seq.ops.sequence.kernel import implementation_of
 from plstm_seq.ops.sequence.pallas_gpu import PallasGPU, padding
 from plstm_seq.ops.sequence.pallas_gpu_small import PallasGPUSmall
 from plstm_seq.ops.sequence.pallas_tpu import PallasTPU
-from plstm_seq.ops.sequence.recurrent import recurrent, step
+from plstm_seq.ops.sequence.recurrent import SMALL_STATE, recurrent, step
 
 # (inputs, initial state, scale, chunk size) -> (output, last state), the state in its type, the
 # output in any; an implementation that does not support a call declines with a NotImplementedError.
@@ -31,6 +32,8 @@ MOSTLY_PADDING = 50
 # A guess between what was timed on an H100: `chunkwise` was faster than `pallas_gpu_small` on 256
 # sequences of 1,024 steps, slower on 2,048 of 256 and on 256 of 40.
 FEW, SHORT = 512, 128
+# On a CPU `recurrent` is faster than `chunkwise` up to SMALL_STATE: benchmarks/ops_1d.py with
+# --batch 512 --DK 4 --DV 4 --lengths 40.
 
 # In the order of preference where nothing was measured (`tuned`).
 IMPLEMENTATIONS: dict[str, Implementation] = {
@@ -196,7 +199,7 @@ def _in_order(
     """(implementation, chunk_size) to try: what was measured, fastest first, then all the others.
 
     Those without a measured chunk size come last, so that a table never makes a call fail. Where
-    nothing was measured, those that `chunkwise` was faster than come after it.
+    nothing was measured, those that are likely slow come last.
     """
     if len(names) == 1 and chunk_size is not None:
         return [(names[0], chunk_size)]
@@ -206,18 +209,21 @@ def _in_order(
         if timing.implementation in names
     ]
     if not measured:
-        slow = _slower_than_chunkwise(inputs)
+        slow = _likely_slow(inputs)
         names = sorted(names, key=lambda name: name in slow)
     return list(dict.fromkeys(measured + [(name, chunk_size) for name in names]))
 
 
-def _slower_than_chunkwise(inputs: Inputs) -> set[str]:
-    """Which implementations are likely to be; members of a sweep are not seen, as under `vmap`."""
+def _likely_slow(inputs: Inputs) -> set[str]:
+    """Which implementations are likely slow; members of a sweep are not seen, as under `vmap`."""
+    *batch, T = inputs.query.shape[:-2]
+    numbers = all(isinstance(size, int) for size in (*batch, T))
+    on_cpu = default_device().platform == "cpu"
+    if numbers and on_cpu and math.prod(inputs.state_shape[-3:]) <= SMALL_STATE:
+        return {"chunkwise"}
     slow = set()
     if padding(inputs) > MOSTLY_PADDING:
         slow |= {"pallas_gpu", "recurrent"}
-    *batch, T = inputs.query.shape[:-2]
-    numbers = all(isinstance(size, int) for size in (*batch, T))
     if numbers and math.prod(batch) < FEW and T > SHORT:
         slow.add("pallas_gpu_small")
     return slow

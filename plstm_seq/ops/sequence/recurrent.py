@@ -1,11 +1,16 @@
 """The 1D recurrence, one step after another: the truth that every other form is held against."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plstm_seq.ops.products import direct_term, einsum
+from plstm_seq.ops.products import direct_term, einsum, fused_einsum
 from plstm_seq.ops.sequence.inputs import Inputs
+
+SMALL_STATE = 256
+"""Up to so many numbers a state, DK DV JT, its products are loops rather than dots."""
 
 
 def recurrent(
@@ -49,9 +54,12 @@ def step(inputs: Inputs, state: Array, scale: float | Array) -> tuple[Array, Arr
         The output [*B, DV, JO] and the next state.
     """
     query, key, value, source, transition, mark, direct = inputs
-    output = einsum("...oqi,...kq,...kvi->...vo", mark, query, state)
+    product = fused_einsum if math.prod(state.shape[-3:]) <= SMALL_STATE else einsum
+    readings = product("...kq,...kvi->...qvi", query, state)
+    output = product("...oqi,...qvi->...vo", mark, readings)
     if direct is not None:
         output += direct_term(query, key, value, direct)
-    state = einsum("...ij,...kvj->...kvi", transition, state)
-    state += einsum("...iaw,...ka,...vw->...kvi", source, key, value)
+    writings = product("...iaw,...vw->...vai", source, value)
+    state = product("...ij,...kvj->...kvi", transition, state)
+    state += product("...ka,...vai->...kvi", key, writings)
     return scale * output, state

@@ -16,6 +16,7 @@ from plstm_seq.layers.transition import (
     Selection,
     Transition,
 )
+from plstm_seq.probing import modular_arithmetic_form
 
 FAMILIES = {
     "factorized": Factorized,
@@ -206,6 +207,35 @@ def test_hard_choices_are_zeros_and_ones_and_learn_as_soft_ones(lines):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("lines", ["columns", "rows"])
+def test_a_rotated_selection_turns_the_pair_that_it_moves(lines):
+    choice, angle = inputs(5, 4, 3, 3), 3 * inputs(5, 4, 3)
+    plain = Selection(dim=3, lines=lines).matrix({"choice": choice}, 4)
+    rotated = Selection(dim=6, lines=lines, rotated=True)
+    found = np.asarray(rotated.matrix({"choice": choice, "angle": angle}, 4))
+    parts = found.reshape(5, 4, 3, 2, 3, 2)
+    np.testing.assert_array_equal(parts[..., 0, :, 0], parts[..., 1, :, 1])
+    np.testing.assert_array_equal(parts[..., 0, :, 1], -parts[..., 1, :, 0])
+    turns = np.exp(1j * np.asarray(angle))
+    turns = turns[..., None, :] if lines == "columns" else turns[..., None]
+    np.testing.assert_allclose(
+        parts[..., 0, :, 0] + 1j * parts[..., 1, :, 0], plain * turns, atol=1e-6
+    )
+    one_place = Selection(dim=2, rotated=True).matrix({"angle": angle[..., :1]}, 4)
+    np.testing.assert_allclose(np.linalg.det(one_place), 1, rtol=1e-6)
+    assert call(make(rotated), inputs(7, 8)).shape == (7, 4, 6, 6)
+
+
+def test_a_rotated_selection_of_rows_computes_modular_arithmetic():
+    """The matrices of the exact form in one layer; see `probing.modular_arithmetic_form`."""
+    matrices = modular_arithmetic_form(5).matrices
+    turns = matrices[:, :5, :5] + 1j * matrices[:, 5:, :5]
+    quantities = {"choice": 9.0 * (np.abs(turns) > 0.5), "angle": np.angle(turns.sum(-1))}
+    found = Selection(dim=10, lines="rows", rotated=True).matrix(quantities, len(turns))
+    pairs = np.arange(10).reshape(2, 5).T.ravel()  # an entry's two parts beside each other
+    np.testing.assert_allclose(found, matrices[:, pairs][:, :, pairs], atol=1e-6)
+
+
 def test_a_colder_selection_is_sharper():
     warm, cold = (
         call(make(Selection(dim=3, choice="soft", temperature=t)), inputs(50, 8))
@@ -219,6 +249,7 @@ def test_a_colder_selection_is_sharper():
     [
         (lambda: Selection(lines="both"), "lines: got 'both'"),
         (lambda: Selection(choice="random"), "choice: got 'random'"),
+        (lambda: Selection(dim=3, rotated=True), "dim: got 3, expected an even number"),
         (lambda: Selection(temperature=0.0), "temperature: got 0.0"),
         (lambda: Factorized(normalization_mode="svd"), "normalization_mode: got 'svd'"),
         (lambda: Factorized(eigenvalue_representation="exp"), "eigenvalue_representation: got"),

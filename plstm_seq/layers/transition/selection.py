@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from plstm_seq.layers.initializers import Diagonal, FanIn, Initializer
+from plstm_seq.layers.initializers import Diagonal, FanIn, Initializer, Zeros
 from plstm_seq.layers.transition.parametrization import Parametrization, Quantity
 
 Line = Literal["columns", "rows"]
@@ -27,6 +27,12 @@ class Selection(Parametrization):
     - "columns": entry j of the state goes to one place. The sum over the entries is kept.
     - "rows": entry i of the state is taken from one place. No entry grows.
 
+    With `rotated` a place holds a pair of entries, and every line turns the pair that it moves by
+    an angle, so that a counter modulo any number runs beside the automaton: symbols move the
+    place, and turn the pair by what the place says. That is every cascade of an automaton with an
+    abelian group below it, in one transition; the sum and the factor of arithmetic modulo 5, for
+    one, in five pairs.
+
     - "soft": a line is the softmax of its numbers over a temperature.
     - "hard": a line is one in its largest number and zero elsewhere, differentiated as the
       softmax. Products over any length then are matrices of zeros and ones, without an error.
@@ -37,18 +43,25 @@ class Selection(Parametrization):
     Attributes:
         lines: what chooses, "columns" or "rows".
         choice: "hard" or "soft".
+        rotated: whether there are JT / 2 places of a pair each, turned as they are moved. JT is
+            even then.
         temperature: the numbers are divided by it before the softmax.
-        choice_bias_init: of `choice_bias` [H, JT, JT].
-        choice_weight_init: of `choice_weight` [H / S, S, JT, JT, I / S].
+        choice_bias_init: of `choice_bias` [H, P, P], with P = JT places, or JT / 2 if rotated.
+        choice_weight_init: of `choice_weight` [H / S, S, P, P, I / S].
+        angle_bias_init: of `angle_bias` [H, P], radians, if rotated.
+        angle_weight_init: of `angle_weight` [H / S, S, P, I / S], if rotated.
     """
 
     leaf_fields: ClassVar[tuple[str, ...]] = ("temperature",)
 
     lines: Line = "columns"
     choice: Choice = "hard"
+    rotated: bool = False
     temperature: float = 1.0
     choice_bias_init: Initializer = field(default_factory=lambda: Diagonal(2.0))
     choice_weight_init: Initializer = field(default_factory=FanIn)
+    angle_bias_init: Initializer = field(default_factory=Zeros)
+    angle_weight_init: Initializer = field(default_factory=FanIn)
     kind: Literal["selection"] = "selection"
 
     def __post_init__(self):
@@ -59,24 +72,45 @@ class Selection(Parametrization):
                 raise ValueError(f"{name}: got {value!r}, expected one of {get_args(options)}")
         if not self.temperature > 0:
             raise ValueError(f"temperature: got {self.temperature}, expected above 0")
+        if self.rotated and self.dim % 2:
+            raise ValueError(f"dim: got {self.dim}, expected an even number where rotated is set")
+
+    @property
+    def places(self) -> int:
+        """P, among which every line chooses."""
+        return self.dim // 2 if self.rotated else self.dim
 
     def quantities(self) -> dict[str, Quantity]:
-        """A number for every place of every line; none where there is one place."""
-        if self.dim == 1:
-            return {}
-        shape = (self.dim, self.dim)
-        return {"choice": Quantity(shape, self.choice_bias_init, self.choice_weight_init)}
+        """A number for every place of every line, where there are several, and its angle."""
+        places, quantities = self.places, {}
+        if places > 1:
+            shape = (places, places)
+            quantities["choice"] = Quantity(shape, self.choice_bias_init, self.choice_weight_init)
+        if self.rotated:
+            quantities["angle"] = Quantity((places,), self.angle_bias_init, self.angle_weight_init)
+        return quantities
 
     def matrix(self, quantities: Mapping[str, Array], num_heads: int) -> Float[Array, "*S H JT JT"]:
-        """Choose a place for every line; see `Parametrization.matrix`."""
-        if self.dim == 1:
-            return jnp.ones((num_heads, 1, 1), jnp.float32)
+        """Choose a place for every line, and turn it; see `Parametrization.matrix`."""
+        if self.places > 1:
+            chosen = self._choose(quantities["choice"])
+        else:
+            chosen = jnp.ones((num_heads, 1, 1), jnp.float32)
+        if not self.rotated:
+            return chosen
+        angle = quantities["angle"]
+        angle = angle[..., None, :] if self.lines == "columns" else angle[..., None]
+        cos, sin = chosen * jnp.cos(angle), chosen * jnp.sin(angle)
+        pairs = jnp.stack([jnp.stack([cos, -sin], -1), jnp.stack([sin, cos], -1)], -3)
+        return pairs.reshape(*cos.shape[:-2], self.dim, self.dim)
+
+    def _choose(self, numbers: Float[Array, "*S P P"]) -> Float[Array, "*S P P"]:
         axis = -2 if self.lines == "columns" else -1
-        shares = jax.nn.softmax(quantities["choice"] / self.temperature, axis=axis)
+        shares = jax.nn.softmax(numbers / self.temperature, axis=axis)
         if self.choice == "soft":
             return shares
         chosen = jax.nn.one_hot(
-            jnp.argmax(shares, axis=axis), self.dim, axis=axis, dtype=shares.dtype
+            jnp.argmax(shares, axis=axis), self.places, axis=axis, dtype=shares.dtype
         )
         # Exactly the chosen places forwards, the shares' derivative backwards.
         return jax.lax.stop_gradient(chosen) + (shares - jax.lax.stop_gradient(shares))

@@ -152,7 +152,7 @@ def main() -> None:
     else:
         sizes = [(T, J, 1) for J in arguments.sizes for T in arguments.lengths]
         cases = []
-        for T, J, JK in [*sizes, (1024, 4, 2)]:
+        for T, J, JK in [*sizes, *([(1024, 4, 2)] if fixed == Sizes() else [])]:
             cases += [(T, J, JK, recurrent), (T, J, JK, chunkwise)]
             if T <= 256:
                 cases.append((T, J, JK, parallel(T)))

@@ -14,12 +14,13 @@ from pathlib import Path
 if version("jax").startswith("0.10."):
     flags = (os.environ.get("XLA_FLAGS", ""), "--xla_cpu_use_fusion_emitters=false")
     os.environ["XLA_FLAGS"] = " ".join(flags).strip()
+# Read by jax here and in the programs that tests start.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_disable_most_optimizations", True)
 
 # Linux gives a process 65,530 mappings of memory; a compiled training takes some 350 of them, and
 # the compiler crashes when there are no more.

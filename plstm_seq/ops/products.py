@@ -1,12 +1,15 @@
 """Products of arrays that all ops share; letters as in `plstm_seq.notation`."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+Product = Callable[..., Array]
+
+einsum: Product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 def fused_einsum(subscripts: str, *operands: Array) -> Array:
@@ -64,7 +67,9 @@ def _sum_to(shape: tuple[int, ...], array: Array) -> Array:
     return array.sum(axes, keepdims=True) if axes else array
 
 
-def direct_term(query: Array, key: Array, value: Array, direct: Array) -> Array:
+def direct_term(
+    query: Array, key: Array, value: Array, direct: Array, product: Product = einsum
+) -> Array:
     """What the direct term adds to the output before scaling, [..., DV, JO]."""
-    scores = einsum("...kq,...ka->...qa", query, key)
-    return einsum("...vw,...ow->...vo", value, einsum("...oqaw,...qa->...ow", direct, scores))
+    scores = product("...kq,...ka->...qa", query, key)
+    return product("...vw,...ow->...vo", value, product("...oqaw,...qa->...ow", direct, scores))

@@ -24,6 +24,7 @@ def test_compiles(device):
         [python, str(SUPPORT / "tpu_compile.py"), device],
         env={
             **os.environ,
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
             "JAX_PLATFORMS": "cpu",
             "TPU_SKIP_MDS_QUERY": "1",
             "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # else the second of two processes fails

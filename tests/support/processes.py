@@ -30,6 +30,7 @@ def run_script(script: str, *, devices: int = 1, optimized: bool = False) -> str
     ]
     environment = {
         **os.environ,
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": str(int(not optimized)),
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": " ".join(flags),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")]),

@@ -58,7 +58,7 @@ def step(inputs: Inputs, state: Array, scale: float | Array) -> tuple[Array, Arr
     readings = product("...kq,...kvi->...qvi", query, state)
     output = product("...oqi,...qvi->...vo", mark, readings)
     if direct is not None:
-        output += direct_term(query, key, value, direct)
+        output += direct_term(query, key, value, direct, product)
     writings = product("...iaw,...vw->...vai", source, value)
     state = product("...ij,...kvj->...kvi", transition, state)
     state += product("...ka,...vai->...kvi", key, writings)

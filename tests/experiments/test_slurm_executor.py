@@ -22,9 +22,9 @@ from experiments.sweeps.executors.slurm_job import GroupJob
 WORKER = """
     import pathlib, sys, time
     saved = pathlib.Path(sys.argv[1])
-    print("begins", flush=True)
     if not saved.exists():
         try:
+            print("begins", flush=True)
             time.sleep(60)
         except KeyboardInterrupt:
             saved.write_text("checkpoint")
@@ -79,9 +79,13 @@ def signal_task(submitted, number):
     os.kill(int(children[0]), number)
 
 
-@pytest.mark.parametrize("script", [WORKER, STUBBORN], ids=["saves on Ctrl-C", "must be killed"])
-def test_a_job_told_to_stop_goes_on_when_it_starts_again(tmp_path, script):
-    job = job_of(tmp_path, script, str(tmp_path / "saved"), grace_seconds=1.0)
+@pytest.mark.parametrize(
+    ("script", "grace_seconds"),
+    [(WORKER, 30.0), (STUBBORN, 1.0)],
+    ids=["saves on Ctrl-C", "must be killed"],
+)
+def test_a_job_told_to_stop_goes_on_when_it_starts_again(tmp_path, script, grace_seconds):
+    job = job_of(tmp_path, script, str(tmp_path / "saved"), grace_seconds=grace_seconds)
     submitted = submit_locally(tmp_path, job)
     wait_until_begun(job)
     signal_task(submitted, signal.SIGUSR2)
@@ -93,7 +97,7 @@ def test_a_job_told_to_stop_goes_on_when_it_starts_again(tmp_path, script):
 
 
 def test_a_job_ended_by_slurm_saves_first(tmp_path):
-    job = job_of(tmp_path, WORKER, str(tmp_path / "saved"), grace_seconds=1.0)
+    job = job_of(tmp_path, WORKER, str(tmp_path / "saved"), grace_seconds=30.0)
     submitted = submit_locally(tmp_path, job)
     wait_until_begun(job)
     signal_task(submitted, signal.SIGTERM)

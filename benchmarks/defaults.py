@@ -1,16 +1,16 @@
 """What `plstm-seq train TASK` alone learns: every case on fresh seeds, and how far it holds.
 
 python benchmarks/defaults.py                         all cases, seeds 100 to 104
-python benchmarks/defaults.py parity q8 --seeds 100   some
+python benchmarks/defaults.py parity --seeds 100      some
 
 Trains as the command does, in runs/default_CASE_SEED; a run that is there and finished is not
-trained again, and what a stopped one has is kept. So several processes may share the cases, and
-one more call of all writes results/defaults/rows.json: sequence
+trained again, and what a stopped one has is kept. Adds to results/defaults/rows.json: sequence
 accuracy at each length, steps, and the seconds that training and compiling took.
 """
 
 import argparse
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from experiments import default_config, evaluate, load_run, train
 from experiments.run import Run
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results" / "defaults"
 LENGTHS = (40, 128, 256, 1024, 4096)
 
 NAMED = (
@@ -80,6 +81,15 @@ def row(case: str, seed: int, num_sequences: int) -> dict[str, Any]:
     }
 
 
+def keep(new: dict[str, Any], num_sequences: int) -> None:
+    """Adds a row to those of the file, in the order of cases and seeds."""
+    path = RESULTS / "rows.json"
+    old = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = {(one["case"], one["seed"]): one for one in [*old, new]}
+    order = sorted(rows, key=lambda name: (list(CASES).index(name[0]), name[1]))
+    write("rows", [rows[name] for name in order], RESULTS, num_sequences=num_sequences)
+
+
 def main() -> None:
     """Trains, evaluates, prints a line a run and writes all of them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -89,13 +99,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.cases) - CASES.keys():
         parser.error(f"unknown cases: {', '.join(sorted(unknown))}; choose from {', '.join(CASES)}")
-    rows: list[dict[str, Any]] = []
     for case in arguments.cases:
         for seed in arguments.seeds:
-            rows.append(row(case, seed, arguments.num_sequences))
-            print(*rows[-1].values(), flush=True)
-    folder = ROOT / "results" / "defaults"
-    print(write("rows", rows, folder, num_sequences=arguments.num_sequences))
+            new = row(case, seed, arguments.num_sequences)
+            print(*new.values(), flush=True)
+            keep(new, arguments.num_sequences)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from experiments.run import Run
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "defaults"
 LENGTHS = (40, 128, 256, 1024, 4096)
+NUM_SEQUENCES = 512
 
 NAMED = (
     *("parity", "even_pairs", "cycle_navigation", "flip_flop", "automaton", "random_automaton"),
@@ -56,21 +57,21 @@ def trained(case: str, seed: int) -> Run:
     return run if ended else train(folder=folder, resume=True, progress=False)
 
 
-def measured(run: Run, num_sequences: int) -> dict[int, float]:
+def measured(run: Run) -> dict[int, float]:
     """Sequence accuracy of a run at each length at which it has been measured."""
     if not run.evaluation_path.exists():
         return {}
-    rows = run.evaluations.filter(metric="sequence", num_sequences=num_sequences)
+    rows = run.evaluations.filter(metric="sequence", num_sequences=NUM_SEQUENCES)
     return dict(rows.select("length", "value").iter_rows())
 
 
-def row(case: str, seed: int, num_sequences: int) -> dict[str, Any]:
+def row(case: str, seed: int) -> dict[str, Any]:
     """One seed of a case."""
     run = trained(case, seed)
-    sequence = measured(run, num_sequences)
+    sequence = measured(run)
     if not sequence.keys() >= set(LENGTHS):
-        evaluate(run, LENGTHS, num_sequences=num_sequences, progress=False)
-        sequence = measured(run, num_sequences)
+        evaluate(run, LENGTHS, num_sequences=NUM_SEQUENCES, progress=False)
+        sequence = measured(run)
     seconds = sum(record["seconds"] + record["compile_seconds"] for record in run.metrics)
     return {
         "case": case,
@@ -81,13 +82,13 @@ def row(case: str, seed: int, num_sequences: int) -> dict[str, Any]:
     }
 
 
-def keep(new: dict[str, Any], num_sequences: int) -> None:
+def keep(new: dict[str, Any]) -> None:
     """Adds a row to those of the file, in the order of cases and seeds."""
     path = RESULTS / "rows.json"
     old = json.loads(path.read_text())["rows"] if path.exists() else []
     rows = {(one["case"], one["seed"]): one for one in [*old, new]}
     order = sorted(rows, key=lambda name: (list(CASES).index(name[0]), name[1]))
-    write("rows", [rows[name] for name in order], RESULTS, num_sequences=num_sequences)
+    write("rows", [rows[name] for name in order], RESULTS, num_sequences=NUM_SEQUENCES)
 
 
 def main() -> None:
@@ -95,15 +96,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE")
     parser.add_argument("--seeds", type=int, nargs="*", default=range(100, 105))
-    parser.add_argument("--num-sequences", type=int, default=512)
     arguments = parser.parse_args()
     if unknown := set(arguments.cases) - CASES.keys():
         parser.error(f"unknown cases: {', '.join(sorted(unknown))}; choose from {', '.join(CASES)}")
     for case in arguments.cases:
         for seed in arguments.seeds:
-            new = row(case, seed, arguments.num_sequences)
+            new = row(case, seed)
             print(*new.values(), flush=True)
-            keep(new, arguments.num_sequences)
+            keep(new)
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ class HeadProjection(Configured[HeadProjectionConfig]):
         require_shape("x", x, ("...", self.input_dim))
         lead = x.shape[:-1]
         x, weight = promote(x, self.weight[...], dtype=self.dtype)
-        x = x.reshape(*lead, self.sub_heads, -1)
+        x = x.reshape(*lead, self.sub_heads, self.input_dim // self.sub_heads)
         y = jnp.einsum("hdjsi,...si->...hsdj", weight, x).reshape(lead + self.head_shape)
         if self.config.bias:
             y = y + self.bias[...].astype(y.dtype)

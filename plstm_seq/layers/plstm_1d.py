@@ -24,6 +24,7 @@ from plstm_seq.layers.projections import head_projections, out_projection, outpu
 from plstm_seq.layers.scale import Scale
 from plstm_seq.layers.transition import Table, Transition, TransitionTable
 from plstm_seq.ops import plstm_1d, plstm_1d_step
+from plstm_seq.ops.products import fused_einsum
 from plstm_seq.ops.sequence.inputs import Inputs
 
 _DEFAULT = PLSTM1DConfig()
@@ -339,11 +340,10 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
         query = self.query(read("query"))
         if self.config.mark_reads == "after":
             # C_t = transition_t . C_{t-1} + source_t . key_t . value_t, read by the same mark.
-            exact = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
             if source is not None:
-                own = exact("...oqi,...iaw->...oqaw", mark, source)
+                own = fused_einsum("...oqi,...iaw->...oqaw", mark, source)
                 direct = own if direct is None else direct + own
-            mark = exact("...oqi,...ij->...oqj", mark, transition)
+            mark = fused_einsum("...oqi,...ij->...oqj", mark, transition)
         key, value = self._key_and_value(read, query)
         if source is None:
             shape = (*transition.shape[:-1], self.sizes.JK, self.sizes.JV)
@@ -369,7 +369,7 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
 
     def _leave(self, y: Array, x: Array | ByToken, convolved: Array | ByToken) -> Array:
         """Norm, out projection and passthrough: [..., H, DV, JO] -> [..., O]."""
-        y = y.reshape(*y.shape[:-2], -1)
+        y = jax.lax.collapse(y, y.ndim - 2)
         if self.mhnorm is not None:
             y = self.mhnorm(y)
         y = y.reshape(*x.shape[:-1], self.sizes.output)

@@ -1,12 +1,16 @@
 """The checks of an op's arguments against the letters of `plstm_seq.notation`."""
 
+import operator
 from collections.abc import Collection, Iterable
+from typing import TypeVar
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
 # Name, array, and the axes after *B.
 Argument = tuple[str, Array | None, tuple[str, ...]]
+Arrays = TypeVar("Arrays")
 
 
 def check_axes(
@@ -53,6 +57,62 @@ def check_axes(
             )
         if any(sizes[letter][0] == 0 for letter in letters if letter not in empty):
             raise ValueError(f"{name} has shape {shape}: every axis after *B must be at least 1")
+
+
+def as_jax(arrays: Arrays) -> Arrays:
+    """Arrays of numpy as arrays of jax; those and tracers as they are."""
+    return jax.tree.map(jnp.asarray, arrays)
+
+
+def check_chunk_size(chunk_size: int | None, *, power_of_two: bool = False) -> None:
+    """Refuses what is no number of steps.
+
+    Args:
+        chunk_size: None, or a whole number of at least 1.
+        power_of_two: whether it has to be one.
+
+    Raises:
+        TypeError: it is not a whole number.
+        ValueError: it is below 1, or no power of two.
+    """
+    if chunk_size is None:
+        return
+    wanted = "a power of two" if power_of_two else "a whole number of at least 1"
+    try:
+        number = operator.index(chunk_size)
+    except TypeError:
+        raise TypeError(f"chunk_size is {chunk_size!r}: {wanted} is expected") from None
+    if number < 1 or (power_of_two and number & (number - 1)):
+        raise ValueError(f"chunk_size is {chunk_size}: {wanted} is expected")
+
+
+def factor(scale: float | Array | None, query: Array, dtype: jnp.dtype) -> float | Array:
+    """The factor of an op's output; a number stays a number.
+
+    A kernel folds a number in; an array, which may be traced, is multiplied on outside.
+
+    Args:
+        scale: a real number, also as an array []; None: `DK ** -0.5`.
+        query: [..., DK, JQ].
+        dtype: of the result where it is an array.
+
+    Raises:
+        TypeError: it is not a real number.
+        ValueError: it has axes.
+    """
+    if scale is None:
+        return query.shape[-2] ** -0.5
+    if isinstance(scale, int | float) and not isinstance(scale, bool):
+        return float(scale)
+    given = getattr(scale, "dtype", None)
+    if given is None or not (
+        jnp.issubdtype(given, jnp.floating) or jnp.issubdtype(given, jnp.integer)
+    ):
+        kind = type(scale).__name__ if given is None else given
+        raise TypeError(f"scale is {kind}: a real number is expected")
+    if jnp.shape(scale):
+        raise ValueError(f"scale has shape {jnp.shape(scale)}: one number is expected")
+    return jnp.asarray(scale, dtype)
 
 
 def accumulation_dtype(*arrays: Array | None) -> jnp.dtype:

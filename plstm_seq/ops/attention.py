@@ -48,7 +48,8 @@ def causal_attention(
     missing = -length % block_size
     query = jnp.pad(query, [(0, 0), (0, missing), (0, 0), (0, 0)])
     positions = jnp.pad(positions, (0, missing), constant_values=total)
-    blocks = query.reshape(query.shape[0], -1, block_size, *query.shape[2:])
+    count = query.shape[1] // block_size
+    blocks = query.reshape(query.shape[0], count, block_size, *query.shape[2:])
     y = jax.lax.map(
         jax.checkpoint(block), (jnp.moveaxis(blocks, 1, 0), positions.reshape(-1, block_size))
     )

@@ -134,7 +134,7 @@ class GAT(MessagePassing[GATConfig]):
     def _pass(self, x: Array, messages: Messages) -> Array:
         heads = self.config.num_heads
         h = self.linear(x)
-        values = h.reshape(x.shape[0], heads, -1)
+        values = h.reshape(x.shape[0], heads, h.shape[-1] // heads)
         to, by = self.of_receiver(h), self.of_sender(h)
         scores = self._with_edges(messages.received(to) + messages.sent(by), messages.edges)
         # Of padding a score may be anything, and its exponential too large.

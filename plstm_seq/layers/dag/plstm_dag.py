@@ -18,6 +18,7 @@ from plstm_seq.layers.gates import Gate
 from plstm_seq.layers.projections import head_projections, out_projection, output_features
 from plstm_seq.ops import plstm_dag
 from plstm_seq.ops.dag.inputs import Inputs
+from plstm_seq.ops.products import fused_einsum
 
 _DEFAULT = PLSTMDAGConfig()
 
@@ -158,7 +159,7 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
             scale=self.config.scale,
             implementation=self.config.implementation,
         )
-        y = jnp.moveaxis(y, 0, 1).reshape(x.shape[0], -1)
+        y = jax.lax.collapse(jnp.moveaxis(y, 0, 1), 1)
         if self.mhnorm is not None:
             y = self.mhnorm(y, head_axis=None)
         return y if self.outprojection is None else self.outprojection(y)
@@ -168,9 +169,7 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
         mark = self.mark(x, ways.head, ways.in_slot, edges)
         if self.reading is not None:
             own = self.reading(x, ways.head, ways.in_slot, edges)
-            mark = jnp.einsum(
-                "...oqi,...ij->...oqj", mark, own, precision=jax.lax.Precision.HIGHEST
-            )
+            mark = fused_einsum("...oqi,...ij->...oqj", mark, own)
         return Inputs(
             query=self.query(x),
             key=(self.query if self.key is None else self.key)(x),

@@ -117,18 +117,18 @@ class GridAttention(Configured[GridAttentionConfig]):
             ValueError: the shape of `x` does not fit.
         """
         require_shape("x", x, ("...", self.input_dim))
-        cells = x.reshape(x.shape[0], -1, self.input_dim)
+        cells = jax.lax.collapse(x, 1, x.ndim - 1)
         heads = self.config.num_heads
         query, key, value = (
-            part(cells).reshape(*cells.shape[:2], heads, -1)
+            part(cells).reshape(*cells.shape[:2], heads, part.out_features // heads)
             for part in (self.query, self.key, self.value)
         )
         if self.config.implementation == "cudnn":
             y = jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
         else:
             y = _attention(query, key, value)
-        y = self.outprojection(y.reshape(*cells.shape[:2], -1))
-        return y.reshape(*x.shape[:-1], -1)
+        y = self.outprojection(jax.lax.collapse(y, 2))
+        return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def _attention(query: Array, key: Array, value: Array) -> Array:

@@ -227,10 +227,10 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
 
     def _normed(self, y: Array) -> Array:
         """Norm over each head and heads as features: [..., H, DV, JO] -> [..., H * DV * JO]."""
-        y = y.reshape(*y.shape[:-2], -1)
+        y = jax.lax.collapse(y, y.ndim - 2)
         if self.mhnorm is not None:
             y = self.mhnorm(y)
-        return y.reshape(*y.shape[:-2], -1)
+        return jax.lax.collapse(y, y.ndim - 2)
 
 
 def _heads_first(array: Array) -> Array:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -87,7 +88,7 @@ class Attention(Baseline[AttentionConfig]):
             for old, new in zip(memory, (key, value), strict=True)
         )
         y = causal_attention(query.astype(keys.dtype), keys, values)
-        return y.reshape(*x.shape[:2], -1), (keys, values)
+        return jax.lax.collapse(y, 2), (keys, values)
 
 
 def rotated(

@@ -104,7 +104,7 @@ class DeltaNet(Baseline[DeltaNetConfig]):
             log_decay,
             initial_state=memory,
         )
-        y = jnp.moveaxis(y, 1, 2).reshape(*x.shape[:2], -1)
+        y = jax.lax.collapse(jnp.moveaxis(y, 1, 2), 2)
         return self.readout(y.astype(x.dtype), x), memory
 
 

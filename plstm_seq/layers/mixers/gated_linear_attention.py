@@ -79,5 +79,5 @@ class GatedLinearAttention(Baseline[GatedLinearAttentionConfig]):
             log_decay=jax.nn.log_sigmoid(gate) / self.config.gate_temperature,
             initial_state=memory,
         )
-        y = jnp.moveaxis(y, 1, 2).reshape(*x.shape[:2], -1)
+        y = jax.lax.collapse(jnp.moveaxis(y, 1, 2), 2)
         return self.readout(y.astype(x.dtype), x), memory

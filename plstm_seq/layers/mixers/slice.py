@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
@@ -108,10 +109,10 @@ class Slice(Baseline[SliceConfig]):
             transition,
             transition[..., None, :],
             None if self.drive is None else drive[..., None, None, None],
-            initial_state=memory.reshape(-1, lead[-1], 1, 1, b),
+            initial_state=memory.reshape(lead[0], lead[-1], 1, 1, b),
             scale=1.0,
             implementation=self.config.implementation,
             return_state=True,
         )
-        y = jnp.moveaxis(y, 1, 2).reshape(*x.shape[:2], -1)
+        y = jax.lax.collapse(jnp.moveaxis(y, 1, 2), 2)
         return self.readout(y.astype(x.dtype), x), last.reshape(memory.shape)

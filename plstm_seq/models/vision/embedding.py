@@ -81,7 +81,7 @@ class PatchEmbedding(nnx.Module):
             )
         X, Y = (side // size for side in sides)
         patches = images.reshape(batch, X, size, Y, size, self.channels).swapaxes(2, 3)
-        patches = self._prepared(patches).reshape(batch, X, Y, -1)
+        patches = jax.lax.collapse(self._prepared(patches), 3)
         patches, kernel, bias = promote(patches, self.kernel[...], self.bias[...], dtype=self.dtype)
         return patches @ kernel + bias
 

@@ -118,7 +118,7 @@ class VisionModel(Configured[VisionModelConfig]):
         if self.position is not None:
             x = self.position(x)
         if self.config.pooling == "cls":
-            cells = x.reshape(x.shape[0], -1, x.shape[-1])
+            cells = jax.lax.collapse(x, 1, x.ndim - 1)
             token = self.cls_token[...].astype(x.dtype)
             token = jnp.broadcast_to(token, (x.shape[0], *token.shape))
             x = jnp.concatenate([token, cells], axis=1)

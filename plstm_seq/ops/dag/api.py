@@ -8,7 +8,7 @@ from jax import Array
 
 from plstm_seq import notation as n
 from plstm_seq.ops import varying
-from plstm_seq.ops.arguments import accumulation_dtype
+from plstm_seq.ops.arguments import accumulation_dtype, as_jax, factor
 from plstm_seq.ops.choice import check_name, first_that_supports
 from plstm_seq.ops.dag.inputs import Graph, Indices, Inputs, check
 from plstm_seq.ops.dag.levelwise import levelwise
@@ -86,14 +86,13 @@ def plstm_dag(
     inputs = Inputs(query, key, value, source, transition, mark, direct)
     indices = check(inputs, graph)
     check_name(implementation, IMPLEMENTATIONS)
+    inputs = as_jax(inputs)
     dtype = accumulation_dtype(*inputs)
-    if scale is None:
-        scale = query.shape[-2] ** -0.5
-    scale = float(scale) if isinstance(scale, int | float) else jnp.asarray(scale, dtype)
+    scale = factor(scale, inputs.query, dtype)
     inputs = varying.alike(inputs)
     calls = (
         (name, functools.partial(IMPLEMENTATIONS[name], inputs, indices, scale, dtype=dtype))
         for name in ([implementation] if implementation else IMPLEMENTATIONS)
     )
     output = first_that_supports("plstm_dag", calls, named=implementation is not None)
-    return output.astype(value.dtype)
+    return output.astype(inputs.value.dtype)

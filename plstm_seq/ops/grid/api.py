@@ -8,7 +8,7 @@ from jax import Array
 
 from plstm_seq import notation as n
 from plstm_seq.ops import varying
-from plstm_seq.ops.arguments import accumulation_dtype
+from plstm_seq.ops.arguments import accumulation_dtype, as_jax, factor
 from plstm_seq.ops.choice import check_name, first_that_supports
 from plstm_seq.ops.grid.chunkwise import chunkwise
 from plstm_seq.ops.grid.inputs import Inputs, States, check
@@ -134,10 +134,9 @@ def plstm_2d(
     initial = States(initial_left, initial_top)
     check(inputs, initial)
     check_name(implementation, IMPLEMENTATIONS)
+    inputs, initial = as_jax((inputs, initial))
     dtype = accumulation_dtype(*inputs, *initial)
-    if scale is None:
-        scale = query.shape[-2] ** -0.5
-    scale = float(scale) if isinstance(scale, int | float) else jnp.asarray(scale, dtype)
+    scale = factor(scale, inputs.query, dtype)
     inputs, initial = varying.alike((inputs, initial))
     names = in_order(inputs) if implementation is None else [implementation]
     calls = (
@@ -150,7 +149,7 @@ def plstm_2d(
         for name in names
     )
     output, states = first_that_supports("plstm_2d", calls, named=implementation is not None)
-    output = output.astype(value.dtype)
+    output = output.astype(inputs.value.dtype)
     if states.across is None or states.down is None:
         return output
     return output, (states.across, states.down)

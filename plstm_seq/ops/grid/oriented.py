@@ -9,7 +9,7 @@ from jax import Array
 
 from plstm_seq import notation as n
 from plstm_seq.ops import varying
-from plstm_seq.ops.arguments import accumulation_dtype, check_axes
+from plstm_seq.ops.arguments import accumulation_dtype, as_jax, check_axes, factor
 from plstm_seq.ops.choice import check_name, first_that_supports
 from plstm_seq.ops.grid import api
 from plstm_seq.ops.grid.inputs import AXES, GATES, OPTIONAL, Inputs, States
@@ -88,7 +88,9 @@ def plstm_2d_oriented(
     )
     _check(inputs, orientations)
     check_name(implementation, api.IMPLEMENTATIONS)
+    inputs = as_jax(inputs)
     dtype = accumulation_dtype(*inputs)
+    scale = factor(scale, inputs.query, dtype)
     # Vectors of 16 bits lose nothing, and their products little, in the 19 bits of a tensor core.
     half = max(x.dtype.itemsize for x in inputs[:3]) < 4
     inputs = varying.alike(inputs)
@@ -96,8 +98,7 @@ def plstm_2d_oriented(
     names = api.in_order(inputs) if implementation is None else [implementation]
     calls = ((name, functools.partial(run, name)) for name in names)
     output = first_that_supports("plstm_2d_oriented", calls, named=implementation is not None)
-    factor = jnp.asarray(query.shape[-2] ** -0.5 if scale is None else scale, dtype)
-    return (factor * output).astype(value.dtype)
+    return (jnp.asarray(scale, dtype) * output).astype(inputs.value.dtype)
 
 
 def _check(inputs: Inputs, orientations: Sequence[int]) -> None:

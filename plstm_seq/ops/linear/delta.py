@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from plstm_seq.ops.arguments import check_chunk_size
 from plstm_seq.ops.linear.triangular import unit_triangular_inverse
 from plstm_seq.ops.products import einsum
 
@@ -46,7 +47,12 @@ def gated_delta_rule(
 
     Returns:
         The output [*B, T, DV] and the last state [*B, DK, DV].
+
+    Raises:
+        TypeError: `chunk_size` is not a whole number.
+        ValueError: it is below 1.
     """
+    check_chunk_size(chunk_size)
     length, parts = key.shape[-3:-1]
     if chunk_size is None:
         vector = log_decay is not None and log_decay.shape[-1] > 1
@@ -67,7 +73,7 @@ def gated_delta_rule(
     body = jax.checkpoint(lambda state, chunk: _chunk(state, **chunk))
     state, output = jax.lax.scan(body, initial_state, arrays)
     output = jnp.moveaxis(output, 0, time)
-    output = output.reshape(*output.shape[:time], -1, output.shape[-1])
+    output = jax.lax.collapse(output, time, time + 2)
     return output[..., :length, :], state
 
 
@@ -76,7 +82,8 @@ def _chunks(array: Array, size: int, time: int) -> Array:
     missing = -array.shape[time] % size
     padding = [(0, 0)] * array.ndim
     padding[time] = (0, missing)
-    shape = (*array.shape[:time], -1, size, *array.shape[time + 1 :])
+    chunks = (array.shape[time] + missing) // size
+    shape = (*array.shape[:time], chunks, size, *array.shape[time + 1 :])
     return jnp.moveaxis(jnp.pad(array, padding).reshape(shape), time, 0)
 
 

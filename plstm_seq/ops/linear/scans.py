@@ -103,7 +103,7 @@ def _states(
     edge = -1 if reverse else 0
     first = jax.tree.map(lambda leaf: jnp.take(leaf, edge, axis=axis), maps)
     index = (..., edge, slice(None))
-    offsets = offsets.at[index].add(apply(first, start))
+    offsets = jnp.asarray(offsets).at[index].add(apply(first, start))
 
     def combine(one: tuple[Map, Array], two: tuple[Map, Array]) -> tuple[Map, Array]:
         return compose(two[0], one[0]), apply(two[0], one[1]) + two[1]

@@ -9,6 +9,7 @@ from jax import Array
 
 from plstm_seq import notation as n
 from plstm_seq.ops import varying
+from plstm_seq.ops.arguments import as_jax, check_chunk_size, factor
 from plstm_seq.ops.choice import check_name, first_that_supports
 from plstm_seq.ops.device import default_device
 from plstm_seq.ops.sequence import tuned
@@ -84,7 +85,8 @@ def plstm_1d(
         scale: factor of the output; None: `DK ** -0.5`.
         chunk_size: steps computed at once by a chunked implementation, a power of two; None: the
             fastest measured one (`tuned`), else its own choice. The result does not depend on it
-            beyond rounding; a kernel that has no chunks of this size is passed over.
+            beyond rounding; a kernel that has no chunks of this size is passed over, and
+            `chunkwise` takes no more steps than the power of two that T fits in.
         implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
             supports the call, in the order of what was measured for this device and shape, else
             of `IMPLEMENTATIONS`, those that are likely to be slower than `chunkwise` after it.
@@ -99,7 +101,7 @@ def plstm_1d(
         float32.
 
     Raises:
-        TypeError: an argument is not a floating-point array.
+        TypeError: an argument is not a floating-point array, or `scale` or `chunk_size` no number.
         ValueError: a shape, the chunk size, the implementation's name or the sequence axis is
             wrong.
         NotImplementedError: the named implementation does not support the call.
@@ -107,8 +109,8 @@ def plstm_1d(
     """
     inputs = Inputs(query, key, value, source, transition, mark, direct)
     check(inputs, initial_state)
-    if chunk_size is not None and (chunk_size < 1 or chunk_size & (chunk_size - 1)):
-        raise ValueError(f"chunk_size is {chunk_size}: a power of two is expected")
+    check_chunk_size(chunk_size, power_of_two=True)
+    inputs, initial_state = as_jax((inputs, initial_state))
     state, scale = _defaults(inputs, initial_state, scale)
 
     def run(inputs: Inputs, state: Array) -> tuple[Array, Array]:
@@ -119,7 +121,7 @@ def plstm_1d(
         output, state = run(inputs, state)
     else:
         output, state = across_devices(run, inputs, state, sequence_axis)
-    output = output.astype(value.dtype)
+    output = output.astype(inputs.value.dtype)
     return (output, state) if return_state else output
 
 
@@ -157,24 +159,21 @@ def plstm_1d_step(
     """
     inputs = Inputs(query, key, value, source, transition, mark, direct)
     check(inputs, state, time=False)
+    inputs, state = as_jax((inputs, state))
     state, scale = _defaults(inputs, state, scale)
     output, state = step(inputs.astype(state.dtype), state, scale)
-    return output.astype(value.dtype), state
+    return output.astype(inputs.value.dtype), state
 
 
 def _defaults(
     inputs: Inputs, state: Array | None, scale: float | Array | None
 ) -> tuple[Array, float | Array]:
-    """State and scale in the accumulation type, defaults filled in; a number stays a number."""
+    """State and scale in the accumulation type, defaults filled in."""
     dtype = inputs.accumulation_dtype
     if state is None:
         state = jnp.zeros(inputs.state_shape, dtype)
-    if scale is None:
-        scale = inputs.query.shape[-2] ** -0.5
     dtype = jnp.promote_types(dtype, state.dtype)
-    # A kernel folds a number in; an array, which may be traced, is multiplied on outside.
-    scale = float(scale) if isinstance(scale, int | float) else jnp.asarray(scale, dtype)
-    return state.astype(dtype), scale
+    return state.astype(dtype), factor(scale, inputs.query, dtype)
 
 
 def _choose(name: str | None) -> Implementation:

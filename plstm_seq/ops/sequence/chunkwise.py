@@ -47,14 +47,15 @@ def chunkwise(
         inputs: [*B, T, ...].
         initial_state: [*B, DK, DV, JT].
         scale: factor of the output.
-        chunk_size: L, a power of two; None: `default_chunk_size`.
+        chunk_size: L, a power of two, at most the one that T fits in; None: `default_chunk_size`.
 
     Raises:
         NotImplementedError: T is a symbol, as in a program exported for any length.
     """
     if not isinstance(inputs.length, int):
         raise NotImplementedError("chunks are cut from a length that is a number")
-    plan = make_plan(inputs.length, chunk_size or default_chunk_size(inputs))
+    size = min(chunk_size or default_chunk_size(inputs), _enough(inputs.length))
+    plan = make_plan(inputs.length, size)
     function = functools.partial(_sequence, plan)
     for _ in range(initial_state.ndim - 3):
         function = jax.vmap(function)
@@ -68,7 +69,12 @@ def default_chunk_size(inputs: Inputs) -> int:
     The matrix of a chunk has `L * JO * JV` entries a step: with many gates chunks are shorter.
     """
     many = inputs.mark.shape[-3] * inputs.value.shape[-1] > 32
-    return min(8 if many else 16, 1 << (inputs.length - 1).bit_length())
+    return min(8 if many else 16, _enough(inputs.length))
+
+
+def _enough(length: int) -> int:
+    """The power of two that so many steps fit in."""
+    return 1 << (length - 1).bit_length()
 
 
 def make_plan(length: int, size: int) -> Plan:

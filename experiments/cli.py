@@ -90,7 +90,7 @@ def show_task(
         typer.Option(min=1, help="Length of the examples; size of images and grids."),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of examples.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of the examples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the examples.")] = 0,
     picture: Annotated[
         Path | None,
         typer.Option(help="Draw examples of images or grids; the figure's path without ending."),

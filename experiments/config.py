@@ -20,6 +20,7 @@ from plstm_seq.models import ModelConfig, SequenceModelConfig
 from plstm_seq.training import TrainingConfig
 from plstm_seq.training.step import OF_NUMBERS
 
+LARGEST_SEED = 2**32 - 1
 COMPLETE, READABLE = "config.json", "config.yaml"
 _HEADER = f"# For the reader: what is loaded is {COMPLETE}, and the two have to agree.\n"
 
@@ -77,6 +78,7 @@ class EvaluationConfig:
             raise ValueError(f"lengths must be one or more numbers >= 1, got {self.lengths}")
         if self.mixture is not None and not 1 <= self.mixture[0] <= self.mixture[1]:
             raise ValueError(f"mixture must be two lengths, the shorter first, got {self.mixture}")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,19 @@ class ExperimentConfig:
     seed: int = 0
     dtype: Literal["float32", "bfloat16"] = "float32"
     initial_run: str | None = None
+
+    def __post_init__(self):
+        check_seed(self.seed)
+
+
+def check_seed(seed: int) -> None:
+    """Refuses what jax would take modulo 2^32, so that two seeds would be one.
+
+    Raises:
+        ValueError: it is not between 0 and `LARGEST_SEED`.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ValueError(f"seed must be from 0 to {LARGEST_SEED}, got {seed}")
 
 
 def default_config(task: str, **options: Any) -> ExperimentConfig:
@@ -376,7 +391,8 @@ def _explain(error: pydantic.ValidationError, document: Mapping[str, Any]) -> st
             message = entry["msg"].removeprefix("Value error, ")
             got = "" if isinstance(entry["input"], Mapping) else f", got {entry['input']!r}"
             got = "" if "got" in message else got
-            lines[".".join(path)] = f"{'.'.join(path)}: {message}{got}"
+            place = ".".join(path)  # empty: the config as a whole
+            lines[place] = f"{place}: {message}{got}".removeprefix(": ")
     return "; ".join(lines.values()) or str(error)
 
 

@@ -4,17 +4,18 @@ python benchmarks/defaults.py                         all cases, seeds 100 to 10
 python benchmarks/defaults.py parity --seeds 100      some
 
 Trains as the command does, in runs/default_CASE_SEED; a run that is there and finished is not
-trained again, and what a stopped one has is kept. Adds to results/defaults/rows.json: sequence
+trained again, and what a stopped one has is kept. Adds to results/defaults/DEVICE.json: sequence
 accuracy at each length, steps, and the seconds that training and compiling took.
 """
 
 import argparse
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from measure import write
+from measure import environment, write
 
 from experiments import default_config, evaluate, load_run, train
 from experiments.run import Run
@@ -83,12 +84,13 @@ def row(case: str, seed: int) -> dict[str, Any]:
 
 
 def keep(new: dict[str, Any]) -> None:
-    """Adds a row to those of the file, in the order of cases and seeds."""
-    path = RESULTS / "rows.json"
+    """Adds a row to those of this device's file, in the order of cases and seeds."""
+    name = re.sub(r"\W+", "_", environment()["device"]).strip("_").lower()
+    path = RESULTS / f"{name}.json"
     old = json.loads(path.read_text())["rows"] if path.exists() else []
     rows = {(one["case"], one["seed"]): one for one in [*old, new]}
     order = sorted(rows, key=lambda name: (list(CASES).index(name[0]), name[1]))
-    write("rows", [rows[name] for name in order], RESULTS, num_sequences=NUM_SEQUENCES)
+    write(name, [rows[name] for name in order], RESULTS, num_sequences=NUM_SEQUENCES)
 
 
 def main() -> None:

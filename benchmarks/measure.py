@@ -57,7 +57,7 @@ def environment() -> dict[str, Any]:
 
 def write(name: str, rows: list[dict[str, Any]], folder: Path = RESULTS, **about: Any) -> Path:
     """Writes rows and where they come from to `benchmarks/results/NAME.json`."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps({**about, **environment(), "rows": rows}, indent=1) + "\n")
     return path

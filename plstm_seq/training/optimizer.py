@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -62,17 +63,26 @@ class OptimizerConfig:
 
     def __post_init__(self):
         _check("rule", self.rule, self.rule in ("adamw", "lamb"), "adamw or lamb")
-        _check("learning_rate", self.learning_rate, self.learning_rate > 0, "> 0")
-        _check("weight_decay", self.weight_decay, self.weight_decay >= 0, ">= 0")
+        _check(
+            "learning_rate", self.learning_rate, 0 < self.learning_rate < math.inf, "> 0 and finite"
+        )
+        _check(
+            "weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, ">= 0 and finite"
+        )
         _check("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, ">= 0")
         _check("schedule", self.schedule, self.schedule in ("cosine", "constant"), "a known name")
         _check("hold_fraction", self.hold_fraction, 0 <= self.hold_fraction < 1, "in [0, 1)")
         _check("final_fraction", self.final_fraction, 0 <= self.final_fraction <= 1, "in [0, 1]")
         if self.clip_norm is not None:
-            _check("clip_norm", self.clip_norm, self.clip_norm > 0, "> 0 or None")
+            _check(
+                "clip_norm",
+                self.clip_norm,
+                0 < self.clip_norm < math.inf,
+                "> 0 and finite, or None",
+            )
         _check("b1", self.b1, 0 <= self.b1 < 1, "in [0, 1)")
         _check("b2", self.b2, 0 <= self.b2 < 1, "in [0, 1)")
-        _check("eps", self.eps, self.eps > 0, "> 0")
+        _check("eps", self.eps, 0 < self.eps < math.inf, "> 0 and finite")
 
 
 class Optimizer(NamedTuple):

@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+import jax.numpy as jnp
+from jax import Array
+from jax.core import Tracer
+
 
 class HasShape(Protocol):
     """An array, or what stands for one."""
@@ -44,3 +48,24 @@ def require_shape(name: str, array: HasShape, axes: Sequence[int | str]) -> None
     for axis, size in zip(tail, compared, strict=True):
         if isinstance(axis, str) and axis != "B" and size == 0:
             raise ValueError(f"{name}: got shape {shape}, expected {axis} to be at least 1")
+
+
+def ids_below(count: int, name: str, ids: Array, *, check: bool = True) -> Array:
+    """Ids of rows in a table of `count`, as int32; those of none read NaN.
+
+    Args:
+        count: the rows.
+        name: of the ids, for the error.
+        ids: [...], integers. jax counts negative ones from the end; here they are ids of no row.
+        check: whether ids are looked at where they are known, which waits for the device.
+
+    Raises:
+        ValueError: an id that is known is that of no row.
+    """
+    known = not isinstance(ids, Tracer) and getattr(ids, "is_fully_addressable", True)
+    if check and known and ids.size:
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= count:
+            raise ValueError(f"{name}: got {low} to {high}, expected 0 to {count - 1}")
+    ids = jnp.asarray(ids, jnp.int32)
+    return jnp.where(ids < 0, count, ids)

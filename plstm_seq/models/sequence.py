@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from plstm_seq.layers import Norm, NormConfig, PLSTM1DConfig
 from plstm_seq.layers.activations import soft_cap
 from plstm_seq.layers.by_token import ByToken, pays
-from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.checks import ids_below, require_positive
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.initializers import Initializer, Small
 from plstm_seq.layers.mixers import MixerConfig
@@ -172,7 +172,8 @@ class SequenceModel(Configured[SequenceModelConfig]):
         """Read a sequence, or its next piece.
 
         Args:
-            tokens: [B, T], integers below `vocab_size`.
+            tokens: [B, T], integers from 0 to below `vocab_size`. Under `jit`, where their values
+                are not known, the logits from another one on are NaN.
             initial_state: the state that the piece before returned; None: that of `init_state`.
             return_state: whether to return the state after the last token too.
             dropout_key: typed key for the features to drop in training; None, and a model without
@@ -183,9 +184,11 @@ class SequenceModel(Configured[SequenceModelConfig]):
 
         Raises:
             TypeError: `tokens` is not an array of integers.
-            ValueError: the shape of `tokens` or of the state does not fit.
+            ValueError: the shape of `tokens` or of the state does not fit, or a token is none of
+                the vocabulary.
         """
         self._check_tokens(tokens, ("B", "T"))
+        tokens = ids_below(self.vocab_size, "tokens", tokens)
         states = (None,) * len(self.blocks) if initial_state is None else initial_state
         self._check_count(states)
         pay = pays(self.vocab_size, tokens.size)
@@ -206,7 +209,8 @@ class SequenceModel(Configured[SequenceModelConfig]):
         """Read one token, in time and memory that do not depend on those before.
 
         Args:
-            tokens: [B], integers below `vocab_size`.
+            tokens: [B], integers from 0 to below `vocab_size`; others give NaN. (To check them
+                would be to wait for the device at every step.)
             state: from `init_state`, a call or a step.
 
         Returns:
@@ -218,6 +222,7 @@ class SequenceModel(Configured[SequenceModelConfig]):
         """
         self._check_tokens(tokens, ("B",))
         self._check_count(state)
+        tokens = ids_below(self.vocab_size, "tokens", tokens, check=False)
         x: Any = self.token_embedding(tokens)
         last = []
         if self.needs_tokens:

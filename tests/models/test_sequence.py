@@ -156,3 +156,21 @@ def test_wrong_inputs():
         model.step(TOKENS, model.init_state(B))
     with pytest.raises(ValueError, match="state: got 1 block states, expected 2"):
         model(TOKENS, initial_state=model.init_state(B)[:1])
+
+
+@pytest.mark.parametrize("length", [T, 12 * VOCABULARY], ids=["positions", "by_token"])
+@pytest.mark.parametrize("token", [-1, VOCABULARY])
+def test_a_token_of_no_vocabulary_is_refused_where_it_is_known_and_reads_nan_elsewhere(
+    token, length
+):
+    model = make()
+    tokens = jnp.zeros((B, length), jnp.int32).at[0, 2].set(token)
+    with pytest.raises(ValueError, match=r"tokens: got .*, expected 0 to 4"):
+        model(tokens)
+    logits, _ = whole(model, tokens)
+    assert np.isfinite(logits[0, :2]).all()
+    assert np.isfinite(logits[1]).all()
+    assert np.isnan(logits[0, 2:]).all()
+    logits, _ = step(model, tokens[:, 2], model.init_state(B))
+    assert np.isnan(logits[0]).all()
+    assert np.isfinite(logits[1]).all()

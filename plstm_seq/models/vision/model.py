@@ -12,7 +12,7 @@ from jaxtyping import Float, Shaped
 
 from plstm_seq.layers import Norm
 from plstm_seq.layers.activations import soft_cap
-from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.checks import ids_below, require_positive
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.precision import accumulation_dtype, promote
 from plstm_seq.models.vision.blocks import make_grid_block
@@ -114,6 +114,7 @@ class VisionModel(Configured[VisionModelConfig]):
         """
         if self.vocab_size is not None:
             check_symbols(inputs)
+            inputs = ids_below(self.vocab_size, "symbols", inputs)
         x = self.embedding(inputs)
         if self.position is not None:
             x = self.position(x)

@@ -255,7 +255,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "large automaton",
         "too many states for a place each: a cascade of two blocks of few places, the second of "
-        "which reads what the first found and, by a convolution, the symbol before",
+        "which reads what the first found and, by a convolution, the symbol before; short "
+        "sequences take as many steps as they need, long ones come in small batches",
         lambda of: _others(of) and of.structure.states > MOST_SELECTED,
         lambda _: {
             "transition": Selection(dim=8),
@@ -266,9 +267,9 @@ RULES: tuple[Rule, ...] = (
             "width": 128,
             "DK": 2,
             "batch_size": 256,
-            "max_tokens": 8192,
-            "stages": ((3, 400), (5, 400), (9, 400), (21, 600), (41, 1500)),
-            "smallest_bucket": 16,
+            "max_tokens": 2816,
+            "stages": ((3, 1500), (5, 1000), (9, 1000), (21, 1000), (41, 1200)),
+            "smallest_bucket": 11,
         },
     ),
 )

@@ -256,7 +256,7 @@ RULES: tuple[Rule, ...] = (
         "large automaton",
         "too many states for a place each: a cascade of two blocks of few places, the second of "
         "which reads what the first found and, by a convolution, the symbol before; short "
-        "sequences take as many steps as they need, long ones come in small batches",
+        "sequences take as many steps as they need, long ones large batches",
         lambda of: _others(of) and of.structure.states > MOST_SELECTED,
         lambda _: {
             "transition": Selection(dim=8),
@@ -267,8 +267,8 @@ RULES: tuple[Rule, ...] = (
             "width": 128,
             "DK": 2,
             "batch_size": 256,
-            "max_tokens": 2816,
-            "stages": ((3, 1500), (5, 1000), (9, 1000), (21, 1000), (41, 1200)),
+            "max_tokens": None,
+            "stages": ((3, 1500), (5, 1000), (9, 1000), (21, 1000), (41, 2000)),
             "smallest_bucket": 11,
         },
     ),

@@ -329,8 +329,9 @@ def token_rows(inputs: ArrayLike, symbols: int | None = None) -> Array:
         raise ValueError(f"inputs must have shape [B, T], got {array.shape}")
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"inputs must be integer token ids, got {array.dtype}")
-    if symbols is not None and array.size and not isinstance(array, Tracer):
-        low, high = np.asarray(array.min()), np.asarray(array.max())
+    if symbols is not None and array.size and not isinstance(inputs, Tracer):
+        here = np.asarray(inputs)  # what jax computed from it would be traced where anything is
+        low, high = here.min(), here.max()
         if low < 0 or high >= symbols:
             raise ValueError(f"inputs must lie in 0 .. {symbols - 1}, got {low} .. {high}")
     return array.astype(jnp.int32)

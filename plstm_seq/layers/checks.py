@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
 
@@ -64,7 +65,8 @@ def ids_below(count: int, name: str, ids: Array, *, check: bool = True) -> Array
     """
     known = not isinstance(ids, Tracer) and getattr(ids, "is_fully_addressable", True)
     if check and known and ids.size:
-        low, high = int(ids.min()), int(ids.max())
+        here = np.asarray(ids)  # what jax computed from it would be traced where anything is
+        low, high = here.min(), here.max()
         if low < 0 or high >= count:
             raise ValueError(f"{name}: got {low} to {high}, expected 0 to {count - 1}")
     ids = jnp.asarray(ids, jnp.int32)

@@ -167,6 +167,8 @@ def test_a_token_of_no_vocabulary_is_refused_where_it_is_known_and_reads_nan_els
     tokens = jnp.zeros((B, length), jnp.int32).at[0, 2].set(token)
     with pytest.raises(ValueError, match=r"tokens: got .*, expected 0 to 4"):
         model(tokens)
+    with pytest.raises(ValueError, match=r"tokens: got .*, expected 0 to 4"):
+        jax.jit(lambda: model(tokens))()  # a constant of the program
     logits, _ = whole(model, tokens)
     assert np.isfinite(logits[0, :2]).all()
     assert np.isfinite(logits[1]).all()

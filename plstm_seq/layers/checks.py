@@ -34,7 +34,7 @@ def require_divisible(name: str, size: int, by_name: str, by: int) -> None:
 def require_shape(name: str, array: HasShape, axes: Sequence[int | str]) -> None:
     """Raise `ValueError` unless the shape fits: a number is a size, a string any size.
 
-    A leading "..." stands for any number of axes. Only a batch "B" may be empty.
+    A leading "..." stands for any number of axes. What has time "T" or cells "X", "Y" has some.
     """
     shape = tuple(array.shape)
     expected = tuple(axes)
@@ -47,7 +47,7 @@ def require_shape(name: str, array: HasShape, axes: Sequence[int | str]) -> None
     ):
         raise ValueError(f"{name}: got shape {shape}, expected [{', '.join(map(str, expected))}]")
     for axis, size in zip(tail, compared, strict=True):
-        if isinstance(axis, str) and axis != "B" and size == 0:
+        if axis in ("T", "X", "Y") and size == 0:
             raise ValueError(f"{name}: got shape {shape}, expected {axis} to be at least 1")
 
 

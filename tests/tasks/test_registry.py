@@ -259,14 +259,3 @@ def test_mistakes_are_explained(call, message):
 def test_wrong_types(call):
     with pytest.raises(TypeError):
         call()
-
-
-@cases
-def test_ids_of_no_vocabulary_are_refused(name, options):
-    task = tasks.get(name, **options)
-    inputs = np.array(task.sample(jax.random.key(0), BATCH, LENGTH).inputs)
-    for wrong in (-1, len(task.vocabulary)):
-        inputs[0, 1] = wrong
-        for ask in (task.targets, task.scored):
-            with pytest.raises(ValueError, match=r"inputs must lie in 0 \.\. "):
-                ask(inputs)

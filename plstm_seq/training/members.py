@@ -120,6 +120,7 @@ class _Group:
         self.errors: dict[int, Exception] = {}
         self.memory: int | None = None
         self.width = 1
+        self.programs: dict[tuple[int, int], jax.stages.Compiled] = {}
         for index, member in enumerate(members):
             graphdef, state = _initial(member)
             try:
@@ -164,8 +165,11 @@ class _Group:
                 part = left[start : start + self.width]
                 _Together(self, part).run(progress, interrupted)
 
-    def program(self, state: TrainState, bucket: int) -> jax.stages.Compiled:
-        """The program that trains a stack of members on arrays of a length."""
+    def program(self, state: TrainState, rows: int, bucket: int) -> jax.stages.Compiled:
+        """The program that trains a stack of `rows` members on arrays of a length."""
+        # Asking a program for its memory takes longer than many a training step.
+        if (rows, bucket) in self.programs:
+            return self.programs[rows, bucket]
         key = program_key(
             self.graphdef,
             self.sample,
@@ -177,6 +181,7 @@ class _Group:
         )
         program = compile_program(key)
         self.memory = larger(self.memory, memory_of(program))
+        self.programs[rows, bucket] = program
         return program
 
     def stack(self, indices: Sequence[int], width: int) -> TrainState:
@@ -196,10 +201,11 @@ class _Group:
         index = next(iter(self.states))
         _, bucket = self.config.largest_batch
         rows = self.rounded(count)
-        need = memory_of(self.program(self.stack([index], rows), bucket))
+        need = memory_of(self.program(self.stack([index], rows), rows, bucket))
         if need is None or need <= self.limit:
             return count
         self.memory = None  # that program will not run
+        self.programs.clear()
         most = max(1, rows * self.limit // need // self.devices * self.devices)
         parts = -(-count // most)
         return -(-count // parts)
@@ -269,7 +275,7 @@ class _Together:
         phases = {i: ledgers[i].phase for i in active}
         counts = {i: ledgers[i].next_stop(phases[i]) - ledgers[i].step for i in active}
         entered = time.perf_counter()
-        program = group.program(self.state, bucket)
+        program = group.program(self.state, self.rows, bucket)
         compiled = time.perf_counter()
         self.state, metrics = program(self.state, *self._orders(counts, lead))
         metrics = {name: np.asarray(value) for name, value in metrics.items()}

@@ -3,8 +3,14 @@
 A matrix [c, L, X, L, Y] (rows of L steps times X, columns of L steps times Y) is cut like the tree
 of `levels`: on the level of blocks of b steps, the block of a right sibling's rows and its left
 sibling's columns, [c, P/2, b, X, b, Y].
+
+A product with such a matrix multiplies the zeros above the diagonal, too, and zero times infinity
+is NaN: `reaching` takes what is not finite out of the other factor, and says what depends on it.
 """
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -29,6 +35,35 @@ def join(diagonal: Array, siblings: tuple[Array, ...]) -> Array:
         lower_rows = jnp.concatenate([lower, right], axis=4)
         blocks = jnp.concatenate([upper_rows, lower_rows], axis=2)
     return blocks[:, 0]
+
+
+def reaching(
+    x: Array, *, diagonal: bool, backwards: bool = False
+) -> tuple[Array, Callable[[Array], Array]]:
+    """What a matrix is multiplied with, made finite, and a function that spoils what depends on it.
+
+    Args:
+        x: [c, L, *X, F]; the product sums over steps and over X.
+        diagonal: whether a step depends on itself, or only on those before it.
+        backwards: whether the matrix is transposed: steps depend on those after them.
+
+    Returns:
+        x with zeros for what is not finite; and the function of a product [c, L, *Y, F] that puts
+        NaN where it sums over something that was not finite.
+    """
+    bad = ~jnp.isfinite(x)
+    some = bad.any(tuple(range(2, x.ndim - 1))).astype(jnp.int8)
+    reached = jax.lax.cummax(some, axis=1, reverse=backwards)
+    if not diagonal:
+        widths = [(0, 0), (0, 1) if backwards else (1, 0), (0, 0)]
+        steps = slice(1, None) if backwards else slice(None, -1)
+        reached = jnp.pad(reached[:, steps], widths)
+
+    def spoil(product: Array) -> Array:
+        between = tuple(range(2, product.ndim - 1))
+        return jnp.where(jnp.expand_dims(reached, between) > 0, jnp.nan, product)
+
+    return jnp.where(bad, 0, x), spoil
 
 
 def _interleave(left: Array, right: Array) -> Array:

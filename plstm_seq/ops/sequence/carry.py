@@ -6,6 +6,7 @@ contiguous: query [c, L, JQ, DK], key [c, L, JK, DK], value [c, L, JV, DV], and 
 """
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq.ops.products import einsum, small_matmul
@@ -13,10 +14,13 @@ from plstm_seq.ops.sequence.levels import Whole
 
 
 def carry(
-    query: Array, key: Array, value: Array, gates: Whole, state: Array
+    query: Array, key: Array, value: Array, gates: Whole, state: Array, real: Array | None = None
 ) -> tuple[Array, Array]:
-    """The output [c, L, JO, DV] read from the states at the chunks' starts, and the last state."""
-    last, states = _states(key, _writings(gates.source, value), gates.transition, state)
+    """The output [c, L, JO, DV] read from the states at the chunks' starts, and the last state.
+
+    real: [c], whether a chunk is more than padding, which leaves the state as it is; None: all are.
+    """
+    last, states = _states(key, _writings(gates.source, value), gates.transition, state, real)
     readings = einsum("clqk,ckiv->clqiv", query, states)
     mark = gates.mark.reshape(*gates.mark.shape[:3], -1)
     return small_matmul(mark, _join(readings)), last
@@ -30,6 +34,7 @@ def carry_backward(
     state: Array,
     output_bar: Array,
     state_bar: Array,
+    real: Array | None = None,
 ) -> tuple[Array, Array, Array, Whole, Array]:
     """Cotangents of all arguments of `carry`; the states are computed again.
 
@@ -38,14 +43,15 @@ def carry_backward(
     writings = _writings(gates.source, value)
     readings_bar = small_matmul(gates.mark.transpose(0, 1, 3, 4, 2), output_bar[:, :, None])
 
-    _, states = _states(key, writings, gates.transition, state)
+    _, states = _states(key, writings, gates.transition, state, real)
 
-    def body(after_bar: Array, chunk: tuple[Array, Array]) -> tuple[Array, Array]:
-        transition, read_bar = chunk
-        return small_matmul(transition.mT, after_bar) + read_bar, after_bar
+    def body(after_bar: Array, chunk: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
+        transition, read_bar, moves = chunk
+        before_bar = small_matmul(transition.mT, after_bar) + read_bar
+        return _where(moves, before_bar, after_bar), after_bar
 
     reads_bar = einsum("clqk,clqiv->ckiv", query, readings_bar)
-    chunks = gates.transition, reads_bar
+    chunks = gates.transition, reads_bar, real
     state_bar, afters_bar = jax.lax.scan(body, state_bar, chunks, reverse=True)
     query_bar = einsum("clqiv,ckiv->clqk", readings_bar, states)
     key_bar = einsum("claiv,ckiv->clak", writings, afters_bar)
@@ -64,17 +70,24 @@ def _writings(source: Array, value: Array) -> Array:
     return small_matmul(source.swapaxes(2, 3), value[:, :, None])
 
 
-def _states(key: Array, writings: Array, transition: Array, state: Array) -> tuple[Array, Array]:
+def _states(
+    key: Array, writings: Array, transition: Array, state: Array, real: Array | None
+) -> tuple[Array, Array]:
     """The last state, and those at the chunks' starts, [c, DK, JT, DV].
 
     All products but the transitions' are of all chunks at once.
     """
 
-    def body(state: Array, chunk: tuple[Array, Array]) -> tuple[Array, Array]:
-        transition, added = chunk
-        return small_matmul(transition, state) + added, state
+    def body(state: Array, chunk: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
+        transition, added, moves = chunk
+        return _where(moves, small_matmul(transition, state) + added, state), state
 
-    return jax.lax.scan(body, state, (transition, einsum("clak,claiv->ckiv", key, writings)))
+    added = einsum("clak,claiv->ckiv", key, writings)
+    return jax.lax.scan(body, state, (transition, added, real))
+
+
+def _where(condition: Array | None, array: Array, otherwise: Array) -> Array:
+    return array if condition is None else jnp.where(condition, array, otherwise)
 
 
 def _join(array: Array) -> Array:

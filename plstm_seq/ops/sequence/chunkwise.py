@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq.ops.products import einsum
+from plstm_seq.ops.sequence import blocks
 from plstm_seq.ops.sequence.carry import carry, carry_backward
 from plstm_seq.ops.sequence.inner import gating_matrix, inner_backward
 from plstm_seq.ops.sequence.inputs import Inputs
@@ -26,16 +27,24 @@ _Residuals = tuple[Inputs, Array]
 
 
 class Plan(NamedTuple):
-    """How T steps are cut: `runs` runs of `chunks` chunks of `size` steps."""
+    """How `length` steps are cut: `runs` runs of `chunks` chunks of `size` steps."""
 
     size: int
     chunks: int
     runs: int
+    length: int
 
     @property
     def steps(self) -> int:
         """Steps of a run."""
         return self.size * self.chunks
+
+    def real(self, run: Array) -> Array | None:
+        """Which steps of a run are none of the padding, [c, L]; None: all of every run."""
+        if self.steps * self.runs == self.length:
+            return None
+        steps = run * self.steps + jnp.arange(self.steps)
+        return (steps < self.length).reshape(self.chunks, self.size)
 
 
 def chunkwise(
@@ -81,7 +90,7 @@ def make_plan(length: int, size: int) -> Plan:
     """Cuts `length` steps into runs of about `RUN` steps, with less than a chunk a run too much."""
     chunks = -(-length // size)
     runs = -(-chunks * size // max(RUN, size))
-    return Plan(size, -(-chunks // runs), runs)
+    return Plan(size, -(-chunks // runs), runs, length)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -94,7 +103,7 @@ def _sequence_forward(
     plan: Plan, inputs: Inputs, state: Array
 ) -> tuple[tuple[Array, Array], _Residuals]:
     def body(state: Array, run: Array) -> tuple[Array, tuple[Array, Array]]:
-        output, after = _run(plan, _slice(inputs, plan, run), state)
+        output, after = _run(plan, _slice(inputs, plan, run), state, plan.real(run))
         return after, (output, state)
 
     last, (output, states) = jax.lax.scan(body, state, jnp.arange(plan.runs))
@@ -112,7 +121,7 @@ def _sequence_backward(
         begin = run * plan.steps
         part = jax.lax.dynamic_slice_in_dim(output_bar, begin, plan.steps)
         run_bar, state_bar = _run_backward(
-            plan, _slice(inputs, plan, run), states[run], part, state_bar
+            plan, _slice(inputs, plan, run), states[run], plan.real(run), part, state_bar
         )
         inputs_bar = jax.tree.map(
             lambda whole, part: jax.lax.dynamic_update_slice_in_dim(
@@ -150,31 +159,44 @@ def _arrange(plan: Plan, inputs: Inputs, dtype: jnp.dtype) -> tuple[Inputs, Arra
     return x._replace(query=x.query.mT, key=x.key.mT, value=x.value.mT), direct
 
 
-def _run(plan: Plan, inputs: Inputs, state: Array) -> tuple[Array, Array]:
+def _run(plan: Plan, inputs: Inputs, state: Array, real: Array | None) -> tuple[Array, Array]:
     """One run: the output [steps, DV, JO] and the state after it."""
     x, direct = _arrange(plan, inputs, state.dtype)
-    crossings, whole = levels(x.mark, x.source, x.transition)
-    output, after = carry(x.query, x.key, x.value, whole, state.mT)
-    matrix = gating_matrix(x.query, x.key, direct, crossings)
-    output += einsum("clomw,cmwv->clov", matrix, x.value)
+    crossings, whole = levels(x.mark, x.source, x.transition, real)
+    some = None if real is None else real[:, 0]
+    output, after = carry(x.query, x.key, x.value, whole, state.mT, some)
+    joined = inputs.direct is not None
+    matrix = gating_matrix(x.query, x.key, direct, crossings, joined=joined)
+    value, spoil = blocks.reaching(x.value, diagonal=joined)
+    output += spoil(einsum("clomw,cmwv->clov", matrix, value))
     return output.mT.reshape(plan.steps, *output.mT.shape[2:]), after.mT
 
 
 def _run_backward(
-    plan: Plan, inputs: Inputs, state: Array, output_bar: Array, state_bar: Array
+    plan: Plan,
+    inputs: Inputs,
+    state: Array,
+    real: Array | None,
+    output_bar: Array,
+    state_bar: Array,
 ) -> tuple[Inputs, Array]:
     """Cotangents of `_run`."""
     x, direct = _arrange(plan, inputs, state.dtype)
     bar = output_bar.reshape(plan.chunks, plan.size, *output_bar.shape[1:]).mT
-    (crossings, whole), levels_vjp = jax.vjp(levels, x.mark, x.source, x.transition)
-    query_bar, key_bar, value_bar, whole_bar, before_bar = carry_backward(
-        x.query, x.key, x.value, whole, state.mT, bar, state_bar.mT
+    (crossings, whole), levels_vjp = jax.vjp(
+        functools.partial(levels, real=real), x.mark, x.source, x.transition
     )
-    matrix = gating_matrix(x.query, x.key, direct, crossings)
-    value_bar += einsum("clomw,clov->cmwv", matrix, bar)
+    query_bar, key_bar, value_bar, whole_bar, before_bar = carry_backward(
+        *(x.query, x.key, x.value, whole, state.mT, bar, state_bar.mT),
+        None if real is None else real[:, 0],
+    )
+    joined = inputs.direct is not None
+    matrix = gating_matrix(x.query, x.key, direct, crossings, joined=joined)
+    finite, spoil = blocks.reaching(bar, diagonal=joined, backwards=True)
+    value_bar += spoil(einsum("clomw,clov->cmwv", matrix, finite))
     matrix_bar = einsum("clov,cmwv->clomw", bar, x.value)
     query_in, key_in, direct_bar, crossings_bar = inner_backward(
-        x.query, x.key, direct, crossings, matrix_bar
+        x.query, x.key, direct, crossings, matrix_bar, joined=joined
     )
     mark_bar, source_bar, transition_bar = levels_vjp((crossings_bar, whole_bar))
     bars = Inputs(

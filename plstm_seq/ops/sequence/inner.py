@@ -22,7 +22,9 @@ _QUERIES = (2, None, 3, (4, None))
 _KEYS = (None, 2, 3, (None, 4))
 
 
-def gating_matrix(query: Array, key: Array, direct: Array, crossings: Crossings) -> Array:
+def gating_matrix(
+    query: Array, key: Array, direct: Array, crossings: Crossings, *, joined: bool
+) -> Array:
     """The matrix [c, L, JO, L, JV] from the values of a chunk to its outputs.
 
     Args:
@@ -30,8 +32,9 @@ def gating_matrix(query: Array, key: Array, direct: Array, crossings: Crossings)
         key: [c, L, JK, DK].
         direct: [c, L, JO, JQ, JK, JV].
         crossings: of `levels`.
+        joined: whether a step is joined to itself; else `direct` is zero and read by nothing.
     """
-    mapped = jax.vmap(jax.vmap(_pair, _KEYS), _QUERIES)
+    mapped = jax.vmap(jax.vmap(functools.partial(_pair, joined), _KEYS), _QUERIES)
     return mapped(query, key, direct, (crossings.marks, crossings.sources)).sum((0, 1))
 
 
@@ -41,10 +44,12 @@ def inner_backward(
     direct: Array,
     crossings: Crossings,
     matrix_bar: Array,
+    *,
+    joined: bool,
 ) -> tuple[Array, Array, Array, Crossings]:
     """Cotangents of all arguments of `gating_matrix`, for that of the matrix."""
     diagonal_bar, siblings_bar = blocks.split(matrix_bar)
-    backward = functools.partial(_pair_backward, diagonal_bar, siblings_bar)
+    backward = functools.partial(_pair_backward, joined, diagonal_bar, siblings_bar)
     mapped = jax.vmap(jax.vmap(backward, _KEYS), _QUERIES)
     query_bar, key_bar, direct_bar, crossings_bar = mapped(
         query, key, direct, (crossings.marks, crossings.sources)
@@ -60,14 +65,15 @@ def inner_backward(
     )
 
 
-def _pair(query: Array, key: Array, direct: Array, crossings: _Pairwise) -> Array:
+def _pair(joined: bool, query: Array, key: Array, direct: Array, crossings: _Pairwise) -> Array:
     """query, key [c, L, DK], direct [c, L, JO, JV], gates without JQ and JK -> the matrix."""
     diagonal, siblings = _scores(query, key)
     gated = (s * _gate(*x) for s, *x in zip(siblings, *crossings, strict=True))
-    return blocks.join(diagonal * direct, tuple(gated))
+    return blocks.join(diagonal * direct if joined else direct, tuple(gated))
 
 
 def _pair_backward(
+    joined: bool,
     diagonal_bar: Array,
     siblings_bar: tuple[Array, ...],
     query: Array,
@@ -82,13 +88,14 @@ def _pair_backward(
         gate_bar = bar * score
         marks_bar.append(einsum("cplomw,cpmiw->cploi", gate_bar, source))
         sources_bar.append(einsum("cplomw,cploi->cpmiw", gate_bar, mark))
-    down = (diagonal_bar * direct).sum((2, 3), keepdims=True)
+    down = (diagonal_bar * direct if joined else direct).sum((2, 3), keepdims=True)
     bar = blocks.join(down, tuple(scores_bar))[:, :, 0, :, 0]
-    query_bar, key_bar = einsum("clm,cmk->clk", bar, key), einsum("clm,clk->cmk", bar, query)
+    key, spoil_query = blocks.reaching(key, diagonal=joined)
+    query, spoil_key = blocks.reaching(query, diagonal=joined, backwards=True)
     return (
-        query_bar,
-        key_bar,
-        diagonal_bar * diagonal,
+        spoil_query(einsum("clm,cmk->clk", bar, key)),
+        spoil_key(einsum("clm,clk->cmk", bar, query)),
+        diagonal_bar * diagonal if joined else direct,
         Crossings(tuple(marks_bar), tuple(sources_bar)),
     )
 

@@ -35,13 +35,17 @@ class Whole(NamedTuple):
     transition: Array
 
 
-def levels(mark: Array, source: Array, transition: Array) -> tuple[Crossings, Whole]:
+def levels(
+    mark: Array, source: Array, transition: Array, real: Array | None = None
+) -> tuple[Crossings, Whole]:
     """Climbs the tree of a chunk. A transition is only ever multiplied, never inverted.
 
     Args:
         mark: [c, L, JO, JQ, JT], L a power of two.
         source: [c, L, JT, JK, JV].
         transition: [c, L, JT, JT].
+        real: [c, L], whether a step is none of a padding at the end, whose identities are not
+            multiplied with: they would spread over JT what is not finite. None: all steps are.
 
     Returns:
         The crossings from blocks of one step upwards, and the gates of the whole chunks.
@@ -55,10 +59,14 @@ def levels(mark: Array, source: Array, transition: Array) -> tuple[Crossings, Wh
         marks.append(mark_right)
         sources.append(source_left)
         mark_right = read_through(mark_right, first)
-        source_left = move_on(second, source_left)
+        moved, product = move_on(second, source_left), small_matmul(second, first)
+        if real is not None:
+            some, real = real[:, 1::2, None, None], real[:, 0::2]
+            moved = jnp.where(some[..., None, None], moved, source_left)
+            product = jnp.where(some, product, first)
         mark = jnp.concatenate([mark_left, mark_right], axis=2)
-        source = jnp.concatenate([source_left, source_right], axis=2)
-        transition = small_matmul(second, first)
+        source = jnp.concatenate([moved, source_right], axis=2)
+        transition = product
     crossings = Crossings(tuple(marks), tuple(sources))
     return crossings, Whole(mark[:, 0], source[:, 0], transition[:, 0])
 

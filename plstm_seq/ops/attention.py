@@ -1,10 +1,13 @@
 """Causal softmax attention, a block of queries at a time."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from plstm_seq.ops.not_finite import one_by_one, truth_where_not_finite
 from plstm_seq.ops.products import einsum
 
 _BLOCK = 128
@@ -32,6 +35,11 @@ def causal_attention(
     Returns:
         [B, T, H, D].
     """
+    fast = functools.partial(_in_blocks, block_size=block_size)
+    return truth_where_not_finite(fast, _query_by_query, query, key, value)
+
+
+def _in_blocks(query: Array, key: Array, value: Array, *, block_size: int) -> Array:
     length, total = query.shape[1], key.shape[1]
     positions = total - length + jnp.arange(length)
 
@@ -54,3 +62,24 @@ def causal_attention(
         jax.checkpoint(block), (jnp.moveaxis(blocks, 1, 0), positions.reshape(-1, block_size))
     )
     return jnp.moveaxis(y, 0, 1).reshape(query.shape)[:, :length]
+
+
+def _query_by_query(query: Array, key: Array, value: Array) -> Array:
+    """The same; what a query does not see is out of its way, not weighted with zeros."""
+
+    def head(query: Array, key: Array, value: Array) -> Array:
+        """[T, D] and twice [S, D] -> [T, D]."""
+        positions = jnp.arange(len(key))
+
+        @jax.checkpoint
+        def one(query: Array, position: Array) -> Array:
+            seen = positions <= position
+            keys, values = (jnp.where(seen[:, None], x, 0) for x in (key, value))
+            scores = jnp.where(seen, keys @ query * len(query) ** -0.5, -jnp.inf)
+            weights = jax.nn.softmax(scores)
+            return weights @ values
+
+        return jax.lax.map(lambda now: one(*now), (query, positions[len(key) - len(query) :]))
+
+    moved = (jnp.moveaxis(x, 2, 1) for x in (query, key, value))
+    return jnp.moveaxis(one_by_one(head, 2)(*moved), 1, 2)

@@ -1,65 +1,156 @@
 """NaN and infinity reach what depends on them, in the recurrence and so in every other form."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import op_1d
+import op_2d
+import op_dag
 import pytest
+from op_delta import DK, delta_inputs, delta_loop
 
-from plstm_seq.ops import plstm_1d
+from plstm_seq.ops import plstm_1d, plstm_2d, plstm_dag
+from plstm_seq.ops.attention import causal_attention
+from plstm_seq.ops.linear import gated_delta_rule
 
-LENGTH = 5
-CHUNKS = [1, 2, 8]
+
+class Form(NamedTuple):
+    """A form, the recurrence (both of one pytree), their arguments, and what walks over steps."""
+
+    fast: object
+    truth: object
+    arguments: object
+    leading: int = 1
+    """Axes of a leaf that count steps, behind `batch` others."""
+    batch: int = 0
 
 
-@functools.cache
-def form(implementation, chunk_size):
-    """Output, last state and the gradients of everything, for cotangents of both."""
+def _sequence(direct, chunk_size):
+    inputs, state = op_1d.make(5, "JT3_JK2_JQ2", batch=(), DK=2, DV=2, direct=direct)
+
+    def op(implementation, chunk_size, arguments):
+        inputs, state = arguments
+        options = dict(implementation=implementation, chunk_size=chunk_size, return_state=True)
+        return plstm_1d(*inputs, initial_state=state, **options)
+
+    fast = functools.partial(op, "chunkwise", chunk_size)
+    return Form(fast, functools.partial(op, "recurrent", None), (inputs, state))
+
+
+def _grid(turns, implementation):
+    inputs, states = op_2d.make(2, 3, "J2", batch=(), DK=2, DV=2, turns=turns)
+
+    def op(implementation, arguments):
+        inputs, (left, top) = arguments
+        options = dict(implementation=implementation, initial_left=left, initial_top=top)
+        return plstm_2d(*inputs, **options, return_state=True)
+
+    fast = functools.partial(op, implementation)
+    return Form(fast, functools.partial(op, "recurrent"), (inputs, states), 2)
+
+
+def _dag():
+    graph = op_dag.build("isolated")
+
+    def op(implementation, inputs):
+        return plstm_dag(*inputs, graph=graph, implementation=implementation)
+
+    fast, truth = (functools.partial(op, name) for name in ("levelwise", "recurrent"))
+    return Form(fast, truth, op_dag.make(graph, batch=()))
+
+
+def _delta(parts, decays, erases, chunk_size):
+    # One sequence, so that all that is not finite is of it.
+    arguments = {k: jnp.asarray(x[:1, :5]) for k, x in delta_inputs(parts, decays, erases).items()}
+    return Form(
+        lambda arguments: gated_delta_rule(**arguments, chunk_size=chunk_size),
+        lambda arguments: delta_loop(**arguments),
+        arguments,
+        batch=1,
+    )
+
+
+def _attention():
+    draws = np.random.default_rng(0)
+    arrays = tuple(jnp.asarray(draws.normal(size=(1, 5, 1, 2))) for _ in range(3))
+    return Form(
+        lambda arrays: causal_attention(*arrays, block_size=2),
+        lambda arrays: _attention_loop(*arrays),
+        arrays,
+        batch=1,
+    )
+
+
+def _attention_loop(query, key, value):
+    """A query at a time; what it does not see is cut off."""
+    outputs = []
+    for t in range(query.shape[1]):
+        keys, values = key[:, : t + 1], value[:, : t + 1]
+        scores = jnp.einsum("bhd,bshd->bsh", query[:, t], keys) * query.shape[-1] ** -0.5
+        outputs.append(jnp.einsum("bsh,bshd->bhd", jax.nn.softmax(scores, axis=1), values))
+    return jnp.stack(outputs, axis=1)
+
+
+FORMS = {
+    **{
+        f"plstm_1d, {'direct' if direct else 'no direct'}, chunks of {size}": functools.partial(
+            _sequence, direct, size
+        )
+        for direct in (True, False)
+        for size in (1, 2, 8)
+    },
+    **{
+        f"plstm_2d, {turns}, {name}": functools.partial(_grid, turns, name)
+        for turns in "PLR"
+        for name in ("parallel", "chunkwise")
+    },
+    "plstm_dag": _dag,
+    "delta rule": functools.partial(_delta, 2, 1, True, 4),
+    "linear attention": functools.partial(_delta, 1, DK, False, 4),
+    "attention": _attention,
+}
+
+
+def with_one(tree, value, form, draws):
+    """The tree with one number replaced, for every leaf and step."""
+    leaves, structure = jax.tree.flatten(tree)
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    for number, (name, leaf) in enumerate(zip(names, leaves, strict=True)):
+        steps = leaf.shape[form.batch : form.batch + form.leading]
+        for step in np.ndindex(steps):
+            rest = (int(draws.integers(size)) for size in leaf.shape[form.batch + len(step) :])
+            place = (*[0] * form.batch, *step, *rest)
+            changed = [*leaves[:number], leaf.at[place].set(value), *leaves[number + 1 :]]
+            yield f"{name}{list(place)} = {value}", structure.unflatten(changed)
+
+
+def both_ways(op):
+    """Results and the gradients of everything, for cotangents of all results."""
 
     @jax.jit
     def run(arguments, cotangents):
-        def op(arguments):
-            inputs, state = arguments
-            return plstm_1d(
-                *inputs,
-                initial_state=state,
-                implementation=implementation,
-                chunk_size=chunk_size,
-                return_state=True,
-            )
-
         results, backward = jax.vjp(op, arguments)
         return results, backward(cotangents)
 
     return run
 
 
-def leaves_with(tree, value, draws):
-    """The tree with one number of one leaf at one step replaced, for every leaf and step."""
-    leaves, structure = jax.tree.flatten(tree)
-    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-    for number, (name, leaf) in enumerate(zip(names, leaves, strict=True)):
-        for step in range(leaf.shape[0]):
-            place = (step, *(draws.integers(size) for size in leaf.shape[1:]))
-            changed = [*leaves[:number], leaf.at[place].set(value), *leaves[number + 1 :]]
-            yield f"{name}{list(map(int, place))} = {value}", structure.unflatten(changed)
-
-
-@pytest.mark.parametrize("direct", [True, False], ids=["direct", "no_direct"])
-@pytest.mark.parametrize("chunk_size", CHUNKS)
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_chunks_are_finite_where_the_recurrence_is(value, chunk_size, direct):
-    inputs, state = op_1d.make(LENGTH, "JT3_JK2_JQ2", batch=(), DK=2, DV=2, direct=direct)
-    cotangents = jnp.ones((LENGTH, 2, 2)), jnp.ones(state.shape)
+@pytest.mark.parametrize("make", FORMS.values(), ids=FORMS.keys())
+def test_a_form_is_finite_where_the_recurrence_is(make):
+    form = make()
+    fast, truth = both_ways(form.fast), both_ways(form.truth)
+    results = jax.eval_shape(form.fast, form.arguments)
+    cotangents = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), results)
     draws = np.random.default_rng(0)
-    for name, (arguments, bars) in leaves_with(((inputs, state), cotangents), value, draws):
-        expected = form("recurrent", None)(arguments, bars)
-        got = form("chunkwise", chunk_size)(arguments, bars)
-        for wanted, found in zip(jax.tree.leaves(expected), jax.tree.leaves(got), strict=True):
-            finite = np.isfinite(wanted)
-            np.testing.assert_array_equal(np.isfinite(found), finite, err_msg=name)
-            np.testing.assert_allclose(
-                np.where(finite, found, 0), np.where(finite, wanted, 0), rtol=1e-9, atol=1e-11
-            )
+    for value in (np.nan, np.inf):
+        for name, arguments in with_one((form.arguments, cotangents), value, form, draws):
+            expected, got = truth(*arguments), fast(*arguments)
+            for wanted, found in zip(jax.tree.leaves(expected), jax.tree.leaves(got), strict=True):
+                finite = np.isfinite(wanted)
+                np.testing.assert_array_equal(np.isfinite(found), finite, err_msg=name)
+                np.testing.assert_allclose(
+                    np.where(finite, found, 0), np.where(finite, wanted, 0), rtol=1e-9, atol=1e-11
+                )

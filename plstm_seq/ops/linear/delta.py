@@ -1,5 +1,8 @@
 """The gated delta rule with several reflections a step, in chunks (README.md, section 1)."""
 
+import functools
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -7,6 +10,7 @@ from jaxtyping import Float
 
 from plstm_seq.ops.arguments import check_chunk_size
 from plstm_seq.ops.linear.triangular import unit_triangular_inverse
+from plstm_seq.ops.not_finite import one_by_one, truth_where_not_finite
 from plstm_seq.ops.products import einsum
 
 _CHUNK = 64
@@ -57,21 +61,45 @@ def gated_delta_rule(
     if chunk_size is None:
         vector = log_decay is not None and log_decay.shape[-1] > 1
         chunk_size = (_CHUNK_OF_VECTOR_GATES if vector else _CHUNK) // parts
-    size = max(1, min(chunk_size, length))
-    time = initial_state.ndim - 2
-    arrays = {
-        name: _chunks(array, size, time)
-        for name, array in {
-            "query": query,
-            "key": key,
-            "value": value,
-            "erase": erase,
-            "log_decay": log_decay,
-        }.items()
-        if array is not None
+    given = {
+        "query": query,
+        "key": key,
+        "value": value,
+        "erase": erase,
+        "log_decay": log_decay,
     }
+    return truth_where_not_finite(
+        functools.partial(_in_chunks, max(1, min(chunk_size, length))),
+        one_by_one(_part_by_part, initial_state.ndim - 2),
+        initial_state,
+        {name: array for name, array in given.items() if array is not None},
+    )
+
+
+def _part_by_part(state: Array, arrays: Mapping[str, Array]) -> tuple[Array, Array]:
+    """One sequence as the rule says it."""
+
+    @jax.checkpoint
+    def step(state: Array, now: Mapping[str, Array]) -> tuple[Array, Array]:
+        if (log_decay := now.get("log_decay")) is not None:
+            state = jnp.exp(log_decay)[:, None] * state
+        for part in range(len(now["key"])):
+            key, value = now["key"][part], now["value"][part]
+            if (erase := now.get("erase")) is not None:
+                value = value - erase[part] * (key @ state)
+            state = state + key[:, None] * value
+        return state, now["query"] @ state
+
+    state, output = jax.lax.scan(step, state, arrays)
+    return output, state
+
+
+def _in_chunks(size: int, initial_state: Array, arrays: Mapping[str, Array]) -> tuple[Array, Array]:
+    time = initial_state.ndim - 2
+    length = arrays["query"].shape[time]
+    chunks = {name: _chunks(array, size, time) for name, array in arrays.items()}
     body = jax.checkpoint(lambda state, chunk: _chunk(state, **chunk))
-    state, output = jax.lax.scan(body, initial_state, arrays)
+    state, output = jax.lax.scan(body, initial_state, chunks)
     output = jnp.moveaxis(output, 0, time)
     output = jax.lax.collapse(output, time, time + 2)
     return output[..., :length, :], state

@@ -88,6 +88,38 @@ def test_whole_pieces_and_steps_agree(config):
 
 
 @every_kind
+def test_what_is_not_finite_goes_where_steps_take_it(config):
+    """Outputs and the gradient of the inputs; NaN as an input, and as a cotangent."""
+    mixer = small_mixer(config)
+
+    def whole(x):
+        return mixer(x)
+
+    def in_steps(x):
+        state, outputs = mixer.init_state(B), []
+        for t in range(T):
+            y, state = mixer.step(x[:, t], state)
+            outputs.append(y)
+        return jnp.stack(outputs, axis=1)
+
+    @fast_jit
+    def both_ways(x, bar):
+        results = [jax.vjp(way, x) for way in (whole, in_steps)]
+        return [(y, *backward(bar)) for y, backward in results]
+
+    x, ones = mixer_inputs(), jnp.ones((B, T, WIDTH))
+    bad = (0, 3, 1)
+    for value in (jnp.nan, jnp.inf):
+        for arguments in ((x.at[bad].set(value), ones), (x, ones.at[bad].set(value))):
+            got, expected = both_ways(*arguments)
+            for found, wanted in zip(got, expected, strict=True):
+                finite = jnp.isfinite(wanted)
+                assert (jnp.isfinite(found) == finite).all()
+                found, wanted = (jnp.where(finite, x, 0) for x in (found, wanted))
+                assert relative_error(found, wanted) < GRADIENT_AGREEMENT["float64"]
+
+
+@every_kind
 def test_low_precision_keeps_the_state_in_float32(config):
     mixer = small_mixer(config, dtype=jnp.bfloat16, param_dtype=jnp.float32)
     x = jax.ShapeDtypeStruct((B, T, WIDTH), jnp.bfloat16)

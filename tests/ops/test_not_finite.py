@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import op_1d
-import op_2d
 import op_dag
 import pytest
 from op_delta import DK, delta_inputs, delta_loop
 
-from plstm_seq.ops import plstm_1d, plstm_2d, plstm_dag
+from plstm_seq.ops import plstm_1d, plstm_dag
 from plstm_seq.ops.attention import causal_attention
 from plstm_seq.ops.linear import gated_delta_rule
 
@@ -23,9 +22,8 @@ class Form(NamedTuple):
     fast: object
     truth: object
     arguments: object
-    leading: int = 1
-    """Axes of a leaf that count steps, behind `batch` others."""
     batch: int = 0
+    """Axes of a leaf before the one that counts steps."""
 
 
 def _sequence(direct, chunk_size):
@@ -38,18 +36,6 @@ def _sequence(direct, chunk_size):
 
     fast = functools.partial(op, "chunkwise", chunk_size)
     return Form(fast, functools.partial(op, "recurrent", None), (inputs, state))
-
-
-def _grid(turns, implementation):
-    inputs, states = op_2d.make(2, 3, "J2", batch=(), DK=2, DV=2, turns=turns)
-
-    def op(implementation, arguments):
-        inputs, (left, top) = arguments
-        options = dict(implementation=implementation, initial_left=left, initial_top=top)
-        return plstm_2d(*inputs, **options, return_state=True)
-
-    fast = functools.partial(op, implementation)
-    return Form(fast, functools.partial(op, "recurrent"), (inputs, states), 2)
 
 
 def _dag():
@@ -102,11 +88,6 @@ FORMS = {
         for direct in (True, False)
         for size in (1, 2, 8)
     },
-    **{
-        f"plstm_2d, {turns}, {name}": functools.partial(_grid, turns, name)
-        for turns in "PLR"
-        for name in ("parallel", "chunkwise")
-    },
     "plstm_dag": _dag,
     "delta rule": functools.partial(_delta, 2, 1, True, 4),
     "linear attention": functools.partial(_delta, 1, DK, False, 4),
@@ -119,10 +100,9 @@ def with_one(tree, value, form, draws):
     leaves, structure = jax.tree.flatten(tree)
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     for number, (name, leaf) in enumerate(zip(names, leaves, strict=True)):
-        steps = leaf.shape[form.batch : form.batch + form.leading]
-        for step in np.ndindex(steps):
-            rest = (int(draws.integers(size)) for size in leaf.shape[form.batch + len(step) :])
-            place = (*[0] * form.batch, *step, *rest)
+        for step in range(leaf.shape[form.batch]):
+            rest = (int(draws.integers(size)) for size in leaf.shape[form.batch + 1 :])
+            place = (*[0] * form.batch, step, *rest)
             changed = [*leaves[:number], leaf.at[place].set(value), *leaves[number + 1 :]]
             yield f"{name}{list(place)} = {value}", structure.unflatten(changed)
 

@@ -1,7 +1,7 @@
 """The public function of the 2D op, and the choice of how it is computed."""
 
 import functools
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax.numpy as jnp
 from jax import Array
@@ -15,7 +15,6 @@ from plstm_seq.ops.grid.inputs import Inputs, States, check
 from plstm_seq.ops.grid.pallas_gpu import PallasGPU
 from plstm_seq.ops.grid.parallel import parallel
 from plstm_seq.ops.grid.recurrent import recurrent
-from plstm_seq.ops.not_finite import one_by_one, truth_where_not_finite
 
 
 class Implementation(Protocol):
@@ -38,30 +37,10 @@ class Implementation(Protocol):
         ...
 
 
-def _guarded(implementation: Implementation) -> Implementation:
-    """The implementation, or `recurrent` where something is not finite."""
-
-    def call(
-        inputs: Inputs, initial: States, scale: float | Array, **options: Any
-    ) -> tuple[Array, States]:
-        output, states = truth_where_not_finite(
-            lambda inputs, initial: implementation(inputs, initial, 1.0, **options),
-            one_by_one(
-                lambda inputs, initial: recurrent(inputs, initial, 1.0, **options),
-                len(inputs.batch),
-            ),
-            inputs,
-            initial,
-        )
-        return scale * output, states
-
-    return call
-
-
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "pallas_gpu": PallasGPU(),
-    "parallel": _guarded(parallel),
-    "chunkwise": _guarded(chunkwise),
+    "parallel": parallel,
+    "chunkwise": chunkwise,
     "recurrent": recurrent,
 }
 

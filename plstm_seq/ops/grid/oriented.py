@@ -15,7 +15,6 @@ from plstm_seq.ops.grid import api
 from plstm_seq.ops.grid.inputs import AXES, GATES, OPTIONAL, Inputs, States
 from plstm_seq.ops.grid.pallas_gpu import PallasGPU
 from plstm_seq.ops.grid.tile import gated, make_gates
-from plstm_seq.ops.not_finite import one_by_one, truth_where_not_finite
 from plstm_seq.ops.products import direct_term
 
 
@@ -134,8 +133,7 @@ def _run(
         function = functools.partial(_summed_gates, orientations, precision)
         for _ in inputs.batch:
             function = jax.vmap(function)
-        truth = functools.partial(_one_batch, orientations=orientations, implementation="recurrent")
-        output = truth_where_not_finite(function, one_by_one(truth, len(inputs.batch)), without)
+        output = function(without)
     else:
         output = _one_batch(without, orientations, implementation)
     if inputs.direct is not None:

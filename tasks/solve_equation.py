@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from tasks.base import at_end, inside
@@ -16,6 +17,66 @@ from tasks.modular_arithmetic_brackets import ModularArithmeticBrackets
 from tasks.sequences import pick
 
 _BIG = 2**30
+_LONG = 128
+"""Length at which chance is taken."""
+
+
+class _Forms(NamedTuple):
+    """What is known of random expressions of one length, by residues; all float64 `[modulus]`.
+
+    A *factor* is what a digit is multiplied with in the whole. A position belongs to the next digit
+    to its right, if there is one; `tail` is the number of those at the end which have none.
+
+    value: frequency of the value;
+    value_tail: the same, times the tail;
+    first: frequency of the factor of the first digit;
+    landing: the number of positions whose digit has a factor;
+    wrapping: frequency of the factor of the first digit, times the tail.
+    """
+
+    value: np.ndarray
+    value_tail: np.ndarray
+    first: np.ndarray
+    landing: np.ndarray
+    wrapping: np.ndarray
+
+    @classmethod
+    def shortest(cls, size: int, modulus: int) -> _Forms:
+        """`d`, `-d`, `(d)` or `(-d)`."""
+        uniform = np.full(modulus, 1 / modulus)
+        first = np.eye(modulus)[(-1 if size in (2, 4) else 1) % modulus]
+        tail = size // 3
+        return cls(uniform, tail * uniform, first, (size - tail) * first, tail * first)
+
+    @classmethod
+    def joined(cls, a: _Forms, b: _Forms, operator: str) -> _Forms:
+        """`(A operator B)`: one bracket more belongs to A's first digit, one is of the tail."""
+        modulus = len(a.value)
+        i, j = np.indices((modulus, modulus))
+        result = {"+": i + j, "-": i - j, "*": i * j}[operator] % modulus
+        times = operator == "*"
+
+        def both(x: np.ndarray, y: np.ndarray, result: np.ndarray) -> np.ndarray:
+            return np.bincount(result.ravel(), np.outer(x, y).ravel(), modulus)
+
+        def of_a(factors: np.ndarray, values: np.ndarray) -> np.ndarray:
+            """Factors of digits of A, B's value weighted."""
+            return both(factors, values, result) if times else factors * values.sum()
+
+        def of_b(values: np.ndarray, factors: np.ndarray) -> np.ndarray:
+            signed = {"+": j, "-": -j % modulus, "*": result}[operator]
+            return both(values, factors, signed)
+
+        behind = b.value_tail + b.value
+        landing = of_a(a.landing + a.first, b.value)
+        landing = landing + of_b(a.value, b.landing + b.first) + of_b(a.value_tail, b.first)
+        return cls(
+            both(a.value, b.value, result),
+            both(a.value, behind, result),
+            of_a(a.first, b.value),
+            landing,
+            of_a(a.first, behind),
+        )
 
 
 @dataclass(frozen=True)
@@ -40,7 +101,8 @@ class SolveEquation(ExpressionTask):
     more at the end. Multiplication may leave x undetermined; where their label is the digit that x
     replaced, a rule can only take the smallest solution.
 
-    *Chance.* One over the modulus.
+    *Chance.* One over the modulus; with `*`, the frequency of the label 0 at length 128, computed
+    exactly: where x is multiplied with 0, every digit solves the equation (0.51 modulo 5).
 
     *Source.* Delétang et al., Neural Networks and the Chomsky Hierarchy, arXiv 2207.02098, with
     modulus 5; Walker et al., arXiv 2505.17761.
@@ -64,10 +126,25 @@ class SolveEquation(ExpressionTask):
         """Symbols of an expression with brackets, the unknown, the equals sign."""
         return (*self._expressions.vocabulary, "x", "=")
 
-    @property
+    @functools.cached_property
     def chance(self) -> float:
-        """One over the modulus."""
-        return 1 / self.modulus
+        """Frequency of the most frequent label at length 128."""
+        # The sides agree at x + k m / gcd(b, m) if at x, where b is what x is multiplied with; the
+        # digit that x replaced is uniform, and says nothing about b.
+        ways = np.gcd(np.arange(self.modulus), self.modulus)
+        return round(float(self._factor_frequencies(_LONG - 2) @ ways / self.modulus), 12)
+
+    def _factor_frequencies(self, length: int) -> np.ndarray:
+        """How often x is multiplied with each residue, in expressions of a length: `[modulus]`."""
+        if "*" not in self.operators:
+            return np.eye(self.modulus)[1 % self.modulus]
+        shorter = [_Forms.shortest(size, self.modulus) for size in range(1, 5)]
+        for size in range(5, length + 1):
+            pairs = [(shorter[i], shorter[size - 5 - i]) for i in range(size - 4)]
+            joined = [_Forms.joined(a, b, op) for a, b in pairs for op in self.operators]
+            shorter.append(_Forms(*(np.mean(x, axis=0) for x in zip(*joined, strict=True))))
+        last = shorter[length - 1]
+        return (last.landing + last.wrapping) / length
 
     @functools.cached_property
     def _expressions(self) -> ModularArithmeticBrackets:

@@ -145,11 +145,17 @@ FREQUENCIES = [
     ("repetition", {"symbols": 3}),
     ("set", {"symbols": 3}),
     ("solve_equation", {}),
+    ("solve_equation", {"operators": "+-*"}),
+    ("solve_equation", {"operators": "-*", "modulus": 6}),
     ("stack_manipulation", {}),
     ("stack_manipulation", {"convention": "slice"}),
     ("parity", {}),
     ("s3_word_problem", {"generators": "swaps"}),
 ]
+
+
+# Their shares depend on the length; chance is that at 128.
+_NOT_UNIFORM = ("modular_arithmetic_brackets", "majority_count", "solve_equation")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +166,7 @@ FREQUENCIES = [
 def test_chance_is_the_share_of_the_most_frequent_label(name, options):
     task, rows = tasks.get(name, **options), 4096
     settles = not task.per_token and name == "automaton"
-    length = 128 if settles or name in ("modular_arithmetic_brackets", "majority_count") else 32
+    length = 128 if settles or name in _NOT_UNIFORM else 32
     if isinstance(task, SequenceTask) and not isinstance(task, StringTask):
         rows, length = 64, 1024
     _, targets, mask = map(np.asarray, task.sample(jax.random.key(7), rows, length))

@@ -63,6 +63,7 @@ small_matmul.defvjp(_forward, _backward)
 
 def _sum_to(shape: tuple[int, ...], array: Array) -> Array:
     """Sums over the axes along which `shape` was broadcast."""
+    array = array.sum(range(array.ndim - len(shape)))
     axes = [i for i, (n, m) in enumerate(zip(shape, array.shape, strict=True)) if n != m]
     return array.sum(axes, keepdims=True) if axes else array
 

@@ -96,6 +96,22 @@ def test_forward_mode_and_second_derivatives_of_the_recurrence():
     check_grads(jax.jit(loss("recurrent")), arguments, order=2, rtol=1e-5)
 
 
+def test_second_derivatives_of_the_chunks():
+    """With respect to every argument, those of the recurrence."""
+    arguments = make(3, "J4", batch=(), DK=2, DV=2)
+
+    def of_gradients(implementation):
+        def norm(arguments):
+            gradients = jax.grad(loss(implementation), argnums=(0, 1))(*arguments)
+            return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradients))
+
+        return jax.jit(jax.grad(norm))(arguments)
+
+    chunks, expected = of_gradients("chunkwise"), of_gradients("recurrent")
+    for leaf, wanted in zip(jax.tree.leaves(chunks), jax.tree.leaves(expected), strict=True):
+        assert relative_error(leaf, wanted) < GRADIENT_AGREEMENT["float64"]
+
+
 def test_forward_mode_of_the_chunks_raises():
     arguments = make(**SIZES)
     with pytest.raises(TypeError, match="forward-mode"):

@@ -51,19 +51,28 @@ def reaching(
         x with zeros for what is not finite; and the function of a product [c, L, *Y, F] that puts
         NaN where it sums over something that was not finite.
     """
-    bad = ~jnp.isfinite(x)
-    some = bad.any(tuple(range(2, x.ndim - 1))).astype(jnp.int8)
-    reached = jax.lax.cummax(some, axis=1, reverse=backwards)
+    # Cotangents may be constants, from which XLA would work out the flags for seconds.
+    bad = ~jnp.isfinite(jax.lax.optimization_barrier(x))
+    reached = bad.any(tuple(range(2, x.ndim - 1)))
+    distance = 1
+    while distance < x.shape[1]:
+        reached |= _moved(reached, distance, backwards)
+        distance *= 2
     if not diagonal:
-        widths = [(0, 0), (0, 1) if backwards else (1, 0), (0, 0)]
-        steps = slice(1, None) if backwards else slice(None, -1)
-        reached = jnp.pad(reached[:, steps], widths)
+        reached = _moved(reached, 1, backwards)
 
     def spoil(product: Array) -> Array:
         between = tuple(range(2, product.ndim - 1))
-        return jnp.where(jnp.expand_dims(reached, between) > 0, jnp.nan, product)
+        return jnp.where(jnp.expand_dims(reached, between), jnp.nan, product)
 
     return jnp.where(bad, 0, x), spoil
+
+
+def _moved(flags: Array, steps: int, backwards: bool) -> Array:
+    """[c, L, F] later by some steps, or earlier."""
+    length = flags.shape[1]
+    parts, widths = (slice(steps, None), (0, steps)) if backwards else (slice(-steps), (steps, 0))
+    return jnp.pad(flags[:, parts], [(0, 0), widths, (0, 0)]) if steps < length else flags & False
 
 
 def _interleave(left: Array, right: Array) -> Array:

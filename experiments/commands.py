@@ -9,11 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jax.sharding import Mesh
 
 import tasks
-from experiments import recipes
+from experiments import recipes, scalars
 from experiments.config import (
     ConfigError,
     ExperimentConfig,
@@ -215,7 +214,7 @@ def as_yaml(config: ExperimentConfig) -> str:
     ]
     if comments:
         comments = ["# What is as by default was chosen by", *comments]
-    return "\n".join([*comments, yaml.safe_dump(document, sort_keys=False)])
+    return "\n".join([*comments, scalars.dump(document)])
 
 
 def _rules(config: ExperimentConfig, document: Mapping[str, Any]) -> list[str]:

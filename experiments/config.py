@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pydantic
 import yaml
 
+from experiments import scalars
 from experiments.files import DamagedError, seal, unseal, write_whole
 from experiments.presets import LENGTHS
 from experiments.problems import Problem, make_task, problem_of
@@ -169,7 +170,9 @@ def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
         config = _adapter().validate_python(filled)
     except pydantic.ValidationError as error:
         raise ConfigError(_explain(error, filled)) from None
-    _refuse_unknown({**document, "task": {}}, {**to_document(config), "task": {}}, ())
+    read = to_document(config)
+    _refuse_unknown({**document, "task": {}}, {**read, "task": {}}, ())
+    _refuse_other_types(filled, read, ())
     try:
         problem.check_model(config.model)
     except ValueError as error:
@@ -183,6 +186,19 @@ def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
         _check_sized(config)
     check_consistency(config)
     return config
+
+
+def _refuse_other_types(given: Any, read: Any, path: tuple[str, ...]) -> None:
+    """Refuses a truth value or a text that became a number."""
+    if isinstance(given, Mapping) and isinstance(read, Mapping):
+        for name in given.keys() & read.keys():
+            _refuse_other_types(given[name], read[name], (*path, str(name)))
+    elif isinstance(given, list | tuple) and isinstance(read, list | tuple):
+        for one, other in zip(given, read, strict=False):
+            _refuse_other_types(one, other, path)
+    elif isinstance(given, bool | str) and type(read) is not type(given):
+        shown = scalars.dump(given, default_flow_style=True).splitlines()[0]
+        raise ConfigError(f"{'.'.join(path)}: got {shown}, expected a number")
 
 
 def check_consistency(config: ExperimentConfig) -> None:
@@ -256,7 +272,7 @@ def _check_sized(config: ExperimentConfig) -> None:
 
 def write_config(config: ExperimentConfig, path: str | Path) -> None:
     """Writes a config as YAML."""
-    write_whole(Path(path), yaml.safe_dump(to_document(config), sort_keys=False))
+    write_whole(Path(path), scalars.dump(to_document(config)))
 
 
 def read_config(
@@ -272,7 +288,7 @@ def read_config(
         ConfigError: the file cannot be read, is not YAML or not a config.
     """
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        document = scalars.load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from None
     if options and isinstance(document, Mapping) and isinstance(document.get("task"), Mapping):
@@ -291,7 +307,7 @@ def store_config(config: ExperimentConfig, folder: Path) -> None:
     """
     document = to_document(config)
     write_whole(folder / COMPLETE, seal(document))
-    write_whole(folder / READABLE, _HEADER + yaml.safe_dump(document, sort_keys=False))
+    write_whole(folder / READABLE, _HEADER + scalars.dump(document))
 
 
 def has_config(folder: Path) -> bool:
@@ -332,7 +348,7 @@ def _unsealed_config(readable: Path) -> ExperimentConfig:
     remedy = "restore the file from a copy"
     try:
         text = readable.read_text(encoding="utf-8")
-        document = yaml.safe_load(text)
+        document = scalars.load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DamagedError(readable, error, remedy) from None
     if text.startswith(_HEADER):

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
-import yaml
 from jax import ShapeDtypeStruct, export
 
+from experiments import scalars
 from experiments.config import ConfigError, to_document
 from experiments.problems.labelled import shapes_of
 from experiments.problems.tu_task import TUTask
@@ -99,7 +99,7 @@ def _metadata(run: Run) -> dict[str, str]:
     }
     if not run.has_accuracy:
         texts["attributes"] = {name: x.tolist() for name, x in run.task.scaling._asdict().items()}
-    return {name: yaml.safe_dump(value, sort_keys=False) for name, value in texts.items()}
+    return {name: scalars.dump(value) for name, value in texts.items()}
 
 
 def _program(

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from experiments import scalars
 from experiments.config import ConfigError, ExperimentConfig, from_document, to_document
 from experiments.kinds import default_fields, fits, kinds_at
 from experiments.suggestions import nearest
@@ -77,17 +78,7 @@ def split_assignment(assignment: str) -> tuple[Path, str]:
 
 def parse_value(text: str) -> Any:
     """A value written as YAML; `yaml.YAMLError` if it is none."""
-    return _number(yaml.safe_load(text))
-
-
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 3e-3 as text; a number is meant."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    return scalars.load_value(text)
 
 
 def _fields(document: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import pydantic
 import yaml
 
+from experiments import scalars
 from experiments.config import ConfigError
 from experiments.suggestions import nearest
 
@@ -239,7 +240,7 @@ def read_protocol(path: Path) -> Protocol:
         ConfigError: the file cannot be read, or a field is unknown, missing or wrong.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = scalars.load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(document, Mapping):

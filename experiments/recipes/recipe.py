@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from experiments import scalars
 from experiments.config import ConfigError, ExperimentConfig, TaskConfig, from_document
 from experiments.suggestions import nearest
 
@@ -32,7 +31,7 @@ def read_recipe(
     """
     if name not in names():
         raise ConfigError(f"no recipe {name!r}; {nearest(name, names())}")
-    document = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    document = scalars.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
     document["task"] |= options
     training = document["training"]
     if batch_size is not None:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import polars
-import yaml
 
+from experiments import scalars
 from experiments.config import ConfigError
 from experiments.results.columns import TITLES, resolve, short_names
 
@@ -125,7 +125,7 @@ def _wanted(values: str, known: Sequence[Any]) -> list[Any]:
         return [values]
     wanted: list[Any] = []
     for part in values.split(","):
-        read = yaml.safe_load(part) if part.strip() else part
+        read = scalars.load(part) if part.strip() else part
         wanted += [read, part.strip(), json.dumps(read)]
         try:
             wanted.append(float(part))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import yaml
 
+from experiments import scalars
 from experiments.commands import choose_config
 from experiments.config import ConfigError
 from experiments.running import check_trains
@@ -86,7 +87,7 @@ def _fields(text: str) -> list[str]:
 def _is_sweep(file: Path) -> bool:
     """Whether a file is a sweep rather than a config; what cannot be read is said by its reader."""
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document = scalars.load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return False
     return isinstance(document, dict) and "base" in document

@@ -9,6 +9,7 @@ import pydantic
 import yaml
 
 from experiments import config as configs
+from experiments import scalars
 from experiments.config import ConfigError, ExperimentConfig
 from experiments.files import DamagedError, text_checksum
 from experiments.overrides import assign, sets_kind
@@ -155,9 +156,9 @@ def from_document(document: Any) -> Sweep:
 def to_yaml(sweep: Sweep) -> str:
     """The sweep as YAML, one line a member."""
     document = to_document(sweep)
-    base = yaml.safe_dump({"base": document["base"]}, sort_keys=False)
+    base = scalars.dump({"base": document["base"]})
     lines = [
-        "- " + yaml.safe_dump(setting, sort_keys=False, default_flow_style=True, width=10**6)
+        "- " + scalars.dump(setting, default_flow_style=True, width=10**6)
         for setting in document[MEMBERS]
     ]
     return f"{base}{MEMBERS}:\n{''.join(lines)}"
@@ -196,6 +197,6 @@ def read_sweep(path: str | Path) -> Sweep:
         ConfigError: the file cannot be read, is not YAML or not a sweep.
     """
     try:
-        return from_document(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+        return from_document(scalars.load(Path(path).read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
         raise ConfigError(f"{path}: {error}") from None

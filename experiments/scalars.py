@@ -1,0 +1,102 @@
+"""YAML as people mean it: the numbers and truth values of YAML 1.2.
+
+YAML 1.1, which PyYAML reads, takes 010 for 8, 1:30 for 90, yes for true and 1e3 for text. Here a
+number is decimal, true and false are truth values, and all else is text, as is what is quoted.
+"""
+
+import re
+from typing import Any, ClassVar
+
+import yaml
+
+_TRUTH = re.compile(r"true|True|TRUE|false|False|FALSE")
+_NULL = re.compile(r"~|null|Null|NULL|")
+_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_REAL = re.compile(
+    r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?"
+    r"|[-+]?\.?(inf|Inf|INF)|\.?(nan|NaN|NAN)"
+)
+_MOST_PARTS = 1_000_000
+_RULES = {"bool": _TRUTH, "null": _NULL, "int": _WHOLE, "float": _REAL}
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that either version of YAML would read as something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
+    text = loader.construct_scalar(node)
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+for _name, _pattern in _RULES.items():
+    _whole = re.compile(f"(?:{_pattern.pattern})$")
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _whole, None)
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _whole, None)
+_Loader.add_constructor("tag:yaml.org,2002:float", _number)
+_Loader.add_constructor(
+    "tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node))
+)
+
+
+def load(text: str) -> Any:
+    """What a YAML text says.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, is nested too deeply, or repeats parts of itself until it is
+            too large.
+    """
+    try:
+        value = yaml.load(text, _Loader)
+        _check_size(value)
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    except ValueError as error:  # a number of thousands of digits
+        raise yaml.YAMLError(str(error)) from None
+    return value
+
+
+def _check_size(value: Any) -> None:
+    """Looks at every part, each as often as it is repeated."""
+    left, open_parts = _MOST_PARTS, [value]
+    while open_parts:
+        part = open_parts.pop()
+        left -= 1
+        if left < 0:
+            raise yaml.YAMLError(f"it has over {_MOST_PARTS} parts, counting repeated ones")
+        if isinstance(part, dict):
+            open_parts += part.values()
+        elif isinstance(part, list):
+            open_parts += part
+
+
+def load_value(text: str) -> Any:
+    """The same of one value on a command line, where a comment or a mark would be a slip.
+
+    Raises:
+        yaml.YAMLError: also where a part of the text would not be part of the value.
+    """
+    tokens = list(yaml.scan(text, _Loader))
+    for token in tokens:
+        if isinstance(token, yaml.AnchorToken | yaml.TagToken):
+            raise yaml.YAMLError(f"put it in quotes: {text.strip()[:1]} is a mark of YAML's")
+    end = max((t.end_mark.index for t in tokens if not isinstance(t, _ENDS)), default=0)
+    if text[end:].strip():
+        raise yaml.YAMLError("put it in quotes: # begins a comment")
+    return load(text)
+
+
+_ENDS = (yaml.StreamEndToken, yaml.BlockEndToken)
+
+
+def dump(value: Any, **options: Any) -> str:
+    """A value as YAML, in the order of its mappings."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, **options)

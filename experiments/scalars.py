@@ -21,7 +21,7 @@ _RULES = {"bool": _TRUTH, "null": _NULL, "int": _WHOLE, "float": _REAL}
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}
+    yaml_implicit_resolvers: ClassVar[dict[Any, Any]] = {}  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 class _Dumper(yaml.SafeDumper):
@@ -32,19 +32,21 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _number(loader: _Loader, node: yaml.ScalarNode) -> float:
+def _real(loader: _Loader, node: Any) -> float:
     text = loader.construct_scalar(node)
     return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
+def _whole(loader: _Loader, node: Any) -> int:
+    return int(loader.construct_scalar(node))
+
+
 for _name, _pattern in _RULES.items():
-    _whole = re.compile(f"(?:{_pattern.pattern})$")
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _whole, None)
-    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _whole, None)
-_Loader.add_constructor("tag:yaml.org,2002:float", _number)
-_Loader.add_constructor(
-    "tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node))
-)
+    _all_of_it = re.compile(f"(?:{_pattern.pattern})$")
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _all_of_it, None)
+_Loader.add_constructor("tag:yaml.org,2002:float", _real)
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
 def load(text: str) -> Any:

@@ -30,15 +30,18 @@ class FileImage:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        image = pillow("Image")
         try:
-            self._image = pillow("Image").open(io.BytesIO(path.read_bytes()))
-        except OSError as error:
+            self._image = image.open(io.BytesIO(path.read_bytes()))
+        except Exception as error:  # of Pillow's formats, each raises what it likes
             raise self._unreadable(error) from error
+        self._orientation = _orientation(self._image)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Rows, columns and channels of the pixels."""
-        return (self._image.height, self._image.width, 3)
+        """Rows, columns and channels of the pixels, turned as the camera says."""
+        rows, columns = self._image.height, self._image.width
+        return (columns, rows, 3) if self._orientation in _ON_ITS_SIDE else (rows, columns, 3)
 
     def pixels(self) -> np.ndarray:
         """Decode the whole image: uint8 `[rows, columns, 3]`.
@@ -62,21 +65,72 @@ class FileImage:
             _GAP * size * whole / part
             for whole, part in ((columns, box[2] - box[0]), (rows, box[3] - box[1]))
         ]
-        drafted = self._image.draft(None, tuple(max(1, round(side)) for side in enough))
+        drafted = None
+        if self._orientation == _UPRIGHT:
+            drafted = self._image.draft(None, tuple(max(1, round(side)) for side in enough))
         if drafted is not None:
             scale = drafted[1][2] / columns
             box = (scale * box[0], scale * box[1], scale * box[2], scale * box[3])
         return resampled(self._decoded(), size, box)
 
     def _decoded(self) -> Any:
+        """The image in RGB, upright."""
         try:
             self._image.load()
-        except OSError as error:
+            image = self._image if self._image.mode == "RGB" else _in_rgb(self._image)
+            if self._orientation != _UPRIGHT:
+                turn = getattr(pillow("Image").Transpose, _TURNS[self._orientation])
+                image = image.transpose(turn)
+        except Exception as error:
             raise self._unreadable(error) from error
-        return self._image if self._image.mode == "RGB" else self._image.convert("RGB")
+        return image
 
-    def _unreadable(self, error: OSError) -> ValueError:
+    def _unreadable(self, error: Exception) -> ValueError:
         return ValueError(f"{self._path} can't be read as an image: {error}")
+
+
+_UPRIGHT = 1
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""What EXIF's orientations ask for."""
+
+_ON_ITS_SIDE = (5, 6, 7, 8)
+
+
+def _orientation(image: Any) -> int:
+    """EXIF's number for it, 1 where there is none or none that can be read."""
+    try:
+        found = image.getexif().get(pillow("ExifTags").Base.Orientation, _UPRIGHT)
+    except Exception:  # a damaged EXIF block, common in collections, is no damaged image
+        return _UPRIGHT
+    return found if found in _TURNS else _UPRIGHT
+
+
+def _in_rgb(image: Any) -> Any:
+    """An image of another mode; numbers of more than 8 bits in the range that they have.
+
+    Pillow would cut them off at 255. Those of 16 bits go to 65,535; floats go to 1, 255 or 65,535,
+    the smallest that none is above.
+
+    Raises:
+        ValueError: If numbers lie outside of all these ranges, or are not finite.
+    """
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image.convert("RGB")
+    numbers = np.asarray(image, np.float64)
+    low, high = numbers.min(), numbers.max()
+    ends = (1, 255, 65535) if image.mode == "F" else (65535,)
+    end = next((end for end in ends if low >= 0 and high <= end), None)
+    if end is None:
+        raise ValueError(f"its numbers go from {low:g} to {high:g}, not from 0 to {ends[-1]}")
+    return pillow("Image").fromarray(np.rint(numbers * (255 / end)).astype(np.uint8)).convert("RGB")
 
 
 def resampled(image: Any, size: int, box: Box) -> np.ndarray:

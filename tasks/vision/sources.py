@@ -14,8 +14,13 @@ import numpy as np
 from tasks.base import check_choice
 from tasks.vision.files import FileImage
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".webp"})
+SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
 """Files that `ImageFolder` takes for images; upper case counts too."""
+
+_LEFT_BY_SYSTEMS = ("__MACOSX", "@eaDir")
+"""What archives and storage devices put beside images; hidden entries are more of it."""
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
@@ -66,7 +71,9 @@ class ImageFolder:
     """A folder that holds a folder of images for each class, such as that of ImageNet.
 
     Images are all files below a class's folder that are named like one (`SUFFIXES`), in the order
-    of their paths. Names alone are held in memory.
+    of their paths; links are followed, each folder once. What is hidden, or left by a system
+    (`.ipynb_checkpoints`, `._a.png`, `__MACOSX`, `@eaDir`), is no class and no image. Names alone
+    are held in memory.
 
     Args:
         root: The folder.
@@ -82,7 +89,11 @@ class ImageFolder:
         self.root = Path(root)
         if not self.root.is_dir():
             raise FileNotFoundError(f"there is no folder {self.root}")
-        found = sorted(entry.name for entry in self.root.iterdir() if entry.is_dir())
+        found = sorted(
+            entry.name
+            for entry in self.root.iterdir()
+            if entry.is_dir() and not _is_by_the_way(entry.name)
+        )
         self.classes = tuple(found if classes is None else classes)
         if not self.classes:
             raise ValueError(f"{self.root} holds no folder; it needs one for each class")
@@ -124,15 +135,29 @@ class ImageFolder:
 def _images_below(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder} for the class {folder.name!r}")
-    found = sorted(
-        os.path.relpath(os.path.join(place, name), folder)
-        for place, _, names in os.walk(folder)
-        for name in names
-        if os.path.splitext(name)[1].lower() in SUFFIXES
-    )
+    real = os.path.realpath(folder)
+    found, seen = [], {real, *map(str, Path(real).parents)}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        inner = {
+            os.path.realpath(os.path.join(place, name)): name
+            for name in sorted(folders, reverse=True)
+            if not _is_by_the_way(name)
+        }
+        folders[:] = [name for target, name in inner.items() if target not in seen]
+        seen |= inner.keys()
+        found += [
+            os.path.relpath(os.path.join(place, name), folder)
+            for name in names
+            if os.path.splitext(name)[1].lower() in SUFFIXES and not _is_by_the_way(name)
+        ]
+    found.sort()
     if not found:
         raise ValueError(f"{folder} holds no image; they end in {', '.join(sorted(SUFFIXES))}")
     return found
+
+
+def _is_by_the_way(name: str) -> bool:
+    return name.startswith(".") or name in _LEFT_BY_SYSTEMS
 
 
 class Cifar:

@@ -1,8 +1,11 @@
 """Images in files, decoded as far as is needed."""
 
+import contextlib
+import re
+
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tasks.vision import Augmentation, ImageFolder, Mixing, batches
 from tasks.vision.augmentation import resize
@@ -54,6 +57,77 @@ def test_other_modes_become_rgb(tmp_path):
         found = save(tmp_path / name, pixels).resized(4, (0, 0, 40, 30))
         assert found.shape == (4, 4, 3)
         assert (found == value).all()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tiff"])
+def test_16_bits_are_read_in_their_range(tmp_path, name):
+    grey = np.linspace(0, 65535, 40 * 30).reshape(30, 40)
+    found = save(tmp_path / name, grey.astype(np.uint16)).pixels()
+    np.testing.assert_allclose(found[:, :, 1], grey / 257, atol=1)
+
+
+@pytest.mark.parametrize("end", [1, 255, 65535])
+def test_floats_are_read_in_the_smallest_range_that_holds_them(tmp_path, end):
+    grey = np.linspace(0, end, 40 * 30, dtype=np.float32).reshape(30, 40)
+    found = save(tmp_path / "a.tiff", grey).pixels()
+    np.testing.assert_allclose(found[:, :, 2], grey * (255 / end), atol=1)
+
+
+@pytest.mark.parametrize("value", [-1, 1e6, np.nan])
+def test_floats_of_no_range_are_refused(tmp_path, value):
+    grey = np.full((3, 4), value, np.float32)
+    with pytest.raises(ValueError, match=r"a.tiff can't be read as an image: its numbers go from"):
+        save(tmp_path / "a.tiff", grey).pixels()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_the_camera_says(tmp_path, orientation):
+    pixels = smooth(200, 300)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = save(tmp_path / "a.jpg", pixels, quality=95, subsampling=0, exif=exif)
+    with Image.open(tmp_path / "a.jpg") as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened))
+    assert image.shape == expected.shape
+    np.testing.assert_array_equal(image.pixels(), expected)
+    box = (10, 20, 110, 120)
+    found = FileImage(tmp_path / "a.jpg").resized(10, box)
+    assert abs(found.astype(int) - resize(FileImage(tmp_path / "a.jpg"), 10, box)).max() <= 6
+
+
+def test_a_damaged_exif_block_is_no_damaged_image(tmp_path):
+    with pytest.warns(UserWarning, match="Corrupt EXIF"):
+        image = save(tmp_path / "a.jpg", smooth(30, 40), exif=b"Exif\0\0MM\0*\0\0\xff\xff\0\1")
+    assert image.pixels().shape == (30, 40, 3)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.gif", "a.tiff", "a.bmp", "a.jpg", "a.ppm", "a.webp"])
+def test_any_damage_is_an_error_that_names_the_file(tmp_path, name):
+    """Or an image: a changed byte of pixels may go unseen."""
+    path = tmp_path / name
+    save(path, smooth(20, 20))
+    whole, draws = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(whole[: draws.integers(1, len(whole) + 1)])
+        for place in draws.integers(len(damaged), size=3):
+            damaged[place] = draws.integers(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(ValueError):
+            assert FileImage(path).pixels().dtype == np.uint8
+            continue
+        refused += 1
+        with pytest.raises(ValueError, match=re.escape(f"{path} can't be read as an image: ")):
+            FileImage(path).pixels()
+    assert refused > 10
+
+
+def test_a_bomb_is_named(tmp_path, monkeypatch):
+    image = save(tmp_path / "a.png", smooth(40, 40))
+    del image
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"a.png can't be read as an image: .*decompression bomb"):
+        FileImage(tmp_path / "a.png")
 
 
 def test_a_torn_file_is_named(tmp_path):

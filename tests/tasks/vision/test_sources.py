@@ -54,6 +54,26 @@ def test_grey_and_transparent_images_become_rgb(tmp_path):
         assert (source[index].image == value).all()
 
 
+def test_what_systems_leave_is_no_class_and_no_image(tmp_path):
+    write_folder(tmp_path, ["a", "b", ".ipynb_checkpoints", "__MACOSX", "@eaDir"])
+    write_folder(tmp_path / "a", ["more", ".ipynb_checkpoints", "@eaDir"])
+    (tmp_path / "a" / "._0.png").write_bytes(b"no image")
+    folder = ImageFolder(tmp_path)
+    assert folder.classes == ("a", "b")
+    assert len(folder) == 2 + 2 + 2
+
+
+def test_links_are_followed_without_loops(tmp_path):
+    write_folder(tmp_path / "there", ["more"])
+    write_folder(tmp_path / "here", ["a", "b"])
+    here = tmp_path / "here"
+    (here / "a" / "linked").symlink_to(tmp_path / "there" / "more")
+    (here / "a" / "again").symlink_to(tmp_path / "there" / "more")
+    (here / "a" / "loop").symlink_to(here)
+    (here / "a" / "self").symlink_to(here / "a")
+    assert len(ImageFolder(here)) == 2 + 2 + 2
+
+
 def test_what_is_wrong_with_a_folder_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         ImageFolder(tmp_path / "none")

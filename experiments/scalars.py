@@ -45,6 +45,8 @@ for _name, _pattern in _RULES.items():
     _all_of_it = re.compile(f"(?:{_pattern.pattern})$")
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _all_of_it, None)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile("<<$"), ["<"])
+_Loader.add_constructor("tag:yaml.org,2002:merge", _Loader.construct_yaml_str)
 _Loader.add_constructor("tag:yaml.org,2002:float", _real)
 _Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 

@@ -46,6 +46,10 @@ def test_what_is_written_is_read_as_it_was(value):
     assert yaml.safe_load(dump({"a": value})) == {"a": value} or value == 1e-5
 
 
+def test_mappings_are_merged():
+    assert load("a: &a {x: 1}\nb: {<<: *a, y: 2}")["b"] == {"x": 1, "y": 2}
+
+
 def test_parts_that_repeat_parts_are_bounded():
     layers = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 9)}]\n" for i in range(1, 10))
     with pytest.raises(yaml.YAMLError, match="repeated"):

@@ -137,7 +137,7 @@ class SolveEquation(ExpressionTask):
     def _factor_frequencies(self, length: int) -> np.ndarray:
         """How often x is multiplied with each residue, in expressions of a length: `[modulus]`."""
         if "*" not in self.operators:
-            return np.eye(self.modulus)[1 % self.modulus]
+            return np.eye(self.modulus)[1]
         shorter = [_Forms.shortest(size, self.modulus) for size in range(1, 5)]
         for size in range(5, length + 1):
             pairs = [(shorter[i], shorter[size - 5 - i]) for i in range(size - 4)]

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.config import ConfigError
-from experiments.sweeps.words import parse_values
+from experiments.sweeps.words import parse_text
 
 Setting = dict[str, Any]
 
@@ -94,7 +94,7 @@ def _read_entry(name: Any, value: Any) -> list[Setting]:
             return combine(*map(read_values, value))
         raise ConfigError(f"{name}: a mapping or a list is expected; got {value!r}")
     if isinstance(value, str):
-        return vary(str(name), parse_values(str(name), value))
+        return vary(str(name), parse_text(str(name), value))
     return vary(str(name), value if isinstance(value, list) else [value])
 
 

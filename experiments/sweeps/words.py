@@ -34,6 +34,13 @@ def parse_values(field: str, text: str) -> list[Any]:
     return [value for part in _parts(text) for value in _parse_part(field, part)]
 
 
+def parse_text(field: str, text: str) -> list[Any]:
+    """The values of a text in a file: a range, values between commas, or the text itself."""
+    if _LOOKS_LIKE_A_RANGE.fullmatch(text) or len(list(_parts(text))) > 1:
+        return parse_values(field, text)
+    return [text]
+
+
 def _parse_part(field: str, text: str) -> list[Any]:
     if not text.strip():
         raise ConfigError(

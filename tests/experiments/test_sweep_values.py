@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from small_run import small_config
 
 from experiments import ConfigError, default_config
+from experiments.scalars import load
 from experiments.sweeps import (
     Sweep,
     chain,
@@ -98,6 +99,12 @@ def test_combinations_nest_in_yaml():
     )
     assert read_values(document) == expected
     assert len(expected) == 3 * 2 * 2
+
+
+def test_a_quoted_number_in_a_file_is_text():
+    document = load('{task.regex: "0110", task.group: "60", task.alphabet: "[a", seed: 0..1}')
+    texts = {"task.regex": "0110", "task.group": "60", "task.alphabet": "[a"}
+    assert read_values(document) == [{**texts, "seed": seed} for seed in (0, 1)]
 
 
 def test_a_field_with_one_value_belongs_to_the_base():

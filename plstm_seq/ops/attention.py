@@ -23,8 +23,9 @@ def causal_attention(
     """Return `softmax(query key^T / sqrt(D)) value`, each query over the keys up to its own.
 
     The queries are the last T of S positions. Scores [B, H, block, S] of one block of queries are
-    in memory at a time, also in the backward pass, which makes them again. Reverse mode alone. In the types of the
-    inputs: `jax.nn.dot_product_attention` takes the softmax of float64 in float32.
+    in memory at a time, also in the backward pass, which makes them again. In the types of the
+    inputs: `jax.nn.dot_product_attention` takes the softmax of float64 in float32. Differentiable
+    in reverse mode.
 
     Args:
         query: [B, T, H, D].

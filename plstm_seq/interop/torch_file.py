@@ -2,17 +2,17 @@
 
 `torch.save` writes a zip archive. Its `data.pkl` is a pickle in which every tensor is a call of
 `torch._utils._rebuild_tensor_v2` on a storage, and `data/KEY` holds the bytes of a storage. A
-pickle may name any function to be called: only the few below are known here, and what stands for
-them makes plain records.
+pickle is a program: Python's own reader would call the functions it names, and things put into each
+other without end make it end the process. Here the few instructions that a dictionary of tensors
+takes are read one by one, and make plain records.
 """
 
-import io
 import math
 import pickle
 import pickletools
+import struct
 import zipfile
 import zlib
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,19 +40,33 @@ _DAMAGE = (
     LookupError,
     MemoryError,
     NotImplementedError,
+    OSError,  # a place before the beginning
     OverflowError,
     RuntimeError,  # too deeply nested, or an encrypted archive
     TypeError,
     ValueError,
     pickle.UnpicklingError,
     zipfile.BadZipFile,
+    struct.error,
     zlib.error,
 )
 
 
-# How deeply tuples and lists may be put into each other, and numbers of a tensor that repeats its
-# storage.
-_DEEPEST, _EXPANDED = 100, 1 << 24
+# The tensors of a file may take so many times its bytes (one storage may be of several tensors), or
+# so many bytes, whichever is more.
+_TIMES, _ALLOWED = 4, 1 << 24
+
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_LITERALS = (
+    *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+)
+_EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+_MAKERS = {
+    ("collections", "OrderedDict"): "dictionary",
+    ("torch._utils", "_rebuild_tensor_v2"): "tensor",
+    ("torch._utils", "_rebuild_parameter"): "parameter",
+}
 
 
 class _StorageType(NamedTuple):
@@ -62,7 +76,6 @@ class _StorageType(NamedTuple):
 class _Storage(NamedTuple):
     type: _StorageType
     key: str
-    size: int
 
 
 class _Tensor(NamedTuple):
@@ -72,29 +85,108 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows dictionaries, numbers, strings and tensors; refuses every other name."""
+class _Maker(NamedTuple):
+    """A function that the pickle names; its call makes a record here."""
 
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        # Functions are made anew for every file: a pickle may set attributes of what it names.
-        if (module_name, global_name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module_name, global_name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, shape, strides, *_: _Tensor(
-                storage, offset, shape, strides
-            )
-        if (module_name, global_name) == ("torch._utils", "_rebuild_parameter"):
-            return lambda tensor, *_: tensor
-        if module_name == "torch" and global_name in _TYPES:
-            return _StorageType(global_name)
-        raise ValueError(
-            f"it names {module_name}.{global_name}: only tensors are read; save "
-            "module.state_dict(), not the module"
-        )
+    what: str
 
-    def persistent_load(self, pid: Any, /) -> Any:
-        _, kind, key, _, size = pid
-        return _Storage(kind, key, size)
+    def __call__(self, arguments: tuple[Any, ...]) -> Any:
+        if self.what == "dictionary" and not arguments:
+            return {}
+        if self.what == "parameter" and isinstance(arguments[0], _Tensor):
+            return arguments[0]
+        if self.what == "tensor":
+            storage, offset, shape, strides, *_ = arguments
+            numbers = (offset, *shape, *strides)
+            if not isinstance(storage, _Storage) or not all(type(each) is int for each in numbers):
+                raise ValueError("a tensor of a storage and of whole numbers is expected")
+            if not 0 <= min(numbers) <= max(numbers) < 1 << 62 or len(shape) != len(strides):
+                raise ValueError(f"a tensor of shape {shape} does not lie in its storage")
+            return _Tensor(storage, offset, tuple(shape), tuple(strides))
+        raise ValueError(f"it calls a {self.what} with {len(arguments)} arguments")
+
+
+def _named(module_name: str, name: str) -> _Maker | _StorageType:
+    if (module_name, name) in _MAKERS:
+        return _Maker(_MAKERS[module_name, name])
+    if module_name == "torch" and name in _TYPES:
+        return _StorageType(name)
+    raise ValueError(
+        f"it names {module_name}.{name}: only tensors are read; save module.state_dict(), not the "
+        "module"
+    )
+
+
+def _unpickled(content: bytes) -> Any:
+    """What a pickle of dictionaries, lists, tuples, numbers, texts and tensors holds."""
+    stack: list[Any] = []
+    below: list[list[Any]] = []  # what the stack was at each mark
+    memo: dict[int, Any] = {}
+
+    def marked() -> list[Any]:
+        nonlocal stack
+        items, stack = stack, below.pop()
+        return items
+
+    def set_items(pairs: list[Any]) -> None:
+        for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            if not isinstance(key, str | int):  # others may be nested, and are hashed by recursion
+                raise ValueError(f"a name is text, got {type(key).__name__}")
+            stack[-1][key] = value
+
+    for opcode, argument, _ in pickletools.genops(content):
+        name = opcode.name
+        if name in ("PROTO", "FRAME", "STOP"):
+            continue
+        if name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        elif name in _LITERALS:
+            stack.append(argument)
+        elif name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if argument is None else argument] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif name in _EMPTY:
+            stack.append(_EMPTY[name]())
+        elif name == "MARK":
+            below.append(stack)
+            stack = []
+        elif name == "TUPLE":
+            items = tuple(marked())
+            stack.append(items)
+        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            count = int(name[-1])
+            stack[-count:] = [tuple(stack[-count:])]
+        elif name == "APPEND":
+            value = stack.pop()
+            stack[-1].append(value)
+        elif name == "APPENDS":
+            items = marked()
+            stack[-1].extend(items)
+        elif name == "SETITEM":
+            pair = [stack.pop(-2), stack.pop()]
+            set_items(pair)
+        elif name == "SETITEMS":
+            set_items(marked())
+        elif name == "GLOBAL":
+            stack.append(_named(*argument.split(" ", 1)))
+        elif name == "STACK_GLOBAL":
+            stack.append(_named(stack.pop(-2), stack.pop()))
+        elif name == "REDUCE":
+            maker, arguments = stack.pop(-2), stack.pop()
+            if not isinstance(maker, _Maker) or not isinstance(arguments, tuple):
+                raise ValueError("it calls something that is no function")
+            stack.append(maker(arguments))
+        elif name == "BINPERSID":
+            _, kind, key, *_ = stack.pop()
+            if not isinstance(kind, _StorageType) or not isinstance(key, str):
+                raise ValueError("a storage of a known type is expected")
+            stack.append(_Storage(kind, key))
+        elif name == "BUILD":  # what a state_dict notes beside its tensors
+            stack.pop()
+        else:
+            raise ValueError(f"a dictionary of tensors has no {name}")
+    return stack.pop()
 
 
 def read_torch(path: str | Path, key: str | None = None) -> dict[str, np.ndarray]:
@@ -109,8 +201,8 @@ def read_torch(path: str | Path, key: str | None = None) -> dict[str, np.ndarray
         Name -> array, in the types of the file.
 
     Raises:
-        ValueError: the file is not such an archive, holds something other than tensors, or is
-            damaged.
+        ValueError: the file is not such an archive, holds something other than tensors, is
+            damaged or compressed, or its tensors take more than 16 MiB and four times its bytes.
     """
     path = Path(path)
     path.stat()  # a file that is not there says so itself
@@ -121,12 +213,15 @@ def read_torch(path: str | Path, key: str | None = None) -> dict[str, np.ndarray
         )
     try:
         with zipfile.ZipFile(path) as archive:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+                raise ValueError("its members are compressed; torch.save does not compress them")
             root, content = _content(archive)
             tensors = _tensors(content, key)
+            _check_sizes(tensors, path.stat().st_size)
             order = _byte_order(archive, root)
             return {name: _array(archive, root, order, each) for name, each in tensors.items()}
     except _DAMAGE as error:
-        raise ValueError(f"{path}: {str(error) or type(error).__name__}") from None
+        raise ValueError(f"{path}: {str(error)[:300] or type(error).__name__}") from None
 
 
 def _content(archive: zipfile.ZipFile) -> tuple[str, Any]:
@@ -134,21 +229,15 @@ def _content(archive: zipfile.ZipFile) -> tuple[str, Any]:
     pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise ValueError("an archive with one data.pkl is expected")
-    content = archive.read(pickles[0])
-    _check_depth(content)
-    return pickles[0].removesuffix("data.pkl"), _Unpickler(io.BytesIO(content)).load()
+    return pickles[0].removesuffix("data.pkl"), _unpickled(archive.read(pickles[0]))
 
 
-def _check_depth(content: bytes) -> None:
-    """Refuses things put into each other more deeply than a dictionary of tensors is.
-
-    Such are hashed and freed by recursion in C, which ends the process.
-    """
-    run = 0
-    for opcode, _, _ in pickletools.genops(content):
-        run = run + 1 if opcode.name.startswith(("TUPLE", "EMPTY_TUPLE", "LIST")) else 0
-        if run > _DEEPEST:
-            raise ValueError("its contents are nested too deeply")
+def _check_sizes(tensors: Mapping[str, _Tensor], size: int) -> None:
+    allowed, total = max(_TIMES * size, _ALLOWED), 0
+    for tensor in tensors.values():
+        total += math.prod(tensor.shape) * np.dtype(_TYPES[tensor.storage.type.name]).itemsize
+        if total > allowed:
+            raise ValueError(f"its tensors take more than {allowed} bytes, the file {size}")
 
 
 def _tensors(content: Any, key: str | None) -> dict[str, _Tensor]:
@@ -181,12 +270,9 @@ def _array(archive: zipfile.ZipFile, root: str, order: str, tensor: _Tensor) -> 
     last = tensor.offset + sum(
         (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True)
     )
-    inside = min((tensor.offset, *tensor.shape, *tensor.strides)) >= 0
     if 0 in tensor.shape:
         return np.zeros(tensor.shape, dtype)
-    # What shares memory with itself (`expand`) may hold more than its storage, but not anything.
-    many = math.prod(tensor.shape) > max(data.size, _EXPANDED)
-    if not inside or (last + 1) * dtype.itemsize > data.size or many:
+    if (last + 1) * dtype.itemsize > data.size:
         raise ValueError(f"a tensor of shape {tensor.shape} does not lie in its storage")
     if order == ">":
         data = data.reshape(-1, dtype.itemsize)[:, ::-1].reshape(-1)

@@ -164,20 +164,73 @@ def test_a_tensor_outside_of_its_storage_is_refused(tmp_path, monkeypatch, wrong
         read_torch(tmp_path / "model.pt")
 
 
-def test_a_tensor_that_repeats_a_small_storage_without_end_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("shape", "count"), [((10**5, 10**7), 1), ((2**10, 2**10), 100)], ids=["one", "together"]
+)
+def test_tensors_that_repeat_a_small_storage_without_end_are_refused(
+    tmp_path, monkeypatch, shape, count
+):
     torch = FakeTorch()
-    many = {"shape": (10**5, 10**7), "strides": (0, 0)}
-    tensor = torch.tensor(np.zeros((2, 3), np.float32), **many)
-    torch.save(tmp_path / "model.pt", {"weight": tensor}, monkeypatch)
-    with pytest.raises(ValueError, match="does not lie in its storage"):
+    tensor = torch.tensor(np.zeros((2, 3), np.float32), shape=shape, strides=(0, 0))
+    content = {f"weight{number}": tensor for number in range(count)}
+    torch.save(tmp_path / "model.pt", content, monkeypatch)
+    with pytest.raises(ValueError, match="take more than 16777216 bytes, the file"):
         read_torch(tmp_path / "model.pt")
 
 
-def test_what_is_nested_too_deeply_is_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
-        archive.writestr("model/data.pkl", b"\x80\x02}N" + b"\x85" * 2000 + b"Ns.")
-    with pytest.raises(ValueError, match="nested too deeply"):
+def write_pickle(path, content, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("model/data.pkl", content)
+
+
+def test_a_compressed_file_is_refused_before_it_is_read(tmp_path):
+    write_pickle(tmp_path / "model.pt", b"\x80\x02}." + bytes(1 << 20), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match="its members are compressed"):
         read_torch(tmp_path / "model.pt")
+
+
+DEEP = 200_000
+NESTED = {
+    "tuples": b"N" + b"\x85" * DEEP,
+    "kept_tuples": b"N" + b"\x85\x94" * DEEP,
+    "lists": b"]" * DEEP + b"a" * (DEEP - 1),
+    "dictionaries": b"}" * DEEP + b"K\x01" + b"K\x02s" + b"0" * 0,
+}
+
+
+@pytest.mark.parametrize("as_name", [True, False])
+@pytest.mark.parametrize("nested", NESTED)
+def test_what_is_nested_without_end_is_an_error(tmp_path, nested, as_name):
+    """Python's own reader ends the process on some of these, without an error."""
+    pair = NESTED[nested] + b"N" if as_name else b"K\x01" + NESTED[nested]
+    write_pickle(tmp_path / "model.pt", b"\x80\x04}" + pair + b"s.")
+    with pytest.raises(ValueError, match=r"model\.pt"):
+        read_torch(tmp_path / "model.pt")
+
+
+def test_any_damage_of_a_torch_file_is_an_error_that_names_it(tmp_path, monkeypatch):
+    torch = FakeTorch()
+    path = tmp_path / "model.pt"
+    torch.save(path, OrderedDict(a=torch.tensor(np.ones((2, 3), np.float32))), monkeypatch)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read("archive/data.pkl")
+    draws = np.random.default_rng(0)
+    refused = 0
+    for number in range(600):
+        changed = np.array(whole if number % 2 else np.frombuffer(content, np.uint8))
+        places = draws.integers(0, len(changed), draws.integers(1, 4))
+        changed[places] = draws.integers(0, 256, len(places))
+        if number % 2:
+            path.write_bytes(changed.tobytes())
+        else:
+            write_pickle(path, changed.tobytes())
+        try:
+            read_torch(path)
+        except ValueError as error:
+            refused += 1
+            assert path.name in str(error) and len(str(error)) < 700
+    assert refused > 300
 
 
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])

@@ -15,13 +15,16 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from tasks import settling
-from tasks.base import token_rows
+from tasks.base import shown, token_rows
 from tasks.prefix import PrefixTask, prefix_products
 from tasks.regular import regular_table
 from tasks.tables import Table, read_table
 
 MAX_MONOID = 512
 """Automata with more elements in their transition monoid than this are run step by step."""
+
+MAX_STATES = 2048
+"""Largest number of states, and of labels, of an automaton that is given as a table."""
 
 MOST_ENTRIES = 2**25
 """Largest size of a table, states times symbols, that a task writes out to be analysed."""
@@ -181,7 +184,8 @@ class Automaton(AutomatonTask):
 
     Raises:
         ValueError: If sizes don't fit each other, a state doesn't exist, names repeat, a file or an
-            expression is wrong, or an automaton is given in more than one way.
+            expression is wrong, an automaton is given in more than one way, or it has more than
+            2,048 states or labels.
     """
 
     transition: Sequence[Sequence[int]] | np.ndarray | None = field(default=None, compare=False)
@@ -198,7 +202,10 @@ class Automaton(AutomatonTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "table", self._table())
+        table = self._table()
+        _check_count("states", len(table.transition))
+        check_size(len(table.transition), len(table.symbols))
+        object.__setattr__(self, "table", table)
 
     def _table(self) -> Table:
         plain = ("transition", "outputs", "initial", "symbol_names", "label_names")
@@ -275,6 +282,11 @@ class Automaton(AutomatonTask):
         return settling.draw(machine.transition, machine.initial, chosen, key, lengths, width)
 
 
+def _check_count(of: str, count: int) -> None:
+    if count > MAX_STATES:
+        raise ValueError(f"an automaton has at most {MAX_STATES:,} {of}, got {count:,}")
+
+
 def check_size(states: int, symbols: int) -> None:
     """Check that the table of an automaton is not too large to be written out.
 
@@ -298,11 +310,13 @@ def _checked(
     """A table of given values, checked for fitting each other."""
     table = _whole_numbers("transition", transition, 2)
     states = len(table)
+    _check_count("states", states)
     if table.max() >= states:
         raise ValueError(f"transition names state {table.max()}, but has rows 0 .. {states - 1}")
     labels = _whole_numbers("outputs", np.arange(states) if outputs is None else outputs, 1)
     if len(labels) != states:
         raise ValueError(f"outputs must have one label for each of {states} states")
+    _check_count("labels", int(labels.max()) + 1)
     _whole_numbers("initial", [initial], 1)
     if initial >= states:
         raise ValueError(f"initial must be a state in 0 .. {states - 1}, got {initial}")
@@ -320,10 +334,12 @@ def _whole_numbers(name: str, values: object, axes: int) -> np.ndarray:
     try:
         array = np.array(values)
     except ValueError:
-        raise ValueError(f"{name} must have rows of one length, got {values!r}") from None
+        raise ValueError(f"{name} must have rows of one length, got {shown(values)}") from None
     if array.ndim != axes or not array.size or array.dtype.kind not in "iu" or array.min() < 0:
-        raise ValueError(f"{name} must be {axes}-dimensional, of ids from 0 on; got {values!r}")
-    return array.astype(np.int32)
+        raise ValueError(
+            f"{name} must be {axes}-dimensional, of ids from 0 on; got {shown(values)}"
+        )
+    return array.astype(np.int64)
 
 
 def _names(option: str, names: Sequence[str] | None, count: int) -> tuple[str, ...]:
@@ -331,5 +347,5 @@ def _names(option: str, names: Sequence[str] | None, count: int) -> tuple[str, .
         return tuple(map(str, range(count)))
     names = tuple(names)
     if len(names) != count or len(set(names)) < count or any(len(n.split()) != 1 for n in names):
-        raise ValueError(f"{option} must be {count} different words, got {names!r}")
+        raise ValueError(f"{option} must be {count} different words, got {shown(names)}")
     return names

@@ -347,17 +347,35 @@ def resolve_lengths(lengths: ArrayLike | None, batch: int, length: int) -> Array
     return jnp.asarray(array, jnp.int32)
 
 
-def check_at_least(name: str, value: object, minimum: int) -> None:
+def shown(value: object, most: int = 200) -> str:
+    """How an error message writes a value: as Python does, and what is long shortened."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 4 :]}"
+
+
+MOST_SYMBOLS = 2**16
+"""Largest size of an alphabet, a set of states or labels, that a task can be given as an option."""
+
+
+def check_at_least(name: str, value: object, minimum: int, most: int | None = None) -> None:
     """Check an integer option.
+
+    Args:
+        name: Of the option.
+        value: That was given.
+        minimum: The smallest value.
+        most: The largest one, such as `MOST_SYMBOLS` for what is written out; None if any will do.
 
     Raises:
         TypeError: If the value is not an integer.
-        ValueError: If it is below the minimum.
+        ValueError: If it is below the minimum, or above `most`.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
+        raise TypeError(f"{name} must be an integer, got {shown(value)}")
     if value < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    if most is not None and value > most:
+        raise ValueError(f"{name} must be at most {most:,}, got {value:,}")
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

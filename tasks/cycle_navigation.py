@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from tasks.automaton import AutomatonTask, Machine
-from tasks.base import check_at_least
+from tasks.base import MOST_SYMBOLS, check_at_least
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class CycleNavigation(AutomatonTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least("modulus", self.modulus, 2)
+        check_at_least("modulus", self.modulus, 2, MOST_SYMBOLS)
 
     @property
     def vocabulary(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from tasks.base import SymbolTask, check_at_least
+from tasks.base import MOST_SYMBOLS, SymbolTask, check_at_least
 
 OPERATORS = "+-*"
 MAX_MODULUS = 1000
@@ -23,7 +23,7 @@ class ExpressionTask(SymbolTask):
     operators: str = OPERATORS
 
     def __post_init__(self) -> None:
-        check_at_least("modulus", self.modulus, 2)
+        check_at_least("modulus", self.modulus, 2, MOST_SYMBOLS)
         if self.modulus > MAX_MODULUS:
             raise ValueError(f"modulus must be at most {MAX_MODULUS}, got {self.modulus}")
         chosen = self.operators

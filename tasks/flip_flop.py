@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from tasks.automaton import AutomatonTask, Machine
-from tasks.base import check_at_least
+from tasks.base import MOST_SYMBOLS, check_at_least
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class FlipFlop(AutomatonTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least("num_values", self.num_values, 2)
+        check_at_least("num_values", self.num_values, 2, MOST_SYMBOLS)
         if not 0 <= self.hold_probability < 1:
             raise ValueError(
                 f"hold_probability must be at least 0 and below 1, got {self.hold_probability}"

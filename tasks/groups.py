@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tasks.base import shown
+
 MAX_ORDER = 5040
 """Largest order of a group (that of S7): a Cayley table has as many entries as its square."""
 
@@ -204,10 +206,12 @@ def read_permutations(text: str) -> np.ndarray:
             permutation comes twice.
     """
     inner = text.strip().removeprefix("<").removesuffix(">").strip()
-    cycle = r"\(\s*\d+(?:[\s,]+\d+)*\s*\)"
-    if not re.fullmatch(rf"(?:{cycle}\s*,?\s*)+(?<!,)", inner):
+    # What is matched is never given back (`++`), or a missing bracket would take for ever.
+    cycle = r"\(\s*+\d{1,9}+(?:[\s,]++\d{1,9}+)*+\s*+\)"
+    if not re.fullmatch(rf"(?:{cycle}\s*+(?:,\s*+(?=\())?+)++", inner):
         raise ValueError(
-            f"permutations must be written in cycles such as (0 1)(2 3),(0 1 2 3 4); got {text!r}"
+            "permutations must be written in cycles such as (0 1)(2 3),(0 1 2 3 4); got "
+            f"{shown(text)}"
         )
     permutations = [
         [[int(point) for point in re.findall(r"\d+", found)] for found in re.findall(cycle, part)]
@@ -216,15 +220,21 @@ def read_permutations(text: str) -> np.ndarray:
     points = 1 + max(point for cycles in permutations for found in cycles for point in found)
     if points > MAX_ORDER:
         raise ValueError(f"points must be below {MAX_ORDER}, got {points - 1}")
+    if len(permutations) * points > MAX_ORDER**2 // 8:
+        raise ValueError(
+            f"{len(permutations)} permutations of {points} points are too many to be multiplied"
+        )
     images = np.tile(np.arange(points), (len(permutations), 1))
     for image, cycles in zip(images, permutations, strict=True):
         named = [point for found in cycles for point in found]
         if len(set(named)) < len(named):
-            raise ValueError(f"cycles of one permutation must have different points; got {text!r}")
+            raise ValueError(
+                f"cycles of one permutation must have different points; got {shown(text)}"
+            )
         for found in cycles:
             image[found] = np.roll(found, -1)
     if len(np.unique(images, axis=0)) < len(images):
-        raise ValueError(f"permutations must differ; got {text!r}")
+        raise ValueError(f"permutations must differ; got {shown(text)}")
     return images
 
 
@@ -238,23 +248,34 @@ def _generated(generators: np.ndarray) -> Group:
 
 def _closure(generators: list[np.ndarray]) -> np.ndarray:
     """All products of permutations, in lexicographic order of their images."""
-    found = {tuple(range(len(generators[0])))}
-    frontier = np.array(list(found))
+    points = len(generators[0])
+    weights = _weights(points)
+    frontier = np.arange(points)[None]
+    found, marks = [frontier], set((frontier @ weights).tolist())
     while len(frontier):
-        products = np.concatenate([frontier[:, generator] for generator in generators])
-        fresh = [image for image in set(map(tuple, products.tolist())) if image not in found]
-        found.update(fresh)
-        if len(found) > MAX_ORDER:
-            raise ValueError(f"the given permutations generate more than {MAX_ORDER} elements")
-        frontier = np.array(fresh, np.int64).reshape(-1, len(generators[0]))
-    return np.array(sorted(found), np.int32)
+        level: list[np.ndarray] = []
+        for generator in generators:
+            products = frontier[:, generator]
+            own = (products @ weights).tolist()
+            fresh = {mark: row for row, mark in enumerate(own) if mark not in marks}
+            marks.update(fresh)
+            level.append(products[list(fresh.values())])
+            if len(marks) > MAX_ORDER:
+                raise ValueError(f"the given permutations generate more than {MAX_ORDER} elements")
+        frontier = np.concatenate(level)
+        found.append(frontier)
+    return np.unique(np.concatenate(found), axis=0).astype(np.int32)
+
+
+def _weights(points: int) -> np.ndarray:
+    """Random weights: sums of them tell permutations apart, whatever the number of points."""
+    return np.random.default_rng(0).integers(2**62, size=points)
 
 
 def _permutations(
     name: str, images: np.ndarray, generators: list[np.ndarray], *, first: int = 1
 ) -> Group:
-    # Sums of random weights tell the permutations apart, whatever the number of points.
-    weights = np.random.default_rng(0).integers(2**62, size=images.shape[1])
+    weights = _weights(images.shape[1])
     marks = images @ weights
     order = np.argsort(marks)
 

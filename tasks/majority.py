@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tasks.base import SymbolTask, at_end, check_at_least, inside
+from tasks.base import MOST_SYMBOLS, SymbolTask, at_end, check_at_least, inside
 
 _LONG = 128
 """Length at which chance of counts is taken."""
@@ -31,7 +31,7 @@ class CountedTask(SymbolTask):
     per_token: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_at_least("symbols", self.symbols, 2)
+        check_at_least("symbols", self.symbols, 2, MOST_SYMBOLS)
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ class MajorityCount(CountedTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least("most", self.most, 2)
+        check_at_least("most", self.most, 2, MOST_SYMBOLS)
 
     @property
     def labels(self) -> tuple[str, ...]:

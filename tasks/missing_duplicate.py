@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tasks.base import Lengths, SymbolTask, at_end, check_at_least, check_choice
+from tasks.base import MOST_SYMBOLS, Lengths, SymbolTask, at_end, check_at_least, check_choice
 from tasks.sequences import CONVENTIONS, pick
 
 
@@ -48,7 +48,7 @@ class MissingDuplicate(SymbolTask):
     per_token: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_at_least("symbols", self.symbols, 2)
+        check_at_least("symbols", self.symbols, 2, MOST_SYMBOLS)
         check_choice("convention", self.convention, CONVENTIONS)
 
     @property

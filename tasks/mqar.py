@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from tasks.base import Batch, SymbolTask, check_at_least, check_choice, inside
+from tasks.base import MOST_SYMBOLS, Batch, SymbolTask, check_at_least, check_choice, inside
 from tasks.sequences import pick
 
 
@@ -59,9 +59,9 @@ class MQAR(SymbolTask):
     per_token: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        check_at_least("pairs", self.pairs, 1)
-        check_at_least("keys", self.keys, self.pairs)
-        check_at_least("values", self.values, max(self.pairs, 2))
+        check_at_least("pairs", self.pairs, 1, MOST_SYMBOLS)
+        check_at_least("keys", self.keys, self.pairs, MOST_SYMBOLS)
+        check_at_least("values", self.values, max(self.pairs, 2), MOST_SYMBOLS)
         check_choice("filler", self.filler, ("random", "blank"))
         if not self.power > 0:
             raise ValueError(f"power must be above 0, got {self.power}")

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from tasks.automaton import AutomatonTask, Machine
-from tasks.base import check_at_least, check_choice
+from tasks.base import MOST_SYMBOLS, check_at_least, check_choice
 
 MOST_STATES = 256
 """Largest number of states: automata are drawn until one is connected, the longer the larger."""
@@ -63,11 +63,9 @@ class RandomAutomaton(AutomatonTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("kind", self.kind, ("permutation", "reset", "mixed"))
-        check_at_least("states", self.states, 2)
-        if self.states > MOST_STATES:
-            raise ValueError(f"states must be at most {MOST_STATES}, got {self.states}")
+        check_at_least("states", self.states, 2, MOST_STATES)
         fewest = {"permutation": 1, "reset": self.states, "mixed": 2}[self.kind]
-        check_at_least(f"symbols of kind={self.kind!r}", self.symbols, fewest)
+        check_at_least(f"symbols of kind={self.kind!r}", self.symbols, fewest, MOST_SYMBOLS)
         check_at_least("seed", self.seed, 0)
 
     @property

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from tasks.base import shown
 from tasks.tables import Table
 
 MAX_STATES = 4096
 """Largest number of states on the way to an automaton."""
 
-_SPECIAL = set("|*+?()[].\\")
-_Part = tuple[bool, frozenset[int], frozenset[int]]
-"""Whether the empty word is in a language; positions its words begin with; those they end with."""
+MAX_LETTERS, MAX_DEPTH = 1000, 100
+"""Largest length of an expression, and how deeply its brackets may be nested."""
+
+_UNSUPPORTED = {
+    "{": "begins a count, which is not supported: write aaa instead of a{3}",
+    "}": "ends a count, which is not supported: write aaa instead of a{3}",
+    "^": "is not supported: words match as a whole, and [ab] names the symbols there may be",
+    "$": "is not supported: words match as a whole",
+}
+_SPECIAL = {*"|*+?()[].\\", *_UNSUPPORTED}
+_NOWHERE = -1
+_Part = tuple[bool, int, int]
+"""Whether the empty word is in a language; positions its words begin with; those they end with.
+
+Sets of positions are the bits of a number: position p is `1 << p`.
+"""
 
 
 def regular_table(expression: str, alphabet: str | None = None) -> Table:
     """The smallest complete automaton that accepts what a regular expression matches as a whole.
 
     Single letters stand for themselves, `.` for any symbol, `[abc]` for one of some; a
-    backslash makes the letter behind it stand for itself. `|` is or; `*`, `+`, `?` repeat any
+    backslash makes the letter behind it stand for itself. Ranges (`[a-z]`), complements (`[^a]`),
+    counts (`a{3}`) and anchors are refused. `|` is or; `*`, `+`, `?` repeat any
     number of times, at least once, at most once; brackets group, `()` is the empty word. White
     space doesn't count.
 
@@ -33,57 +49,73 @@ def regular_table(expression: str, alphabet: str | None = None) -> Table:
         first; label 1 of states that accept, 0 of others.
 
     Raises:
-        ValueError: If the expression is none, has a symbol that is not in the alphabet, or either
-            all words or none (but for the empty one) match.
+        ValueError: If the expression is none or too long, has a symbol that is not in the alphabet,
+            or either all words or none (but for the empty one) match.
     """
     parser = _Parser(expression, alphabet)
     start = parser.alternatives()
     if parser.place < len(parser.letters):
         parser.refuse("has no opening bracket")
     empty, first, last = start
-    # Subsets of positions (Glushkov): position -1 is the beginning.
-    ids: dict[frozenset[int], int] = {frozenset({-1}): 0}
-    subsets, rows = list(ids), list[list[int]]()
-    following = {-1: first, **parser.following}
+    # Subsets of positions (Glushkov); what comes first is found from no position at all.
+    ids = {0: 0}
+    subsets, rows = [0], list[list[int]]()
     for subset in subsets:  # grows while it is walked
-        reached = frozenset().union(*(following[position] for position in subset))
+        reached = first if subset == 0 else 0
+        for position in _bits(subset):
+            reached |= parser.following[position]
         row = []
         for symbol in parser.alphabet:
-            after = frozenset(p for p in reached if symbol in parser.symbols[p])
+            # No position is reached where a word can't go on: that state is not the beginning.
+            after = (reached & parser.places[symbol]) or _NOWHERE
             if after not in ids:
                 ids[after] = len(subsets)
                 subsets.append(after)
             row.append(ids[after])
         rows.append(row)
         if len(subsets) > MAX_STATES:
-            raise ValueError(f"{expression!r} takes more than {MAX_STATES} states")
-    accepting = [bool(subset & last) or (empty and -1 in subset) for subset in subsets]
+            raise ValueError(f"{shown(expression)} takes more than {MAX_STATES} states")
+    accepting = [
+        empty if subset == 0 else subset != _NOWHERE and bool(subset & last) for subset in subsets
+    ]
     if len({accepting[state] for row in rows for state in row}) < 2:
         which = "every" if accepting[rows[0][0]] else "no"
-        raise ValueError(f"{which} word matches {expression!r}: there is nothing to learn")
+        raise ValueError(f"{which} word matches {shown(expression)}: there is nothing to learn")
     transition, outputs, _ = smallest(np.array(rows), np.array(accepting, np.int64))
     states = tuple(map(tuple, transition.tolist()))
     return Table(states, tuple(outputs.tolist()), 0, tuple(parser.alphabet), ("0", "1"))
+
+
+def _bits(number: int) -> Iterator[int]:
+    """Places of the ones of a number, the lowest first."""
+    while number > 0:
+        lowest = number & -number
+        yield lowest.bit_length() - 1
+        number ^= lowest
 
 
 @dataclass
 class _Parser:
     """Reads an expression from left to right; every letter of it is a position.
 
-    `symbols` are those that may stand at each position, `following` the positions that may come
-    next.
+    `places` are the positions that each symbol may stand at, `following` those that may come next.
     """
 
     expression: str
     given: str | None
     place: int = 0
-    symbols: list[frozenset[str]] = field(default_factory=list)
-    following: dict[int, frozenset[int]] = field(default_factory=dict)
+    depth: int = 0
+    places: dict[str, int] = field(default_factory=dict)
+    following: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for option, value in {"regex": self.expression, "alphabet": self.given or ""}.items():
             if not isinstance(value, str):
                 raise TypeError(f"{option} must be text, got {value!r}: quote it")
+        if len(self.expression) > MAX_LETTERS:
+            raise ValueError(
+                f"regex has {len(self.expression):,} letters, at most {MAX_LETTERS:,} are expected"
+            )
         self.letters = self._letters()
         own = {letter for letter, escaped in self.letters if escaped or letter not in _SPECIAL}
         alphabet = "".join(sorted(own)) if self.given is None else self.given
@@ -97,6 +129,7 @@ class _Parser:
                 f"alphabet {alphabet!r}"
             )
         self.alphabet = alphabet
+        self.places = dict.fromkeys(alphabet, 0)
 
     def _letters(self) -> list[tuple[str, bool]]:
         """Letters of the expression, and whether a backslash is before each."""
@@ -114,7 +147,7 @@ class _Parser:
     def refuse(self, problem: str) -> None:
         """Raise the error that something is wrong at the place reached."""
         there = self.letters[self.place][0] if self.place < len(self.letters) else "the end"
-        raise ValueError(f"regex {self.expression!r}: {there!r} at {self.place + 1} {problem}")
+        raise ValueError(f"regex {shown(self.expression)}: {there!r} at {self.place + 1} {problem}")
 
     def _next(self) -> str:
         """The special letter that comes next, or nothing."""
@@ -133,7 +166,7 @@ class _Parser:
         return empty, first, last
 
     def _sequence(self) -> _Part:
-        empty, first, last = True, frozenset[int](), frozenset[int]()
+        empty, first, last = True, 0, 0
         while self.place < len(self.letters) and self._next() not in ("|", ")"):
             also, more, ends = self._repeated()
             self._join(last, more)
@@ -151,42 +184,55 @@ class _Parser:
             empty = empty or sign in "*?"
         return empty, first, last
 
-    def _join(self, before: frozenset[int], after: frozenset[int]) -> None:
-        for position in before:
+    def _join(self, before: int, after: int) -> None:
+        for position in _bits(before):
             self.following[position] |= after
 
     def _single(self) -> _Part:
         special = self._next()
         if special == "(":
             self.place += 1
+            self.depth += 1
+            if self.depth > MAX_DEPTH:
+                self.refuse(f"is inside more than {MAX_DEPTH} brackets")
             part = self.alternatives()
             if self._next() != ")":
+                self._refuse_unsupported()
                 self.refuse("comes where a closing bracket is missing")
             self.place += 1
+            self.depth -= 1
             return part
+        self._refuse_unsupported()
         if special and special not in "[.":
             self.refuse("has nothing before it to repeat" if special in "*+?" else "is misplaced")
         if special == ".":
-            return self._position(frozenset(self.alphabet))
+            return self._position(set(self.alphabet))
         if special != "[":
-            return self._position(frozenset(self.letters[self.place][0]))
+            return self._position({self.letters[self.place][0]})
         chosen = set[str]()
         self.place += 1
         while self._next() != "]":
             if self.place == len(self.letters):
                 self.refuse("comes where ']' is missing")
+            self._refuse_unsupported()
             if self._next():
                 self.refuse("needs a backslash before it")
+            if self.letters[self.place] == ("-", False):
+                self.refuse("is not supported: write out the range, or a backslash before it")
             chosen.add(self.letters[self.place][0])
             self.place += 1
-        return self._position(frozenset(chosen))
+        return self._position(chosen)
 
-    def _position(self, symbols: frozenset[str]) -> _Part:
-        position = len(self.symbols)
-        self.symbols.append(symbols)
-        self.following[position] = frozenset()
+    def _refuse_unsupported(self) -> None:
+        if (special := self._next()) in _UNSUPPORTED:
+            self.refuse(_UNSUPPORTED[special])
+
+    def _position(self, symbols: set[str]) -> _Part:
+        here = 1 << len(self.following)
+        for symbol in symbols:
+            self.places[symbol] |= here
+        self.following.append(0)
         self.place += 1
-        here = frozenset({position})
         return False, here, here
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tasks.base import Lengths, check_at_least, inside
+from tasks.base import MOST_SYMBOLS, Lengths, check_at_least, inside
 from tasks.sequences import SequenceTask, pick
 
 
@@ -26,7 +26,7 @@ class StringTask(SequenceTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least("symbols", self.symbols, 2)
+        check_at_least("symbols", self.symbols, 2, MOST_SYMBOLS)
 
     @property
     def source(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from tasks.automaton import Machine, check_size
-from tasks.base import Batch, check_at_least, check_choice, inside, token_rows
+from tasks.base import MOST_SYMBOLS, Batch, check_at_least, check_choice, inside, token_rows
 from tasks.groups import Group, group
 from tasks.prefix import PrefixTask, prefix_products
 
@@ -101,7 +101,7 @@ class WordProblem(PrefixTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("composition", self.composition, ("right", "left"))
-        check_at_least("tokens_per_transition", self.tokens_per_transition, 1)
+        check_at_least("tokens_per_transition", self.tokens_per_transition, 1, MOST_SYMBOLS)
         if self.filler is not None:
             check_choice("filler", self.filler, ("symbol", "repeat", "identity"))
             if self.tokens_per_transition == 1:

@@ -24,11 +24,13 @@ from plstm_seq.models import GraphModel, GraphModelConfig, ModelConfig
 from plstm_seq.training import TrainingConfig
 from plstm_seq.training.loop import Validate
 from plstm_seq.training.step import OF_LABELS, OF_NUMBERS, Loss
+from tasks.graphs import TUData
 
 
 @functools.lru_cache(maxsize=4)
-def _scaled(task: TUTask) -> np.ndarray | None:
+def _scaled(task: TUTask, data: TUData) -> np.ndarray | None:
     """What a model learns, float32 `[G, A]`; None: classes."""
+    del data  # of another reading, other numbers
     if task.target == "class":
         return None
     mean, std = task.scaling
@@ -51,19 +53,20 @@ class TUSample:
 
     def some(self, graphs: np.ndarray, batch: int) -> Labelled:
         """Given graphs, padded to a batch of a usual size."""
-        chosen = self.task.graphs.batch(graphs, _scaled(self.task))
-        return labelled(chosen, _usual_sizes(self.task, batch), per_node=False)
+        data = self.task.graphs
+        chosen = data.batch(graphs, _scaled(self.task, data))
+        return labelled(chosen, _usual_sizes(data, batch), per_node=False)
 
 
 @functools.lru_cache(maxsize=64)
-def _usual_sizes(task: TUTask, batch: int) -> Sizes:
-    graphs = np.arange(len(task.graphs))
+def _usual_sizes(data: TUData, batch: int) -> Sizes:
+    graphs, targets = np.arange(len(data)), np.zeros(len(data), np.float32)
     random = np.random.default_rng(0)
     batch = min(batch, len(graphs))
     # The fewer graphs a batch has, the more batches differ.
     count = max(8, 256 // batch)
     tried = [random.choice(graphs, batch, replace=False) for _ in range(count)]
-    return common_sizes([task.graphs.batch(chosen, _scaled(task)) for chosen in tried])
+    return common_sizes([data.batch(chosen, targets) for chosen in tried])
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +14,15 @@ from tasks.graphs import Fold, TUData, folds, read_tu
 
 
 @functools.lru_cache(maxsize=4)
-def _read(folder: str) -> TUData:
+def _read(folder: str, files: tuple[tuple[str, int, int], ...]) -> TUData:
+    del files  # a folder that has changed is read again
     return read_tu(folder)
+
+
+def _files(folder: str) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of change of each text file of a folder."""
+    found = [(path.name, path.stat()) for path in sorted(Path(folder).glob("*.txt"))]
+    return tuple((name, file.st_size, file.st_mtime_ns) for name, file in found)
 
 
 class Scaling(NamedTuple):
@@ -78,15 +85,17 @@ class TUTask:
         if self.fold >= self.num_folds:
             raise ValueError(f"fold must be below num_folds={self.num_folds}, got {self.fold}")
 
-    @property
+    @functools.cached_property
     def graphs(self) -> TUData:
-        """The data set; read once."""
-        return _read(self.data)
+        """The data set, as the files were when this task first read them."""
+        return _read(self.data, _files(self.data))
 
     @property
     def part(self) -> Fold:
         """The graphs to train on, to choose by and to test."""
-        return _folds(dataclasses.replace(self, fold=0))[self.fold]
+        if self.target == "attribute":
+            _ = self.attributes  # refuses where there are none
+        return _folds(self.graphs, self.target, self.num_folds, self.fold_seed)[self.fold]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -149,14 +158,13 @@ class TUTask:
 
 
 @functools.lru_cache(maxsize=4)
-def _folds(first: TUTask) -> list[Fold]:
-    """All of them, of the task of the first."""
-    labels = first.graphs.graph_labels
-    if first.target == "attribute":
-        labels = np.zeros(len(first.attributes), int)
+def _folds(data: TUData, target: str, num_folds: int, fold_seed: int) -> list[Fold]:
+    labels = data.graph_labels
+    if target == "attribute":
+        labels = np.zeros(len(data), int)
     elif labels is None:
         raise ValueError(
-            f"the graphs of {first.graphs.name} have no class; task.target=attribute predicts "
-            "their attributes"
+            f"the graphs of {data.name} have no class; task.target=attribute predicts their "
+            "attributes"
         )
-    return folds(labels, first.num_folds, first.fold_seed)
+    return folds(labels, num_folds, fold_seed)

@@ -25,6 +25,13 @@ def require_positive(**sizes: int) -> None:
             raise ValueError(f"{name}: got {size}, expected at least 1")
 
 
+def require_count(**counts: int) -> None:
+    """Raise `ValueError` for the first number of parts, each written out, beyond 1 to 1,000."""
+    for name, count in counts.items():
+        if not 1 <= count <= 1000:
+            raise ValueError(f"{name}: got {count}, expected 1 to 1000")
+
+
 def require_divisible(name: str, size: int, by_name: str, by: int) -> None:
     """Raise `ValueError` unless `by` divides `size`."""
     if size % by:

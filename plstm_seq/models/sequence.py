@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from plstm_seq.layers import Norm, NormConfig, PLSTM1DConfig
 from plstm_seq.layers.activations import soft_cap
 from plstm_seq.layers.by_token import ByToken, pays
-from plstm_seq.layers.checks import ids_below, require_positive
+from plstm_seq.layers.checks import ids_below, require_count, require_positive
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.initializers import Initializer, Small
 from plstm_seq.layers.mixers import MixerConfig
@@ -54,7 +54,8 @@ class SequenceModelConfig:
     kind: Literal["sequence"] = "sequence"
 
     def __post_init__(self):
-        require_positive(width=self.width, num_blocks=self.num_blocks)
+        require_positive(width=self.width)
+        require_count(num_blocks=self.num_blocks)
         if self.logit_soft_cap is not None and not self.logit_soft_cap > 0:
             raise ValueError(f"logit_soft_cap: got {self.logit_soft_cap}, expected above 0 or None")
         if getattr(self.mixer, "needs_tokens", False) and self.num_blocks > 1:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tasks.base import check_at_least
+from tasks.base import MOST_SYMBOLS, check_at_least
 from tasks.graphs.trees import TreeTask
 
 _OPERATORS = ("not", "and", "or", "xor")
@@ -66,7 +66,7 @@ class BooleanFormula(TreeTask):
                 f"operators must hold both 'and' and 'or' or neither, got {chosen!r}: values would "
                 "be mostly one of the two"
             )
-        check_at_least("max_operands", self.max_operands, 2)
+        check_at_least("max_operands", self.max_operands, 2, MOST_SYMBOLS)
         if self.max_operands > _MOST_OPERANDS:
             raise ValueError(
                 f"max_operands must be at most {_MOST_OPERANDS}, got {self.max_operands}"

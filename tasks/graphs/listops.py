@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tasks.base import check_at_least
+from tasks.base import MOST_SYMBOLS, check_at_least
 from tasks.graphs.trees import TreeTask
 
 _OPERATORS = ("min", "max", "med", "sum")
@@ -52,7 +52,7 @@ class ListOps(TreeTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_at_least("max_operands", self.max_operands, 2)
+        check_at_least("max_operands", self.max_operands, 2, MOST_SYMBOLS)
         if self.max_operands > _MOST_OPERANDS:
             raise ValueError(
                 f"max_operands must be at most {_MOST_OPERANDS}, got {self.max_operands}"

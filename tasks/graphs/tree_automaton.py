@@ -12,6 +12,7 @@ from tasks.base import check_at_least, check_choice
 from tasks.graphs.trees import TreeTask
 
 _MOST_STATES = 64
+_MOST_OPERATORS = 1000
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,8 @@ class TreeAutomaton(TreeTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("kind", self.kind, ("permutation", "random"))
-        check_at_least("states", self.states, 2)
-        if self.states > _MOST_STATES:
-            raise ValueError(f"states must be at most {_MOST_STATES}, got {self.states}")
-        check_at_least("operators", self.operators, 1)
+        check_at_least("states", self.states, 2, _MOST_STATES)
+        check_at_least("operators", self.operators, 1, _MOST_OPERATORS)
         check_at_least("seed", self.seed, 0)
 
     @property

@@ -16,6 +16,9 @@ from tasks.graphs.base import GraphBatch, Seed, generator
 from tasks.graphs.order import ranges
 from tasks.graphs.tu_files import TUFile, read_file
 
+# Zeros and ones that stand for labels: 2 GiB of float32.
+_MOST_FEATURES = 1 << 29
+
 
 @dataclass(frozen=True, eq=False)
 class TUData:
@@ -64,13 +67,13 @@ class TUData:
 
         Where nodes have neither, each has the one feature 1.
         """
-        features = _features(self.node_attributes, self.node_labels)
+        features = _features("node", self.node_attributes, self.node_labels)
         return np.ones((len(self.graph), 1), np.float32) if features is None else features
 
     @functools.cached_property
     def edge_features(self) -> np.ndarray | None:
         """Attributes and labels of edges, float32 `[E, F]`, if they have any."""
-        return _features(self.edge_attributes, self.edge_labels)
+        return _features("edge", self.edge_attributes, self.edge_labels)
 
     def batch(self, graphs: ArrayLike, targets: np.ndarray | None = None) -> GraphBatch:
         """Put some of the graphs side by side, with their features and targets.
@@ -178,7 +181,8 @@ def read_tu(folder: str | os.PathLike[str]) -> TUData:
         ValueError: If a file is malformed, with the file and the line.
     """
     root = Path(folder)
-    found = sorted(root.glob("*_A.txt"))
+    # Systems leave hidden files beside others, such as `._MUTAG_A.txt`.
+    found = sorted(path for path in root.glob("*_A.txt") if not path.name.startswith("."))
     if len(found) != 1:
         raise FileNotFoundError(
             f"{root} must hold one file NAME_A.txt of a data set, got {len(found)}"
@@ -262,8 +266,17 @@ def _edges(adjacency: TUFile, graph: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(ends.T)
 
 
-def _features(attributes: np.ndarray | None, labels: np.ndarray | None) -> np.ndarray | None:
+def _features(
+    of: str, attributes: np.ndarray | None, labels: np.ndarray | None
+) -> np.ndarray | None:
     parts = [] if attributes is None else [attributes]
-    if labels is not None:
-        parts += [column[:, None] == np.unique(column) for column in labels.T]
+    columns = [] if labels is None else labels.T
+    kinds = [np.unique(column) for column in columns]
+    count = sum(len(kind) for kind in kinds)
+    if labels is not None and count * len(labels) > _MOST_FEATURES:
+        raise ValueError(
+            f"{len(labels)} {of} labels of {count} kinds take {count * len(labels)} zeros and "
+            f"ones, at most {_MOST_FEATURES} are expected: bring numbers as {of} attributes"
+        )
+    parts += [column[:, None] == kind for column, kind in zip(columns, kinds, strict=True)]
     return np.concatenate(parts, axis=1, dtype=np.float32) if parts else None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import numpy as np
+
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 
 
 class TUFile(NamedTuple):
@@ -96,11 +99,9 @@ def _refuse_first(path: Path, text: str, columns: int) -> NoReturn:
     """Refuse the first line that doesn't hold so many finite numbers."""
     for number, line in enumerate(text.split("\n"), 1):
         words = line.split(",")
-        try:
-            right = np.isfinite([float(word) for word in words]).all()
-        except ValueError:
-            right = False
+        right = all(_NUMBER.fullmatch(word) and np.isfinite(float(word)) for word in words)
         if not right or len(words) != columns:
             numbers = "a number" if columns == 1 else f"{columns} numbers separated by commas"
-            raise ValueError(f"{path}:{number}: expected {numbers}, got {line!r}")
+            given = line if len(line) <= 100 else line[:100] + "..."
+            raise ValueError(f"{path}:{number}: expected {numbers}, got {given!r}")
     raise ValueError(f"{path}: expected lines of numbers separated by commas")

@@ -35,6 +35,22 @@ def folder(tmp_path_factory):
     return write_tu(tmp_path_factory.mktemp("tu") / "TRI")
 
 
+def test_a_folder_that_has_changed_is_read_again(tmp_path):
+    folder = write_tu(tmp_path / "TRI")
+    task = make(folder)
+    before = task.attributes.copy()
+    path = next(folder.glob("*_graph_attributes.txt"))
+    path.write_text(path.read_text().replace("0", "17"))
+    # What has been read stays one data set; a new task reads the new files.
+    np.testing.assert_array_equal(task.attributes, before)
+    fresh = make(folder)
+    assert (fresh.attributes != before).any()
+    assert fresh.scaling.mean != pytest.approx(task.scaling.mean)
+    numbers = np.arange(4)
+    batches = [problem_of(each).sample.some(numbers, 4).targets for each in (task, fresh)]
+    assert (np.asarray(batches[0]) != np.asarray(batches[1])).any()
+
+
 def test_every_fold_is_trained_and_its_errors_are_measured(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = {"data": str(folder), "target": "attribute", "num_folds": 3}

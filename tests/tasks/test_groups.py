@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from tasks.groups import group
+from tasks.groups import group, read_permutations
 
 NAMES = [
     "Z2",
@@ -198,3 +198,20 @@ def test_mistakes_in_generators_are_explained(name, message):
 def test_unknown_element():
     with pytest.raises(ValueError, match=r"no element '\(1 2\)'"):
         group("S3").element("(1 2)")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("(0 1)" * 3000 + "(0 1", "must be written in cycles"),
+        ("(" + "0 " * 5000, "must be written in cycles"),
+        ("(0 1)" + " , " * 5000, "must be written in cycles"),
+        ("(0 12345678901234567890)", "must be written in cycles"),
+        (",".join(f"({point} {point + 1})" for point in range(5000)), "too many to be multiplied"),
+    ],
+    ids=["cycles", "points", "commas", "digits", "many"],
+)
+def test_what_would_take_without_end_is_refused(text, message):
+    with pytest.raises(ValueError, match=message) as error:
+        read_permutations(text)
+    assert len(str(error.value)) < 500

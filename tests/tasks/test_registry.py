@@ -1,5 +1,6 @@
 """Every registered task, and every option that changes its batches, keeps what tasks promise."""
 
+import dataclasses
 import inspect
 import re
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import tasks
+from experiments.problems import make_task, task_names
 from tasks.registry import _TASKS
 from tasks.sequences import SequenceTask
 from tasks.strings import StringTask
@@ -265,3 +267,41 @@ def test_mistakes_are_explained(call, message):
 def test_wrong_types(call):
     with pytest.raises(TypeError):
         call()
+
+
+@pytest.mark.parametrize("name", [*task_names(), "word_problem"])
+def test_no_small_option_takes_without_end(name):
+    """Every integer option of every task at a thousand millions: refused, or nothing is larger."""
+    task = make_task(name)
+    for option in dataclasses.fields(task):
+        if not option.init or type(getattr(task, option.name)) is not int:
+            continue
+        try:
+            large = make_task(name, **{option.name: 10**9})
+        except ValueError:
+            continue
+        assert len(large.labels) == len(task.labels), option.name
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"transition": [[0, 1], [1, 0]], "outputs": [0, 10**9]}, "at most 2,048 labels"),
+        ({"transition": [[0, 1], [1, 0]], "outputs": [0, 2**40]}, "at most 2,048 labels"),
+        ({"transition": np.zeros((200_000, 2), int)}, "at most 2,048 states, got 200,000"),
+        ({"transition": [[0, 2**33], [1, 0]]}, "transition names state 8589934592"),
+        ({"transition": [[0, 1]] * 1000 + [[0]]}, "must have rows of one length"),
+    ],
+    ids=["labels", "more_labels", "states", "wide", "ragged"],
+)
+def test_the_size_of_an_automaton_is_bounded(options, message):
+    with pytest.raises(ValueError, match=message) as error:
+        tasks.get("automaton", **options)
+    assert len(str(error.value)) < 500
+
+
+def test_a_file_of_too_many_states_is_refused(tmp_path):
+    rows = "\n".join(f"s{state} 0 s{state}" for state in range(3000))
+    (tmp_path / "large.txt").write_text(f"state label a\n{rows}\n")
+    with pytest.raises(ValueError, match="at most 2,048 states, got 3,000"):
+        tasks.get("automaton", file=str(tmp_path / "large.txt"))

@@ -96,12 +96,35 @@ def test_the_same_language_is_the_same_task():
         ("", None, "has no symbols"),
         ("abc", "ab", "'c', which is not in the alphabet 'ab'"),
         ("ab", "aba", "alphabet must be different letters"),
+        ("a{25}", None, r"'\{' at 2 begins a count, which is not supported: write aaa"),
+        ("a}b", None, r"'\}' at 2 ends a count"),
+        ("[a-z]", None, "'-' at 3 is not supported: write out the range"),
+        ("[^a]b", None, r"'\^' at 2 is not supported: words match as a whole"),
+        ("^ab", None, r"'\^' at 1 is not supported"),
+        ("(ab$)", None, r"'\$' at 4 is not supported"),
+        ("(" * 101 + "a" + ")" * 101 + "b", None, "is inside more than 100 brackets"),
+        ("a" * 1001, None, "regex has 1,001 letters, at most 1,000 are expected"),
+        ("(" * 100_000, "ab", "regex has 100,000 letters"),
         ("(a|b)*a" + "(a|b)" * 12, None, f"more than {MAX_STATES} states"),
     ],
 )
 def test_mistakes_are_explained(expression, alphabet, message):
     with pytest.raises(ValueError, match=message):
         tasks.get("automaton", regex=expression, alphabet=alphabet)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "(" * 98 + "|".join("abcdefghij" * 30) + ")*" * 98 + "k",
+        "".join(map(chr, range(0x4E00, 0x4E00 + 990))),
+        "(" + "|".join(map(chr, range(0x4E00, 0x4E00 + 490))) + ")*a",
+        r"[+\-]*\{\^\$",
+    ],
+    ids=["nested", "letters", "alphabet", "escaped"],
+)
+def test_the_largest_expressions_are_read(expression):
+    assert len(regular_table(expression).transition) >= 2
 
 
 def test_an_expression_must_be_text():

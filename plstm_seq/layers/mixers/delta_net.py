@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.checks import require_count, require_positive
 from plstm_seq.layers.mixers.base import Baseline, head_features, wide
 from plstm_seq.layers.mixers.readout import Readout, ReadoutConfig
 from plstm_seq.layers.transition.reflections import unit
@@ -41,7 +41,8 @@ class DeltaNetConfig(ReadoutConfig):
     kind: Literal["delta_net"] = "delta_net"
 
     def __post_init__(self):
-        require_positive(num_heads=self.num_heads, num_reflections=self.num_reflections)
+        require_positive(num_heads=self.num_heads)
+        require_count(num_reflections=self.num_reflections)
         if self.head_dim is not None:
             require_positive(head_dim=self.head_dim)
         if not 0 < self.beta_max <= 2:

@@ -9,7 +9,7 @@ from jax import Array
 from jaxtyping import Float
 
 from plstm_seq.layers.activations import expexp, logsigmoid
-from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.checks import require_count
 from plstm_seq.layers.initializers import Diagonal, Initializer, Ones, Zeros
 from plstm_seq.layers.transition import normalizations, published
 from plstm_seq.layers.transition.parametrization import Parametrization, Quantity
@@ -92,7 +92,7 @@ class Factorized(Parametrization):
                 f"the mode {self.normalization_mode!r} has no factor"
             )
         if self.orthogonalization_order is not None:
-            require_positive(orthogonalization_order=self.orthogonalization_order)
+            require_count(orthogonalization_order=self.orthogonalization_order)
             if not self.published_normalization:
                 raise ValueError(
                     f"orthogonalization_order: got {self.orthogonalization_order}, expected None: "

@@ -8,7 +8,7 @@ import jax
 from jax import Array
 from jaxtyping import Float
 
-from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.checks import require_count
 from plstm_seq.layers.initializers import Constant, FanIn, Initializer, Normal
 from plstm_seq.layers.transition.parametrization import Parametrization, Quantity
 from plstm_seq.layers.transition.reflections import reflection_product, unit
@@ -46,7 +46,7 @@ class HouseholderProduct(Parametrization):
     def __post_init__(self):
         super().__post_init__()
         if self.num_reflections is not None:
-            require_positive(num_reflections=self.num_reflections)
+            require_count(num_reflections=self.num_reflections)
         if not 0 < self.beta_max <= 2:
             raise ValueError(f"beta_max: got {self.beta_max}, expected in (0, 2]")
 

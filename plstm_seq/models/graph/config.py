@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from plstm_seq.layers import NormConfig
-from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.checks import require_count, require_positive
 from plstm_seq.layers.dag import Direction, GraphMixerConfig, Mode, PLSTMDAGConfig
 from plstm_seq.layers.initializers import Initializer, Small
 from plstm_seq.models.blocks import BlockConfig, PostUpConfig
@@ -49,7 +49,8 @@ class GraphModelConfig:
     kind: Literal["graph"] = "graph"
 
     def __post_init__(self):
-        require_positive(width=self.width, num_blocks=self.num_blocks)
+        require_positive(width=self.width)
+        require_count(num_blocks=self.num_blocks)
         if not self.mode or not set(self.mode) <= set(get_args(Mode)):
             raise ValueError(f"mode: got {self.mode!r}, expected letters among {get_args(Mode)}")
         if not self.directions or not set(self.directions) <= set(get_args(Direction)):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from plstm_seq.layers import GateConfig, NormConfig
-from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.checks import require_count, require_positive
 from plstm_seq.layers.grid import GridAttentionConfig, GridMixerConfig, Mode, PLSTM2DConfig
 from plstm_seq.layers.initializers import Constant, Initializer, Small
 from plstm_seq.layers.transition import Factorized
@@ -94,8 +94,9 @@ class VisionModelConfig:
 
     def __post_init__(self):
         x, y = self.position_grid
-        named = ("width", "num_blocks", "patch_size")
+        named = ("width", "patch_size")
         sizes = {name: getattr(self, name) for name in named}
+        require_count(num_blocks=self.num_blocks)
         require_positive(**sizes, **{"position_grid[0]": x, "position_grid[1]": y})
         if not self.mode or not set(self.mode) <= set(get_args(Mode)):
             raise ValueError(f"mode: got {self.mode!r}, expected letters among {get_args(Mode)}")

@@ -146,6 +146,10 @@ def test_batches_go_once_through_the_graphs(tmp_path):
         ({"graph_attributes": "1\n-1e39\n2"}, r"graph_attributes.txt:2: .* 3.4e\+38, got -1e\+39"),
         ({"node_labels": "0\n1\n"}, r"node_labels.txt:3: expected one line for each of 6 nodes"),
         ({"node_attributes": "1\nnan\n" * 3}, r"node_attributes.txt:2: expected a number, got 'n"),
+        ({"node_labels": "0\n1_0\n" * 3}, r"node_labels.txt:2: expected a number, got '1_0'"),
+        ({"node_labels": "0\n0x1F\n" * 3}, r"node_labels.txt:2: expected a number, got '0x1F'"),
+        ({"node_labels": "0\n\u0663\n" * 3}, r"node_labels.txt:2: expected a number, got '\u0663'"),
+        ({"node_labels": "0\n" + "x" * 10**6}, r"node_labels.txt:2: .* got 'x{100}\.\.\.'$"),
         ({"edge_labels": "1\n2, 3\n" * 4}, r"edge_labels.txt:2: expected a number, got '2, 3'"),
         ({"edge_attributes": "1\n"}, r"edge_attributes.txt:2: .* 8 edges, got 1 lines"),
     ],
@@ -154,6 +158,49 @@ def test_batches_go_once_through_the_graphs(tmp_path):
 def test_malformed_files_are_refused_with_file_and_line(tmp_path, changed, message):
     with pytest.raises(ValueError, match=message):
         read_tu(write(tmp_path, **changed))
+
+
+@pytest.mark.parametrize("hidden", ["._TINY_A.txt", ".TINY_A.txt"])
+def test_hidden_files_are_passed_by(tmp_path, hidden):
+    (tmp_path / hidden).write_bytes(b"\0\xff")
+    assert read_tu(write(tmp_path)).name == "TINY"
+
+
+def test_labels_of_too_many_kinds_are_refused_before_they_take_memory(tmp_path):
+    nodes = 40_000
+    lines = "\n".join(map(str, range(nodes)))
+    data = read_tu(
+        write(
+            tmp_path,
+            A="1, 2",
+            graph_indicator="1\n" * nodes,
+            graph_labels="1\n",
+            node_labels=lines,
+            node_attributes=None,
+            edge_labels=None,
+            edge_attributes=None,
+        )
+    )
+    with pytest.raises(ValueError, match="40000 node labels of 40000 kinds take 1600000000 zeros"):
+        _ = data.node_features
+
+
+def test_any_damage_is_an_error_that_names_the_file_and_short(tmp_path):
+    draws = np.random.default_rng(0)
+    refused = []
+    for number in range(400):
+        kind = list(FILES)[number % len(FILES)]
+        text = np.frombuffer(FILES[kind].encode(), np.uint8).copy()
+        places = draws.integers(0, len(text), draws.integers(1, 3))
+        text[places] = draws.choice(np.frombuffer(b"0123456789,.-+_eExX \n\r\0\xff", np.uint8))
+        write(tmp_path)
+        (tmp_path / f"TINY_{kind}.txt").write_bytes(text.tobytes())
+        try:
+            read_tu(tmp_path)
+        except ValueError as error:
+            refused.append(str(error))
+    assert len(refused) > 150
+    assert all("TINY_" in message and len(message) < 500 for message in refused)
 
 
 def test_missing_files_are_named(tmp_path):

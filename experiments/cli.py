@@ -18,6 +18,7 @@ from experiments import (
 )
 from experiments.console import (
     Json,
+    environment_problem,
     err,
     out,
     plain,
@@ -45,7 +46,14 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or n
 def main() -> None:
     """The console command `plstm-seq`."""
     speak_in_lines()
-    app()
+    try:
+        app()
+    except Exception:
+        problem = environment_problem()
+        if problem is None:
+            raise
+        print_error(problem)
+        sys.exit(2)
 
 
 def _version(wanted: bool) -> None:

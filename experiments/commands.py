@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from experiments.run import ROOT, Run, RunError, load_run, starting_model
 from experiments.running import fit_run, new_run
 from plstm_seq.training import Tracker, WandbTracker
 from plstm_seq.training.trackers.wandb import require_wandb
+from tasks.base import shown
 
 # Where the files of a task are, which is said without `task.`.
 _DATA = ("data",)
@@ -255,11 +257,13 @@ def parse_numbers(text: str | None, option: str) -> list[int] | None:
     """`64,256,4096` as numbers.
 
     Raises:
-        ConfigError: something else.
+        ConfigError: something else, or a number below 1.
     """
     if text is None:
         return None
-    try:
-        return [int(part.replace("_", "")) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"{option} {text!r}: numbers such as 64,256,4096 are expected") from None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch("0*[1-9][0-9]{0,14}", part.replace("_", "")) for part in parts):
+        raise ConfigError(
+            f"{option} {shown(text)}: numbers from 1 on such as 64,256,4096 are expected"
+        )
+    return [int(part) for part in parts]

@@ -1,7 +1,9 @@
 """What the commands share: where they print, and how they end when a user got something wrong."""
 
+import io
 import json
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -40,6 +42,23 @@ def user_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
+def environment_problem() -> str | None:
+    """What jax refuses of this process's environment, in one line; None: nothing."""
+    try:
+        import jax
+
+        jax.devices()
+    except Exception as error:
+        platforms = os.environ.get("JAX_PLATFORMS")
+        if not platforms:
+            return one_line(error)
+        return (
+            f"JAX_PLATFORMS={platforms}: jax cannot use it here ({one_line(error)[:200]}); unset "
+            "it, or set it to cpu"
+        )
+    return None
+
+
 def lacks_memory(error: BaseException) -> bool:
     """Whether an error says that a device or this machine has no memory left."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
@@ -71,6 +90,9 @@ def speak_in_lines() -> None:
         if ours and str(error) != "Event loop is closed":
             sys.__excepthook__(kind, error, traceback)
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no reason to end
+            stream.reconfigure(errors="replace")
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     warnings.showwarning = show  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,12 +1,13 @@
 """Reading symbols one by one, and what a run predicts after each."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from experiments.run import Run
+from experiments.run import Run, as_run
 
 
 class Decoded(NamedTuple):
@@ -22,11 +23,11 @@ class Decoded(NamedTuple):
     label: str | None
 
 
-def decode(run: Run, text: str) -> list[Decoded]:
+def decode(run: Run | str | Path, text: str) -> list[Decoded]:
     """Feeds the symbols of a text to a run, token by token with carried state.
 
     Args:
-        run: a trained run.
+        run: a trained run, or its folder or name.
         text: symbols of the task's vocabulary.
 
     Returns:
@@ -37,6 +38,7 @@ def decode(run: Run, text: str) -> list[Decoded]:
         ValueError: the run does not read sequences, a symbol is not in the vocabulary, or the text
             is empty.
     """
+    run = as_run(run)
     check_decodes(run)
     tokens = run.task.encode(text)
     if not len(tokens):

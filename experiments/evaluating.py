@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import tasks
 from experiments.bookmarks import Bookmarks
 from experiments.files import check_writable
 from experiments.lock import waited_for
-from experiments.run import Run
+from experiments.run import Run, as_run
 from experiments.signals import terminate_as_interrupt
 from plstm_seq.evaluation import (
     AVERAGED,
@@ -48,7 +49,7 @@ class NotKeptError(OSError):
 
 
 def evaluate(
-    run: Run,
+    run: Run | str | Path,
     lengths: Sequence[int] | None = None,
     *,
     num_sequences: int | None = None,
@@ -65,7 +66,7 @@ def evaluate(
     the same machine gives the rows that it would have given.
 
     Args:
-        run: a trained run.
+        run: a trained run, or its folder or name.
         lengths: where to measure, sizes or depths of what is no sequence; None: those of the
             config.
         num_sequences: sequences a length; None: that of the config.
@@ -87,6 +88,7 @@ def evaluate(
             length, is to be snapped.
         KeyboardInterrupt: Ctrl-C, or a signal to end; where the evaluation was is kept.
     """
+    run = as_run(run)
     run.check_has_accuracy()
     check_writable(run.folder, run.evaluation_path.name)
     if run.evaluation_path.exists():

@@ -13,7 +13,7 @@ from experiments import scalars
 from experiments.config import ConfigError, to_document
 from experiments.problems.labelled import shapes_of
 from experiments.problems.tu_task import TUTask
-from experiments.run import Run, RunError
+from experiments.run import Run, RunError, as_run
 from plstm_seq.graphs import sizes_of
 from plstm_seq.interop.export import export_program, save_program, symbolic_input
 from plstm_seq.interop.export_graph import export_graph_program
@@ -27,7 +27,7 @@ Weights = Literal["last", "average"]
 
 
 def export_run(
-    run: Run,
+    run: Run | str | Path,
     path: str | Path,
     *,
     form: str | None = None,
@@ -45,7 +45,7 @@ def export_run(
     attributes (`plstm_seq.interop.export_graph`).
 
     Args:
-        run: what is exported.
+        run: what is exported, or its folder or name.
         path: the file.
         form: "safetensors" or "stablehlo"; None: the path's ending.
         size: the length, the side of images and grids, or the size or depth of graphs, of the
@@ -61,7 +61,7 @@ def export_run(
             like this.
         ImportError: a package is missing.
     """
-    path = Path(path)
+    run, path = as_run(run), Path(path)
     form = path.suffix.removeprefix(".") if form is None else form
     if form not in get_args(Format):
         raise ConfigError(f"format {form!r}: expected one of {', '.join(get_args(Format))}")

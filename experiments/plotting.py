@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.run import Run, RunError
+from experiments.run import Run, RunError, as_run
 
 # Okabe and Ito's colours, told apart by the colour-blind, and markers that survive a black print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -47,7 +47,7 @@ def label(run: Run) -> str:
 
 
 def plot(
-    runs: Sequence[Run],
+    runs: Run | str | Path | Sequence[Run | str | Path],
     path: str | Path,
     *,
     labels: Sequence[str] | None = None,
@@ -58,8 +58,8 @@ def plot(
     The longest training length of each run is a dotted line, the chance of a token a dashed one.
 
     Args:
-        runs: evaluated runs.
-        path: of the figure, without its ending.
+        runs: evaluated runs, or their folders or names; or one of them.
+        path: of the figure, with or without an ending.
         labels: a legend entry a run; None: the task and the transition.
         num_sequences: draw what was measured with that many sequences a length; None: of each run
             the set of `Run.evaluation`.
@@ -72,6 +72,7 @@ def plot(
             others sizes.
         ValueError: another number of labels than of runs.
     """
+    runs = [as_run(run) for run in ([runs] if isinstance(runs, Run | str | Path) else runs)]
     if not runs:
         raise RunError("no runs to plot")
     if len({run.problem.axis for run in runs}) > 1:
@@ -99,7 +100,7 @@ def plot(
             loc="outside lower center",
             ncols=1 + (len(runs) > 3),
         )
-        return save(figure, Path(path))
+        return save(figure, path)
 
 
 def scale_lengths(axis: Axes) -> None:
@@ -130,16 +131,19 @@ def _curve(axis, frame: polars.DataFrame, metric: str, colour: str, marker: str,
     axis.fill_between(rows["length"], rows["low"], rows["high"], color=colour, alpha=0.2, lw=0)
 
 
-def save(figure: Figure, path: Path) -> list[Path]:
+def save(figure: Figure, path: str | Path) -> list[Path]:
     """Writes a figure as PNG and SVG, the same bytes every time.
 
     Args:
         figure: any.
-        path: without its ending; folders are made.
+        path: with or without an ending; folders are made.
 
     Returns:
         The two files.
     """
+    path = Path(path)
+    if path.suffix in (".png", ".svg"):
+        path = path.with_suffix("")
     path.parent.mkdir(parents=True, exist_ok=True)
     files = [path.with_name(f"{path.name}.{ending}") for ending in ("png", "svg")]
     with styled():

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from rich.table import Table
 
 from experiments.files import write_whole
-from experiments.run import ROOT, Run, RunError, create_run
+from experiments.run import ROOT, Run, RunError, as_run, create_run
 from experiments.running import write_cost
 from experiments.status import RunStatus, write_status
 from plstm_seq.probing import Rounded, RoundingError, round_model
@@ -24,7 +24,7 @@ NOTE = "rounded.json"
 
 
 def round_run(
-    run: Run, folder: str | Path | None = None, *, num_sequences: int = 64
+    run: Run | str | Path, folder: str | Path | None = None, *, num_sequences: int = 64
 ) -> tuple[Run, Rounded]:
     """Round a run's transitions, see `plstm_seq.probing.round_model`, and keep that as a new run.
 
@@ -34,7 +34,7 @@ def round_run(
     records of a training.
 
     Args:
-        run: has a checkpoint.
+        run: has a checkpoint; or its folder or name.
         folder: of the new run; None: `runs/<name of the run>-rounded`.
         num_sequences: random sequences of the training length on which answers are compared.
 
@@ -43,6 +43,7 @@ def round_run(
             that place.
         OSError: a file could not be written; nothing is left.
     """
+    run = as_run(run)
     folder = ROOT / f"{run.name}-rounded" if folder is None else Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} exists already: take another name")

@@ -388,6 +388,11 @@ def load_run(path: str | Path) -> Run:
     raise RunError(f"no run at {str(path)!r}, nor in {ROOT}/; {nearest(Path(path).name, known)}")
 
 
+def as_run(run: Run | str | Path) -> Run:
+    """A run as it is, or the one that a folder or name leads to; see `load_run`."""
+    return load_run(run) if isinstance(run, str | Path) else run
+
+
 def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
     """Makes the folder of a new run, with its config and environment.
 

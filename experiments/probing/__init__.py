@@ -16,7 +16,7 @@ from experiments.probing.carrying import Carried, carry, carry_snapped, exact_ho
 from experiments.probing.groups import TaskGroup, task_group
 from experiments.probing.probes import PROBES, Probed, probes_of
 from experiments.probing.showing import table
-from experiments.run import Run, RunError
+from experiments.run import Run, RunError, as_run
 from experiments.suggestions import nearest
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
 
 
 def probe(
-    run: Run,
+    run: Run | str | Path,
     *,
     only: Iterable[str] | None = None,
     output: str | Path | None = None,
@@ -48,7 +48,7 @@ def probe(
     picture of its gates over an example.
 
     Args:
-        run: a trained run.
+        run: a trained run, or its folder or name.
         only: names of `PROBES`; None: all.
         output: the folder; None: `probes` in the run's.
         block: the number of the block whose gates are drawn.
@@ -65,6 +65,7 @@ def probe(
     for name in named or ():
         if name not in PROBES:
             raise ValueError(f"no probe {name!r}; {nearest(name, list(PROBES))}")
+    run = as_run(run)
     if output is None:
         check_writable(run.folder, "probes")
     suited = probes_of(run, block)

@@ -134,6 +134,7 @@ def _unpickled(content: bytes) -> Any:
                 raise ValueError(f"a name is text, got {type(key).__name__}")
             stack[-1][key] = value
 
+    argument: Any
     for opcode, argument, _ in pickletools.genops(content):
         name = opcode.name
         if name in ("PROTO", "FRAME", "STOP"):

@@ -1,6 +1,7 @@
 """The commands: what they print, their exit codes, and that a mistake writes nothing."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 import experiments
 import experiments.cli
 import plstm_seq
+from experiments.exporting import export_run
 from plstm_seq.training import NonFiniteLossError
 
 
@@ -194,3 +196,47 @@ def test_an_implementation_for_other_machines_is_refused(command):
         assert refused.exit_code == 2
         assert "error: needs" in refused.stderr
         assert "without implementation=... one that runs here is taken" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "words", "code", "message"),
+    [
+        ({"JAX_PLATFORMS": "nonsense"}, ("tasks", "show", "parity"), 2, "JAX_PLATFORMS=nonsense"),
+        (
+            {"JAX_PLATFORMS": "cuda"},
+            ("train", "parity", *SMALL),
+            2,
+            "JAX_PLATFORMS=cuda: jax cannot",
+        ),
+        ({"PYTHONIOENCODING": "ascii"}, ("tasks", "list"), 0, ""),
+        ({"PYTHONIOENCODING": "ascii"}, ("tasks", "show", "s3_word_problem"), 0, ""),
+    ],
+    ids=["unknown", "absent", "list", "show"],
+)
+def test_an_unusual_environment_is_one_line(environment, words, code, message, tmp_path):
+    program = "from experiments.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words],
+        env={**os.environ, **environment, "COLUMNS": "80"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert len(done.stderr) < 500
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_may_be_named_wherever_python_takes_one(command):
+    assert command("train", "parity", *SMALL, "--name", "mine").exit_code == 0
+    experiments.evaluate("mine", [3, 8], progress=False)
+    assert len(experiments.decode(Path("runs/mine"), "011")) == 3
+    files = experiments.plot("mine", "figure.png")
+    assert list(map(str, files)) == ["figure.png", "figure.svg"]
+    assert experiments.plot([Path("runs/mine"), "mine"], Path("two"))[0] == Path("two.png")
+    assert export_run("mine", "mine.safetensors").exists()
+    assert experiments.probe("mine", only=["gates"])
+    with pytest.raises(experiments.RunError, match="no run at 'mind'"):
+        experiments.round_run("mind")

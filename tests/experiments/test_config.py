@@ -93,6 +93,7 @@ def test_task_options():
         ("learning_rate=.inf", "learning_rate must be > 0 and finite, got inf"),
         ("weight_decay=.inf", "weight_decay must be >= 0 and finite, got inf"),
         ("clip_norm=.inf", "clip_norm must be > 0 and finite, or None, got inf"),
+        ("num_blocks=1000000000", "num_blocks: got 1000000000, expected 1 to 1000"),
         ("optimizer.eps=.inf", "eps must be > 0 and finite, got inf"),
         ("learning_rate=[1", "is not a YAML value"),
         ("seed", "expected field=value"),

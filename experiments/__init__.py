@@ -10,6 +10,8 @@ plot([run], "runs/s3/accuracy_against_length")
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from plstm_seq.command import check_names
+
 if TYPE_CHECKING:
     from experiments.config import (
         ConfigError,
@@ -85,6 +87,7 @@ _MODULES = {
     "run": ("Run", "RunError", "load_run"),
     "running": ("train",),
 }
+check_names()
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 # A name is imported when it is first asked for, so that `plstm-seq --help` need not wait for jax.
 # A module of this package is no attribute before it is imported.

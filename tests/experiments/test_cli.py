@@ -240,3 +240,30 @@ def test_a_run_may_be_named_wherever_python_takes_one(command):
     assert experiments.probe("mine", only=["gates"])
     with pytest.raises(experiments.RunError, match="no run at 'mind'"):
         experiments.round_run("mind")
+
+
+@pytest.mark.parametrize("name", ["tasks", "experiments"])
+@pytest.mark.parametrize("form", ["package", "module"])
+def test_a_package_of_the_same_name_is_named_in_one_line(tmp_path, name, form):
+    hiding = tmp_path / name / "__init__.py" if form == "package" else tmp_path / f"{name}.py"
+    hiding.parent.mkdir(exist_ok=True)
+    hiding.write_text("")
+    message = f"the package {name} of plstm-seq is hidden by {hiding}: rename that one, or start"
+
+    def run(program):
+        return subprocess.run(
+            [sys.executable, "-c", program, "tasks", "list"],
+            cwd=tmp_path,  # which Python looks into first
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = run("from plstm_seq.command import main; main()")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.count("\n") == 1
+    if name == "tasks":
+        done = run("import experiments")
+        assert f"ImportError: {message}" in done.stderr
+    assert run("import plstm_seq.models").returncode == 0

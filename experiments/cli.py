@@ -157,6 +157,12 @@ def train(
         str | None,
         typer.Option("--from", metavar="RUN", help="Start from the last parameters of this run."),
     ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="Cut it to 50 steps of small batches, to see that everything works."
+        ),
+    ] = False,
     generators: cli_sweep.Generators = None,
     mesh: Annotated[
         str | None,
@@ -181,7 +187,7 @@ def train(
     with user_errors():
         given = commands.with_generators(assignments or [], generators)
         place = commands.place(name, folder)
-        chosen = commands.choose_config(task, given, config, place, resume, start)
+        chosen = commands.choose_config(task, given, config, place, resume, start, quick)
         if dry_run:
             sys.stdout.write(commands.as_yaml(chosen))
             return

@@ -23,6 +23,7 @@ from experiments.config import (
 )
 from experiments.distributed import is_alone, is_first, wait
 from experiments.overrides import override, parse_assignment
+from experiments.presets import shortened
 from experiments.rules import PLACES, reasons
 from experiments.run import ROOT, Run, RunError, load_run, starting_model
 from experiments.running import fit_run, new_run
@@ -41,6 +42,7 @@ def choose_config(
     place: Path | None,
     resume: bool,
     start: str | None = None,
+    quick: bool = False,
 ) -> ExperimentConfig:
     """The config that the arguments of `train` ask for.
 
@@ -51,6 +53,7 @@ def choose_config(
         place: the folder of the run.
         resume: whether to continue it.
         start: the run from whose parameters to start.
+        quick: whether to cut it, see `experiments.presets.shortened`.
 
     Raises:
         ConfigError, RunError: the arguments do not go together, or one is wrong.
@@ -60,9 +63,10 @@ def choose_config(
     if resume:
         if place is None:
             raise RunError("--resume needs --name or --folder: the run to continue")
-        if assignments or file or start:
+        if assignments or file or start or quick:
             raise RunError(
-                "--resume continues a run as it is: no fields, no --config and no --from with it"
+                "--resume continues a run as it is: no fields, no --config, no --from and no "
+                "--quick with it"
             )
         config = load_run(place).config
         if task not in (None, config.task.name):
@@ -77,6 +81,8 @@ def choose_config(
     else:
         config = default_config(task, **task_options(assignments))
     config = override(config, assignments)
+    if quick:
+        config = shortened(config)
     if start is not None:
         config = replace(config, initial_run=str(load_run(start).folder.resolve()))
         starting_model(config)  # before a folder is made

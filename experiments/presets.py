@@ -3,14 +3,20 @@
 For sequences see `experiments.rules`.
 """
 
-import dataclasses
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from plstm_seq.layers.initializers import Constant, FanIn
 from plstm_seq.layers.transition import Factorized
 from plstm_seq.models import GraphModelConfig, SequenceModelConfig, VisionModelConfig
 from plstm_seq.models.presets import state_tracking
 from plstm_seq.models.vision import published_mixer
-from plstm_seq.training import OptimizerConfig, Sizes, TrainingConfig
+from plstm_seq.training import ByAccuracy, OptimizerConfig, Sizes, Staged, TrainingConfig
+
+if TYPE_CHECKING:
+    from experiments.config import ExperimentConfig  # which takes its defaults from here
 
 LENGTHS = (16, 32, 40, 64, 128, 256, 512, 1024, 2048, 4096)
 """Where sequences are evaluated: up to a hundred times the lengths of training."""
@@ -39,7 +45,7 @@ def recommended_grid_model(*, images: bool) -> VisionModelConfig:
     """A small model of the published kind; of symbols every one is a cell with a label."""
     if images:
         return VisionModelConfig(width=64, num_blocks=4, mixer=published_mixer(4))
-    mixer = dataclasses.replace(published_mixer(4), transition=Factorized(dim=2))
+    mixer = replace(published_mixer(4), transition=Factorized(dim=2))
     return VisionModelConfig(
         width=64, num_blocks=2, mode="D", mixer=mixer, position="none", pooling="cells"
     )
@@ -87,7 +93,7 @@ def recommended_images_model(side: int) -> VisionModelConfig:
     patch = min(16, side // 8)
     grid = (side // patch, side // patch)
     small = recommended_grid_model(images=True)
-    return dataclasses.replace(small, patch_size=patch, position_grid=grid, pixels="imagenet")
+    return replace(small, patch_size=patch, position_grid=grid, pixels="imagenet")
 
 
 def recommended_images_training(images: int, side: int) -> TrainingConfig:
@@ -110,7 +116,52 @@ def _by_epochs(
         batch_size=batch_size,
         validate_every=epoch,
         checkpoint_every=max(epoch, _LEAST_APART),
-        optimizer=dataclasses.replace(optimizer, warmup_steps=5 * epoch),
+        optimizer=replace(optimizer, warmup_steps=5 * epoch),
         curriculum=Sizes(((size, steps),)),
         solved=None,
     )
+
+
+# Of a run that only shows that everything works.
+QUICK_STEPS, QUICK_BATCH = 50, 32
+
+
+def shortened(config: ExperimentConfig) -> ExperimentConfig:
+    """The config with some 50 steps of small batches and few test sequences, to see it run."""
+    training = scaled_training(config.training, min(1.0, QUICK_STEPS / config.training.steps))
+    training = replace(
+        training,
+        batch_size=min(training.batch_size, QUICK_BATCH),
+        steps_per_dispatch=min(training.steps_per_dispatch, 10),
+        validate_every=min(training.validate_every, QUICK_STEPS),
+    )
+    evaluation = config.evaluation
+    lengths = [length for length in evaluation.lengths if length <= 8 * training.curriculum.longest]
+    evaluation = replace(
+        evaluation,
+        lengths=tuple(lengths) or evaluation.lengths[:1],
+        num_sequences=min(evaluation.num_sequences, 2 * QUICK_BATCH),
+        mixture_sequences=min(evaluation.mixture_sequences, 2 * QUICK_BATCH),
+    )
+    return replace(config, training=training, evaluation=evaluation)
+
+
+def scaled_training(training: TrainingConfig, scale: float) -> TrainingConfig:
+    """Training with steps, warm-up and stages multiplied, each at least one step if it was any."""
+    curriculum, optimizer = training.curriculum, training.optimizer
+    if isinstance(curriculum, Staged | ByAccuracy | Sizes):
+        stages = tuple((length, _scaled(steps, scale)) for length, steps in curriculum.stages)
+        curriculum = replace(curriculum, stages=stages)
+    least = curriculum.least_steps
+    if isinstance(curriculum, ByAccuracy):  # so that the last stage is reached
+        least = sum(steps for _, steps in curriculum.stages)
+    return replace(
+        training,
+        steps=max(_scaled(training.steps, scale), least),
+        optimizer=replace(optimizer, warmup_steps=_scaled(optimizer.warmup_steps, scale)),
+        curriculum=curriculum,
+    )
+
+
+def _scaled(steps: int, scale: float) -> int:
+    return max(round(steps * scale), min(steps, 1))

@@ -17,7 +17,7 @@ import pydantic
 from experiments.config import ConfigError, ExperimentConfig, default_config
 from experiments.files import DamagedError, read_json, write_whole
 from experiments.overrides import assign
-from experiments.presets import protocol_model
+from experiments.presets import protocol_model, scaled_training
 from experiments.protocols.models import Model, known_sizes, with_mixer
 from experiments.protocols.protocol import Protocol, ProtocolTask
 from experiments.results.rows import ROOT
@@ -178,27 +178,6 @@ def check_scale(scale: float) -> None:
     """
     if not 0 < scale <= 1:
         raise ConfigError(f"scale is {scale:g}: a number above 0, up to 1, is expected")
-
-
-def scaled_training(training: TrainingConfig, scale: float) -> TrainingConfig:
-    """Training with steps, warm-up and stages multiplied, each at least one step if it was any."""
-    curriculum, optimizer = training.curriculum, training.optimizer
-    if isinstance(curriculum, Staged | ByAccuracy | Sizes):
-        stages = tuple((length, _scaled(steps, scale)) for length, steps in curriculum.stages)
-        curriculum = replace(curriculum, stages=stages)
-    least = curriculum.least_steps
-    if isinstance(curriculum, ByAccuracy):  # so that the last stage is reached
-        least = sum(steps for _, steps in curriculum.stages)
-    return replace(
-        training,
-        steps=max(_scaled(training.steps, scale), least),
-        optimizer=replace(optimizer, warmup_steps=_scaled(optimizer.warmup_steps, scale)),
-        curriculum=curriculum,
-    )
-
-
-def _scaled(steps: int, scale: float) -> int:
-    return max(round(steps * scale), min(steps, 1))
 
 
 def _our_lengths(config: ExperimentConfig, task: ProtocolTask) -> ExperimentConfig:

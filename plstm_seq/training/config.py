@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, get_args
 
@@ -197,10 +198,10 @@ class TrainingConfig:
                 f"curriculum: stages that end by accuracy need labels, and loss {self.loss!r} "
                 "has none: expected uniform, staged or sizes"
             )
-        if least > self.steps:
+        if least > self.steps and not isinstance(curriculum, Uniform):
             raise ValueError(
                 f"steps={self.steps} end before the curriculum's last stage, which starts at step "
-                f"{least - 1}"
+                f"{least - 1}; stages={_fitting(curriculum.stages, self.steps)} would fit"
             )
 
     def batch_of(self, bucket: int) -> int:
@@ -214,3 +215,15 @@ class TrainingConfig:
         """Number of sequences and padded length of the batch with most symbols."""
         batches = [(self.batch_of(bucket), bucket) for bucket in self.curriculum.buckets]
         return max(batches, key=lambda batch: (batch[0] * batch[1], batch[1]))
+
+
+def _fitting(stages: Sequence[tuple[int, int]], steps: int) -> str:
+    """Stages in the same proportions in so many steps, each of at least one."""
+    stages = stages[-steps:]
+    total, spent, passed, parts = sum(count for _, count in stages), 0, 0, []
+    for left, (length, count) in zip(range(len(stages) - 1, -1, -1), stages, strict=True):
+        passed += count
+        end = min(max(passed * steps // total, spent + 1), steps - left)
+        parts.append(f"[{length},{end - spent}]")
+        spent = end
+    return f"[{','.join(parts)}]"

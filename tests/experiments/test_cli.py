@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 from small_run import SMALL
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ import experiments
 import experiments.cli
 import plstm_seq
 from experiments.exporting import export_run
+from experiments.problems import task_names
 from plstm_seq.training import NonFiniteLossError
 
 
@@ -267,3 +269,21 @@ def test_a_package_of_the_same_name_is_named_in_one_line(tmp_path, name, form):
         done = run("import experiments")
         assert f"ImportError: {message}" in done.stderr
     assert run("import plstm_seq.models").returncode == 0
+
+
+@pytest.mark.parametrize("task", [*task_names(), "word_problem"])
+def test_a_quick_run_of_any_task_is_one_of_50_steps(command, task):
+    shown = command("train", task, "--quick", "--dry-run")
+    assert shown.exit_code == 0, shown.stderr
+    config = yaml.safe_load(shown.stdout)
+    training = config["training"]
+    assert training["steps"] <= 60
+    assert training["batch_size"] <= 32
+    assert sum(steps for _, steps in training["curriculum"].get("stages", ())) <= 60
+    assert config["evaluation"]["num_sequences"] <= 64
+
+
+def test_a_quick_run_is_trained_and_evaluated(command):
+    assert command("train", "s3_word_problem", "--quick", "--name", "mine").exit_code == 0
+    assert command("evaluate", "mine").exit_code == 0
+    assert command("train", "--name", "mine", "--resume", "--quick").exit_code == 2

@@ -8,8 +8,8 @@ import yaml
 from flax import nnx
 
 from experiments.config import ConfigError
+from experiments.presets import scaled_training
 from experiments.protocols import Cell, cells, load, mixers, model, names, read_protocol
-from experiments.protocols.cells import scaled_training
 from experiments.protocols.protocol import FOLDER, Protocol
 from experiments.protocols.running import planned
 from experiments.protocols.values import numbers

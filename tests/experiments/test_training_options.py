@@ -12,7 +12,7 @@ from small_run import small_config
 from experiments import ConfigError, RunError, default_config, evaluate, load_run, override, train
 from experiments.config import from_document, to_document
 from experiments.exporting import export_run
-from experiments.protocols.cells import scaled_training
+from experiments.presets import scaled_training
 from experiments.show import evaluation_table
 from experiments.sweeps import Sweep, create_sweep, product, run_sweep, status, vary
 from experiments.sweeps.show import status_table

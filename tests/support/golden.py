@@ -3,6 +3,7 @@
 `tests/golden/` is always read; the folder named by `PLSTM_SEQ_GOLDEN` is read too.
 """
 
+import filecmp
 import functools
 import json
 import os
@@ -54,19 +55,21 @@ def folders() -> tuple[Path, ...]:
 
 
 def golden_files(*prefixes: str) -> list[Path]:
-    """Files whose names begin with one of the prefixes, each name once, in order.
+    """Files whose names begin with one of the prefixes, in order; copies of a file once.
 
     Raises:
         FileNotFoundError: a prefix matches no file, so that no family is forgotten silently.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     for prefix in prefixes:
         matches = [path for folder in folders() for path in folder.glob(f"{prefix}*.npz")]
         if not matches:
             raise FileNotFoundError(f"no golden file begins with {prefix!r} in {folders()}")
         for path in matches:
-            found.setdefault(path.stem, path)
-    return [found[name] for name in sorted(found)]
+            same = found.setdefault(path.stem, [])
+            if not any(filecmp.cmp(path, other, shallow=False) for other in same):
+                same.append(path)
+    return [path for name in sorted(found) for path in found[name]]
 
 
 @functools.cache

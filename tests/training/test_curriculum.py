@@ -72,7 +72,10 @@ def test_lengths_reach_both_ends_and_no_further(minimum, extra, seed):
         (lambda: Staged(stages=((4, 0),)), "last 1 step"),
         (lambda: Staged(stages=((4, 10),), minimum=5), "minimum must lie"),
         (lambda: Staged(smallest_bucket=0), "smallest_bucket"),
-        (lambda: TrainingConfig(steps=100, curriculum=Staged(((4, 100), (8, 1)))), r"stages=\[\[4,99\],\[8,1\]\] would fit"),
+        (
+            lambda: TrainingConfig(steps=100, curriculum=Staged(((4, 100), (8, 1)))),
+            r"stages=\[\[4,99\],\[8,1\]\] would fit",
+        ),
         (lambda: TrainingConfig(batch_size=0), "batch_size"),
         (lambda: TrainingConfig(checkpoint_every=-1), "checkpoint_every"),
     ],

@@ -188,6 +188,7 @@ def train(
         given = commands.with_generators(assignments or [], generators)
         place = commands.place(name, folder)
         chosen = commands.choose_config(task, given, config, place, resume, start, quick)
+        commands.warn_of([chosen])
         if dry_run:
             sys.stdout.write(commands.as_yaml(chosen))
             return

@@ -102,7 +102,7 @@ def sweep(
     Members that differ in no shape are trained together, as one program. The same command with
     the same --name goes on where it was stopped.
     """
-    from experiments.commands import place, with_generators
+    from experiments.commands import place, warn_of, with_generators
     from experiments.sweeps import create_sweep, plan
     from experiments.sweeps.commands import check_members, choose_sweep
     from experiments.sweeps.executors import make_executor
@@ -116,6 +116,7 @@ def sweep(
         chosen = choose_sweep(task, given, config, zipped or [])
         if match is not None:
             chosen = match_costs(chosen, match, announce=lambda text: err.print(plain(text)))
+        warn_of(group.members[0].config for group in plan(chosen).groups)
         if dry_run:
             expanded = plan(chosen, memory=True)
             print_result(plan_rows(expanded), plan_tables(expanded), as_json)

@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from experiments.config import (
     read_config,
     to_document,
 )
+from experiments.console import print_warning
 from experiments.distributed import is_alone, is_first, wait
 from experiments.overrides import override, parse_assignment
 from experiments.presets import shortened
@@ -87,6 +88,17 @@ def choose_config(
         config = replace(config, initial_run=str(load_run(start).folder.resolve()))
         starting_model(config)  # before a folder is made
     return config
+
+
+def warn_of(configs: Iterable[ExperimentConfig]) -> None:
+    """Prints what a training allows and hardly anybody means, each once."""
+    for training in {config.training for config in configs}:
+        warm_up, steps = training.optimizer.warmup_steps, training.steps
+        if warm_up > steps:
+            print_warning(
+                f"warmup_steps={warm_up} is beyond the training's {steps} steps: its rate ends at "
+                f"{steps / warm_up:.2g} of learning_rate={training.optimizer.learning_rate:g}"
+            )
 
 
 def _from_file(file: Path, assignments: Sequence[str]) -> ExperimentConfig:

@@ -287,3 +287,14 @@ def test_a_quick_run_is_trained_and_evaluated(command):
     assert command("train", "s3_word_problem", "--quick", "--name", "mine").exit_code == 0
     assert command("evaluate", "mine").exit_code == 0
     assert command("train", "--name", "mine", "--resume", "--quick").exit_code == 2
+
+
+@pytest.mark.parametrize("program", ["train", "sweep"])
+def test_a_warm_up_beyond_the_training_is_said(command, program):
+    words = (program, "parity", "steps=20", "stages=[[4,20]]", "learning_rate=1e-3", "--dry-run")
+    warned = command(*words, "warmup_steps=50")
+    assert warned.exit_code == 0
+    assert (
+        "is beyond the training's 20 steps: its rate ends at 0.4" in warned.stderr
+    )
+    assert command(*words, "warmup_steps=20").stderr == ""

@@ -20,6 +20,7 @@ from experiments.suggestions import nearest
 from plstm_seq.models import ModelConfig, SequenceModelConfig
 from plstm_seq.training import TrainingConfig
 from plstm_seq.training.step import OF_NUMBERS
+from tasks.base import shown
 
 LARGEST_SEED = 2**32 - 1
 COMPLETE, READABLE = "config.json", "config.yaml"
@@ -388,28 +389,39 @@ def _adapter() -> pydantic.TypeAdapter[ExperimentConfig]:
     return pydantic.TypeAdapter(ExperimentConfig)
 
 
+# Of an explanation: letters a mistake, and mistakes.
+_LONGEST, _MOST_LINES = 300, 3
+
+
 def _explain(error: pydantic.ValidationError, document: Mapping[str, Any]) -> str:
     """One line a mistake; of a union only what concerns the `kind` that the document names."""
-    lines = {}
+    # How far a mistake is from what the document names -> place -> line.
+    found: dict[int, dict[str, str]] = {}
     for entry in error.errors(include_url=False):
         path: list[str] = []
         node: Any = document
-        concerns = True
+        misses = 0
         for part in entry["loc"]:
             if _holds(node, part):
                 path.append(str(part))
                 node = node[part]
             elif isinstance(node, Mapping) and "kind" in node and isinstance(part, str):
-                concerns = concerns and _is_kind(part, node["kind"])
+                misses += not _is_kind(part, node["kind"])
             elif entry["type"] == "missing":
                 path.append(str(part))
-        if concerns:
-            message = entry["msg"].removeprefix("Value error, ")
-            got = "" if isinstance(entry["input"], Mapping) else f", got {entry['input']!r}"
-            got = "" if "got" in message else got
-            place = ".".join(path)  # empty: the config as a whole
-            lines[place] = f"{place}: {message}{got}".removeprefix(": ")
-    return "; ".join(lines.values()) or str(error)
+        message = entry["msg"].removeprefix("Value error, ")
+        got = "" if isinstance(entry["input"], Mapping) else f", got {shown(entry['input'], 100)}"
+        got = "" if "got" in message else got
+        place = ".".join(path)  # empty: the config as a whole
+        line = f"{place}: {message[:_LONGEST]}{got}".removeprefix(": ")
+        found.setdefault(misses, {})[place] = line
+    nearest = found[min(found)]
+    if min(found):  # of kinds that the document does not name: what it says the most about
+        deepest = max(place.count(".") for place in nearest)
+        nearest = {place: line for place, line in nearest.items() if place.count(".") == deepest}
+    lines = list(nearest.values())
+    more = len(lines) - _MOST_LINES
+    return "; ".join(lines[:_MOST_LINES]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _holds(node: Any, part: str | int) -> bool:

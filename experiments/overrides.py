@@ -15,6 +15,7 @@ from experiments import scalars
 from experiments.config import ConfigError, ExperimentConfig, from_document, to_document
 from experiments.kinds import default_fields, fits, kinds_at
 from experiments.suggestions import nearest
+from tasks.base import shown
 
 Path = tuple[str, ...]
 
@@ -107,7 +108,7 @@ def resolve(document: Mapping[str, Any], path: Path) -> Path:
     if not matches:
         _refuse_in_null(document, path)
         tails = {".".join(candidate[-len(path) :]) for candidate in known}
-        raise ConfigError(f"unknown field {name!r}; {nearest(name, sorted(tails))}")
+        raise ConfigError(f"unknown field {shown(name)}; {nearest(name, sorted(tails))}")
     if len(matches) > 1:
         options = ", ".join(".".join(match) for match in matches)
         raise ConfigError(f"field {name!r} is ambiguous: it may be {options}")
@@ -151,7 +152,7 @@ def _with_kind(document: dict[str, Any], path: Path, kind: str) -> None:
     path = path[:-1] if path[-1] == "kind" else path
     classes = kinds_at(path, document)
     if kind not in classes:
-        raise ConfigError(f"{'.'.join(path)}: unknown kind {kind!r}; {nearest(kind, classes)}")
+        raise ConfigError(f"{'.'.join(path)}: unknown kind {shown(kind)}; {nearest(kind, classes)}")
     old = _at(document, path)
     before, after = (default_fields(classes[name]) for name in (old["kind"], kind))
     changed = {

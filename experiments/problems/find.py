@@ -13,6 +13,7 @@ from experiments.problems.sequences import SequenceProblem
 from experiments.problems.tu import TUProblem
 from experiments.problems.tu_task import TUTask
 from experiments.suggestions import nearest
+from tasks.base import shown
 from tasks.registry import make
 
 # Of any group: the names of those are not all listed.
@@ -44,7 +45,7 @@ def make_task(name: str, **options: Any) -> AnyTask:
         return tasks.get_graph(name, **options)
     if name not in tasks.names() and not name.lower().endswith(_WORD_PROBLEM):
         known = [*task_names(), *_FROM_FILES]
-        raise ValueError(f"unknown task {name!r}; {nearest(name, known)}")
+        raise ValueError(f"unknown task {shown(name)}; {nearest(name, known)}")
     return tasks.get(name, **options)
 
 

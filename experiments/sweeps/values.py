@@ -17,11 +17,13 @@ One sweep after another, each with what is its own:
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.config import ConfigError
-from experiments.sweeps.words import parse_text
+from experiments.sweeps.words import check_count, parse_text
+from tasks.base import shown
 
 Setting = dict[str, Any]
 
@@ -44,8 +46,10 @@ def product(*sweeps: Sequence[Setting]) -> list[Setting]:
     """Every combination of a setting of each sweep; the last one changes fastest.
 
     Raises:
-        ConfigError: two sweeps set the same field.
+        ConfigError: two sweeps set the same field, or there are more combinations than a sweep has
+            members.
     """
+    check_count("every combination", math.prod(map(len, sweeps)))
     return [_merge(settings) for settings in itertools.product(*sweeps)]
 
 
@@ -80,7 +84,7 @@ def read_values(node: Any) -> list[Setting]:
     """
     if not isinstance(node, Mapping) or not node:
         raise ConfigError(
-            f"fields with their values, or product, zip or chain, are expected; got {node!r}"
+            f"fields with their values, or product, zip or chain, are expected; got {shown(node)}"
         )
     return product(*(_read_entry(name, value) for name, value in node.items()))
 
@@ -92,7 +96,7 @@ def _read_entry(name: Any, value: Any) -> list[Setting]:
             return combine(*(_read_entry(*entry) for entry in value.items()))
         if isinstance(value, list) and value:
             return combine(*map(read_values, value))
-        raise ConfigError(f"{name}: a mapping or a list is expected; got {value!r}")
+        raise ConfigError(f"{name}: a mapping or a list is expected; got {shown(value)}")
     if isinstance(value, str):
         return vary(str(name), parse_text(str(name), value))
     return vary(str(name), value if isinstance(value, list) else [value])

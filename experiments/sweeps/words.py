@@ -9,7 +9,10 @@ import yaml
 from experiments.config import ConfigError
 from experiments.overrides import parse_value, split_assignment
 
-_RANGE = re.compile(r"\s*(-?[\d_]+)\.\.(-?[\d_]+)\s*")
+MOST_MEMBERS = 100_000
+"""The most members of a sweep, and values of a range."""
+
+_RANGE = re.compile(r"\s*(-?\d+(?:_\d+)*)\.\.(-?\d+(?:_\d+)*)\s*", re.ASCII)
 _LOOKS_LIKE_A_RANGE = re.compile(r"[-+.\deE_\s]*\.\.[-+.\deE_\s]*")
 _OPENING, _CLOSING, _QUOTES = "[{", "]}", "\"'"
 
@@ -41,6 +44,12 @@ def parse_text(field: str, text: str) -> list[Any]:
     return [text]
 
 
+def check_count(what: str, count: int) -> None:
+    """Refuses more than a sweep has members, before they are made."""
+    if count > MOST_MEMBERS:
+        raise ConfigError(f"{what} has {count:,} members, at most {MOST_MEMBERS:,} are expected")
+
+
 def _parse_part(field: str, text: str) -> list[Any]:
     if not text.strip():
         raise ConfigError(
@@ -50,6 +59,7 @@ def _parse_part(field: str, text: str) -> list[Any]:
         first, last = (int(number) for number in numbers.groups())
         if last < first:
             raise ConfigError(f"{field}: the range {text.strip()} is empty; write {last}..{first}")
+        check_count(f"{field}: the range {text.strip()[:60]}", last + 1 - first)
         return list(range(first, last + 1))
     if _LOOKS_LIKE_A_RANGE.fullmatch(text):
         raise ConfigError(

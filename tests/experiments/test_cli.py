@@ -294,7 +294,5 @@ def test_a_warm_up_beyond_the_training_is_said(command, program):
     words = (program, "parity", "steps=20", "stages=[[4,20]]", "learning_rate=1e-3", "--dry-run")
     warned = command(*words, "warmup_steps=50")
     assert warned.exit_code == 0
-    assert (
-        "is beyond the training's 20 steps: its rate ends at 0.4" in warned.stderr
-    )
+    assert "is beyond the training's 20 steps: its rate ends at 0.4" in warned.stderr
     assert command(*words, "warmup_steps=20").stderr == ""

@@ -1,6 +1,7 @@
 """Configs round-trip, and what is wrong with one is said by field."""
 
 import dataclasses
+import random
 
 import pytest
 from small_run import small_config
@@ -146,3 +147,33 @@ def test_a_task_may_have_an_option_named_kind():
         default_config("random_automaton"), ["task.kind=reset", "task.symbols=4", "task.states=4"]
     )
     assert config.task.options == {"kind": "reset", "symbols": 4, "states": 4}
+
+
+STRANGE = (
+    *("foo", "-1", "0", "1e9", "[1,2]", "{a: 1}", "null", "true", "nan", ".inf", "''", "1.5"),
+    *("[[1,2],[3]]", "{kind: foo}", "{}", "[]", "x" * 3000, f"[{'1,' * 2000}1]"),
+    f"{{{','.join(f'k{i}: {i}' for i in range(300))}}}",
+)
+
+
+def paths(document, before=()):
+    for name, value in document.items():
+        yield ".".join((*before, name))
+        if isinstance(value, dict):
+            yield from paths(value, (*before, name))
+
+
+@pytest.mark.parametrize(
+    "task", ["parity", "modular_arithmetic", "automaton", "arrow_pointing", "dag_boolean"]
+)
+def test_any_value_of_any_field_is_taken_or_refused_shortly(task):
+    config = default_config(task)
+    draws = random.Random(0)
+    refused = []
+    for path in paths(to_document(config)):
+        try:
+            override(config, [f"{path}={draws.choice(STRANGE)}"])
+        except ConfigError as error:
+            refused.append(str(error))
+    assert len(refused) > 50
+    assert max(map(len, refused)) <= 500

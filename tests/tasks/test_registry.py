@@ -132,27 +132,19 @@ def test_batches_are_the_same_with_and_without_jit_and_differ_by_key():
 
 
 FREQUENCIES = [
-    ("automaton", {}),
     ("automaton", {"transition": [[0, 1], [2, 0], [2, 2]], "outputs": [1, 1, 0]}),
     ("automaton", {"regex": "(ab|ba)*", "labels_at": "last"}),
     ("cycle_navigation", {"modulus": 3}),
-    ("even_pairs", {}),
     ("binary_addition", {"convention": "slice"}),
     ("flip_flop", {"num_values": 3}),
-    ("majority_count", {}),
-    ("modular_arithmetic", {}),
-    ("modular_arithmetic_brackets", {}),
     ("mqar", {"values": 8}),
-    ("random_automaton", {}),
     ("repetition", {"symbols": 3}),
     ("set", {"symbols": 3}),
-    ("solve_equation", {}),
     ("solve_equation", {"operators": "+-*"}),
     ("solve_equation", {"operators": "-*", "modulus": 6}),
-    ("stack_manipulation", {}),
     ("stack_manipulation", {"convention": "slice"}),
-    ("parity", {}),
     ("s3_word_problem", {"generators": "swaps"}),
+    *((name, {}) for name in tasks.names()),
 ]
 
 

@@ -128,3 +128,32 @@ def test_scale_is_differentiable():
 
     gradients = [jax.grad(function)(0.3, name) for name in PORTABLE]
     assert relative_error(gradients[0], gradients[1]) < AGREEMENT["float64"]
+
+
+@pytest.mark.parametrize("size", [8, 16, 64, 128])
+@pytest.mark.parametrize(("exponent", "inside"), [(38, True), (40, False)])
+def test_the_range_of_chunks(size, exponent, inside):
+    """Products over a chunk of 1e38 are taken, those of 1e40 are not finite: see `plstm_1d`."""
+    norm = 10 ** (exponent / size)
+    turn = norm * jnp.array([[0.6, -0.8], [0.8, 0.6]], jnp.float32)
+    arguments = {
+        "query": jnp.ones((size, 1, 1)),
+        "key": jnp.zeros((size, 1, 1)),
+        "value": jnp.ones((size, 1, 1)),
+        "source": jnp.zeros((size, 2, 1, 1)),
+        "transition": jnp.broadcast_to(turn, (size, 2, 2)),
+        "mark": jnp.ones((size, 1, 1, 2)),
+        "initial_state": jnp.full((1, 1, 2), 1e-37),
+    }
+    arguments = {name: array.astype(jnp.float32) for name, array in arguments.items()}
+
+    def run(**how):
+        return plstm_1d(**arguments, return_state=True, **how)
+
+    expected = run(implementation="recurrent")
+    assert all(jnp.isfinite(array).all() for array in expected)
+    found = run(implementation="chunkwise", chunk_size=size)
+    if inside:
+        assert all(relative_error(*each) < 1e-5 for each in zip(found, expected, strict=True))
+    else:
+        assert not jnp.isfinite(found[1]).any()

@@ -1,8 +1,13 @@
 """Automata read from files."""
 
+import random
+
 import pytest
 
 import tasks
+from tasks.groups import read_permutations
+from tasks.regular import regular_table
+from tasks.tables import read_table
 
 MODULO_3 = """
 # a binary number modulo 3
@@ -60,3 +65,43 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_one_way_of_giving_an_automaton(options, message):
     with pytest.raises(ValueError, match=message):
         tasks.get("automaton", **options)
+
+
+PIECES = {
+    "regex": (regular_table, list("ab|*+?()[].\\{}^$- 3")),
+    "permutations": (read_permutations, ["(", ")", " ", ",", "0", "1", "12", "<", ">", "(0 1)"]),
+    "words": (tasks.get("automaton").encode, list("01 a,")),
+}
+
+
+@pytest.mark.parametrize("form", PIECES)
+def test_any_text_is_read_or_a_short_error(form):
+    read, pieces = PIECES[form]
+    draws = random.Random(0)
+    refused = []
+    for _ in range(1000):
+        text = "".join(draws.choices(pieces, k=draws.randint(0, 30)))
+        try:
+            read(text)
+        except ValueError as error:
+            refused.append(str(error))
+    assert 50 < len(refused) < 1000
+    assert max(map(len, refused)) < 500
+
+
+def test_any_damage_of_a_table_is_an_error_that_names_it(tmp_path):
+    text = "state label 0 1\nr0 zero r0 r1\nr1 one r2 r0\nr2 two r1 r2\n"
+    path = tmp_path / "table.txt"
+    draws = random.Random(0)
+    refused = []
+    for _ in range(500):
+        changed = bytearray(text.encode())
+        for _ in range(draws.randint(1, 3)):
+            changed[draws.randrange(len(changed))] = draws.choice(b"r0 \n#\0\xff1")
+        path.write_bytes(changed)
+        try:
+            read_table(path)
+        except ValueError as error:
+            refused.append(str(error))
+    assert len(refused) > 100
+    assert all("table.txt" in message and len(message) < 500 for message in refused)

@@ -70,6 +70,12 @@ def plstm_1d(
         C_t = transition_t . C_{t-1} + source_t . key_t . value_t
 
     The mark reads the state before its step; the source enters after the transition of its step.
+
+    *Range.* `recurrent` is finite where the state is. Chunks of L steps multiply up to L
+    transitions before they meet a state, also where the state itself is small or reset:
+    transitions of norm n need `n ** L` below 3e38 in float32, such as n = 200 at 16 steps (what
+    `chunkwise` takes by itself), 3.9 at 64 (`pallas_gpu`), 1.98 at 128 (`pallas_tpu`). What is
+    beyond is not finite.
     Source: arXiv 2506.11997, section 3 on the line graph of a path, with the Source-Transition-Mark
     dimensions of its appendix A.5. Transitions may be singular: nothing is ever inverted.
 

@@ -214,7 +214,7 @@ class Automaton(AutomatonTask):
         if len(ways) > 1:
             raise ValueError(f"an automaton is given in one way, not by {' and '.join(ways)}")
         if self.alphabet is not None and self.regex is None:
-            raise ValueError(f"alphabet={self.alphabet!r} needs a regex")
+            raise ValueError(f"alphabet={shown(self.alphabet)} needs a regex")
         if self.file is not None:
             return read_table(self.file)
         if self.regex is not None:

@@ -278,7 +278,7 @@ class SymbolTask(abc.ABC):
         unknown = [symbol for symbol in symbols if symbol not in ids]
         if unknown:
             raise ValueError(
-                f"unknown symbol {unknown[0]!r}; the vocabulary is {' '.join(self.vocabulary)}"
+                f"unknown symbol {shown(unknown[0])}; the vocabulary is {some(self.vocabulary)}"
             )
         return np.array([ids[symbol] for symbol in symbols], np.int32)
 
@@ -353,6 +353,11 @@ def shown(value: object, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 4 :]}"
 
 
+def some(words: Sequence[str], between: str = " ", most: int = 20) -> str:
+    """The first of some words, and dots where there are more."""
+    return between.join([*words[:most], *(["..."] if len(words) > most else [])])
+
+
 MOST_SYMBOLS = 2**16
 """Largest size of an alphabet, a set of states or labels, that a task can be given as an option."""
 
@@ -385,4 +390,4 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         ValueError: If the value is none of the choices.
     """
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {shown(value)}")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from tasks.base import MOST_SYMBOLS, SymbolTask, check_at_least
+from tasks.base import MOST_SYMBOLS, SymbolTask, check_at_least, shown
 
 OPERATORS = "+-*"
 MAX_MODULUS = 1000
@@ -28,12 +28,12 @@ class ExpressionTask(SymbolTask):
             raise ValueError(f"modulus must be at most {MAX_MODULUS}, got {self.modulus}")
         chosen = self.operators
         if not isinstance(chosen, str) or set(chosen) - set(OPERATORS):
-            raise ValueError(f"operators must be some of '{OPERATORS}', got {chosen!r}")
+            raise ValueError(f"operators must be some of '{OPERATORS}', got {shown(chosen)}")
         if len(set(chosen)) < len(chosen):
-            raise ValueError(f"operators must differ, got {chosen!r}")
+            raise ValueError(f"operators must differ, got {shown(chosen)}")
         if not set(chosen) & {"+", "-"}:
             raise ValueError(
-                f"operators must hold '+' or '-', got {chosen!r}: long products are always 0"
+                f"operators must hold '+' or '-', got {shown(chosen)}: long products are always 0"
             )
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from tasks.base import Labelled, check_at_least, check_choice
+from tasks.base import Labelled, check_at_least, check_choice, shown
 
 Size = int | tuple[int, int]
 """Rows and columns, X and Y; one number for a square."""
@@ -202,7 +202,7 @@ def resolve_size(size: Size, minimum: int = 1) -> tuple[int, int]:
     if isinstance(size, int | np.integer):
         size = (int(size), int(size))
     if not isinstance(size, tuple | list) or len(size) != 2:
-        raise TypeError(f"size must be an integer or (rows, columns), got {size!r}")
+        raise TypeError(f"size must be an integer or (rows, columns), got {shown(size)}")
     for name, value in zip(("rows", "columns"), size, strict=True):
         check_at_least(name, value, minimum)
     return int(size[0]), int(size[1])

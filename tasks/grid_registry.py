@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.arrow_pointing import ArrowPointing
+from tasks.base import shown
 from tasks.grid import GridTask, ImageTask
 from tasks.grid_parity import GridParity
 from tasks.grid_word_problem import GridWordProblem
@@ -42,5 +43,5 @@ def get_grid(name: str, **options: Any) -> ImageTask | GridTask:
         0.008333333333333333
     """
     if name not in _TASKS:
-        raise ValueError(f"unknown task {name!r}; {nearest(name, grid_names())}")
+        raise ValueError(f"unknown task {shown(name)}; {nearest(name, grid_names())}")
     return make(name, _TASKS[name], {}, options)

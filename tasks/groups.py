@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.base import shown
+from tasks.base import shown, some
 
 MAX_ORDER = 5040
 """Largest order of a group (that of S7): a Cayley table has as many entries as its square."""
@@ -64,8 +64,8 @@ class Group:
         try:
             return self.elements.index(name)
         except ValueError:
-            shown = ", ".join(self.elements[:8]) + (", ..." if self.order > 8 else "")
-            raise ValueError(f"{self.name} has no element {name!r}; it has {shown}") from None
+            known = some(self.elements, ", ")
+            raise ValueError(f"{self.name} has no element {shown(name)}; it has {known}") from None
 
     def closure(self, ids: Iterable[int]) -> frozenset[int]:
         """Ids of the subgroup that given elements generate."""
@@ -100,25 +100,25 @@ def group(name: str) -> Group:
         ValueError: If the name is unknown, or the group trivial or larger than `MAX_ORDER`.
     """
     if not isinstance(name, str):
-        raise TypeError(f"group must be a name such as 'S5', got {name!r}")
+        raise TypeError(f"group must be a name such as 'S5', got {shown(name)}")
     if name.strip().startswith("<"):
         return _generated(read_permutations(name))
     factors = [_factor(part, name) for part in re.split(r"_?x_?", name.strip().lower())]
     order = math.prod(_order(kind, n) for kind, n in factors)
     if order > MAX_ORDER:
-        raise ValueError(f"group {name!r} has {order} elements, more than {MAX_ORDER}")
+        raise ValueError(f"group {shown(name)} has {order} elements, more than {MAX_ORDER}")
     if order < 2:
-        raise ValueError(f"group {name!r} is trivial; it must have at least 2 elements")
+        raise ValueError(f"group {shown(name)} is trivial; it must have at least 2 elements")
     return functools.reduce(_product, (_BUILDERS[kind](n) for kind, n in factors))
 
 
 def _factor(part: str, whole: str) -> tuple[str, int]:
     match = _FACTOR.fullmatch(part)
     if match is None or (match[1] == "q" and match[2] != "8"):
-        raise ValueError(f"unknown group {whole!r}; groups are {_KINDS}")
+        raise ValueError(f"unknown group {shown(whole)}; groups are {_KINDS}")
     kind, n = match[1].replace("c", "z"), int(match[2])
     if kind == "psl2_" and (n < 2 or any(n % k == 0 for k in range(2, math.isqrt(n) + 1))):
-        raise ValueError(f"unknown group {whole!r}: PSL2_p needs a prime p, got {n}")
+        raise ValueError(f"unknown group {shown(whole)}: PSL2_p needs a prime p, got {n}")
     return kind, n
 
 

@@ -7,7 +7,7 @@ import difflib
 from typing import Any
 
 from tasks.automaton import Automaton
-from tasks.base import SymbolTask, Task
+from tasks.base import SymbolTask, Task, shown
 from tasks.binary import BinaryAddition, BinaryMultiplication, ComputeSqrt
 from tasks.cycle_navigation import CycleNavigation
 from tasks.even_pairs import EvenPairs
@@ -104,7 +104,9 @@ def make(name: str, task: type[Any], fixed: dict[str, str], options: dict[str, A
     known = [name for name in fields if name not in fixed]
     for option in options:
         if option not in known:
-            raise ValueError(f"task {name!r} has no option {option!r}; {nearest(option, known)}")
+            raise ValueError(
+                f"task {shown(name)} has no option {shown(option)}; {nearest(option, known)}"
+            )
     return task(**fixed, **{option: _as_tuples(value) for option, value in options.items()})
 
 
@@ -115,7 +117,7 @@ def _find(name: str) -> tuple[type[Any], dict[str, str]]:
     group, suffix, rest = name.lower().partition(_WORD_PROBLEM)
     if group and suffix and not rest:
         return WordProblem, {"group": group}
-    raise ValueError(f"unknown task {name!r}; {nearest(name, names())}")
+    raise ValueError(f"unknown task {shown(name)}; {nearest(name, names())}")
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -111,7 +111,7 @@ class _Parser:
     def __post_init__(self) -> None:
         for option, value in {"regex": self.expression, "alphabet": self.given or ""}.items():
             if not isinstance(value, str):
-                raise TypeError(f"{option} must be text, got {value!r}: quote it")
+                raise TypeError(f"{option} must be text, got {shown(value)}: quote it")
         if len(self.expression) > MAX_LETTERS:
             raise ValueError(
                 f"regex has {len(self.expression):,} letters, at most {MAX_LETTERS:,} are expected"
@@ -120,13 +120,13 @@ class _Parser:
         own = {letter for letter, escaped in self.letters if escaped or letter not in _SPECIAL}
         alphabet = "".join(sorted(own)) if self.given is None else self.given
         if len(set(alphabet)) < len(alphabet) or any(letter.isspace() for letter in alphabet):
-            raise ValueError(f"alphabet must be different letters, got {alphabet!r}")
+            raise ValueError(f"alphabet must be different letters, got {shown(alphabet)}")
         if not alphabet:
-            raise ValueError(f"regex {self.expression!r} has no symbols; give an alphabet")
+            raise ValueError(f"regex {shown(self.expression)} has no symbols; give an alphabet")
         if own - set(alphabet):
             raise ValueError(
-                f"regex {self.expression!r} has {min(own - set(alphabet))!r}, which is not in the "
-                f"alphabet {alphabet!r}"
+                f"regex {shown(self.expression)} has {min(own - set(alphabet))!r}, which is not in "
+                f"the alphabet {shown(alphabet)}"
             )
         self.alphabet = alphabet
         self.places = dict.fromkeys(alphabet, 0)
@@ -141,7 +141,7 @@ class _Parser:
                 letters.append((letter, escaped))
                 escaped = False
         if escaped:
-            raise ValueError(f"regex {self.expression!r} must not end with a backslash")
+            raise ValueError(f"regex {shown(self.expression)} must not end with a backslash")
         return letters
 
     def refuse(self, problem: str) -> None:

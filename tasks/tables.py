@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from tasks.base import shown, some
+
 
 class Table(NamedTuple):
     """A deterministic automaton in plain values.
@@ -62,7 +64,7 @@ def read_table(path: str | Path) -> Table:
         refuse(lines[0][0] if lines else 1, "expected 'state label' and the names of the symbols")
     (header, (_, _, *symbols)), *rows = lines
     if len(set(symbols)) < len(symbols):
-        refuse(header, f"symbols must differ, got {' '.join(symbols)}")
+        refuse(header, f"symbols must differ, got {some(symbols)}")
     if not rows:
         refuse(header, "expected a line for each state below")
     states: dict[str, int] = {}
@@ -72,16 +74,16 @@ def read_table(path: str | Path) -> Table:
             refuse(
                 number,
                 f"expected a state, its label and {len(symbols)} next states; got {len(words)} "
-                f"words: {' '.join(words)}",
+                f"words: {some(words)}",
             )
         if words[0] in states:
-            refuse(number, f"state {words[0]!r} has a line already")
+            refuse(number, f"state {shown(words[0])} has a line already")
         states[words[0]] = len(states)
         labels.setdefault(words[1], len(labels))
     for number, (_, _, *following) in rows:
         for state in following:
             if state not in states:
-                refuse(number, f"there is no line for state {state!r}")
+                refuse(number, f"there is no line for state {shown(state)}")
     return Table(
         tuple(tuple(states[state] for state in words[2:]) for _, words in rows),
         tuple(labels[words[1]] for _, words in rows),

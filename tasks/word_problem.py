@@ -14,7 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from tasks.automaton import Machine, check_size
-from tasks.base import MOST_SYMBOLS, Batch, check_at_least, check_choice, inside, token_rows
+from tasks.base import MOST_SYMBOLS, Batch, check_at_least, check_choice, inside, shown, token_rows
 from tasks.groups import Group, group
 from tasks.prefix import PrefixTask, prefix_products
 
@@ -119,11 +119,11 @@ class WordProblem(PrefixTask):
         object.__setattr__(self, "group", group(self.group).name)
         if not any(self._symbol_elements):
             raise ValueError(
-                f"generators={self.generators!r} of {self.group} must hold an element other than "
-                "the identity"
+                f"generators={shown(self.generators)} of {self.group} must hold an element other "
+                "than the identity"
             )
         if self.filler == "identity" and 0 not in self._symbol_elements:
-            raise ValueError(f"filler='identity' needs e among generators={self.generators!r}")
+            raise ValueError(f"filler='identity' needs e among generators={shown(self.generators)}")
 
     @property
     def name(self) -> str:
@@ -279,7 +279,7 @@ def _named_set(of: Group, name: str) -> tuple[int, ...]:
     if name == "standard":
         return of.generators
     if of.images is None:
-        raise ValueError(f"generators={name!r} is for permutation groups; got {of.name}")
+        raise ValueError(f"generators={shown(name)} is for permutation groups; got {of.name}")
     points = 2 if name == "swaps" else 3
     moved = (of.images != np.arange(of.images.shape[1])).sum(axis=1)
     return tuple(np.flatnonzero(moved <= points).tolist())

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from tasks.base import MOST_SYMBOLS, check_at_least
+from tasks.base import MOST_SYMBOLS, check_at_least, shown
 from tasks.graphs.trees import TreeTask
 
 _OPERATORS = ("not", "and", "or", "xor")
@@ -59,12 +59,12 @@ class BooleanFormula(TreeTask):
         chosen = (self.operators,) if isinstance(self.operators, str) else tuple(self.operators)
         if not chosen or set(chosen) - set(_OPERATORS) or len(set(chosen)) < len(chosen):
             raise ValueError(
-                f"operators must be different ones of {', '.join(_OPERATORS)}; got {chosen!r}"
+                f"operators must be different ones of {', '.join(_OPERATORS)}; got {shown(chosen)}"
             )
         if ("and" in chosen) != ("or" in chosen):
             raise ValueError(
-                f"operators must hold both 'and' and 'or' or neither, got {chosen!r}: values would "
-                "be mostly one of the two"
+                f"operators must hold both 'and' and 'or' or neither, got {shown(chosen)}: values "
+                "would be mostly one of the two"
             )
         check_at_least("max_operands", self.max_operands, 2, MOST_SYMBOLS)
         if self.max_operands > _MOST_OPERANDS:

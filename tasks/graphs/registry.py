@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks.base import shown
 from tasks.graphs.base import GraphTask, SymbolGraphTask
 from tasks.graphs.boolean import BooleanFormula
 from tasks.graphs.listops import ListOps
@@ -46,5 +47,5 @@ def get_graph(name: str, **options: Any) -> GraphTask:
         ('0', '1', 'not', 'xor')
     """
     if name not in _TASKS:
-        raise ValueError(f"unknown task {name!r}; {nearest(name, graph_names())}")
+        raise ValueError(f"unknown task {shown(name)}; {nearest(name, graph_names())}")
     return make(name, _TASKS[name], {}, options)

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from tasks.base import shown, some
 from tasks.graphs.base import Graphs, SymbolGraphTask, by_graph
 from tasks.graphs.drawing import random_trees
 from tasks.graphs.order import node_depths, ranks
@@ -227,12 +228,14 @@ class TreeTask(SymbolGraphTask):
                 continue
             if word != ")":
                 if word not in ids:
-                    raise ValueError(f"unknown symbol {word!r}; the symbols are {' '.join(ids)}")
+                    raise ValueError(
+                        f"unknown symbol {shown(word)}; the symbols are {some(list(ids))}"
+                    )
                 calls.append((ids[word], []))
                 if following == "(":
                     continue
             if len(calls) == 1:
-                raise ValueError(f"{text!r} has a bracket too many")
+                raise ValueError(f"{shown(text)} has a bracket too many")
             symbol, operands = calls.pop()
             for place, operand in enumerate(operands):
                 nodes[operand] += self._size * place * self._ordered
@@ -240,7 +243,7 @@ class TreeTask(SymbolGraphTask):
             calls[-1][1].append(len(nodes))
             nodes.append(symbol)
         if len(calls) > 1 or len(calls[0][1]) != 1:
-            raise ValueError(f"{text!r} is not one expression with all its brackets closed")
+            raise ValueError(f"{shown(text)} is not one expression with all its brackets closed")
         edge_index = np.array(edges, np.int32).reshape(-1, 2).T
         return Graphs(edge_index, np.array(nodes, np.int32), np.zeros(len(nodes), np.int32))
 

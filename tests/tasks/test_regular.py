@@ -119,7 +119,7 @@ def test_mistakes_are_explained(expression, alphabet, message):
         "(" * 98 + "|".join("abcdefghij" * 30) + ")*" * 98 + "k",
         "".join(map(chr, range(0x4E00, 0x4E00 + 990))),
         "(" + "|".join(map(chr, range(0x4E00, 0x4E00 + 490))) + ")*a",
-        r"[+\-]*\{\^\$",
+        r"[\+\-]*\{\^\$",
     ],
     ids=["nested", "letters", "alphabet", "escaped"],
 )

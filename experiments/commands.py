@@ -282,6 +282,6 @@ def parse_numbers(text: str | None, option: str) -> list[int] | None:
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch("0*[1-9][0-9]{0,14}", part.replace("_", "")) for part in parts):
         raise ConfigError(
-            f"{option} {shown(text)}: numbers from 1 on such as 64,256,4096 are expected"
+            f"{option} {shown(text)}: numbers such as 64,256,4096, from 1 on, are expected"
         )
     return [int(part) for part in parts]

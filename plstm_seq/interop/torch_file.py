@@ -214,13 +214,21 @@ def read_torch(path: str | Path, key: str | None = None) -> dict[str, np.ndarray
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            members, size = archive.infolist(), path.stat().st_size
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise ValueError("its members are compressed; torch.save does not compress them")
+            if sum(member.file_size for member in members) > size:
+                raise ValueError("its members overlap")
             root, content = _content(archive)
             tensors = _tensors(content, key)
-            _check_sizes(tensors, path.stat().st_size)
+            _check_sizes(tensors, size)
             order = _byte_order(archive, root)
-            return {name: _array(archive, root, order, each) for name, each in tensors.items()}
+            used = {tensor.storage.key for tensor in tensors.values()}
+            stored = {key: archive.read(f"{root}data/{key}") for key in used}
+            return {
+                name: _array(stored[each.storage.key], order, each)
+                for name, each in tensors.items()
+            }
     except _DAMAGE as error:
         raise ValueError(f"{path}: {str(error)[:300] or type(error).__name__}") from None
 
@@ -264,10 +272,10 @@ def _byte_order(archive: zipfile.ZipFile, root: str) -> str:
     return ">" if noted == b"big" else "<"
 
 
-def _array(archive: zipfile.ZipFile, root: str, order: str, tensor: _Tensor) -> np.ndarray:
+def _array(stored: bytes, order: str, tensor: _Tensor) -> np.ndarray:
     storage = tensor.storage
     dtype = np.dtype(_TYPES[storage.type.name])
-    data = np.frombuffer(archive.read(f"{root}data/{storage.key}"), np.uint8)
+    data = np.frombuffer(stored, np.uint8)
     last = tensor.offset + sum(
         (size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True)
     )

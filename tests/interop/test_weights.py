@@ -1,5 +1,6 @@
 """Files of named arrays: what is written is read again, and what is wrong is refused."""
 
+import copy
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -189,12 +190,25 @@ def test_a_compressed_file_is_refused_before_it_is_read(tmp_path):
         read_torch(tmp_path / "model.pt")
 
 
+def test_members_that_overlap_are_refused_before_they_are_read(tmp_path):
+    path = tmp_path / "model.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/data.pkl", b"\x80\x02}.")
+        archive.writestr("model/data/0", bytes(1000))
+        for number in range(1, 50):  # further entries of the same bytes
+            again = copy.copy(archive.getinfo("model/data/0"))
+            again.filename = f"model/data/{number}"
+            archive.filelist.append(again)
+    with pytest.raises(ValueError, match=r"model\.pt: its members overlap"):
+        read_torch(path)
+
+
 DEEP = 200_000
 NESTED = {
     "tuples": b"N" + b"\x85" * DEEP,
     "kept_tuples": b"N" + b"\x85\x94" * DEEP,
     "lists": b"]" * DEEP + b"a" * (DEEP - 1),
-    "dictionaries": b"}" * DEEP + b"K\x01" + b"K\x02s" + b"0" * 0,
+    "dictionaries": b"}" + b"K\x01}" * DEEP + b"s" * DEEP,
 }
 
 

@@ -48,7 +48,7 @@ def main() -> None:
     speak_in_lines()
     try:
         app()
-    except Exception:
+    except Exception:  # whatever it was: jax may have failed to start, in any of many ways
         problem = environment_problem()
         if problem is None:
             raise

@@ -415,11 +415,11 @@ def _explain(error: pydantic.ValidationError, document: Mapping[str, Any]) -> st
         place = ".".join(path)  # empty: the config as a whole
         line = f"{place}: {message[:_LONGEST]}{got}".removeprefix(": ")
         found.setdefault(misses, {})[place] = line
-    nearest = found[min(found)]
+    likely = found[min(found)]
     if min(found):  # of kinds that the document does not name: what it says the most about
-        deepest = max(place.count(".") for place in nearest)
-        nearest = {place: line for place, line in nearest.items() if place.count(".") == deepest}
-    lines = list(nearest.values())
+        deepest = max(place.count(".") for place in likely)
+        likely = {place: line for place, line in likely.items() if place.count(".") == deepest}
+    lines = list(likely.values())
     more = len(lines) - _MOST_LINES
     return "; ".join(lines[:_MOST_LINES]) + (f"; and {more} more" if more > 0 else "")
 

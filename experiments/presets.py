@@ -1,4 +1,4 @@
-"""The models and trainings for grids, images and graphs where nothing else is said.
+"""The models and trainings for grids, images and graphs where nothing else is said; shorter ones.
 
 For sequences see `experiments.rules`.
 """

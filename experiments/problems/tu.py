@@ -27,16 +27,6 @@ from plstm_seq.training.step import OF_LABELS, OF_NUMBERS, Loss
 from tasks.graphs import TUData
 
 
-@functools.lru_cache(maxsize=4)
-def _scaled(task: TUTask, data: TUData) -> np.ndarray | None:
-    """What a model learns, float32 `[G, A]`; None: classes."""
-    del data  # of another reading, other numbers
-    if task.target == "class":
-        return None
-    mean, std = task.scaling
-    return ((task.attributes - mean) / std).astype(np.float32)
-
-
 @dataclass(frozen=True)
 class TUSample:
     """Goes through the training graphs in a new order every epoch; the last batch may be short."""
@@ -54,7 +44,7 @@ class TUSample:
     def some(self, graphs: np.ndarray, batch: int) -> Labelled:
         """Given graphs, padded to a batch of a usual size."""
         data = self.task.graphs
-        chosen = data.batch(graphs, _scaled(self.task, data))
+        chosen = data.batch(graphs, self.task.learned)
         return labelled(chosen, _usual_sizes(data, batch), per_node=False)
 
 

@@ -136,6 +136,14 @@ class TUTask:
         std = np.where(np.ptp(known, axis=0) > 0, known.std(0), 1.0)
         return Scaling(known.mean(0), std)
 
+    @functools.cached_property
+    def learned(self) -> np.ndarray | None:
+        """What a model learns, the attributes scaled, float32 `[G, A]`; None: classes."""
+        if self.target == "class":
+            return None
+        mean, std = self.scaling
+        return ((self.attributes - mean) / std).astype(np.float32)
+
     @property
     def outputs(self) -> int:
         """How many numbers a model gives."""

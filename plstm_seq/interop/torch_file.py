@@ -62,11 +62,6 @@ _LITERALS = (
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
 )
 _EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
-_MAKERS = {
-    ("collections", "OrderedDict"): "dictionary",
-    ("torch._utils", "_rebuild_tensor_v2"): "tensor",
-    ("torch._utils", "_rebuild_parameter"): "parameter",
-}
 
 
 class _StorageType(NamedTuple):
@@ -85,30 +80,36 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-class _Maker(NamedTuple):
-    """A function that the pickle names; its call makes a record here."""
-
-    what: str
-
-    def __call__(self, arguments: tuple[Any, ...]) -> Any:
-        if self.what == "dictionary" and not arguments:
-            return {}
-        if self.what == "parameter" and isinstance(arguments[0], _Tensor):
-            return arguments[0]
-        if self.what == "tensor":
-            storage, offset, shape, strides, *_ = arguments
-            numbers = (offset, *shape, *strides)
-            if not isinstance(storage, _Storage) or not all(type(each) is int for each in numbers):
-                raise ValueError("a tensor of a storage and of whole numbers is expected")
-            if not 0 <= min(numbers) <= max(numbers) < 1 << 62 or len(shape) != len(strides):
-                raise ValueError(f"a tensor of shape {shape} does not lie in its storage")
-            return _Tensor(storage, offset, tuple(shape), tuple(strides))
-        raise ValueError(f"it calls a {self.what} with {len(arguments)} arguments")
+def _dictionary(*items: Any) -> dict[Any, Any]:
+    if items:
+        raise ValueError("an ordered dictionary is expected to begin empty")
+    return {}
 
 
-def _named(module_name: str, name: str) -> _Maker | _StorageType:
-    if (module_name, name) in _MAKERS:
-        return _Maker(_MAKERS[module_name, name])
+def _parameter(tensor: Any, *_: Any) -> Any:
+    return tensor
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+    numbers = (offset, *shape, *strides)
+    if not isinstance(storage, _Storage) or not all(type(each) is int for each in numbers):
+        raise ValueError("a tensor of a storage and of whole numbers is expected")
+    if not 0 <= min(numbers) <= max(numbers) < 1 << 62 or len(shape) != len(strides):
+        raise ValueError(f"a tensor of shape {shape} does not lie in its storage")
+    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+
+# The functions that a pickle may name, and what stands for each here.
+_FUNCTIONS = {
+    ("collections", "OrderedDict"): _dictionary,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+}
+
+
+def _named(module_name: str, name: str) -> Any:
+    if (module_name, name) in _FUNCTIONS:
+        return _FUNCTIONS[module_name, name]
     if module_name == "torch" and name in _TYPES:
         return _StorageType(name)
     raise ValueError(
@@ -174,10 +175,10 @@ def _unpickled(content: bytes) -> Any:
         elif name == "STACK_GLOBAL":
             stack.append(_named(stack.pop(-2), stack.pop()))
         elif name == "REDUCE":
-            maker, arguments = stack.pop(-2), stack.pop()
-            if not isinstance(maker, _Maker) or not isinstance(arguments, tuple):
+            function, arguments = stack.pop(-2), stack.pop()
+            if not any(function is known for known in _FUNCTIONS.values()):
                 raise ValueError("it calls something that is no function")
-            stack.append(maker(arguments))
+            stack.append(function(*arguments))
         elif name == "BINPERSID":
             _, kind, key, *_ = stack.pop()
             if not isinstance(kind, _StorageType) or not isinstance(key, str):
@@ -258,9 +259,10 @@ def _tensors(content: Any, key: str | None) -> dict[str, _Tensor]:
         raise ValueError(f"a dictionary of tensors is expected, got {type(content).__name__}")
     others = [str(name) for name, value in content.items() if not isinstance(value, _Tensor)]
     if others:
+        names = ", ".join(name[:30] for name in others[:5]) + (", ..." if len(others) > 5 else "")
         raise ValueError(
-            f"these are no tensors: {', '.join(others)}; where they are dictionaries of tensors, "
-            "name one with key="
+            f"these are no tensors: {names}; where they are dictionaries of tensors, name one with "
+            "key="
         )
     return {str(name): tensor for name, tensor in content.items()}
 

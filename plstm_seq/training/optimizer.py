@@ -1,4 +1,4 @@
-"""AdamW or LAMB with warm-up and cosine; learning rate and weight decay are array leaves."""
+"""AdamW, AMSGrad or LAMB with warm-up and cosine; learning rate and weight decay are array leaves."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ class OptimizerConfig:
     touches is AdamW's, decay included, times the norm of the parameter over the norm of that step;
     the others take AdamW's. The norms are of whole parameters.
 
+    With `rule="amsgrad"` (Reddi et al., arXiv 1904.09237), the second moments that the step is
+    divided by are the largest so far instead of the latest. After a long time of small gradients
+    AdamW answers one large gradient with a step of up to `1 / sqrt(1 - b2)` times the rate; this
+    rule does not, if `clip_norm` bounds that gradient to what training began with.
+
     The learning rate rises linearly from 0 over `warmup_steps`, then either stays
     (`schedule="constant"`), or stays for `hold_fraction` of the steps that are left and falls along
     half a cosine to `final_fraction` of its peak at the last step of training. With a curriculum by
@@ -45,7 +50,7 @@ class OptimizerConfig:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    rule: Literal["adamw", "lamb"] = "adamw"
+    rule: Literal["adamw", "amsgrad", "lamb"] = "adamw"
     learning_rate: float = 3e-3
     weight_decay: float = 0.0
     warmup_steps: int = 100
@@ -62,7 +67,8 @@ class OptimizerConfig:
         return replace(self, learning_rate=1.0, weight_decay=0.0)
 
     def __post_init__(self):
-        _check("rule", self.rule, self.rule in ("adamw", "lamb"), "adamw or lamb")
+        rules = ("adamw", "amsgrad", "lamb")
+        _check("rule", self.rule, self.rule in rules, "adamw, amsgrad or lamb")
         _check(
             "learning_rate", self.learning_rate, 0 < self.learning_rate < math.inf, "> 0 and finite"
         )
@@ -164,16 +170,17 @@ def make_optimizer(config: OptimizerConfig, steps: int, last_stage: int | None =
     clip = optax.identity()
     if config.clip_norm is not None:
         clip = optax.clip_by_global_norm(config.clip_norm)
+    moments = optax.scale_by_amsgrad if config.rule == "amsgrad" else optax.scale_by_adam
     direction = (
         clip,
-        optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps),
+        moments(b1=config.b1, b2=config.b2, eps=config.eps),
         decay(weight_decay=config.weight_decay, mask=is_selected),
     )
     step = (
         optax.scale_by_schedule(schedule) if last_stage is None else _scale_by_course(schedule),
         rate(learning_rate=config.learning_rate),
     )
-    if config.rule == "adamw":
+    if config.rule != "lamb":
         return Optimizer(packed(optax.chain(*direction, *step), is_decayed), schedule)
     # Norms of single parameters cannot be read off the packed vectors.
     layers = optax.masked(optax.scale_by_trust_ratio(), is_decayed)

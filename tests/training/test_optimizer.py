@@ -26,9 +26,18 @@ def run(transformation, state, steps=5, parameters=PARAMETERS):
     return jax.jit(lambda s: jax.lax.fori_loop(0, steps, step, (parameters, s))[0])(state)
 
 
-def test_chain_is_optax_adamw_with_its_own_schedule():
+MOMENTS = {"adamw": optax.scale_by_adam, "amsgrad": optax.scale_by_amsgrad}
+
+
+@pytest.mark.parametrize("rule", MOMENTS)
+def test_chain_is_that_of_optax_with_its_own_schedule(rule):
     config = OptimizerConfig(
-        learning_rate=0.1, weight_decay=0.3, warmup_steps=2, clip_norm=0.5, final_fraction=0.2
+        rule=rule,
+        learning_rate=0.1,
+        weight_decay=0.3,
+        warmup_steps=2,
+        clip_norm=0.5,
+        final_fraction=0.2,
     )
     ours = make_optimizer(config, 10).transformation
 
@@ -38,7 +47,9 @@ def test_chain_is_optax_adamw_with_its_own_schedule():
 
     theirs = optax.chain(
         optax.clip_by_global_norm(0.5),
-        optax.adamw(rate, b2=config.b2, weight_decay=0.3, mask={"kernel": True, "bias": False}),
+        MOMENTS[rule](b2=config.b2),
+        optax.add_decayed_weights(0.3, {"kernel": True, "bias": False}),
+        optax.scale_by_learning_rate(rate),
     )
     expected = run(theirs, theirs.init(PARAMETERS))
     # The rate and the decay are float32 leaves, whatever the parameters are.
@@ -73,8 +84,26 @@ def test_lamb_is_optax_lamb_where_weights_decay_and_adamw_elsewhere():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("rule", MOMENTS)
+def test_amsgrad_alone_answers_a_shock_after_a_quiet_time_with_a_step_of_the_rate(rule):
+    config = OptimizerConfig(
+        rule=rule, learning_rate=1.0, b1=0.0, b2=0.999, warmup_steps=0, schedule="constant"
+    )
+    optimizer = make_optimizer(config, 10_000).transformation
+    value = {"kernel": jnp.zeros(())}
+
+    def step(state, gradient):
+        update, state = optimizer.update({"kernel": gradient}, state, value)
+        return state, update["kernel"]
+
+    shocks = jnp.full(9_001, 1e-8).at[jnp.array([0, 9_000])].set(1.0)
+    steps = jax.jit(lambda state: jax.lax.scan(step, state, shocks)[1])(optimizer.init(value))
+    assert float(abs(steps[0])) == pytest.approx(1.0)
+    assert float(abs(steps[-1])) == pytest.approx(1.0 if rule == "amsgrad" else 30.0, rel=0.1)
+
+
 def test_an_unknown_rule_is_refused():
-    with pytest.raises(ValueError, match="adamw or lamb"):
+    with pytest.raises(ValueError, match="adamw, amsgrad or lamb"):
         OptimizerConfig(rule="sgd")
 
 

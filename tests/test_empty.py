@@ -1,4 +1,4 @@
-"""No sequence or grid in a batch gives an empty result; one without steps or cells is refused."""
+"""A batch of nothing gives an empty result; sequences, grids and graphs of nothing are refused."""
 
 import dataclasses
 import typing
@@ -8,11 +8,16 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+from plstm_seq.graphs import bucket, line_graph, padded, sizes_of
+from plstm_seq.layers.dag import GraphMixerConfig
 from plstm_seq.layers.mixers import MixerConfig, make_mixer
 from plstm_seq.models import SequenceModel, SequenceModelConfig
+from plstm_seq.models.graph import GraphInputs, GraphModel, GraphModelConfig
+from plstm_seq.models.graph.config import Pooling
 from plstm_seq.models.vision import VisionModel, VisionModelConfig, vision_transformer
 
 MIXERS = typing.get_args(MixerConfig)
+GRAPH_MIXERS = typing.get_args(GraphMixerConfig)
 SHAPES_OF_NOTHING = [(2, 0), (0, 0)]
 
 
@@ -59,3 +64,16 @@ def test_vision_models(config, pooling):
     assert call(0, 64, 64).shape == (0, 3)
     with pytest.raises(ValueError, match="expected X to be at least 1"):
         call(2, 0, 64)
+
+
+@pytest.mark.parametrize("config", GRAPH_MIXERS, ids=lambda config: config.__name__)
+@pytest.mark.parametrize("pooling", typing.get_args(Pooling))
+def test_graph_models(config, pooling):
+    nothing = {"edge_index": jnp.zeros((2, 0), int), "nodes": 0}
+    graph = line_graph(**nothing, graph=jnp.zeros(0, int), mode="PD")
+    options = GraphModelConfig(width=8, num_blocks=2, mixer=config(), pooling=pooling)
+    model = GraphModel(3, config=options, output_size=2, rngs=nnx.Rngs(0))
+    for shown in (graph, padded(graph, bucket(sizes_of(graph)))):
+        assert model(GraphInputs(shown, jnp.zeros((0, 3)))).shape == (0, 2)
+    with pytest.raises(ValueError, match="0 nodes: at least one is expected"):
+        line_graph(**nothing)

@@ -63,7 +63,8 @@ def line_graph(
 
     Args:
         edge_index: tails and heads, [2, E]; E may be 0, and a node may have no edge.
-        nodes: their number; they are 0 .. nodes - 1.
+        nodes: their number; they are 0 .. nodes - 1. There may be none where `graph` is an empty
+            array: no graphs.
         mode: P keeps every line, D prunes them to a multitree (`prune.multitree`); PD keeps every
             line and marks those of D, for models with layers of both modes.
         lines: pairs of edges, [2, P], where not all that meet in a node are to be joined; None: all
@@ -76,7 +77,7 @@ def line_graph(
             joins edges that do not meet, or an edge joins two graphs.
     """
     tail, head = index_pairs("edge_index", edge_index)
-    if nodes < 1:
+    if nodes < 1 and graph is None:
         raise ValueError(f"the graph has {nodes} nodes: at least one is expected")
     _check_range("edge", (tail, head), "node", nodes)
     _check_acyclic(tail, head, nodes)
@@ -163,8 +164,11 @@ def _several(graph: ArrayLike | None, nodes: int, tail: Index, head: Index) -> t
             f"graph has shape {of_node.shape} and type {of_node.dtype}: integers [{nodes}], one a "
             "node, are expected"
         )
-    if of_node.min() < 0:
-        raise ValueError(f"graph has {of_node.min()}: graphs are counted from 0")
+    least, most = of_node.min(initial=0), of_node.max(initial=0)
+    if least < 0:
+        raise ValueError(f"graph has {least}: graphs are counted from 0")
+    if most >= max(nodes, 1):
+        raise ValueError(f"graph has {most}: graphs are counted without gaps")
     sizes = np.bincount(of_node)
     if not sizes.all():
         raise ValueError(f"graph {np.argmin(sizes)} has no node: graphs are counted without gaps")

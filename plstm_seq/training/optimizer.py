@@ -1,4 +1,4 @@
-"""AdamW, AMSGrad or LAMB with warm-up and cosine; learning rate and weight decay are array leaves."""
+"""AdamW, AMSGrad or LAMB with warm-up and cosine; the rate and weight decay are array leaves."""
 
 from __future__ import annotations
 

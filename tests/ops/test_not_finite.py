@@ -1,18 +1,21 @@
 """NaN and infinity reach what depends on them, in the recurrence and so in every other form."""
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import op_1d
+import op_2d
 import op_dag
 import pytest
 from op_delta import DK, delta_inputs, delta_loop
 
 from plstm_seq.ops import plstm_1d, plstm_dag
 from plstm_seq.ops.attention import causal_attention
+from plstm_seq.ops.grid.recurrent import step
 from plstm_seq.ops.linear import gated_delta_rule
 
 
@@ -36,6 +39,33 @@ def _sequence(direct, chunk_size):
 
     fast = functools.partial(op, "chunkwise", chunk_size)
     return Form(fast, functools.partial(op, "recurrent", None), (inputs, state))
+
+
+def _grid(implementation, turns, cells=(3, 2)):
+    X, Y = cells
+    arguments = op_2d.make(X, Y, batch=(), DK=2, DV=2, turns=turns)
+
+    def truth(arguments):
+        return _cell_by_cell(*arguments, 2**-0.5)
+
+    def fast(arguments):
+        return op_2d.apply(*arguments, implementation=implementation)
+
+    return Form(fast, truth, arguments)
+
+
+def _cell_by_cell(inputs, initial, scale):
+    """Each cell of a grid once, row after row."""
+    X, Y = inputs.grid
+    across, down, outputs = {}, {}, {}
+    for y, x in np.ndindex(Y, X):
+        left = across[x - 1, y] if x else initial.across[y]
+        up = down[x, y - 1] if y else initial.down[x]
+        cell = jax.tree.map(lambda array, x=x, y=y: array[x, y], inputs)
+        outputs[x, y], across[x, y], down[x, y] = step(cell, left, up, scale)
+    output = jnp.stack([jnp.stack([outputs[x, y] for y in range(Y)]) for x in range(X)])
+    right = jnp.stack([across[X - 1, y] for y in range(Y)])
+    return output, (right, jnp.stack([down[x, Y - 1] for x in range(X)]))
 
 
 def _dag():
@@ -88,6 +118,11 @@ FORMS = {
         for direct in (True, False)
         for size in (1, 2, 8)
     },
+    **{
+        f"plstm_2d, {name}, {turns}": functools.partial(_grid, name, turns)
+        for name in ("recurrent", "parallel", "chunkwise")
+        for turns in "PLR"
+    },
     "plstm_dag": _dag,
     "delta rule": functools.partial(_delta, 2, 1, True, 4),
     "linear attention": functools.partial(_delta, 1, DK, False, 4),
@@ -100,11 +135,22 @@ def with_one(tree, value, form, draws):
     leaves, structure = jax.tree.flatten(tree)
     names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     for number, (name, leaf) in enumerate(zip(names, leaves, strict=True)):
-        for step in range(leaf.shape[form.batch]):
+        for first in range(leaf.shape[form.batch]):
             rest = (int(draws.integers(size)) for size in leaf.shape[form.batch + 1 :])
-            place = (*[0] * form.batch, step, *rest)
+            place = (*[0] * form.batch, first, *rest)
             changed = [*leaves[:number], leaf.at[place].set(value), *leaves[number + 1 :]]
             yield f"{name}{list(place)} = {value}", structure.unflatten(changed)
+
+
+def with_several(tree, form, draws, count=8):
+    """The tree with three numbers replaced at once."""
+    for _ in range(count):
+        changed, names = tree, []
+        for _ in range(3):
+            found = list(with_one(changed, draws.choice([np.nan, np.inf]), form, draws))
+            name, changed = found[draws.integers(len(found))]
+            names.append(name)
+        yield ", ".join(names), changed
 
 
 def both_ways(op):
@@ -125,12 +171,13 @@ def test_a_form_is_finite_where_the_recurrence_is(make):
     results = jax.eval_shape(form.fast, form.arguments)
     cotangents = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), results)
     draws = np.random.default_rng(0)
-    for value in (np.nan, np.inf):
-        for name, arguments in with_one((form.arguments, cotangents), value, form, draws):
-            expected, got = truth(*arguments), fast(*arguments)
-            for wanted, found in zip(jax.tree.leaves(expected), jax.tree.leaves(got), strict=True):
-                finite = np.isfinite(wanted)
-                np.testing.assert_array_equal(np.isfinite(found), finite, err_msg=name)
-                np.testing.assert_allclose(
-                    np.where(finite, found, 0), np.where(finite, wanted, 0), rtol=1e-9, atol=1e-11
-                )
+    given = form.arguments, cotangents
+    ones = (with_one(given, value, form, draws) for value in (np.nan, np.inf))
+    for name, arguments in itertools.chain(*ones, with_several(given, form, draws)):
+        expected, got = truth(*arguments), fast(*arguments)
+        for wanted, found in zip(jax.tree.leaves(expected), jax.tree.leaves(got), strict=True):
+            finite = np.isfinite(wanted)
+            np.testing.assert_array_equal(np.isfinite(found), finite, err_msg=name)
+            np.testing.assert_allclose(
+                np.where(finite, found, 0), np.where(finite, wanted, 0), rtol=1e-9, atol=1e-11
+            )

@@ -134,12 +134,6 @@ def test_declines_before_anything_is_computed():
         plstm_1d(*make(2, "JT9")[0], implementation="plain")
 
 
-def test_forward_mode_raises():
-    arguments = make(4, "J1")
-    with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(loss, arguments, arguments)
-
-
 def loss(inputs, state, name="plain"):
     options = dict(initial_state=state, implementation=name, return_state=True)
     output, last = plstm_1d(*inputs, **options)

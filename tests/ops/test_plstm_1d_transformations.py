@@ -112,12 +112,6 @@ def test_second_derivatives_of_the_chunks():
         assert relative_error(leaf, wanted) < GRADIENT_AGREEMENT["float64"]
 
 
-def test_forward_mode_of_the_chunks_raises():
-    arguments = make(**SIZES)
-    with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(loss("chunkwise"), arguments, arguments)
-
-
 def test_scale_is_differentiable():
     inputs, state = make(**SIZES)
 

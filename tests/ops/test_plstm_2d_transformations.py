@@ -71,13 +71,6 @@ def test_derivatives_of_the_recurrence_are_finite_differences():
     check_grads(function, arguments, order=2, modes=["fwd"], rtol=1e-5)
 
 
-@pytest.mark.parametrize("implementation", ["parallel", "chunkwise"])
-def test_forward_mode_of_the_others_raises(implementation):
-    arguments = make(2, 2, **SIZES)
-    with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(loss(implementation), arguments, arguments)
-
-
 def test_scale_is_differentiable():
     inputs, _ = make(2, 3, **SIZES)
 

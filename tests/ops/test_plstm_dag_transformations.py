@@ -58,13 +58,6 @@ def test_derivatives_of_the_recurrence_are_finite_differences():
     check_grads(function, (inputs,), order=2, modes=["fwd"], rtol=1e-5)
 
 
-def test_forward_mode_of_levelwise_raises():
-    graph = build("isolated")
-    inputs = make(graph)
-    with pytest.raises(TypeError, match="forward-mode"):
-        jax.jvp(loss(graph, "levelwise"), (inputs,), (inputs,))
-
-
 LARGE = {
     "path": (path_edges(400), 400),
     "star": (star_edges(60), 61),

@@ -46,6 +46,10 @@ what they answer. `recurrent` and `chunkwise` are XLA: they run everything every
 decline what stands here with the reason, and `plstm_1d` goes on to the next implementation, unless
 one was named. Whether they compute the right thing is for the conformance tests to say.
 
+NaN and infinity come only to what depends on them with `recurrent` and `chunkwise`. The kernels
+multiply with the zeros of masks, too, so that they may come to every step of a chunk, and with the
+kernel of `plstm_2d` to every cell of a grid.
+
 ## Machines
 
 Of the implementations that are kernels; forward and backward pass alike. `pallas_tpu` was compiled

@@ -13,6 +13,7 @@ from plstm_seq.ops.choice import check_name, first_that_supports
 from plstm_seq.ops.dag.inputs import Graph, Indices, Inputs, check
 from plstm_seq.ops.dag.levelwise import levelwise
 from plstm_seq.ops.dag.recurrent import recurrent
+from plstm_seq.ops.reverse_mode import reverse_mode_only
 
 
 class Implementation(Protocol):
@@ -90,9 +91,12 @@ def plstm_dag(
     dtype = accumulation_dtype(*inputs)
     scale = factor(scale, inputs.query, dtype)
     inputs = varying.alike(inputs)
-    calls = (
-        (name, functools.partial(IMPLEMENTATIONS[name], inputs, indices, scale, dtype=dtype))
-        for name in ([implementation] if implementation else IMPLEMENTATIONS)
-    )
+
+    def call(name: str) -> Array:
+        function = functools.partial(IMPLEMENTATIONS[name], graph=indices, scale=scale, dtype=dtype)
+        return reverse_mode_only("plstm_dag", name, function, inputs)
+
+    names = [implementation] if implementation else IMPLEMENTATIONS
+    calls = ((name, functools.partial(call, name)) for name in names)
     output = first_that_supports("plstm_dag", calls, named=implementation is not None)
     return output.astype(inputs.value.dtype)

@@ -98,7 +98,7 @@ def check(inputs: Inputs, graph: Graph) -> Indices:
         ValueError: a shape does not fit the notation or another argument.
     """
     arguments = [(name, array, AXES[name]) for name, array in inputs._asdict().items()]
-    check_axes(arguments, optional=("direct",), empty=("E", "P"))
+    check_axes(arguments, optional=("direct",), empty=("N", "E", "P"))
     axis = inputs.query.ndim - 3
     sizes = {"E": inputs.source.shape[axis], "P": inputs.transition.shape[axis]}
     origin = {"E": "source", "P": "transition"}

@@ -15,6 +15,7 @@ from plstm_seq.ops.grid.inputs import Inputs, States, check
 from plstm_seq.ops.grid.pallas_gpu import PallasGPU
 from plstm_seq.ops.grid.parallel import parallel
 from plstm_seq.ops.grid.recurrent import recurrent
+from plstm_seq.ops.reverse_mode import reverse_mode_only
 
 
 class Implementation(Protocol):
@@ -139,15 +140,14 @@ def plstm_2d(
     scale = factor(scale, inputs.query, dtype)
     inputs, initial = varying.alike((inputs, initial))
     names = in_order(inputs) if implementation is None else [implementation]
-    calls = (
-        (
-            name,
-            functools.partial(
-                IMPLEMENTATIONS[name], inputs, initial, scale, dtype=dtype, leaving=return_state
-            ),
+
+    def call(name: str) -> tuple[Array, States]:
+        function = functools.partial(
+            IMPLEMENTATIONS[name], scale=scale, dtype=dtype, leaving=return_state
         )
-        for name in names
-    )
+        return reverse_mode_only("plstm_2d", name, function, inputs, initial)
+
+    calls = ((name, functools.partial(call, name)) for name in names)
     output, states = first_that_supports("plstm_2d", calls, named=implementation is not None)
     output = output.astype(inputs.value.dtype)
     if states.across is None or states.down is None:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq.ops.grid.inputs import Inputs, States, zero_states
+from plstm_seq.ops.grid.not_finite import finite_inside
 from plstm_seq.ops.grid.tile import (
     from_border,
     inside,
@@ -36,6 +37,7 @@ class Plan(NamedTuple):
     tiles: int
 
 
+@finite_inside
 def chunkwise(
     inputs: Inputs,
     initial: States,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq.ops.grid.inputs import Inputs, States, zero_states
+from plstm_seq.ops.grid.not_finite import finite_inside
 from plstm_seq.ops.grid.tile import (
     from_border,
     inside,
@@ -22,6 +23,7 @@ from plstm_seq.ops.grid.tile import (
 from plstm_seq.ops.products import direct_term
 
 
+@finite_inside
 def parallel(
     inputs: Inputs, initial: States, scale: float | Array, *, dtype: jnp.dtype, leaving: bool = True
 ) -> tuple[Array, States]:

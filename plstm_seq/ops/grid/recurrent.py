@@ -13,8 +13,8 @@ def recurrent(
 ) -> tuple[Array, States]:
     """Scans `step` over the anti-diagonals x + y = 0, 1, ...; differentiable in every mode.
 
-    The cells of a diagonal lie side by side along x. Those of no grid cell are computed too and
-    left out; a state stays where it is until its cell's turn comes, and after the last.
+    The cells of a diagonal lie side by side along x. Those of no grid cell are computed too, from
+    zeros, and left out; a state stays where it is until its cell's turn comes, and after the last.
 
     Args:
         inputs: [*B, X, Y, ...].
@@ -32,25 +32,27 @@ def recurrent(
     left, top = jnp.moveaxis(left, batch, 0), jnp.moveaxis(top, batch, 0)
     xs, diagonals = jnp.arange(X), jnp.arange(X + Y - 1)
     ys = diagonals[:, None] - xs
+    real = (ys >= 0) & (ys < Y)
+
+    def at(mask: Array, array: Array) -> Array:
+        return mask.reshape(*mask.shape, *[1] * (array.ndim - mask.ndim))
 
     def skew(array: Array) -> Array:
         """[*B, X, Y, ...] -> [diagonals, X, *B, ...]."""
-        array = jnp.moveaxis(array, (batch, batch + 1), (0, 1))
-        return array[xs, jnp.clip(ys, 0, Y - 1)]
+        array = jnp.moveaxis(array, (batch, batch + 1), (0, 1))[xs, jnp.clip(ys, 0, Y - 1)]
+        return jnp.where(at(real, array), array, 0)
 
-    def body(states: tuple[Array, Array], now: tuple[Array, Inputs]) -> tuple:
+    def body(states: tuple[Array, Array], now: tuple[Array, Array, Inputs]) -> tuple:
         right, down = states
-        diagonal, cells = now
+        diagonal, inside, cells = now
         entering = left[jnp.minimum(diagonal, Y - 1)][None]
         output, *after = step(cells, jnp.concatenate([entering, right[:-1]]), down, scale)
-        y = diagonal - xs
-        inside = ((y >= 0) & (y < Y)).reshape(-1, *[1] * (right.ndim - 1))
-        right, down = (jnp.where(inside, a, b) for a, b in zip(after, states, strict=True))
+        right, down = (jnp.where(at(inside, a), a, b) for a, b in zip(after, states, strict=True))
         return (right, down), (output, right[-1])
 
     cells = jax.tree.map(skew, inputs.astype(dtype))
     states = jnp.zeros_like(top), top
-    (_, down), (output, right) = jax.lax.scan(body, states, (diagonals, cells))
+    (_, down), (output, right) = jax.lax.scan(body, states, (diagonals, real, cells))
     output = output[xs[:, None] + jnp.arange(Y), xs[:, None]]
     output = jnp.moveaxis(output, (0, 1), (batch, batch + 1))
     if not leaving:

@@ -12,6 +12,7 @@ from plstm_seq.ops import varying
 from plstm_seq.ops.arguments import as_jax, check_chunk_size, factor
 from plstm_seq.ops.choice import check_name, first_that_supports
 from plstm_seq.ops.device import default_device
+from plstm_seq.ops.reverse_mode import reverse_mode_only
 from plstm_seq.ops.sequence import tuned
 from plstm_seq.ops.sequence.across_devices import across_devices
 from plstm_seq.ops.sequence.chunkwise import chunkwise
@@ -189,8 +190,14 @@ def _choose(name: str | None) -> Implementation:
     def run(
         inputs: Inputs, initial_state: Array, scale: float | Array, chunk_size: int | None
     ) -> tuple[Array, Array]:
+        def call(each: str, size: int | None) -> tuple[Array, Array]:
+            def function(inputs: Inputs, state: Array) -> tuple[Array, Array]:
+                return IMPLEMENTATIONS[each](inputs, state, scale, size)
+
+            return reverse_mode_only("plstm_1d", each, function, inputs, initial_state)
+
         calls = (
-            (each, functools.partial(IMPLEMENTATIONS[each], inputs, initial_state, scale, size))
+            (each, functools.partial(call, each, size))
             for each, size in _in_order(names, inputs, chunk_size)
         )
         return first_that_supports("plstm_1d", calls, named=name is not None)

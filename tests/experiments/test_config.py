@@ -10,6 +10,8 @@ from small_run import small_config
 import tasks
 from experiments import ConfigError, default_config, override, read_config, write_config
 from experiments.config import from_document, to_document
+from experiments.problems import task_names
+from experiments.protocols import Cell, load, model, names
 from plstm_seq.layers.initializers import Constant
 from plstm_seq.layers.transition import Diagonal, Factorized, Orthogonal
 from plstm_seq.training import Uniform
@@ -164,13 +166,34 @@ def paths(document, before=()):
             yield from paths(value, (*before, name))
 
 
+def strange_words(config, draws, share=1.0):
+    """A field and a value each; a share of the fields."""
+    fields = [path for path in paths(to_document(config)) if draws.random() < share]
+    return [f"{path}={draws.choice(STRANGE)}" for path in fields]
+
+
 @pytest.mark.parametrize(
     "task", ["parity", "modular_arithmetic", "automaton", "arrow_pointing", "dag_boolean"]
 )
 def test_any_value_of_any_field_is_taken_or_refused_shortly(task):
     config = default_config(task)
-    draws = random.Random(0)
-    words = [f"{path}={draws.choice(STRANGE)}" for path in paths(to_document(config))]
+    words = strange_words(config, random.Random(0))
     refused = refusals(lambda word: override(config, [word]), words)
     assert len(refused) > 50
     assert max(map(len, refused)) <= 500
+
+
+def recipes():
+    """Of every registered task, and of every task of every protocol."""
+    yield from ((name, default_config(name)) for name in task_names())
+    for protocol in map(load, names()):
+        for task in protocol.tasks:
+            yield f"{protocol.name} {task}", Cell(protocol, task, model(protocol, "plstm")).config
+
+
+def test_some_values_of_some_fields_of_every_recipe():
+    draws = random.Random(1)
+    for name, config in recipes():
+        words = strange_words(config, draws, share=0.05)
+        refused = refusals(lambda word, config=config: override(config, [word]), words)
+        assert max(map(len, refused), default=0) <= 500, name

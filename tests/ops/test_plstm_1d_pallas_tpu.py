@@ -10,7 +10,7 @@ import pytest
 from fast_compile import fast_jit
 from golden import relative_error
 from interpreted_tpu import KERNEL, interpreted_tpu, race_found
-from op_1d import make, transitions
+from op_1d import check_range, make, transitions
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
 from unpartitioned import Unpartitioned
 
@@ -199,3 +199,8 @@ def test_vmap_of_grad_folds_into_the_grid(monkeypatch):
     program = str(jax.make_jaxpr(gradients("interpreted_tpu"))(inputs, state))
     assert program.count("pallas_call[") == 2
     assert "grid=(1, 1)" in program
+
+
+def test_the_range_of_its_chunks(monkeypatch):
+    monkeypatch.setitem(api.IMPLEMENTATIONS, "interpreted_tpu", interpreted_tpu)
+    check_range("interpreted_tpu", 128)

@@ -84,3 +84,27 @@ def test_scale_is_differentiable():
     gradients = [gradient(name) for name in PORTABLE]
     assert relative_error(gradients[0], gradients[2]) < AGREEMENT["float64"]
     assert relative_error(gradients[1], gradients[2]) < AGREEMENT["float64"]
+
+
+@pytest.mark.parametrize(("implementation", "cells"), [("parallel", 24), ("chunkwise", 8)])
+@pytest.mark.parametrize("exponent", [38, 40])
+def test_the_range_of_products(implementation, cells, exponent, monkeypatch):
+    """Products of 1e38 across a grid or a tile are taken, those of 1e40 are not finite."""
+    monkeypatch.setattr(chunkwise, "SIDE", 8)
+    inputs, initial = jax.tree.map(
+        lambda x: jnp.zeros_like(x, jnp.float32), make(cells, 1, "J1", batch=(), DK=1, DV=1)
+    )
+    inputs = inputs._replace(
+        query=jnp.ones_like(inputs.query),
+        mark_left=jnp.ones_like(inputs.mark_left),
+        transition_rl=jnp.full_like(inputs.transition_rl, 10 ** (exponent / cells)),
+    )
+    initial = initial._replace(across=jnp.full_like(initial.across, 1e-37))
+    expected, found = (
+        apply(inputs, initial, implementation=name)[1][0] for name in ("recurrent", implementation)
+    )
+    assert jnp.isfinite(expected).all()
+    if exponent == 38:
+        assert relative_error(found, expected) < 1e-5
+    else:
+        assert not jnp.isfinite(found).any()

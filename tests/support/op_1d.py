@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 from fast_compile import fast_jit
+from golden import relative_error
 
 from plstm_seq.ops import plstm_1d
 from plstm_seq.ops.sequence.api import IMPLEMENTATIONS
@@ -109,3 +110,31 @@ def cotangent(key, array):
     """Random numbers that every type holds exactly, so that all types see the same ones."""
     draw = jax.random.normal(key, array.shape, jnp.float32).astype(jnp.bfloat16)
     return draw.astype(array.dtype)
+
+
+def check_range(implementation, size, **options):
+    """Products over a chunk of 1e38 are taken, those of 1e40 are not finite: see `plstm_1d`."""
+
+    def run(exponent, **how):
+        norm = 10 ** (exponent / size)
+        turn = norm * jnp.array([[0.6, -0.8], [0.8, 0.6]], jnp.float32)
+        arguments = {
+            "query": jnp.ones((size, 1, 1)),
+            "key": jnp.zeros((size, 1, 1)),
+            "value": jnp.ones((size, 1, 1)),
+            "source": jnp.zeros((size, 2, 1, 1)),
+            "transition": jnp.broadcast_to(turn, (size, 2, 2)),
+            "mark": jnp.ones((size, 1, 1, 2)),
+            "initial_state": jnp.full((1, 1, 2), 1e-37),
+        }
+        arguments = {name: array.astype(jnp.float32) for name, array in arguments.items()}
+        return plstm_1d(**arguments, return_state=True, **how)
+
+    for exponent in (38, 40):
+        expected = run(exponent, implementation="recurrent")
+        found = run(exponent, implementation=implementation, **options)
+        assert all(jnp.isfinite(array).all() for array in expected)
+        if exponent == 38:
+            assert all(relative_error(*each) < 1e-5 for each in zip(found, expected, strict=True))
+        else:
+            assert not jnp.isfinite(found[1]).any()

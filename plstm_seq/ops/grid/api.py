@@ -85,6 +85,11 @@ def plstm_2d(
     chirality L, `transition_ru=None` is R. Source: arXiv 2506.11997, section 3 on the line graph
     of a grid. Transitions may be singular: nothing is ever inverted.
 
+    *Range.* `recurrent` is finite where the states are. `parallel` multiplies up to X + Y
+    transitions before they meet a state, also where the state is small or reset, `chunkwise` 16
+    (tiles of 8 by 8 cells), `pallas_gpu` X + Y (at most 32): transitions of norm n, both turns of a
+    cell included, need `n ** 16` (and so on) below 3e38 in float32. What is beyond is not finite.
+
     Args:
         query: [*B, X, Y, DK, JQ].
         key: [*B, X, Y, DK, JK].

@@ -70,7 +70,7 @@ def test_vision_models(config, pooling):
 @pytest.mark.parametrize("pooling", typing.get_args(Pooling))
 def test_graph_models(config, pooling):
     nothing = {"edge_index": jnp.zeros((2, 0), int), "nodes": 0}
-    graph = line_graph(**nothing, graph=jnp.zeros(0, int), mode="PD")
+    graph = line_graph(**nothing, graph=[], mode="PD")
     options = GraphModelConfig(width=8, num_blocks=2, mixer=config(), pooling=pooling)
     model = GraphModel(3, config=options, output_size=2, rngs=nnx.Rngs(0))
     for shown in (graph, padded(graph, bucket(sizes_of(graph)))):

@@ -73,11 +73,11 @@ def line_graph(
         graph: the graph that each node belongs to, [N], 0 to G - 1; None: one graph.
 
     Raises:
-        ValueError: there is no node, an edge names an unknown one, the edges form a cycle, a line
-            joins edges that do not meet, or an edge joins two graphs.
+        ValueError: there is no node and no `graph`, an edge names an unknown one, the edges form a
+            cycle, a line joins edges that do not meet, or an edge joins two graphs.
     """
     tail, head = index_pairs("edge_index", edge_index)
-    if nodes < 1 and graph is None:
+    if nodes < (1 if graph is None else 0):
         raise ValueError(f"the graph has {nodes} nodes: at least one is expected")
     _check_range("edge", (tail, head), "node", nodes)
     _check_acyclic(tail, head, nodes)
@@ -159,6 +159,8 @@ def index_pairs(name: str, array: ArrayLike) -> tuple[Index, Index]:
 def _several(graph: ArrayLike | None, nodes: int, tail: Index, head: Index) -> tuple[Index, Index]:
     """The graph of every node, and the number of nodes of every graph."""
     of_node = np.zeros(nodes, np.int32) if graph is None else np.asarray(graph)
+    if of_node.size == 0:
+        of_node = of_node.astype(np.int32)
     if of_node.shape != (nodes,) or not np.issubdtype(of_node.dtype, np.integer):
         raise ValueError(
             f"graph has shape {of_node.shape} and type {of_node.dtype}: integers [{nodes}], one a "

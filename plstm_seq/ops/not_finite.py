@@ -2,7 +2,8 @@
 
 A fast form multiplies with the zeros of a mask, too, and zero times infinity is NaN: what is not
 finite at one step would come through into steps before it. So where anything is not finite, a form
-without masks answers instead, one sequence after another.
+without masks answers instead, one sequence after another. Grids mark what is bad instead
+(`grid/not_finite.py`), which takes no second form.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
-"""What only reverse mode goes through says so, wherever jax comes to know of forward mode.
+"""An error that names `recurrent` where forward mode comes to a form that has reverse mode alone.
 
-A derivative rule for reverse mode alone (`jax.custom_vjp`) makes jax raise an error that knows
-nothing of the op: at the call, when a jitted function is lowered, or in a loop. So tangents pass a
-primitive that is the identity for the transposition that reverse mode is, and that can neither be
-computed nor lowered.
+jax has its own for functions with a `custom_vjp`, which does not know the op; and it raises it in
+three places: at the call, when a jitted function is lowered, and in a loop. So tangents pass
+through a primitive that can be transposed, which is all that reverse mode does with it: to
+evaluate or to lower it raises our error.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 def reverse_mode_only(
     op: str, implementation: str, function: Callable[..., Result], *arguments: Any
 ) -> Result:
-    """`function(*arguments)`, which says so where forward mode comes to it, but for `recurrent`.
+    """`function(*arguments)`, with an error for forward mode unless `recurrent` computes it.
 
     Args:
         op: the name of the op that it computes.
@@ -50,14 +50,14 @@ def reverse_mode_only(
 
     try:
         return function(*passed(arguments))
-    except TypeError as error:  # of jax, where a gradient is differentiated
+    except TypeError as error:  # jax's own, while a Hessian is traced
         if "forward-mode" not in str(error):
             raise
         raise NotImplementedError(message) from error
 
 
-# Of all tangents together, as jax does with those of a `custom_vjp`: where some are zeros that are
-# known and others are not, none is computed in reverse mode.
+# All tangents in one call, as jax has it for a `custom_vjp`: arguments that are not differentiated
+# have tangents of known zeros, which would be evaluated at once in calls of their own.
 _tangents = Primitive("tangents_of_reverse_mode_only")
 _tangents.multiple_results = True
 

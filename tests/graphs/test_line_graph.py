@@ -116,6 +116,8 @@ def test_reversal_keeps_places():
         ([[0, 1], [1, 4]], 4, {}, r"edge 1 is \(1, 4\): nodes are 0 to 3"),
         ([[0, -1], [1, 1]], 4, {}, r"edge 1 is \(-1, 1\): nodes are 0 to 3"),
         ([[], []], 0, {}, "has 0 nodes: at least one"),
+        ([[], []], -1, {"graph": []}, "has -1 nodes"),
+        ([[], []], 2, {"graph": [0, 7]}, "graph has 7: graphs are counted without gaps"),
         ([[0, 1, 2]], 3, {}, r"edge_index has shape \(1, 3\) .* integers \[2, n\]"),
         ([[0.0], [1.0]], 3, {}, "type float64: integers"),
         ([[0, 1], [1, 2]], 3, {"mode": "M"}, "mode is 'M': expected one of"),

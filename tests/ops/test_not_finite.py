@@ -13,10 +13,17 @@ import op_dag
 import pytest
 from op_delta import DK, delta_inputs, delta_loop
 
-from plstm_seq.ops import plstm_1d, plstm_dag
+from plstm_seq.ops import plstm_1d, plstm_2d_oriented, plstm_dag
 from plstm_seq.ops.attention import causal_attention
+from plstm_seq.ops.grid import chunkwise
+from plstm_seq.ops.grid.inputs import GATES
 from plstm_seq.ops.grid.recurrent import step
 from plstm_seq.ops.linear import gated_delta_rule
+
+
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch):
+    monkeypatch.setattr(chunkwise, "SIDE", 2)
 
 
 class Form(NamedTuple):
@@ -41,17 +48,34 @@ def _sequence(direct, chunk_size):
     return Form(fast, functools.partial(op, "recurrent", None), (inputs, state))
 
 
-def _grid(implementation, turns, cells=(3, 2)):
-    X, Y = cells
-    arguments = op_2d.make(X, Y, batch=(), DK=2, DV=2, turns=turns)
+def _grid(implementation, turns, dimensions="J2", cells=(3, 2), edges=True, **options):
+    arguments = op_2d.make(*cells, dimensions, DK=2, DV=2, turns=turns, **{"batch": (), **options})
+    inputs = arguments[0]
+
+    def op(name, arguments):
+        given = arguments if edges else (arguments, None)
+        return op_2d.apply(*given, implementation=name, return_state=edges)
 
     def truth(arguments):
-        return _cell_by_cell(*arguments, 2**-0.5)
+        one = functools.partial(_cell_by_cell, scale=2**-0.5)
+        return (jax.vmap(lambda x: one(*x)) if inputs.batch else lambda x: one(*x))(arguments)
 
-    def fast(arguments):
-        return op_2d.apply(*arguments, implementation=implementation)
+    # The gradients of states that nobody asks for are zeros in a recurrence, and not nothing.
+    truth = truth if edges else functools.partial(op, "recurrent")
+    fast = functools.partial(op, implementation)
+    return Form(fast, truth, arguments if edges else inputs, batch=len(inputs.batch))
 
-    return Form(fast, truth, arguments)
+
+def _oriented(implementation, turns):
+    inputs, _ = op_2d.make(3, 2, batch=(2,), DK=2, DV=2, turns=turns)
+    gates = {name: getattr(inputs, name) for name in GATES}
+    one = jax.tree.map(lambda x: x[0], inputs)
+    inputs = one._replace(**gates)
+
+    def op(name, inputs):
+        return plstm_2d_oriented(*inputs, orientations=(0, 3), implementation=name)
+
+    return Form(functools.partial(op, implementation), functools.partial(op, "recurrent"), inputs)
 
 
 def _cell_by_cell(inputs, initial, scale):
@@ -123,6 +147,14 @@ FORMS = {
         for name in ("recurrent", "parallel", "chunkwise")
         for turns in "PLR"
     },
+    "plstm_2d, parallel, all sizes": functools.partial(_grid, "parallel", "P", "all_differ"),
+    "plstm_2d, chunkwise, a batch": functools.partial(_grid, "chunkwise", "R", batch=(2,)),
+    "plstm_2d, chunkwise, no edges": functools.partial(
+        _grid, "chunkwise", "P", cells=(3, 3), edges=False, direct=False
+    ),
+    "plstm_2d, parallel, no edges": functools.partial(_grid, "parallel", "", edges=False),
+    "plstm_2d_oriented, parallel": functools.partial(_oriented, "parallel", "P"),
+    "plstm_2d_oriented, chunkwise": functools.partial(_oriented, "chunkwise", "L"),
     "plstm_dag": _dag,
     "delta rule": functools.partial(_delta, 2, 1, True, 4),
     "linear attention": functools.partial(_delta, 1, DK, False, 4),
@@ -181,3 +213,31 @@ def test_a_form_is_finite_where_the_recurrence_is(make):
             np.testing.assert_allclose(
                 np.where(finite, found, 0), np.where(finite, wanted, 0), rtol=1e-9, atol=1e-11
             )
+
+
+@pytest.mark.parametrize("implementation", ["recurrent", "parallel", "chunkwise"])
+def test_the_gradient_of_the_scale_of_a_grid(implementation):
+    """Finite where the output is: what is bad here comes to no cell."""
+    inputs, _ = op_2d.make(2, 1, "J1", batch=(), DK=1, DV=1)
+    inputs = inputs._replace(source_down=inputs.source_down.at[0, 0].set(np.nan))
+
+    def total(scale):
+        options = dict(return_state=False, implementation=implementation, scale=scale)
+        return op_2d.apply(inputs, **options).sum()
+
+    value, gradient = jax.value_and_grad(total)(0.5)
+    np.testing.assert_allclose(gradient, 2 * value)
+
+
+@pytest.mark.parametrize("implementation", ["recurrent", "parallel", "chunkwise"])
+def test_second_derivatives_of_a_grid_are_not_zero_where_something_is_bad(implementation):
+    inputs, _ = op_2d.make(1, 1, "J1", batch=(), DK=1, DV=1)
+    inputs = inputs._replace(value=inputs.value * np.nan)
+
+    def of_query(inputs):
+        options = dict(return_state=False, implementation=implementation)
+        return jax.grad(lambda x: op_2d.apply(x, **options).sum())(inputs).query.sum() ** 2
+
+    gradient = jax.grad(of_query)(inputs)
+    for name in ("key", "value", "direct"):
+        assert np.isnan(getattr(gradient, name)).all(), name

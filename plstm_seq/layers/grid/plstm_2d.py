@@ -18,8 +18,7 @@ from plstm_seq.layers.grid.gates import d_gates, make_gates, p_gates
 from plstm_seq.layers.projections import head_projections, out_projection, output_features
 from plstm_seq.layers.scale import Scale
 from plstm_seq.ops import plstm_2d, plstm_2d_oriented
-from plstm_seq.ops.grid.inputs import GATES, Inputs
-from plstm_seq.ops.grid.oriented import flip
+from plstm_seq.ops.grid.inputs import GATES, Inputs, flip
 
 _DEFAULT = PLSTM2DConfig()
 

@@ -1,6 +1,6 @@
 """The arguments of the 2D op as one pytree, the states on a grid's edges, and the checks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -129,3 +129,38 @@ def zero_states(inputs: Inputs, initial: States, dtype: jnp.dtype) -> tuple[Arra
         return varying.vary(zeros, varying.axes_of(inputs))
 
     return fill(initial.across, Y), fill(initial.down, X)
+
+
+def apart(inputs: Inputs, orientations: Sequence[int]) -> Inputs:
+    """Every orientation as a grid of its own, [*B, O, X, Y, ...]; gates have their O already."""
+    axis = len(inputs.batch)
+    vectors = {
+        name: repeated(array, len(orientations), axis)
+        for name, array in zip(Inputs._fields[:3], inputs[:3], strict=True)
+    }
+    return jax.tree.map(lambda x: flip(x, orientations, axis), inputs._replace(**vectors))
+
+
+def repeated(array: Array, count: int, axis: int) -> Array:
+    """A new axis of so many copies."""
+    shape = (*array.shape[:axis], count, *array.shape[axis:])
+    return jnp.broadcast_to(jnp.expand_dims(array, axis), shape)
+
+
+def flip(array: Array, orientations: Sequence[int], axis: int, step: int = 0) -> Array:
+    """Each orientation of the axis O flipped; its own inverse.
+
+    Args:
+        array: [..., O, X, Y, ...].
+        orientations: of the axis O.
+        axis: which one that is.
+        step: where not 0, the two axes `step` behind X and Y are flipped too.
+    """
+    flipped = []
+    # Parts of a split, not slices: their gradients are joined, where those of slices are added.
+    parts = jnp.split(array, len(orientations), axis)
+    for part, orientation in zip(parts, orientations, strict=True):
+        axes = [axis + 1 + bit for bit in (0, 1) if orientation >> bit & 1]
+        axes += [each + step for each in axes] if step else []
+        flipped.append(jnp.flip(part, axes))
+    return jnp.concatenate(flipped, axis)

@@ -1,10 +1,14 @@
-"""NaN and infinity go only where the recurrence takes them.
+"""NaN and infinity go only where the recurrence of a grid takes them.
 
-The fast forms multiply with the zeros between cells that do not depend on each other, too, and zero
-times infinity is NaN. So they are given zeros for what is not finite, and what depends on it is
-made NaN afterwards. Which that is, is read off the terms of the recurrence: a bad number in a
-factor spoils the results that agree with it in the letter they share, and all if they share none;
-states carry it on from cell to cell. The same holds of gradients.
+The fast forms also multiply with the zeros between cells that do not depend on each other, and zero
+times infinity is NaN. So they are given zeros in place of what is not finite, and afterwards the
+results that depend on it are made NaN. `TERMS` tells which those are: a bad number in one factor of
+a product spoils the results with the same index in the letter that both have, and all results if
+they have no letter in common. Bad states spoil those of the cells that they go on to. Gradients
+are products of the same factors, and are treated likewise.
+
+Sequences have this in their own algebra; `plstm_seq.ops.not_finite` is for forms that instead
+compute anew without masks.
 """
 
 import functools
@@ -15,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plstm_seq.ops.grid.inputs import Inputs, States
+from plstm_seq.ops.grid.inputs import GATES, Inputs, States, apart, flip, repeated
 
 # k: DK, v: DV, o: JO, q: JQ, a: JK, w: JV; i and j: JT of a state that leaves or enters a cell.
 LETTERS = {
@@ -33,7 +37,8 @@ LETTERS = {
     "direct": "oqaw",
     "output": "vo",
 }
-# A result and the factors whose product is one of its terms; no two share more than one letter.
+# A result and the factors whose product is one of its terms. What a factor is asked about shares at
+# most one letter with it: states, which share two, are asked about each other in `_flow`.
 TERMS = (
     ("output", ("mark_left", "query", "left")),
     ("output", ("mark_up", "query", "up")),
@@ -48,56 +53,94 @@ TERMS = (
 
 # The axes of X and Y in cells [*B, X, Y, letter]: along which states go right and down.
 _SIDES = (-3, -2)
+_BLOCK = 16
 # By letter, whether anything of a cell's array is bad there: bools [*B, X, Y, letter].
 _Flags = dict[str, Array]
 _Form = Callable[..., tuple[Array, States]]
 
 
 def finite_inside(fast: _Form) -> _Form:
-    """A form of the op that sees finite numbers alone, with NaN where the recurrence has it."""
+    """A form of the op that is handed finite numbers, and has NaN where the recurrence has it.
+
+    `fast` is called with a scale of 1, and its output scaled afterwards.
+    """
 
     @functools.wraps(fast)
     def form(
         inputs: Inputs, initial: States, scale: float | Array, **options: Any
     ) -> tuple[Array, States]:
         unscaled = functools.partial(fast, scale=1.0, **options)
-        result: Any = _spoiled(unscaled, inputs, initial)
+        result: Any = _spoiled(unscaled, None, inputs, initial)
         return scale * result[0], result[1]
 
     return form
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _spoiled(fast: _Form, inputs: Inputs, initial: States) -> tuple[Array, States]:
-    return _forward(fast, inputs, initial)[0]
+def sum_finite_inside(
+    fast: Callable[[Inputs], Array], inputs: Inputs, orientations: tuple[int, ...]
+) -> Array:
+    """The same of a sum over orientations, without a direct term; see `plstm_2d_oriented`."""
+    none = States(None, None)
+    result: Any = _spoiled(lambda x, _: (fast(x), none), orientations, inputs, none)
+    return result[0]
 
 
-def _forward(fast: _Form, inputs: Inputs, initial: States) -> tuple[tuple[Array, States], Any]:
-    arrays = {name: x for name, x in inputs._asdict().items() if x is not None}
-    flags = {name: _by_letter(name, array) for name, array in arrays.items()}
-    flow = _states(flags, jax.tree.map(_bad, initial))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _spoiled(
+    fast: _Form, orientations: tuple[int, ...] | None, inputs: Inputs, initial: States
+) -> tuple[Array, States]:
+    return _forward(fast, orientations, inputs, initial)[0]
+
+
+def _forward(
+    fast: _Form, orientations: tuple[int, ...] | None, inputs: Inputs, initial: States
+) -> tuple[tuple[Array, States], Any]:
+    bad_inputs, bad_initial = jax.tree.map(_bad, (inputs, initial))
+    flags = _by_letter(bad_inputs if orientations is None else apart(bad_inputs, orientations))
+    flow = _states(flags, bad_initial)
     flags |= {"left": _renamed(flow.left, "j"), "up": _renamed(flow.up, "j")}
-    bad = _depending("output", flags), flow.leaving
+    bad = _summed("output", flags, orientations), flow.leaving
     # Flags first: where they are worked out between the large products, a CPU computes both slowly.
     inputs, initial, bad = jax.lax.optimization_barrier((inputs, initial, bad))
     result, backward = jax.vjp(fast, *_finite((inputs, initial)))
     return _nan(result, bad), (backward, flags)
 
 
-def _backward(fast: _Form, kept: Any, cotangents: tuple[Array, States]) -> tuple[Inputs, States]:
+def _backward(
+    fast: _Form,
+    orientations: tuple[int, ...] | None,
+    kept: Any,
+    cotangents: tuple[Array, States],
+) -> tuple[Inputs, States]:
     del fast
     backward, flags = kept
-    output, last = cotangents
-    flags = {**flags, "output": _by_letter("output", output)}
-    flow = _costates(flags, jax.tree.map(_bad, last))
+    bad_output, bad_last = jax.tree.map(_bad, cotangents)
+    if orientations is not None:
+        axis = bad_output.ndim - 4
+        bad_output = repeated(bad_output, len(orientations), axis)
+        bad_output = flip(bad_output, orientations, axis)
+    flags = {**flags, "output": _letters_of("output", bad_output)}
+    flow = _costates(flags, bad_last)
     flags |= {"right": _renamed(flow.left, "i"), "down": _renamed(flow.up, "i")}
-    found: Any = (_depending(name, flags) if name in flags else None for name in Inputs._fields)
+    found: Any = (
+        _summed(name, flags, orientations) if name in flags else None for name in Inputs._fields
+    )
     bad = Inputs(*found), flow.leaving
     cotangents, bad = jax.lax.optimization_barrier((cotangents, bad))
     return _nan(backward(_finite(cotangents)), bad)
 
 
 _spoiled.defvjp(_forward, _backward)
+
+
+def _summed(name: str, flags: dict[str, _Flags], orientations: tuple[int, ...] | None) -> Array:
+    """`_depending`, of all orientations together where the array is one for all."""
+    bad = _depending(name, flags)
+    if orientations is None:
+        return bad
+    axis = bad.ndim - len(LETTERS[name]) - 3
+    bad = flip(bad, orientations, axis)
+    return bad if name in GATES else bad.any(axis)
 
 
 def _depending(name: str, flags: dict[str, _Flags]) -> Array:
@@ -114,7 +157,7 @@ def _depending(name: str, flags: dict[str, _Flags]) -> Array:
 
 
 def _spread(letters: str, flags: _Flags) -> Array:
-    """What a factor spoils of an array with such letters."""
+    """Where a factor makes an array of these letters bad, as bools that broadcast against it."""
     shared = [letter for letter in letters if letter in flags]
     if shared:
         (letter,) = shared
@@ -144,9 +187,10 @@ def _flow(
     edges: States,
     turns: tuple[bool, bool],
 ) -> _Flow:
-    """Where the states are bad that go to the right and down.
+    """Where the states are bad that go to the right and down; or, flipped, their gradients.
 
     A bad gate spoils all entries of a state, a bad key those of its k, a bad value those of its v.
+    For gradients, queries are the keys, and gradients of outputs the values.
 
     Args:
         rows: what is bad in the gates that make the one and the other, [*B, X, Y, JT].
@@ -208,7 +252,10 @@ def _no_state(row: Array, keys: Array, values: Array) -> Array:
 
 
 def _through(entering: Sequence[Array], turns: tuple[bool, bool]) -> list[Array]:
-    """Entries that leave the grid bad because they entered it so, [*B, side, DK, DV, 1]."""
+    """Where an entry of a leaving state is bad since one of an entering state was.
+
+    Entries keep their DK and DV on all ways: [*B, side, DK, DV, 1].
+    """
     left, top = (x.any(-1, keepdims=True) for x in entering)
     right, bottom = (_so_far(x, -4) if all(turns) else x for x in (left, top))
     if turns[0]:
@@ -254,10 +301,20 @@ def _behind(cells: Array, edge: Array, axis: int) -> Array:
 
 
 def _so_far(flags: Array, axis: int) -> Array:
-    """Whether any flag up to here is set: a product, where a chain of shifts is slow on a CPU."""
-    before = jnp.tri(flags.shape[axis], dtype=jnp.float32)
-    counts = jnp.matmul(before, jnp.moveaxis(flags, axis, -2).astype(jnp.float32))
-    return jnp.moveaxis(counts > 0, -2, axis)
+    """Whether any flag up to here is set.
+
+    By products with triangles of ones, in blocks, so that the work is linear in long axes: a chain
+    of shifts is slow on a CPU, and a loop on a GPU.
+    """
+    flags = jnp.moveaxis(flags, axis, -2)
+    *leading, length, width = flags.shape
+    blocks = -(-length // _BLOCK)
+    padding = [(0, 0)] * len(leading) + [(0, blocks * _BLOCK - length), (0, 0)]
+    cut = jnp.pad(flags, padding).reshape(*leading, blocks, _BLOCK, width)
+    inside = jnp.matmul(jnp.tri(_BLOCK), cut.astype(jnp.float32)) > 0
+    before = jnp.matmul(jnp.tri(blocks, k=-1), cut.any(-2).astype(jnp.float32)) > 0
+    found = (inside | before[..., None, :]).reshape(*leading, blocks * _BLOCK, width)
+    return jnp.moveaxis(found[..., :length, :], -2, axis)
 
 
 def _states(flags: dict[str, _Flags], edges: States) -> _Flow:
@@ -269,22 +326,22 @@ def _states(flags: dict[str, _Flags], edges: States) -> _Flow:
 
 def _costates(flags: dict[str, _Flags], edges: States) -> _Flow:
     """Of the gradients of the states that leave cells, and of those that enter the grid."""
-    flipped = {
-        name: {letter: jnp.flip(x, (-3, -2)) for letter, x in of.items()}
-        for name, of in flags.items()
-    }
+    flipped = {name: _flipped(of) for name, of in flags.items()}
     rows = [_any_of(way, "j", flipped) for way in ("left", "up")]
     turns = "transition_dl" in flags, "transition_ru" in flags
     edges = jax.tree.map(lambda x: jnp.flip(x, -4), edges)
     flow = _flow(rows, flipped["query"]["k"], flipped["output"]["v"], edges, turns)
-    left, up = (
-        {letter: jnp.flip(x, (-3, -2)) for letter, x in of.items()} for of in (flow.left, flow.up)
-    )
-    return _Flow(left, up, jax.tree.map(lambda x: jnp.flip(x, -4), flow.leaving))
+    leaving = jax.tree.map(lambda x: jnp.flip(x, -4), flow.leaving)
+    return _Flow(_flipped(flow.left), _flipped(flow.up), leaving)
+
+
+def _flipped(flags: _Flags) -> _Flags:
+    """The grid read from its other corner."""
+    return {letter: jnp.flip(x, _SIDES) for letter, x in flags.items()}
 
 
 def _any_of(way: str, letter: str, flags: dict[str, _Flags]) -> Array:
-    """By letter, what is bad in the gates whose terms have to do with such a state."""
+    """What is bad in one letter of the gates of all terms that have `way` as result or factor."""
     gates = (factors[0] for result, factors in TERMS if way in (result, *factors))
     found = [flags[gate][letter] for gate in gates if letter in flags.get(gate, ())]
     return functools.reduce(jnp.logical_or, found)
@@ -294,8 +351,13 @@ def _renamed(flags: _Flags, letter: str) -> _Flags:
     return {"k": flags["k"], "v": flags["v"], letter: flags["t"]}
 
 
-def _by_letter(name: str, array: Array) -> _Flags:
-    bad, letters = _bad(array), LETTERS[name]
+def _by_letter(bad: Inputs) -> dict[str, _Flags]:
+    """By name and letter, of all arguments that there are."""
+    return {name: _letters_of(name, x) for name, x in bad._asdict().items() if x is not None}
+
+
+def _letters_of(name: str, bad: Array) -> _Flags:
+    letters = LETTERS[name]
     axes = range(-len(letters), 0)
     return {
         letter: bad.any(tuple(other for other in axes if other != axis))
@@ -304,18 +366,35 @@ def _by_letter(name: str, array: Array) -> _Flags:
 
 
 def _bad(array: Array) -> Array:
-    # Cotangents may be constants, from which XLA would work out the flags for seconds.
+    # Cotangents may be constants, whose flags XLA would spend seconds on while it compiles.
     return ~jnp.isfinite(jax.lax.optimization_barrier(array))
 
 
 def _finite(tree: Any) -> Any:
-    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, 0), tree)
+    """Zeros for what is not finite."""
+    return jax.tree.map(_zero_where_bad, tree)
+
+
+@jax.custom_jvp
+def _zero_where_bad(array: Array) -> Array:
+    return jnp.where(jnp.isfinite(array), array, 0)
+
+
+@_zero_where_bad.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    # A result depends on a bad number, too: second derivatives must not be zero there.
+    return _zero_where_bad(*primals), tangents[0]
 
 
 def _nan(tree: Any, bad: Any) -> Any:
-    """NaN where flags are set; None where there is no array, flags or not."""
+    """NaN where flags are set; None where there is no array, flags or not.
+
+    By a product, so that second derivatives are NaN as well, and not zero.
+    """
 
     def spoil(array: Array | None, flags: Array | None) -> Array | None:
-        return None if array is None or flags is None else jnp.where(flags, jnp.nan, array)
+        if array is None or flags is None:
+            return None
+        return array * jnp.where(flags, jnp.nan, 1).astype(array.dtype)
 
     return jax.tree.map(spoil, tree, bad, is_leaf=lambda x: x is None)

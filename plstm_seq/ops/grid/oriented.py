@@ -12,10 +12,12 @@ from plstm_seq.ops import varying
 from plstm_seq.ops.arguments import accumulation_dtype, as_jax, check_axes, factor
 from plstm_seq.ops.choice import check_name, first_that_supports
 from plstm_seq.ops.grid import api
-from plstm_seq.ops.grid.inputs import AXES, GATES, OPTIONAL, Inputs, States
+from plstm_seq.ops.grid.inputs import AXES, GATES, OPTIONAL, Inputs, States, apart, flip
+from plstm_seq.ops.grid.not_finite import sum_finite_inside
 from plstm_seq.ops.grid.pallas_gpu import PallasGPU
 from plstm_seq.ops.grid.tile import gated, make_gates
 from plstm_seq.ops.products import direct_term
+from plstm_seq.ops.reverse_mode import reverse_mode_only
 
 
 def plstm_2d_oriented(
@@ -94,9 +96,13 @@ def plstm_2d_oriented(
     # Vectors of 16 bits lose nothing, and their products little, in the 19 bits of a tensor core.
     half = max(x.dtype.itemsize for x in inputs[:3]) < 4
     inputs = varying.alike(inputs)
-    run = functools.partial(_run, inputs, tuple(orientations), dtype, half)
     names = api.in_order(inputs) if implementation is None else [implementation]
-    calls = ((name, functools.partial(run, name)) for name in names)
+
+    def call(name: str) -> Array:
+        run = functools.partial(_run, name, tuple(orientations), dtype, half)
+        return reverse_mode_only("plstm_2d_oriented", name, run, inputs)
+
+    calls = ((name, functools.partial(call, name)) for name in names)
     output = first_that_supports("plstm_2d_oriented", calls, named=implementation is not None)
     return (jnp.asarray(scale, dtype) * output).astype(inputs.value.dtype)
 
@@ -117,11 +123,11 @@ def _check(inputs: Inputs, orientations: Sequence[int]) -> None:
 
 
 def _run(
-    inputs: Inputs,
+    implementation: str,
     orientations: tuple[int, ...],
     dtype: jnp.dtype,
     half: bool,
-    implementation: str,
+    inputs: Inputs,
 ) -> Array:
     """Without scale."""
     if isinstance(kernel := api.IMPLEMENTATIONS[implementation], PallasGPU):
@@ -133,7 +139,7 @@ def _run(
         function = functools.partial(_summed_gates, orientations, precision)
         for _ in inputs.batch:
             function = jax.vmap(function)
-        output = function(without)
+        output = sum_finite_inside(function, without, orientations)
     else:
         output = _one_batch(without, orientations, implementation)
     if inputs.direct is not None:
@@ -143,38 +149,12 @@ def _run(
 
 def _one_batch(inputs: Inputs, orientations: tuple[int, ...], implementation: str) -> Array:
     """Every orientation as a grid of its own."""
-    axis = len(inputs.batch)
-    count = len(orientations)
-    vectors = {
-        name: jnp.broadcast_to(
-            jnp.expand_dims(array, axis), (*inputs.batch, count, *array.shape[axis:])
-        )
-        for name, array in zip(Inputs._fields[:3], inputs[:3], strict=True)
-    }
-    batch = jax.tree.map(lambda x: flip(x, orientations, axis), inputs._replace(**vectors))
+    batch = apart(inputs, orientations)
     output, _ = api.IMPLEMENTATIONS[implementation](
         batch, States(None, None), 1.0, dtype=inputs.query.dtype, leaving=False
     )
+    axis = len(inputs.batch)
     return flip(output, orientations, axis).sum(axis)
-
-
-def flip(array: Array, orientations: Sequence[int], axis: int, step: int = 0) -> Array:
-    """Each orientation of the axis O flipped; its own inverse.
-
-    Args:
-        array: [..., O, X, Y, ...].
-        orientations: of the axis O.
-        axis: which one that is.
-        step: where not 0, the two axes `step` behind X and Y are flipped too.
-    """
-    flipped = []
-    # Parts of a split, not slices: their gradients are joined, where those of slices are added.
-    parts = jnp.split(array, len(orientations), axis)
-    for part, orientation in zip(parts, orientations, strict=True):
-        axes = [axis + 1 + bit for bit in (0, 1) if orientation >> bit & 1]
-        axes += [each + step for each in axes] if step else []
-        flipped.append(jnp.flip(part, axes))
-    return jnp.concatenate(flipped, axis)
 
 
 @functools.partial(jax.checkpoint, static_argnums=(0, 1))

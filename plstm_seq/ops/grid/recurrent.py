@@ -46,14 +46,14 @@ def recurrent(
         right, down = states
         diagonal, inside, cells = now
         entering = left[jnp.minimum(diagonal, Y - 1)][None]
-        output, *after = step(cells, jnp.concatenate([entering, right[:-1]]), down, scale)
+        output, *after = step(cells, jnp.concatenate([entering, right[:-1]]), down, 1.0)
         right, down = (jnp.where(at(inside, a), a, b) for a, b in zip(after, states, strict=True))
         return (right, down), (output, right[-1])
 
     cells = jax.tree.map(skew, inputs.astype(dtype))
     states = jnp.zeros_like(top), top
     (_, down), (output, right) = jax.lax.scan(body, states, (diagonals, real, cells))
-    output = output[xs[:, None] + jnp.arange(Y), xs[:, None]]
+    output = scale * output[xs[:, None] + jnp.arange(Y), xs[:, None]]
     output = jnp.moveaxis(output, (0, 1), (batch, batch + 1))
     if not leaving:
         return output, States(None, None)

@@ -53,7 +53,7 @@ TERMS = (
 
 # The axes of X and Y in cells [*B, X, Y, letter]: along which states go right and down.
 _SIDES = (-3, -2)
-_BLOCK = 16
+_WORD = 32
 # By letter, whether anything of a cell's array is bad there: bools [*B, X, Y, letter].
 _Flags = dict[str, Array]
 _Form = Callable[..., tuple[Array, States]]
@@ -275,17 +275,21 @@ def _arriving(
         edges: what enters the grid, [*B, Y, F] and [*B, X, F].
         turns: whether what comes from above also goes right, and what comes from the left down.
     """
-    (right, down), (left, top), (turns_right, turns_down) = made, edges, turns
+    size = made[0].shape[-1]
+    right, down, left, top = (_packed(x) for x in (*made, *edges))
+    turns_right, turns_down = turns
     if turns_right and turns_down:
         met = _behind(right, left, -3) | _behind(down, top, -2)
         met = _so_far(_so_far(met, -3), -2)
-        return _behind(right | met, left, -3), _behind(down | met, top, -2)
-    if turns_down:
+        from_left, from_above = _behind(right | met, left, -3), _behind(down | met, top, -2)
+    elif turns_down:
         from_left = _so_far(_behind(right, left, -3), -3)
-        return from_left, _so_far(_behind(down | from_left, top, -2), -2)
-    from_above = _so_far(_behind(down, top, -2), -2)
-    right = right | from_above if turns_right else right
-    return _so_far(_behind(right, left, -3), -3), from_above
+        from_above = _so_far(_behind(down | from_left, top, -2), -2)
+    else:
+        from_above = _so_far(_behind(down, top, -2), -2)
+        right = right | from_above if turns_right else right
+        from_left = _so_far(_behind(right, left, -3), -3)
+    return _unpacked(from_left, size), _unpacked(from_above, size)
 
 
 def _passing(arriving: Sequence[Array], turns: tuple[bool, bool]) -> tuple[Array, Array]:
@@ -301,20 +305,28 @@ def _behind(cells: Array, edge: Array, axis: int) -> Array:
 
 
 def _so_far(flags: Array, axis: int) -> Array:
-    """Whether any flag up to here is set.
+    """Whether any flag up to here is set."""
 
-    By products with triangles of ones, in blocks, so that the work is linear in long axes: a chain
-    of shifts is slow on a CPU, and a loop on a GPU.
-    """
-    flags = jnp.moveaxis(flags, axis, -2)
-    *leading, length, width = flags.shape
-    blocks = -(-length // _BLOCK)
-    padding = [(0, 0)] * len(leading) + [(0, blocks * _BLOCK - length), (0, 0)]
-    cut = jnp.pad(flags, padding).reshape(*leading, blocks, _BLOCK, width)
-    inside = jnp.matmul(jnp.tri(_BLOCK), cut.astype(jnp.float32)) > 0
-    before = jnp.matmul(jnp.tri(blocks, k=-1), cut.any(-2).astype(jnp.float32)) > 0
-    found = (inside | before[..., None, :]).reshape(*leading, blocks * _BLOCK, width)
-    return jnp.moveaxis(found[..., :length, :], -2, axis)
+    def step(found: Array, now: Array) -> tuple[Array, Array]:
+        found |= now
+        return found, found
+
+    flags = jnp.moveaxis(flags, axis, 0)
+    _, found = jax.lax.scan(step, flags[0] ^ flags[0], flags)
+    return jnp.moveaxis(found, 0, axis)
+
+
+def _packed(flags: Array) -> Array:
+    """The last axis as the bits of words, which are fewer to go through the grid with."""
+    bits = -flags.shape[-1] % _WORD
+    flags = jnp.pad(flags, [(0, 0)] * (flags.ndim - 1) + [(0, bits)])
+    flags = flags.reshape(*flags.shape[:-1], -1, _WORD).astype(jnp.uint32)
+    return (flags << jnp.arange(_WORD, dtype=jnp.uint32)).sum(-1, dtype=jnp.uint32)
+
+
+def _unpacked(words: Array, size: int) -> Array:
+    flags = words[..., None] >> jnp.arange(_WORD, dtype=jnp.uint32) & 1
+    return flags.reshape(*words.shape[:-1], -1)[..., :size] > 0
 
 
 def _states(flags: dict[str, _Flags], edges: States) -> _Flow:

@@ -139,7 +139,7 @@ def _run(
         function = functools.partial(_summed_gates, orientations, precision)
         for _ in inputs.batch:
             function = jax.vmap(function)
-        # With all four every cell reads from every other, and marking costs a CPU a third of a step.
+        # With all four every cell reads from every other, and marking costs a CPU a good deal.
         marked = len(set(orientations)) < 4
         output = sum_finite_inside(function, without, orientations) if marked else function(without)
     else:

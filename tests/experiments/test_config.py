@@ -184,7 +184,7 @@ def test_any_value_of_any_field_is_taken_or_refused_shortly(task):
 
 
 def recipes():
-    """Of every registered task, and of every task of every protocol."""
+    """Name and config: the default of each task, and each task of each protocol."""
     yield from ((name, default_config(name)) for name in task_names())
     for protocol in map(load, names()):
         for task in protocol.tasks:

@@ -87,8 +87,9 @@ def plstm_2d(
 
     *Range.* `recurrent` is finite where the states are. `parallel` multiplies up to X + Y
     transitions before they meet a state, also where the state is small or reset, `chunkwise` 16
-    (tiles of 8 by 8 cells), `pallas_gpu` X + Y (at most 32): transitions of norm n, both turns of a
-    cell included, need `n ** 16` (and so on) below 3e38 in float32. What is beyond is not finite.
+    (tiles of 8 by 8 cells), `pallas_gpu` X + Y (at most 32): with m such
+    factors of norm n (that of all four transitions of a cell together), `n ** m` has to be below
+    3e38 in float32. What is beyond is not finite.
 
     Args:
         query: [*B, X, Y, DK, JQ].

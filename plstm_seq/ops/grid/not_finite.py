@@ -330,14 +330,14 @@ def _unpacked(words: Array, size: int) -> Array:
 
 
 def _states(flags: dict[str, _Flags], edges: States) -> _Flow:
-    """Of the states that enter cells, and leave the grid."""
+    """Where states are bad: those that enter each cell, and those that leave the grid."""
     rows = [_any_of(way, "i", flags) for way in ("right", "down")]
     turns = "transition_ru" in flags, "transition_dl" in flags
     return _flow(rows, flags["key"]["k"], flags["value"]["v"], edges, turns)
 
 
 def _costates(flags: dict[str, _Flags], edges: States) -> _Flow:
-    """Of the gradients of the states that leave cells, and of those that enter the grid."""
+    """Where gradients are bad: of states that leave each cell, and of those that enter the grid."""
     flipped = {name: _flipped(of) for name, of in flags.items()}
     rows = [_any_of(way, "j", flipped) for way in ("left", "up")]
     turns = "transition_dl" in flags, "transition_ru" in flags

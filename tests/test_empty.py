@@ -24,7 +24,9 @@ SHAPES_OF_NOTHING = [(2, 0), (0, 0)]
 @pytest.mark.parametrize("config", MIXERS, ids=lambda config: config.__name__)
 def test_mixers(config):
     mixer = make_mixer(8, config(), rngs=nnx.Rngs(0))
-    assert jax.eval_shape(mixer, jnp.zeros((0, 5, 8))).shape == (0, 5, 8)
+    nothing = jnp.zeros((0, 5, 8))
+    for function in (mixer, jax.grad(lambda x: mixer(x).sum())):
+        assert jax.eval_shape(function, nothing).shape == nothing.shape
     for shape in SHAPES_OF_NOTHING:
         with pytest.raises(ValueError, match=r"x: got shape .*, expected T to be at least 1"):
             mixer(jnp.zeros((*shape, 8)))
@@ -61,7 +63,14 @@ def test_vision_models(config, pooling):
     def call(*shape):
         return nnx.eval_shape(lambda model, images: model(images), model, jnp.zeros((*shape, 3)))
 
+    def shapes(tree):
+        return jax.tree.map(jnp.shape, tree)
+
+    def gradients(images):
+        return nnx.eval_shape(nnx.grad(lambda model: model(images).sum()), model)
+
     assert call(0, 64, 64).shape == (0, 3)
+    assert shapes(gradients(jnp.zeros((0, 64, 64, 3)))) == shapes(nnx.state(model, nnx.Param))
     with pytest.raises(ValueError, match="expected X to be at least 1"):
         call(2, 0, 64)
 

@@ -182,5 +182,9 @@ def test_no_batch_axes_and_an_empty_batch(implementation):
         jax.tree.map(lambda x: x[1, 1], inputs), state[1, 1], implementation=implementation
     )
     assert relative_error(alone, whole[1, 1]) < AGREEMENT["float64"]
-    empty, _ = call(jax.tree.map(lambda x: x[:0], inputs), implementation=implementation)
-    assert empty.shape == (0, 2, 6, 3, 4)
+    empty = jax.tree.map(lambda x: x[:0], (inputs, state))
+    (output, last), gradients = value_and_gradients(*empty, implementation=implementation)
+    assert output.shape == (0, *whole.shape[1:])
+    assert jax.tree.map(jnp.shape, (*gradients, last)) == jax.tree.map(
+        jnp.shape, (*empty, empty[1])
+    )

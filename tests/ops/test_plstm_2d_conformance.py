@@ -166,8 +166,12 @@ def test_no_batch_axes_and_an_empty_batch(implementation):
         *jax.tree.map(lambda x: x[1, 1], (inputs, initial)), implementation=implementation
     )
     assert_close(alone, whole[1, 1], AGREEMENT["float64"])
-    empty, _ = call(jax.tree.map(lambda x: x[:0], inputs), implementation=implementation)
-    assert empty.shape == (0, 2, 4, 3, 2, 1)
+    empty = jax.tree.map(lambda x: x[:0], (inputs, initial))
+    (output, last), gradients = value_and_gradients(*empty, implementation=implementation)
+    assert output.shape == (0, *whole.shape[1:])
+    assert jax.tree.map(jnp.shape, (*gradients, last)) == jax.tree.map(
+        jnp.shape, (*empty, empty[1])
+    )
 
 
 def test_the_default_goes_by_the_number_of_cells(monkeypatch):

@@ -68,6 +68,10 @@ def test_agrees_with_one_after_another(monkeypatch, implementation, orientations
     for name, a, b in zip(Inputs._fields, gradients, expected_gradients, strict=True):
         assert (a is None) == (b is None)
         assert a is None or relative_error(a, b) < GRADIENT_AGREEMENT["float64"], name
+    empty = jax.tree.map(lambda x: x[:0], inputs)
+    assert jax.eval_shape(run, empty).shape == (0, *output.shape[1:])
+    gradients = jax.eval_shape(jax.grad(lambda inputs: run(inputs).sum()), empty)
+    assert jax.tree.map(jnp.shape, gradients) == jax.tree.map(jnp.shape, empty)
 
 
 def test_low_precision_scale_and_no_direct_term():

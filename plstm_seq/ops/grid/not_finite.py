@@ -318,15 +318,16 @@ def _so_far(flags: Array, axis: int) -> Array:
 
 def _packed(flags: Array) -> Array:
     """The last axis as the bits of words, which are fewer to go through the grid with."""
-    bits = -flags.shape[-1] % _WORD
-    flags = jnp.pad(flags, [(0, 0)] * (flags.ndim - 1) + [(0, bits)])
-    flags = flags.reshape(*flags.shape[:-1], -1, _WORD).astype(jnp.uint32)
+    words = -(-flags.shape[-1] // _WORD)
+    unused = words * _WORD - flags.shape[-1]
+    flags = jnp.pad(flags, [(0, 0)] * (flags.ndim - 1) + [(0, unused)])
+    flags = flags.reshape(*flags.shape[:-1], words, _WORD).astype(jnp.uint32)
     return (flags << jnp.arange(_WORD, dtype=jnp.uint32)).sum(-1, dtype=jnp.uint32)
 
 
 def _unpacked(words: Array, size: int) -> Array:
     flags = words[..., None] >> jnp.arange(_WORD, dtype=jnp.uint32) & 1
-    return flags.reshape(*words.shape[:-1], -1)[..., :size] > 0
+    return flags.reshape(*words.shape[:-1], words.shape[-1] * _WORD)[..., :size] > 0
 
 
 def _states(flags: dict[str, _Flags], edges: States) -> _Flow:

@@ -12,13 +12,14 @@ compute anew without masks.
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from plstm_seq.ops.grid.bad_states import SIDES, BadStates, Flags, bad_states
 from plstm_seq.ops.grid.inputs import GATES, Inputs, States, apart, flip, repeated
 
 # k: DK, v: DV, o: JO, q: JQ, a: JK, w: JV; i and j: JT of a state that leaves or enters a cell.
@@ -38,7 +39,7 @@ LETTERS = {
     "output": "vo",
 }
 # A result and the factors whose product is one of its terms. What a factor is asked about shares at
-# most one letter with it: states, which share two, are asked about each other in `_flow`.
+# most one letter with it: states, which share two, are asked about each other in `bad_states`.
 TERMS = (
     ("output", ("mark_left", "query", "left")),
     ("output", ("mark_up", "query", "up")),
@@ -51,11 +52,6 @@ TERMS = (
     ("down", ("source_down", "key", "value")),
 )
 
-# The axes of X and Y in cells [*B, X, Y, letter]: along which states go right and down.
-_SIDES = (-3, -2)
-_WORD = 32
-# By letter, whether anything of a cell's array is bad there: bools [*B, X, Y, letter].
-_Flags = dict[str, Array]
 _Form = Callable[..., tuple[Array, States]]
 
 
@@ -133,7 +129,7 @@ def _backward(
 _spoiled.defvjp(_forward, _backward)
 
 
-def _summed(name: str, flags: dict[str, _Flags], orientations: tuple[int, ...] | None) -> Array:
+def _summed(name: str, flags: dict[str, Flags], orientations: tuple[int, ...] | None) -> Array:
     """`_depending`, of all orientations together where the array is one for all."""
     bad = _depending(name, flags)
     if orientations is None:
@@ -143,7 +139,7 @@ def _summed(name: str, flags: dict[str, _Flags], orientations: tuple[int, ...] |
     return bad if name in GATES else bad.any(axis)
 
 
-def _depending(name: str, flags: dict[str, _Flags]) -> Array:
+def _depending(name: str, flags: dict[str, Flags]) -> Array:
     """Where a result, or the gradient of a factor, depends on something bad, [*B, X, Y, *letters].
 
     A factor's gradient is made of the others of its terms and of the gradients of their results.
@@ -156,7 +152,7 @@ def _depending(name: str, flags: dict[str, _Flags]) -> Array:
     return functools.reduce(jnp.logical_or, found)
 
 
-def _spread(letters: str, flags: _Flags) -> Array:
+def _spread(letters: str, flags: Flags) -> Array:
     """Where a factor makes an array of these letters bad, as bools that broadcast against it."""
     shared = [letter for letter in letters if letter in flags]
     if shared:
@@ -168,208 +164,46 @@ def _spread(letters: str, flags: _Flags) -> Array:
     return jnp.expand_dims(bad, (*before, *after))
 
 
-class _Flow(NamedTuple):
-    """Where states that go through a grid are bad.
-
-    left, up: by letter, in those that enter each cell; t is that of JT;
-    leaving: in those that leave the grid, [*B, Y, DK, DV, JT] and [*B, X, DK, DV, JT].
-    """
-
-    left: _Flags
-    up: _Flags
-    leaving: States
-
-
-def _flow(
-    rows: Sequence[Array],
-    keys: Array,
-    values: Array,
-    edges: States,
-    turns: tuple[bool, bool],
-) -> _Flow:
-    """Where the states are bad that go to the right and down; or, flipped, their gradients.
-
-    A bad gate spoils all entries of a state, a bad key those of its k, a bad value those of its v.
-    For gradients, queries are the keys, and gradients of outputs the values.
-
-    Args:
-        rows: what is bad in the gates that make the one and the other, [*B, X, Y, JT].
-        keys: [*B, X, Y, DK].
-        values: [*B, X, Y, DV].
-        edges: what is bad in the states that enter the grid, as in `States`; None: nothing.
-        turns: whether a state from above goes on to the right, too, and one from the left down.
-    """
-    gates = [x.any(-1, keepdims=True) for x in rows]
-    entering = [
-        _no_state(_side(row, 0, axis), keys, values) if edge is None else edge
-        for edge, row, axis in zip(edges, rows, _SIDES, strict=True)
-    ]
-    any_key, any_value = keys.any(-1, keepdims=True), values.any(-1, keepdims=True)
-    by_k = _arriving(
-        [x | keys | any_value for x in gates], [x.any((-2, -1)) for x in entering], turns
-    )
-    by_v = _arriving(
-        [x | values | any_key for x in gates], [x.any((-3, -1)) for x in entering], turns
-    )
-    passing = _passing([x.any(-1, keepdims=True) for x in by_k], turns)
-    by_t = [
-        _behind(row | x | any_key | any_value, edge.any((-3, -2)), axis)
-        for row, x, edge, axis in zip(rows, passing, entering, _SIDES, strict=True)
-    ]
-    left, up = ({"k": k, "v": v, "t": t} for k, v, t in zip(by_k, by_v, by_t, strict=True))
-
-    # What leaves is told entry by entry, so that gates, keys, values and edges go apart.
-    made = [jnp.concatenate([x, keys, values], axis=-1) for x in gates]
-    nothing = [_side(x, 0, axis) & False for x, axis in zip(made, _SIDES, strict=True)]
-    passing = _passing(_arriving(made, nothing, turns), turns)
-    leaving = States(
-        *(
-            _entries(*(_side(x, -1, axis) for x in (row, came, keys, values))) | edge
-            for row, came, edge, axis in zip(
-                rows, passing, _through(entering, turns), _SIDES, strict=True
-            )
-        )
-    )
-    return _Flow(left, up, leaving)
-
-
-def _entries(row: Array, came: Array, keys: Array, values: Array) -> Array:
-    """Flags of JT; of gates, keys and values that came; of DK; of DV -> [*B, side, DK, DV, JT]."""
-    gates, k, v = jnp.split(came, [1, 1 + keys.shape[-1]], axis=-1)
-    k, v = (k | keys)[..., :, None, None], (v | values)[..., None, :, None]
-    return (row | gates)[..., None, None, :] | k | v
-
-
-def _side(cells: Array, index: int, axis: int) -> Array:
-    """The cells of one side of the grid."""
-    return jax.lax.index_in_dim(cells, index, axis, keepdims=False)
-
-
-def _no_state(row: Array, keys: Array, values: Array) -> Array:
-    """[*B, side, JT] -> no flag set, [*B, side, DK, DV, JT]."""
-    shape = (*row.shape[:-1], keys.shape[-1], values.shape[-1], row.shape[-1])
-    return jnp.zeros(shape, bool) | (row & False)[..., None, None, :]
-
-
-def _through(entering: Sequence[Array], turns: tuple[bool, bool]) -> list[Array]:
-    """Where an entry of a leaving state is bad since one of an entering state was.
-
-    Entries keep their DK and DV on all ways: [*B, side, DK, DV, 1].
-    """
-    left, top = (x.any(-1, keepdims=True) for x in entering)
-    right, bottom = (_so_far(x, -4) if all(turns) else x for x in (left, top))
-    if turns[0]:
-        right = right | top.any(-4, keepdims=True)
-    if turns[1]:
-        bottom = bottom | left.any(-4, keepdims=True)
-    return [right, bottom]
-
-
-def _arriving(
-    made: Sequence[Array], edges: Sequence[Array], turns: tuple[bool, bool]
-) -> tuple[Array, Array]:
-    """What comes to each cell from the left and from above, of what is made on the way.
-
-    Args:
-        made: by each cell for the way to the right and for that down, [*B, X, Y, F].
-        edges: what enters the grid, [*B, Y, F] and [*B, X, F].
-        turns: whether what comes from above also goes right, and what comes from the left down.
-    """
-    size = made[0].shape[-1]
-    right, down, left, top = (_packed(x) for x in (*made, *edges))
-    turns_right, turns_down = turns
-    if turns_right and turns_down:
-        met = _behind(right, left, -3) | _behind(down, top, -2)
-        met = _so_far(_so_far(met, -3), -2)
-        from_left, from_above = _behind(right | met, left, -3), _behind(down | met, top, -2)
-    elif turns_down:
-        from_left = _so_far(_behind(right, left, -3), -3)
-        from_above = _so_far(_behind(down | from_left, top, -2), -2)
-    else:
-        from_above = _so_far(_behind(down, top, -2), -2)
-        right = right | from_above if turns_right else right
-        from_left = _so_far(_behind(right, left, -3), -3)
-    return _unpacked(from_left, size), _unpacked(from_above, size)
-
-
-def _passing(arriving: Sequence[Array], turns: tuple[bool, bool]) -> tuple[Array, Array]:
-    """What goes on to the right and down of what comes from the left and from above."""
-    left, up = arriving
-    return left | up if turns[0] else left, left | up if turns[1] else up
-
-
-def _behind(cells: Array, edge: Array, axis: int) -> Array:
-    """What cells have, one cell further; at the first of them what the edge has."""
-    first = jnp.expand_dims(edge, axis)
-    return jnp.concatenate([first, jax.lax.slice_in_dim(cells, 0, -1, axis=axis)], axis=axis)
-
-
-def _so_far(flags: Array, axis: int) -> Array:
-    """Whether any flag up to here is set."""
-
-    def step(found: Array, now: Array) -> tuple[Array, Array]:
-        found |= now
-        return found, found
-
-    flags = jnp.moveaxis(flags, axis, 0)
-    _, found = jax.lax.scan(step, flags[0] ^ flags[0], flags)
-    return jnp.moveaxis(found, 0, axis)
-
-
-def _packed(flags: Array) -> Array:
-    """The last axis as the bits of words, which are fewer to go through the grid with."""
-    words = -(-flags.shape[-1] // _WORD)
-    unused = words * _WORD - flags.shape[-1]
-    flags = jnp.pad(flags, [(0, 0)] * (flags.ndim - 1) + [(0, unused)])
-    flags = flags.reshape(*flags.shape[:-1], words, _WORD).astype(jnp.uint32)
-    return (flags << jnp.arange(_WORD, dtype=jnp.uint32)).sum(-1, dtype=jnp.uint32)
-
-
-def _unpacked(words: Array, size: int) -> Array:
-    flags = words[..., None] >> jnp.arange(_WORD, dtype=jnp.uint32) & 1
-    return flags.reshape(*words.shape[:-1], words.shape[-1] * _WORD)[..., :size] > 0
-
-
-def _states(flags: dict[str, _Flags], edges: States) -> _Flow:
+def _states(flags: dict[str, Flags], edges: States) -> BadStates:
     """Where states are bad: those that enter each cell, and those that leave the grid."""
     rows = [_any_of(way, "i", flags) for way in ("right", "down")]
     turns = "transition_ru" in flags, "transition_dl" in flags
-    return _flow(rows, flags["key"]["k"], flags["value"]["v"], edges, turns)
+    return bad_states(rows, flags["key"]["k"], flags["value"]["v"], edges, turns)
 
 
-def _costates(flags: dict[str, _Flags], edges: States) -> _Flow:
+def _costates(flags: dict[str, Flags], edges: States) -> BadStates:
     """Where gradients are bad: of states that leave each cell, and of those that enter the grid."""
     flipped = {name: _flipped(of) for name, of in flags.items()}
     rows = [_any_of(way, "j", flipped) for way in ("left", "up")]
     turns = "transition_dl" in flags, "transition_ru" in flags
     edges = jax.tree.map(lambda x: jnp.flip(x, -4), edges)
-    flow = _flow(rows, flipped["query"]["k"], flipped["output"]["v"], edges, turns)
+    flow = bad_states(rows, flipped["query"]["k"], flipped["output"]["v"], edges, turns)
     leaving = jax.tree.map(lambda x: jnp.flip(x, -4), flow.leaving)
-    return _Flow(_flipped(flow.left), _flipped(flow.up), leaving)
+    return BadStates(_flipped(flow.left), _flipped(flow.up), leaving)
 
 
-def _flipped(flags: _Flags) -> _Flags:
+def _flipped(flags: Flags) -> Flags:
     """The grid read from its other corner."""
-    return {letter: jnp.flip(x, _SIDES) for letter, x in flags.items()}
+    return {letter: jnp.flip(x, SIDES) for letter, x in flags.items()}
 
 
-def _any_of(way: str, letter: str, flags: dict[str, _Flags]) -> Array:
+def _any_of(way: str, letter: str, flags: dict[str, Flags]) -> Array:
     """What is bad in one letter of the gates of all terms that have `way` as result or factor."""
     gates = (factors[0] for result, factors in TERMS if way in (result, *factors))
     found = [flags[gate][letter] for gate in gates if letter in flags.get(gate, ())]
     return functools.reduce(jnp.logical_or, found)
 
 
-def _renamed(flags: _Flags, letter: str) -> _Flags:
+def _renamed(flags: Flags, letter: str) -> Flags:
     return {"k": flags["k"], "v": flags["v"], letter: flags["t"]}
 
 
-def _by_letter(bad: Inputs) -> dict[str, _Flags]:
+def _by_letter(bad: Inputs) -> dict[str, Flags]:
     """By name and letter, of all arguments that there are."""
     return {name: _letters_of(name, x) for name, x in bad._asdict().items() if x is not None}
 
 
-def _letters_of(name: str, bad: Array) -> _Flags:
+def _letters_of(name: str, bad: Array) -> Flags:
     letters = LETTERS[name]
     axes = range(-len(letters), 0)
     return {

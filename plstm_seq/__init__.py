@@ -16,7 +16,7 @@ def _without_ynnpack() -> None:
     """Leaves YNNPACK out of what XLA compiles for a CPU, unless XLA_FLAGS says something about it.
 
     In jaxlib 0.10.2 and later it computes some sums of products wrongly (jax-ml/jax#39103), ends
-    the process at others (#39257, #40412), and takes ten times as long for many small ones.
+    the process at others (#39257, #40412), and takes several times as long for small ones.
     """
     # XLA stops at an option that it does not know, and later versions may not know this one.
     concerned = (0, 10, 2) <= tuple(map(int, re.findall(r"\d+", version("jaxlib"))[:3])) < (0, 13)

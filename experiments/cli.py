@@ -347,16 +347,19 @@ def quickstart(
     folder: Annotated[
         Path | None, typer.Option(help="Where everything goes (default: runs/quickstart-N).")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of every variant, from 0.")] = 1,
+    seeds: Annotated[str, typer.Option(help="Such as 100..104.")] = "0",
     as_json: Json = False,
 ) -> None:
     """Train three small models in minutes, and see which of them hold beyond their training."""
     from experiments import quickstart as run_quickstart
     from experiments import show
+    from experiments.sweeps.words import whole_numbers
 
     with user_errors():
         results, files = run_quickstart(
-            folder, seeds=range(seeds), announce=lambda text: err.print(f"[bold]{text}[/bold]")
+            folder,
+            seeds=whole_numbers("--seeds", seeds),
+            announce=lambda text: err.print(f"[bold]{text}[/bold]"),
         )
     rows = show.quickstart_rows(results)
     print_result(rows, show.quickstart_table(rows), as_json)

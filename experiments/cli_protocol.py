@@ -92,6 +92,7 @@ def run(
     from experiments.protocols import load, running, show
     from experiments.sweeps.commands import check_members
     from experiments.sweeps.executors import make_executor
+    from experiments.sweeps.words import whole_numbers
 
     with user_errors():
         cells = running.cells(
@@ -100,7 +101,7 @@ def run(
             words=words or (),
             tasks=tasks or None,
             scale=scale,
-            seeds=show.whole_numbers("--seeds", seeds),
+            seeds=None if seeds is None else whole_numbers("--seeds", seeds),
             rates=show.rates("--rates", rates),
         )
         if dry_run:

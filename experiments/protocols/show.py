@@ -95,18 +95,6 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def whole_numbers(option: str, text: str | None) -> list[int] | None:
-    """`0..2` or `0,5` as numbers.
-
-    Raises:
-        ConfigError: something else.
-    """
-    values = None if text is None else parse_values(option, text)
-    if values is not None and not all(isinstance(v, int) and v >= 0 for v in values):
-        raise ConfigError(f"{option} {text}: whole numbers such as 0..2 are expected")
-    return values
-
-
 def rates(option: str, text: str | None) -> list[float] | None:
     """`1e-3,3e-3` as numbers.
 

@@ -37,6 +37,18 @@ def parse_values(field: str, text: str) -> list[Any]:
     return [value for part in _parts(text) for value in _parse_part(field, part)]
 
 
+def whole_numbers(option: str, text: str) -> list[int]:
+    """`0..2` or `0,5` as numbers.
+
+    Raises:
+        ConfigError: something else.
+    """
+    values = parse_values(option, text)
+    if not all(isinstance(value, int) and value >= 0 for value in values):
+        raise ConfigError(f"{option} {text}: whole numbers such as 0..2 are expected")
+    return values
+
+
 def parse_text(field: str, text: str) -> list[Any]:
     """The values of a text in a file: a range, values between commas, or the text itself."""
     if _LOOKS_LIKE_A_RANGE.fullmatch(text) or len(list(_parts(text))) > 1:

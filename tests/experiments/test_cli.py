@@ -116,6 +116,8 @@ def test_tasks_show(command):
         (["decode", "none", "01"], "no run at 'none'"),
         (["plot", "none"], "no run at 'none'"),
         (["plot"], "Missing argument"),
+        (["quickstart", "--seeds", "0..x"], "whole numbers such as 0..2"),
+        (["quickstart", "--seeds", "-1"], "whole numbers such as 0..2"),
         (["train", "parity", "--nme", "x"], "No such option"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

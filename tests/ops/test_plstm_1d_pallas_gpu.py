@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from hopper import FORM, assert_close, check, draw, gradient_of, register, relative_norm
-from op_1d import make, value_and_gradients
+from op_1d import check_range, make, value_and_gradients
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
 
 from plstm_seq.ops import plstm_1d
@@ -80,6 +80,11 @@ def test_gates_in_float32_beside_bfloat16(form):
     expected = value_and_gradients(*double, implementation="recurrent")
     assert_close(results, expected[0], AGREEMENT["bfloat16"])
     assert_close(gradients, expected[1], GRADIENT_AGREEMENT["bfloat16"])
+
+
+@FORM
+def test_the_range_of_its_chunks(form):
+    check_range(form, 64)
 
 
 @pytest.mark.gpu

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from hopper import SMALL_FORM, assert_close, check, draw, gradient_of, register, relative_norm
-from op_1d import make, value_and_gradients
+from op_1d import check_range, make, value_and_gradients
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
 
 from plstm_seq.ops import plstm_1d
@@ -48,6 +48,11 @@ def test_any_dimensions(dimensions, dtype, sizes, direct):
     DK, DV = sizes
     options = dict(batch=(3, 67), DK=DK, DV=DV, kind="reset", direct=direct)
     check("small_compiled", *draw(50, dimensions, dtype, **options))
+
+
+@pytest.mark.gpu
+def test_it_has_no_chunks_whose_products_overflow():
+    check_range("small_compiled", 64, chunks=False)
 
 
 @pytest.mark.gpu

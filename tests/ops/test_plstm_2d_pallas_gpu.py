@@ -113,6 +113,31 @@ def test_a_mapped_axis_is_one_more_axis_of_the_batch(form):
     assert relative_error(mapped, run(inputs)) < AGREEMENT["float32"]
 
 
+@FORM
+@pytest.mark.parametrize("exponent", [38, 48])
+def test_the_range_of_products(form, exponent):
+    """Of all 16 transitions of a row; from the first cell to the last there are 14."""
+    inputs, _ = make(16, 1, "J1", batch=(), DK=1, DV=1)
+    inputs = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), inputs)
+    inputs = inputs._replace(
+        query=jnp.ones_like(inputs.query),
+        key=jnp.ones_like(inputs.key),
+        value=jnp.ones_like(inputs.value),
+        mark_left=jnp.ones_like(inputs.mark_left),
+        source_right=inputs.source_right.at[0].set(1e-37),
+        transition_rl=jnp.full_like(inputs.transition_rl, 10 ** (exponent / 16)),
+    )
+    expected, found = (
+        apply(inputs, None, return_state=False, implementation=name)
+        for name in ("recurrent", NAMES[form])
+    )
+    assert jnp.isfinite(expected).all()
+    if exponent == 38:
+        assert relative_error(found, expected) < AGREEMENT["float32"]
+    else:
+        assert not jnp.isfinite(found[-1]).any()
+
+
 def test_it_declines_what_it_does_not_support(monkeypatch):
     run = functools.partial(apply, implementation="interpreted")
     inputs, initial = make(3, 4, "J1")

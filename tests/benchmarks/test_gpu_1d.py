@@ -90,3 +90,13 @@ def test_parts():
     """Peers that are not installed are rows with a reason."""
     script = f"FOLDER, PROFILE = {str(ROOT / 'benchmarks')!r}, {PROFILE!r}\n"
     run_script(script + UNITS)
+
+
+def test_the_cost_of_what_is_not_finite():
+    script = f"import sys, runpy\nsys.path.insert(0, {str(ROOT / 'benchmarks')!r})\n"
+    script += "sys.argv[1:] = ['--tiny']\nimport not_finite\nnot_finite.main()"
+    lines = run_script(script).splitlines()
+    assert [line.partition(":")[0] for line in lines[1:]] == [
+        "tiny float32 recurrent",
+        "tiny word bfloat16 recurrent",
+    ]

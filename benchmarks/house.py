@@ -1,0 +1,148 @@
+"""How the house is built: its modules, lines of code, floors and the longest chain of imports.
+
+python benchmarks/house.py
+
+Read from the sources alone; nothing is imported but the default config, whose lines are counted.
+"""
+
+import ast
+import io
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import networkx as nx
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("plstm_seq", "tasks", "experiments")
+_NO_CODE = {
+    *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
+    *(tokenize.ENCODING, tokenize.ENDMARKER),
+}
+
+
+def modules() -> dict[str, Path]:
+    """The files of all modules, by dotted name; a package goes by its own."""
+    found = {}
+    for path in (path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def code_lines(source: str) -> int:
+    """Lines with a token that is no comment and no part of a docstring."""
+    documentation: set[int] = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str())):
+                documentation.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in _NO_CODE:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    return len(lines - documentation)
+
+
+def imports(tree: ast.AST, *, inner: bool) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Import statements outside functions, or those inside; not those for type checkers alone."""
+    for node in ast.iter_child_nodes(tree):
+        match node:
+            case ast.Import() | ast.ImportFrom():
+                if not inner:
+                    yield node
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                pass
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+                if inner:
+                    yield from (
+                        x for x in ast.walk(node) if isinstance(x, ast.Import | ast.ImportFrom)
+                    )
+            case _:
+                yield from imports(node, inner=inner)
+
+
+def graph(files: dict[str, Path], *, inner: bool = False) -> "nx.DiGraph[str]":
+    """An arrow from a module to each of ours that it imports."""
+    arrows: nx.DiGraph[str] = nx.DiGraph()
+    arrows.add_nodes_from(files)
+    for name, path in files.items():
+        for statement in imports(_parsed(path), inner=inner):
+            for target in _targets(statement):
+                known = target if target in files else target.rpartition(".")[0]
+                if known in files and known != name:
+                    arrows.add_edge(name, known)
+    return arrows
+
+
+def _targets(statement: ast.Import | ast.ImportFrom) -> list[str]:
+    if isinstance(statement, ast.Import):
+        return [alias.name for alias in statement.names]
+    return [f"{statement.module}.{alias.name}" for alias in statement.names]
+
+
+@cache
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def rooms(arrows: "nx.DiGraph[str]", package: str) -> "nx.DiGraph[str]":
+    """The arrows between what stands directly in a package."""
+    found: nx.DiGraph[str] = nx.DiGraph()
+    for source, target in arrows.edges:
+        ends = [name.split(".")[1] for name in (source, target) if name.startswith(f"{package}.")]
+        if len(ends) == 2 and ends[0] != ends[1]:
+            found.add_edge(*ends)
+    return found
+
+
+def longest(arrows: "nx.DiGraph[str]") -> int:
+    """How many stand on each other on the longest way, circles counted as one."""
+    return nx.dag_longest_path_length(nx.condensation(arrows)) + 1
+
+
+def circles(arrows: "nx.DiGraph[str]") -> list[list[str]]:
+    """What imports itself through others."""
+    return [sorted(part) for part in nx.strongly_connected_components(arrows) if len(part) > 1]
+
+
+def main() -> None:
+    """Prints what the house is like."""
+    files = modules()
+    sources = [path.read_text(encoding="utf-8") for path in files.values()]
+    arrows = graph(files)
+    hidden = [
+        edge
+        for edge in graph(files, inner=True).edges
+        if edge not in arrows.edges and nx.has_path(arrows, edge[1], edge[0])
+    ]
+    experiments = rooms(arrows, "experiments")
+    lengths = sorted(source.count("\n") for source in sources)
+    print(f"modules: {len(files)}, half of them below {lengths[len(lengths) // 2]} lines")
+    print(f"under 50 lines: {sum(length < 50 for length in lengths)}, longest: {lengths[-1]}")
+    print(f"lines of code: {sum(map(code_lines, sources)):,}")
+    print(f"floors of experiments: {longest(experiments)}")
+    print(f"circles between its rooms: {circles(experiments) or 'none'}")
+    print(f"circles of modules: {circles(arrows) or 'none'}")
+    print(f"imports inside functions that hide a circle: {len(hidden)}")
+    for source, target in hidden:
+        print(f"  {source} -> {target}")
+    print(f"longest chain of imports: {longest(arrows)}")
+    print(f"lines of config.yaml of `train parity`: {config_lines()}")
+
+
+def config_lines() -> int:
+    """Of the file that a run of parity shows its reader."""
+    import tempfile
+
+    from experiments import default_config, write_config
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        write_config(default_config("parity"), path)
+        return len(path.read_text(encoding="utf-8").splitlines())
+
+
+if __name__ == "__main__":
+    main()

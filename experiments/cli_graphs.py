@@ -32,8 +32,8 @@ def cross_validate(
     where it was stopped. Steps are 100 epochs in batches of 64; with another training.batch_size
     set training.steps too.
     """
-    from experiments import commands, show
-    from experiments.cross_validation import create_folds, folds
+    from experiments import commands
+    from experiments.cross_validation import create_folds, folds, folds_table
     from experiments.cross_validation import cross_validate as validate
     from experiments.results.rows import ROOT
     from experiments.sweeps.commands import check_members
@@ -45,4 +45,4 @@ def cross_validate(
         made = create_folds(config, where).path
         with endings(made):
             result = validate(config, made, executor=executor, max_parallel=max_parallel)
-    print_result({"folder": str(made), **result.document()}, show.folds_table(result), as_json)
+    print_result({"folder": str(made), **result.document()}, folds_table(result), as_json)

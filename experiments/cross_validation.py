@@ -7,9 +7,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
 
+from rich.console import Group
+from rich.text import Text
+
 from experiments.config import ConfigError, ExperimentConfig
 from experiments.files import write_whole
 from experiments.run import Run, RunError
+from experiments.show import plain_table
 from experiments.sweeps import Sweep, SweepFolder, create_sweep, run_sweep, vary
 from plstm_seq.training.config import VALIDATION
 
@@ -141,3 +145,16 @@ def _best(run: Run) -> FoldResult:
         {name: best[VALIDATION + part + name] for name in names} for part in ("", "test_")
     )
     return FoldResult(task.fold, int(best["step"]), validation, test)
+
+
+def folds_table(result: CrossValidation) -> Group:
+    """The folds of a cross validation, and their mean."""
+    names = list(result.mean)
+    heads = [f"{part} {name}" for part in ("validation", "test") for name in names]
+    table = plain_table("fold", "step", *heads)
+    for fold in result.folds:
+        numbers = [part[name] for part in (fold.validation, fold.test) for name in names]
+        table.add_row(str(fold.fold), str(fold.step), *(f"{x:#.3g}" for x in numbers))
+    means = (f"test {name} {result.mean[name]:#.3g} +- {result.std[name]:.2g}" for name in names)
+    text = f"{', '.join(means)} over folds"
+    return Group(table, Text(f"\n{text}; each at its best step in validation; {result.folder}"))

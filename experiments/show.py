@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 import tasks
-from experiments.cross_validation import CrossValidation
 from experiments.decoding import Decoded
 from experiments.demanding import Demands, demands
 from experiments.demonstration import Result
@@ -291,19 +290,6 @@ def _accuracy_table(result: LengthGeneralization, prefix: str) -> Table:
         cells = (f"{row.value:.3f} ({row.low:.3f}-{row.high:.3f})" for row in rows)
         table.add_row(f"{length:,}", *(Text(cell) for cell in cells), f"{rows[0].scaled:.3f}")
     return table
-
-
-def folds_table(result: CrossValidation) -> Group:
-    """The folds of a cross validation, and their mean."""
-    names = list(result.mean)
-    heads = [f"{part} {name}" for part in ("validation", "test") for name in names]
-    table = plain_table("fold", "step", *heads)
-    for fold in result.folds:
-        numbers = [part[name] for part in (fold.validation, fold.test) for name in names]
-        table.add_row(str(fold.fold), str(fold.step), *(f"{x:#.3g}" for x in numbers))
-    means = (f"test {name} {result.mean[name]:#.3g} +- {result.std[name]:.2g}" for name in names)
-    text = f"{', '.join(means)} over folds"
-    return Group(table, Text(f"\n{text}; each at its best step in validation; {result.folder}"))
 
 
 def decoded_table(decoded: Sequence[Decoded]) -> Table:

@@ -1,6 +1,7 @@
 """A run is a folder: its config, environment, metrics, checkpoints and evaluation."""
 
 import json
+import os
 import platform
 import shutil
 import warnings
@@ -465,6 +466,7 @@ def read_environment() -> dict[str, Any]:
         "device_count": len(devices),
         "machine": platform.machine(),
         "python": platform.python_version(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         **{package: version(package) for package in _PACKAGES},
     }
 

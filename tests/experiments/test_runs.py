@@ -33,6 +33,7 @@ def test_a_run_is_a_folder(run):
     environment = json.loads((run.folder / "environment.json").read_text())
     assert environment["platform"] == "cpu"
     assert environment["jax"]
+    assert "--xla_cpu" in environment["xla_flags"]
     assert [record["step"] for record in run.metrics] == [2, 4, 6]
 
 

@@ -15,18 +15,20 @@ _OPTION = "--xla_cpu_experimental_ynn_fusion_type"
 def _without_ynnpack() -> None:
     """Leaves YNNPACK out of what XLA compiles for a CPU, unless XLA_FLAGS says something about it.
 
-    In jaxlib 0.10.2 and later it computes some sums of products wrongly (jax-ml/jax#39103), ends
-    the process at others (#39257, #40412), and takes several times as long for small ones.
+    From jaxlib 0.10.2 on, XLA lets it compute sums of products. In 0.10.2 and 0.11 some come out
+    wrong (jax-ml/jax#39103), others end the process (#39257, #40412); small ones take several times
+    as long, in 0.12 as well.
     """
     # XLA stops at an option that it does not know, and later versions may not know this one.
-    concerned = (0, 10, 2) <= tuple(map(int, re.findall(r"\d+", version("jaxlib"))[:3])) < (0, 13)
+    jaxlib = tuple(map(int, re.findall(r"\d+", version("jaxlib"))[:3]))
     flags = os.environ.get("XLA_FLAGS", "")
-    if not concerned or _OPTION in flags:
+    if not (0, 10, 2) <= jaxlib < (0, 13) or _OPTION in flags:
         return
     os.environ["XLA_FLAGS"] = f"{flags} {_OPTION}=".strip()
     # XLA reads its flags once.
     bridge: Any = sys.modules.get("jax._src.xla_bridge")
-    if getattr(bridge, "backends_are_initialized", bool)() and bridge.default_backend() == "cpu":
+    late = getattr(bridge, "backends_are_initialized", bool)()
+    if jaxlib < (0, 12) and late and bridge.default_backend() == "cpu":
         warnings.warn(
             f"jax {version('jax')} was used before plstm_seq was imported, and computes some sums "
             f"wrongly on a CPU: import plstm_seq first, or set XLA_FLAGS={_OPTION}=",

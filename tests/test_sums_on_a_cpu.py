@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
 from processes import run_script
 
@@ -26,6 +27,7 @@ def test_they_are_right():
     assert run_script(FOUND, optimized=True).split() == ["True", "True"]
 
 
+@pytest.mark.skipif(jax.__version_info__ >= (0, 12), reason="no sum comes out wrong")
 def test_it_is_said_where_the_option_comes_too_late():
     with pytest.raises(AssertionError, match="import plstm_seq first, or set XLA_FLAGS=--xla_cpu"):
         run_script("import jax; jax.devices(); import plstm_seq")

@@ -125,7 +125,7 @@ def check_range(implementation, size, *, chunks=True, **options):
             "source": jnp.zeros((size, 2, 1, 1)),
             "transition": jnp.broadcast_to(turn, (size, 2, 2)),
             "mark": jnp.ones((size, 1, 1, 2)),
-            "initial_state": jnp.full((1, 1, 2), 1e-37),
+            "initial_state": jnp.full((1, 1, 2), 1e-30),
         }
         arguments = {name: array.astype(jnp.float32) for name, array in arguments.items()}
         return plstm_1d(**arguments, return_state=True, **how)

@@ -76,7 +76,8 @@ def plstm_1d(
     transitions before they meet a state, also where the state itself is small or reset:
     transitions of norm n need `n ** L` below 3e38 in float32, such as n = 200 at 16 steps (what
     `chunkwise` takes by itself), 3.9 at 64 (`pallas_gpu`), 1.98 at 128 (`pallas_tpu`). What is
-    beyond is not finite.
+    beyond is not finite. `pallas_gpu` multiplies float32 as sums of three bfloat16: numbers below
+    1e-33 have fewer than 24 bits there.
     Source: arXiv 2506.11997, section 3 on the line graph of a path, with the Source-Transition-Mark
     dimensions of its appendix A.5. Transitions may be singular: nothing is ever inverted.
 

@@ -1,5 +1,6 @@
-# `make quickstart` and `make test` set everything up on a fresh machine with Python 3.11 or newer;
-# another interpreter: `make test PYTHON=python3.12` (it gets an environment of its own).
+# `make quickstart`, `make test` and `make test-all` set everything up on a fresh machine with
+# Python 3.11 or newer; another interpreter, which gets an environment of its own:
+# `make test PYTHON=python3.12`.
 PYTHON ?= python3
 VENV ?= .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
@@ -10,15 +11,19 @@ DEV := $(VENV)/.ready-dev
 TPU_VENV := $(VENV)-tpu
 TPU_READY := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(TPU_VENV)/.ready)
 
-.PHONY: quickstart test test-gpu test-gpu-interpreted test-slurm lint format notebooks golden-table support-table clean
+.PHONY: quickstart test test-all test-gpu test-gpu-interpreted test-slurm lint format notebooks golden-table support-table clean
 
 # Bytecode is written for what is imported, also where the environment says not to: every command
 # would compile it anew.
 quickstart: $(READY)
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/plstm-seq quickstart
 
-test: lint $(TPU_READY)
-	PLSTM_SEQ_TPU_PYTHON=$(abspath $(TPU_READY:.ready=bin/python)) $(BIN)/pytest -n auto
+test: lint
+	$(BIN)/pytest -n auto
+
+# With the slow ones: what is killed, several processes and devices, kernels without their machine.
+test-all: lint $(TPU_READY)
+	PLSTM_SEQ_TPU_PYTHON=$(abspath $(TPU_READY:.ready=bin/python)) $(BIN)/pytest -n auto -m 'not slurm'
 
 # The tests of the GPU kernels where there is no GPU; needs jax 0.11.2, so PYTHON=python3.12 or newer.
 test-gpu-interpreted: $(DEV)

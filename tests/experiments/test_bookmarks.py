@@ -76,6 +76,7 @@ def places_of(run, monkeypatch, **options):
     return counted.noted
 
 
+@pytest.mark.slow
 def test_stopped_anywhere_it_goes_on_to_the_same_rows(run, whole, monkeypatch):
     # Of 8 places in the first pass and 14 in the second.
     monkeypatch.setattr(outcomes, "_chunks_at_once", lambda *_: 1)
@@ -88,6 +89,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_rows(run, whole, monkeypatch):
     assert places_of(run, monkeypatch) == 22
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [2, 9, "remove"])
 def test_killed_it_goes_on_to_the_same_rows(run, whole, monkeypatch, moment):
     script = REPOSITORY / "tests" / "support" / "evaluation_process.py"

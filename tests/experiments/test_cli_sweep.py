@@ -156,6 +156,7 @@ def test_interruptions_and_failures_say_how_to_go_on(command, monkeypatch):
     assert hint in result.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all_worker_processes_and_saves_their_members(tmp_path):
     sweep = small_sweep("steps=1000000", "checkpoint_every=1000000", "solved=null")
     (tmp_path / "sweep.yaml").write_text(to_yaml(sweep))

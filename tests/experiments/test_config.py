@@ -191,6 +191,7 @@ def recipes():
             yield f"{protocol.name} {task}", Cell(protocol, task, model(protocol, "plstm")).config
 
 
+@pytest.mark.slow
 def test_some_values_of_some_fields_of_every_recipe():
     draws = random.Random(1)
     for name, config in recipes():

@@ -20,6 +20,8 @@ from experiments.sweeps.matching import match_costs
 from experiments.sweeps.plan import plan
 from experiments.sweeps.sweep import Sweep
 
+pytestmark = pytest.mark.slow
+
 TRAIN = ("train", "parity", *SMALL, "--name", "run")
 
 

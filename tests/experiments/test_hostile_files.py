@@ -18,6 +18,8 @@ from experiments import evaluate, train
 from experiments.cli import app
 from experiments.sweeps import Sweep, create_sweep, run_sweep, vary
 
+pytestmark = pytest.mark.slow
+
 SEED = 7
 ASSIGNMENTS = (
     "transition=diagonal",

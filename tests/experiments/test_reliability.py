@@ -24,6 +24,8 @@ from experiments.sweeps import Sweep, create_sweep, run_sweep, vary
 from plstm_seq.training import DamagedRecordsError, read_jsonl
 from plstm_seq.training.trackers import TIMING_FIELDS
 
+pytestmark = pytest.mark.slow
+
 PLAIN = ("transition=diagonal", "convolution=null", "steps=6", "checkpoint_every=2")
 REPOSITORY = Path(__file__).parents[2]
 

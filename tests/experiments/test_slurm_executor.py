@@ -18,6 +18,8 @@ from experiments.sweeps.executors import GroupsFailedError, slurm, slurm_queue
 from experiments.sweeps.executors.slurm import SlurmExecutor, SlurmOptions, read_options
 from experiments.sweeps.executors.slurm_job import GroupJob
 
+pytestmark = pytest.mark.slow
+
 # The first start works until Ctrl-C and saves then.
 WORKER = """
     import pathlib, sys, time

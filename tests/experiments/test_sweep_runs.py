@@ -150,6 +150,7 @@ def test_a_corrupt_checkpoint_falls_back_with_a_warning(undisturbed, start):
     assert load_run(member).status == RunStatus("finished", 6)
 
 
+@pytest.mark.slow
 def test_killed_at_several_moments_and_resumed_to_the_same_table(undisturbed, start, tmp_path):
     folder = create_sweep(small_sweep(), tmp_path / "killed").path
     for moment in ("member", "record", "evaluation"):
@@ -164,6 +165,7 @@ def test_killed_at_several_moments_and_resumed_to_the_same_table(undisturbed, st
     assert_frame_equal(table(folder), table(undisturbed))
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_groups(undisturbed, start, tmp_path):
     folder = create_sweep(small_sweep(), tmp_path / "shared").path
     processes = [start(folder, "one", "two"), start(folder, "two", "one")]

@@ -97,6 +97,7 @@ def test_low_precision(form, kind, dtype):
     check_low_precision(form, make(50, kind=kind), dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(
     ("length", "dimensions", "kind", "dtype"),

@@ -17,6 +17,8 @@ from plstm_seq.ops.sequence import api
 from plstm_seq.ops.sequence.inputs import VECTORS
 from plstm_seq.ops.sequence.kernel import implementation_of
 
+pytestmark = pytest.mark.slow
+
 DIMENSIONS = {
     **op_1d.DIMENSIONS,
     "JK3": dict(JK=3, JQ=1, JV=1, JT=2, JO=1),

@@ -20,6 +20,8 @@ from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.pallas_tpu import PallasTPU, layout
 from plstm_seq.ops.sequence.recurrent import recurrent
 
+pytestmark = pytest.mark.slow
+
 SCALE = 0.7
 
 

@@ -5,6 +5,8 @@ import json
 import pytest
 from processes import run_script
 
+pytestmark = pytest.mark.slow
+
 MEMORY = """
 import json, jax, jax.numpy as jnp
 from op_1d import DIMENSIONS, make

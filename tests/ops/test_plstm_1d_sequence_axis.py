@@ -11,6 +11,8 @@ from processes import run_script
 
 from plstm_seq.ops import plstm_1d
 
+pytestmark = pytest.mark.slow
+
 SETUP = """
 import functools, json, math
 import jax, jax.numpy as jnp, numpy as np

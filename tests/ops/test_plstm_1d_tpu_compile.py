@@ -11,6 +11,8 @@ import subprocess
 import pytest
 from processes import ROOT
 
+pytestmark = pytest.mark.slow
+
 SUPPORT = ROOT / "tests" / "support"
 GIBIBYTE = 2**30
 

@@ -19,7 +19,10 @@ from plstm_seq.ops.grid.inputs import GATES, Inputs
 from plstm_seq.ops.grid.pallas_gpu import PallasGPU
 
 # Says jax 0.11 where a kernel is compiled; ops/grid/README.md, section 7.
-pytestmark = pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated"),
+]
 NAMES = {"compiled": "pallas_gpu", "interpreted": "interpreted"}
 FORM = pytest.mark.parametrize(
     "form",

@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
 from processes import run_script
+
+pytestmark = pytest.mark.slow
 
 MEMORY = """
 import json, jax, jax.numpy as jnp

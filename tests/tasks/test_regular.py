@@ -113,6 +113,7 @@ def test_mistakes_are_explained(expression, alphabet, message):
         tasks.get("automaton", regex=expression, alphabet=alphabet)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "expression",
     [

@@ -17,6 +17,8 @@ from toy import Parity, ToyModel
 
 from plstm_seq.training import TrainingConfig, Uniform, fit
 
+pytestmark = pytest.mark.slow
+
 TRAINING = """
 import json
 from losses import train

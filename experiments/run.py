@@ -452,8 +452,8 @@ def complete_run(config: ExperimentConfig, folder: Path) -> Run:
         if not same:
             raise RunError(f"{folder} holds another config than belongs there: move it away")
     if not (folder / "environment.json").exists():
-        environment = json.dumps(read_environment(), indent=2) + "\n"
-        write_whole(folder / "environment.json", environment)
+        environment = {**read_environment(), "xla_flags": os.environ.get("XLA_FLAGS", "")}
+        write_whole(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
     return Run(folder, config)
 
 
@@ -466,7 +466,6 @@ def read_environment() -> dict[str, Any]:
         "device_count": len(devices),
         "machine": platform.machine(),
         "python": platform.python_version(),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
         **{package: version(package) for package in _PACKAGES},
     }
 

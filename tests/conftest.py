@@ -6,6 +6,7 @@ marked `gpu` need a Hopper GPU: `pytest -m gpu`.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,14 @@ import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
+
+# Under nohup and in the background of a script signals are ignored, here and in what tests start.
+for number, handler in (
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGINT, signal.default_int_handler),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # Linux gives a process 65,530 mappings of memory; a compiled training takes some 350 of them, and
 # the compiler crashes when there are no more.

@@ -133,7 +133,7 @@ def main() -> None:
 
 
 def config_lines() -> int:
-    """Of the file that a run of parity shows its reader."""
+    """How many lines the config.yaml of a default run of parity has."""
     import tempfile
 
     from experiments import default_config, write_config

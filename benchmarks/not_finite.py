@@ -2,9 +2,9 @@
 
 python benchmarks/not_finite.py
 
-A training pass of each kernel as it is, and of one that first asks whether all numbers are finite
-and leaves the work to `chunkwise` where they are not, as attention does. Prints the ratio; docs/
-support.md says what follows from it.
+Times a forward and backward pass of each kernel twice: as it is, and preceded by a check whether
+all numbers are finite, which hands the work to `chunkwise` where they are not (attention has this
+check). Prints both times and their ratio.
 """
 
 import argparse

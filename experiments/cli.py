@@ -356,10 +356,9 @@ def quickstart(
     from experiments.sweeps.words import whole_numbers
 
     with user_errors():
+        numbers = whole_numbers("--seeds", seeds)
         results, files = run_quickstart(
-            folder,
-            seeds=whole_numbers("--seeds", seeds),
-            announce=lambda text: err.print(f"[bold]{text}[/bold]"),
+            folder, seeds=numbers, announce=lambda text: err.print(f"[bold]{text}[/bold]")
         )
     rows = show.quickstart_rows(results)
     print_result(rows, show.quickstart_table(rows), as_json)

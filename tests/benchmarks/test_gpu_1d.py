@@ -93,7 +93,7 @@ def test_parts():
 
 
 def test_the_cost_of_what_is_not_finite():
-    script = f"import sys, runpy\nsys.path.insert(0, {str(ROOT / 'benchmarks')!r})\n"
+    script = f"import sys\nsys.path.insert(0, {str(ROOT / 'benchmarks')!r})\n"
     script += "sys.argv[1:] = ['--tiny']\nimport not_finite\nnot_finite.main()"
     lines = run_script(script).splitlines()
     assert [line.partition(":")[0] for line in lines[1:]] == [

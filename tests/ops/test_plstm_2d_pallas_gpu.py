@@ -119,7 +119,10 @@ def test_a_mapped_axis_is_one_more_axis_of_the_batch(form):
 @FORM
 @pytest.mark.parametrize("exponent", [38, 48])
 def test_the_range_of_products(form, exponent):
-    """Of all 16 transitions of a row; from the first cell to the last there are 14."""
+    """Transitions of a row of 16 cells multiply to 1e38, which is taken, or 1e48, which is not.
+
+    Only 14 of them lie between the first cell and the last, so that 1e40 would not overflow there.
+    """
     inputs, _ = make(16, 1, "J1", batch=(), DK=1, DV=1)
     inputs = jax.tree.map(lambda x: jnp.zeros_like(x, jnp.float32), inputs)
     inputs = inputs._replace(

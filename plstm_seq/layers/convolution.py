@@ -13,6 +13,7 @@ from jaxtyping import Float
 from plstm_seq.layers.checks import require_positive, require_shape
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.precision import promote
+from plstm_seq.ops.products import repeat
 
 _kernel_init = jax.nn.initializers.lecun_normal(in_axis=(0, 1))
 
@@ -87,8 +88,9 @@ class CausalConvolution(Configured[ConvolutionConfig]):
         require_shape("history", history, (batch, past, self.features))
         x, history, kernel = promote(x, history, self.kernel[...], dtype=self.dtype)
         padded = jnp.concatenate([history, x], axis=1)
-        shifted = (kernel[k] * padded[:, k : k + length] for k in range(past + 1))
+        lead = (batch, length)
+        shifted = (repeat(kernel[k, 0], lead) * padded[:, k : k + length] for k in range(past + 1))
         y = functools.reduce(jnp.add, shifted)
         if self.config.bias:
-            y = y + self.bias[...].astype(y.dtype)
+            y = y + repeat(self.bias[...].astype(y.dtype), lead)
         return y, padded[:, length:]

@@ -14,6 +14,7 @@ from plstm_seq.layers.checks import require_divisible, require_positive, require
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.initializers import Initializer, Small, Zeros
 from plstm_seq.layers.precision import accumulation_dtype, promote
+from plstm_seq.ops.products import repeat
 
 Normalization = Literal["none", "l2", "published_l2"]
 _EPS = 1e-5
@@ -123,7 +124,7 @@ class HeadProjection(Configured[HeadProjectionConfig]):
         x = x.reshape(*lead, self.sub_heads, self.input_dim // self.sub_heads)
         y = jnp.einsum("hdjsi,...si->...hsdj", weight, x).reshape(lead + self.head_shape)
         if self.config.bias:
-            y = y + self.bias[...].astype(y.dtype)
+            y = y + repeat(self.bias[...].astype(y.dtype), lead)
         return _normalize(y, self.config.normalization)
 
 

@@ -8,6 +8,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from plstm_seq.layers.precision import accumulation_dtype, promote
+from plstm_seq.ops.products import repeat
 
 
 def sub_head_linear(
@@ -39,4 +40,4 @@ def sub_head_linear(
     x = x.reshape(*lead, blocks, size)
     weight = weight.astype(x.dtype).reshape(groups, blocks, math.prod(shape), size)
     inner = jnp.einsum("hsgi,...si->...hsg", weight, x, preferred_element_type=accumulate)
-    return inner.reshape(*lead, *bias.shape) + bias.astype(accumulate)
+    return inner.reshape(*lead, *bias.shape) + repeat(bias.astype(accumulate), lead)

@@ -27,6 +27,7 @@ def guarded(implementation: str) -> Any:
 
     def op(inputs: Inputs) -> Any:
         return truth_where_not_finite(
+            implementation,
             lambda x: plstm_1d(*x, implementation=implementation),
             lambda x: plstm_1d(*x, implementation="chunkwise"),
             inputs,

@@ -37,7 +37,7 @@ def causal_attention(
         [B, T, H, D].
     """
     fast = functools.partial(_in_blocks, block_size=block_size)
-    return truth_where_not_finite(fast, _query_by_query, query, key, value)
+    return truth_where_not_finite("causal_attention", fast, _query_by_query, query, key, value)
 
 
 def _in_blocks(query: Array, key: Array, value: Array, *, block_size: int) -> Array:

@@ -14,20 +14,26 @@ import jax.numpy as jnp
 from jax import Array
 from jax.custom_batching import custom_vmap
 
+from plstm_seq.ops.reverse_mode import without_forward_mode
+
 # Of pytrees of arrays to such a pytree.
 Function = Callable[..., Any]
 
 
-def truth_where_not_finite(fast: Function, truth: Function, *arguments: Any) -> Any:
+def truth_where_not_finite(name: str, fast: Function, truth: Function, *arguments: Any) -> Any:
     """`fast(*arguments)`, but `truth(*arguments)` where a number of any argument is not finite.
 
     The same holds of the gradient, of the cotangents, too. Both functions are compiled, one of them
     runs. Differentiable in reverse mode.
 
     Args:
+        name: of what is computed, for the error of forward mode.
         fast: a function of pytrees of arrays.
         truth: a function with the same results that multiplies nothing with the zeros of a mask.
         *arguments: pytrees of floating-point arrays, None among them.
+
+    Raises:
+        NotImplementedError: a derivative in forward mode is asked for.
     """
 
     @jax.custom_vjp
@@ -49,7 +55,7 @@ def truth_where_not_finite(fast: Function, truth: Function, *arguments: Any) -> 
         )
 
     call.defvjp(forward, gradient)
-    return call(*arguments)
+    return without_forward_mode(name, "jax.grad, jax.vjp or jax.jacrev", call, *arguments)
 
 
 def one_by_one(function: Function, leading: int) -> Function:

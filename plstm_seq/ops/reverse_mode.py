@@ -1,4 +1,4 @@
-"""An error that names `recurrent` where forward mode comes to a form that has reverse mode alone.
+"""An error that says what to use where forward mode comes to what has reverse mode alone.
 
 jax has its own for functions with a `custom_vjp`, which does not know the op; and it raises it in
 three places: at the call, when a jitted function is lowered, and in a loop. So tangents pass
@@ -33,9 +33,27 @@ def reverse_mode_only(
     """
     if implementation == "recurrent":
         return function(*arguments)
+    remedy = 'implementation="recurrent"'
+    return without_forward_mode(f"{op} by {implementation}", remedy, function, *arguments)
+
+
+def without_forward_mode(
+    name: str, remedy: str, function: Callable[..., Result], *arguments: Any
+) -> Result:
+    """`function(*arguments)`, with an error for forward mode.
+
+    Args:
+        name: of what is computed.
+        remedy: what to use where forward mode is asked for.
+        function: of pytrees of arrays.
+        *arguments: the pytrees.
+
+    Raises:
+        NotImplementedError: at the latest when a derivative in forward mode is compiled.
+    """
     message = (
-        f"{op} by {implementation} has no derivatives in forward mode (jax.jvp, jax.jacfwd, "
-        'jax.hessian): use implementation="recurrent"'
+        f"{name} has no derivatives in forward mode (jax.jvp, jax.jacfwd, jax.hessian): use "
+        f"{remedy}"
     )
 
     @jax.custom_jvp

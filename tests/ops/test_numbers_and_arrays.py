@@ -97,6 +97,26 @@ def test_arrays_of_numpy_are_taken_as_those_of_jax(name):
         np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.parametrize("jitted", [False, True])
+@pytest.mark.parametrize("name", OTHERS)
+def test_ops_without_a_recurrent_form_have_forward_mode_or_say_what_to_use(name, jitted):
+    op, arguments, arrays = OTHERS[name]()
+
+    def function(*x):
+        return op(*x, **arrays)
+
+    call = jax.jit(function) if jitted else function
+
+    def tangents():
+        return jax.jvp(call, tuple(arguments), tuple(arguments))
+
+    if name == "diagonal_recurrence":
+        assert jnp.isfinite(tangents()[1]).all()
+    else:
+        with pytest.raises(NotImplementedError, match=f"{name}.*: use jax.grad, jax.vjp"):
+            tangents()
+
+
 @pytest.mark.parametrize("name", PLSTM)
 @pytest.mark.parametrize(
     ("scale", "error", "message"),

@@ -69,6 +69,7 @@ def gated_delta_rule(
         "log_decay": log_decay,
     }
     return truth_where_not_finite(
+        "gated_delta_rule",
         functools.partial(_in_chunks, max(1, min(chunk_size, length))),
         one_by_one(_part_by_part, initial_state.ndim - 2),
         initial_state,

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Inexact
 
+from plstm_seq.ops.reverse_mode import without_forward_mode
+
 Map = TypeVar("Map")
 
 
@@ -32,7 +34,6 @@ def diagonal_recurrence(
     return _states(_scale, _scale, decay, drive, initial_state)
 
 
-@jax.custom_vjp
 def column_one_hot_recurrence(
     logits: Float[Array, "*B T N N"],
     factor: Inexact[Array, "*B T N"],
@@ -55,6 +56,16 @@ def column_one_hot_recurrence(
     Returns:
         [*B, T, N].
     """
+    return without_forward_mode(
+        "column_one_hot_recurrence",
+        "jax.grad, jax.vjp or jax.jacrev",
+        _column_one_hot,
+        *(logits, factor, drive, initial_state),
+    )
+
+
+@jax.custom_vjp
+def _column_one_hot(logits: Array, factor: Array, drive: Array, initial_state: Array) -> Array:
     return _forward(logits, factor, drive, initial_state)[0]
 
 
@@ -86,7 +97,7 @@ def _backward(residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array, ..
     )
 
 
-column_one_hot_recurrence.defvjp(_forward, _backward)
+_column_one_hot.defvjp(_forward, _backward)
 
 
 def _states(

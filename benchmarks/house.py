@@ -136,12 +136,12 @@ def config_lines() -> int:
     """How many lines the config.yaml of a default run of parity has."""
     import tempfile
 
-    from experiments import default_config, write_config
+    from experiments import default_config
+    from experiments.config_files import READABLE, store_config
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.yaml"
-        write_config(default_config("parity"), path)
-        return len(path.read_text(encoding="utf-8").splitlines())
+        store_config(default_config("parity"), Path(folder))
+        return len((Path(folder) / READABLE).read_text(encoding="utf-8").splitlines())
 
 
 if __name__ == "__main__":

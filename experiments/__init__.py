@@ -19,9 +19,8 @@ if TYPE_CHECKING:
         ExperimentConfig,
         TaskConfig,
         default_config,
-        read_config,
-        write_config,
     )
+    from experiments.config_files import read_config, write_config
     from experiments.cross_validation import CrossValidation, cross_validate
     from experiments.decoding import Decoded, decode
     from experiments.demanding import Demands, TaskForm, demands, linear_form
@@ -71,9 +70,8 @@ _MODULES = {
         "ExperimentConfig",
         "TaskConfig",
         "default_config",
-        "read_config",
-        "write_config",
     ),
+    "config_files": ("read_config", "write_config"),
     "cross_validation": ("CrossValidation", "cross_validate"),
     "decoding": ("Decoded", "decode"),
     "demanding": ("Demands", "TaskForm", "demands", "linear_form"),

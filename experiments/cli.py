@@ -173,14 +173,17 @@ def train(
     ] = None,
     trackers: cli_sweep.Trackers = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the config, all fields, and train nothing.")
+        bool, typer.Option("--dry-run", help="Print what differs from the defaults; train nothing.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Print all fields of the config; train nothing.")
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a model on a task.
 
     Every field of the config can be set: plstm-seq train s3_word_problem transition=orthogonal
-    transition.dim=3 learning_rate=1e-3 steps=2000. Fields: plstm-seq train TASK --dry-run.
+    transition.dim=3 learning_rate=1e-3 steps=2000. Fields: plstm-seq train TASK --full.
     """
     from experiments import commands
 
@@ -189,8 +192,8 @@ def train(
         place = commands.place(name, folder)
         chosen = commands.choose_config(task, given, config, place, resume, start, quick)
         commands.warn_of([chosen])
-        if dry_run:
-            sys.stdout.write(commands.as_yaml(chosen))
+        if dry_run or full:
+            sys.stdout.write(commands.as_yaml(chosen, full))
             return
         run, record = _train(chosen, place, resume, mesh, trackers or [])
     summary = {"run": str(run.folder), **record}
@@ -207,14 +210,10 @@ def _train(
 ) -> tuple[Any, dict[str, Any]]:
     """Trains; an interruption or divergence ends the command and says what to do."""
     from experiments import commands
-    from experiments.distributed import make_mesh
     from plstm_seq.training import NonFiniteLossError
-    from plstm_seq.training.mesh import check_mesh
 
     commands.check_trackers(trackers)
-    devices = None if mesh is None else make_mesh(mesh)
-    if devices is not None:
-        check_mesh(devices, chosen.training.batch_size)
+    devices = commands.devices(mesh, chosen)
     run = commands.open_run(chosen, place, resume)
     try:
         record = commands.fit_and_report(run, commands.make_trackers(trackers, run), devices)

@@ -18,17 +18,18 @@ from experiments.config import (
     ConfigError,
     ExperimentConfig,
     default_config,
-    read_config,
     to_document,
 )
+from experiments.config_files import brief_yaml, read_config
 from experiments.console import print_warning
-from experiments.distributed import is_alone, is_first, wait
+from experiments.distributed import is_alone, is_first, make_mesh, wait
 from experiments.overrides import override, parse_assignment
 from experiments.presets import shortened
 from experiments.rules import PLACES, reasons
 from experiments.run import ROOT, Run, RunError, load_run, starting_model
 from experiments.running import fit_run, new_run
 from plstm_seq.training import Tracker, WandbTracker
+from plstm_seq.training.mesh import check_mesh
 from plstm_seq.training.trackers.wandb import require_wandb
 from tasks.base import shown
 
@@ -216,6 +217,20 @@ def make_trackers(names: Sequence[str], run: Run, group: str | None = None) -> l
     return [WandbTracker(run.folder, group=group, config=to_document(run.config))]
 
 
+def devices(mesh: str | None, config: ExperimentConfig) -> Mesh | None:
+    """The devices that every batch is split over; None: it is not.
+
+    Args:
+        mesh: as of `experiments.distributed.make_mesh`.
+        config: of the run, whose batches they have to divide.
+    """
+    if mesh is None:
+        return None
+    made = make_mesh(mesh)
+    check_mesh(made, config.training.batch_size)
+    return made
+
+
 def fit_and_report(
     run: Run, trackers: Sequence[Tracker] = (), mesh: Mesh | None = None
 ) -> dict[str, Any]:
@@ -224,8 +239,13 @@ def fit_and_report(
     return {"status": result.status, **result.record}
 
 
-def as_yaml(config: ExperimentConfig) -> str:
-    """The config as YAML, below comments that say which rules chose what is as by default."""
+def as_yaml(config: ExperimentConfig, full: bool = False) -> str:
+    """The config as YAML, below comments that say which rules chose what is as by default.
+
+    Args:
+        config: what is shown.
+        full: whether all fields are, or those that differ from the defaults.
+    """
     document = to_document(config)
     comments = [
         line
@@ -234,7 +254,7 @@ def as_yaml(config: ExperimentConfig) -> str:
     ]
     if comments:
         comments = ["# What is as by default was chosen by", *comments]
-    return "\n".join([*comments, scalars.dump(document)])
+    return "\n".join([*comments, scalars.dump(document) if full else brief_yaml(config)])
 
 
 def _rules(config: ExperimentConfig, document: Mapping[str, Any]) -> list[str]:

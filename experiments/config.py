@@ -5,15 +5,11 @@ import functools
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import pydantic
-import yaml
 
 from experiments import scalars
-from experiments.files import DamagedError, seal, unseal, write_whole
 from experiments.presets import LENGTHS
 from experiments.problems import Problem, make_task, problem_of
 from experiments.suggestions import nearest
@@ -23,8 +19,6 @@ from plstm_seq.training.step import OF_NUMBERS
 from tasks.base import shown
 
 LARGEST_SEED = 2**32 - 1
-COMPLETE, READABLE = "config.json", "config.yaml"
-_HEADER = f"# For the reader: what is loaded is {COMPLETE}, and the two have to agree.\n"
 
 
 class ConfigError(ValueError):
@@ -271,108 +265,31 @@ def _check_sized(config: ExperimentConfig) -> None:
             raise ConfigError(f"evaluation.{name}: expected none: {config.task.name} has no length")
 
 
-def write_config(config: ExperimentConfig, path: str | Path) -> None:
-    """Writes a config as YAML."""
-    write_whole(Path(path), scalars.dump(to_document(config)))
-
-
-def read_config(
-    path: str | Path, options: Mapping[str, Any] = MappingProxyType({})
-) -> ExperimentConfig:
-    """Reads a config from YAML.
-
-    Args:
-        path: the file.
-        options: of its task, instead of what the file says of them.
-
-    Raises:
-        ConfigError: the file cannot be read, is not YAML or not a config.
-    """
-    try:
-        document = scalars.load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-    if options and isinstance(document, Mapping) and isinstance(document.get("task"), Mapping):
-        document = {**document, "task": {**document["task"], **options}}
-    try:
-        return from_document(document)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
-def store_config(config: ExperimentConfig, folder: Path) -> None:
-    """Writes a config into the folder of its run.
-
-    `config.json` holds every field and a checksum, and is what `stored_config` loads;
-    `config.yaml` is for the reader.
-    """
+def brief_document(config: ExperimentConfig) -> dict[str, Any]:
+    """As `to_document`, without what has the default of its class; `from_document` reads it."""
     document = to_document(config)
-    write_whole(folder / COMPLETE, seal(document))
-    write_whole(folder / READABLE, _HEADER + scalars.dump(document))
+    brief = _unlike_defaults(config, document)
+    brief["task"] = document["task"]
+    for part, name in _UNSAID:  # or the rest would be what follows from the task
+        brief[part] = {name: document[part][name], **brief.get(part, {})}
+    return brief
 
 
-def has_config(folder: Path) -> bool:
-    """Whether a folder is that of a run."""
-    return (folder / COMPLETE).is_file() or (folder / READABLE).is_file()
-
-
-def stored_config(folder: Path) -> ExperimentConfig:
-    """The config that `store_config` wrote, or that of a folder of an older version.
-
-    Raises:
-        DamagedError: a file is damaged, or the two differ; the message says which.
-        ConfigError: it holds what this version does not know.
-    """
-    complete, readable = folder / COMPLETE, folder / READABLE
-    if not complete.exists():
-        return _unsealed_config(readable)
-    document = unseal(complete)
-    try:
-        config = from_document(document)
-    except ConfigError as error:
-        raise ConfigError(f"{complete}: {error}") from None
-    if readable.exists():
-        remedy = f"delete it to go on with what the run was made of, {complete.name}"
-        try:
-            shown = to_document(read_config(readable))
-        except ConfigError as error:
-            reason = str(error).removeprefix(f"{readable}: ")
-            raise DamagedError(readable, reason, remedy) from None
-        if (differing := _first_difference(shown, to_document(config))) is not None:
-            reason = f"{differing} is not what {complete.name} says"
-            raise DamagedError(readable, reason, remedy)
-    return config
-
-
-def _unsealed_config(readable: Path) -> ExperimentConfig:
-    """The config of a folder without a checksum: complete, as older versions wrote it."""
-    remedy = "restore the file from a copy"
-    try:
-        text = readable.read_text(encoding="utf-8")
-        document = scalars.load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DamagedError(readable, error, remedy) from None
-    if text.startswith(_HEADER):
-        raise DamagedError(readable.with_name(COMPLETE), "it is missing", remedy)
-    config = read_config(readable)
-    # The last fields of the file: one that lost its end has lost them.
-    fields = {field.name for field in dataclasses.fields(ExperimentConfig)} - {"initial_run"}
-    if missing := sorted(fields - document.keys()):
-        raise DamagedError(readable, f"it lacks {', '.join(missing)}", remedy)
-    return config
-
-
-def _first_difference(one: Any, other: Any, path: str = "") -> str | None:
-    """The dotted path of the first field in which two documents differ."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for name in [*one, *(name for name in other if name not in one)]:
-            where = f"{path}.{name}" if path else str(name)
-            if name not in one or name not in other:
-                return where
-            if (found := _first_difference(one[name], other[name], where)) is not None:
-                return found
-        return None
-    return None if one == other else path
+def _unlike_defaults(node: Any, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Of one dataclass; `kind` first."""
+    kept = {name: document[name] for name in ("kind",) if name in document}
+    for one in dataclasses.fields(node):
+        name, value = one.name, getattr(node, one.name)
+        default = one.default
+        if one.default_factory is not dataclasses.MISSING:
+            default = one.default_factory()
+        if name in kept or name not in document:
+            continue
+        if type(value) is type(default) and value == default:
+            continue
+        inside = dataclasses.is_dataclass(value)
+        kept[name] = _unlike_defaults(value, document[name]) if inside else document[name]
+    return kept
 
 
 def _make_problem(config: TaskConfig) -> Problem:

@@ -16,16 +16,8 @@ import polars
 import pydantic
 from flax import nnx
 
-from experiments.config import (
-    COMPLETE,
-    READABLE,
-    ConfigError,
-    ExperimentConfig,
-    has_config,
-    store_config,
-    stored_config,
-    to_document,
-)
+from experiments.config import ConfigError, ExperimentConfig, to_document
+from experiments.config_files import COMPLETE, READABLE, has_config, store_config, stored_config
 from experiments.files import DamagedError, RunError, read_json, write_whole
 from experiments.lock import holder, locked
 from experiments.problems import Problem, make_task, problem_of

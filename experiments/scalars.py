@@ -32,6 +32,14 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+class _ShortDumper(_Dumper):
+    """A list, and a mapping of scalars, on one line."""
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:
+        del flow_style
+        return super().represent_sequence(tag, sequence, flow_style=True)
+
+
 def _real(loader: _Loader, node: Any) -> float:
     text = loader.construct_scalar(node)
     return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
@@ -104,3 +112,9 @@ _ENDS = (yaml.StreamEndToken, yaml.BlockEndToken)
 def dump(value: Any, **options: Any) -> str:
     """A value as YAML, in the order of its mappings."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, **options)
+
+
+def dump_short(value: Any) -> str:
+    """The same on few lines: what has no mapping inside it stands on one."""
+    options: Any = {"default_flow_style": None, "width": 96, "sort_keys": False}
+    return yaml.dump(value, Dumper=_ShortDumper, **options)

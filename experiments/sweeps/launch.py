@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.config import has_config
+from experiments.config_files import has_config
 from experiments.results.rows import gather
 from experiments.run import Run, RunError
 from experiments.sweeps.executors import Executor, make_executor

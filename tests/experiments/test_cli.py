@@ -138,6 +138,10 @@ def test_dry_run_prints_a_config_that_can_be_trained(command, tmp_path):
     assert again.stdout == result.stdout
     changed = command("train", "seed=3", "--config", "config.yaml", "--dry-run")
     assert "seed: 3" in changed.stdout
+    full = command("train", "parity", *SMALL, "--full").stdout
+    Path("config.yaml").write_text(full)
+    assert command("train", "--config", "config.yaml", "--dry-run").stdout == result.stdout
+    assert len(full.splitlines()) > 3 * len(result.stdout.splitlines())
 
 
 def test_from_training_to_the_figure(command):

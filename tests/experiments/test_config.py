@@ -1,6 +1,7 @@
 """Configs round-trip, and what is wrong with one is said by field."""
 
 import dataclasses
+import functools
 import random
 
 import pytest
@@ -9,7 +10,7 @@ from small_run import small_config
 
 import tasks
 from experiments import ConfigError, default_config, override, read_config, write_config
-from experiments.config import from_document, to_document
+from experiments.config import brief_document, from_document, to_document
 from experiments.problems import task_names
 from experiments.protocols import Cell, load, model, names
 from plstm_seq.layers.initializers import Constant
@@ -23,6 +24,7 @@ def test_the_default_of_every_task_round_trips(task, tmp_path):
     write_config(config, tmp_path / "config.yaml")
     assert read_config(tmp_path / "config.yaml") == config
     assert from_document(to_document(config)) == config
+    assert from_document(brief_document(config)) == config
 
 
 def test_a_short_document_is_filled_up():
@@ -172,13 +174,19 @@ def strange_words(config, draws, share=1.0):
     return [f"{path}={draws.choice(STRANGE)}" for path in fields]
 
 
+def changed(config, word):
+    """What differs from the defaults describes the whole of it."""
+    new = override(config, [word])
+    assert from_document(brief_document(new)) == new
+
+
 @pytest.mark.parametrize(
     "task", ["parity", "modular_arithmetic", "automaton", "arrow_pointing", "dag_boolean"]
 )
 def test_any_value_of_any_field_is_taken_or_refused_shortly(task):
     config = default_config(task)
     words = strange_words(config, random.Random(0))
-    refused = refusals(lambda word: override(config, [word]), words)
+    refused = refusals(functools.partial(changed, config), words)
     assert len(refused) > 50
     assert max(map(len, refused)) <= 500
 
@@ -196,5 +204,5 @@ def test_some_values_of_some_fields_of_every_recipe():
     draws = random.Random(1)
     for name, config in recipes():
         words = strange_words(config, draws, share=0.05)
-        refused = refusals(lambda word, config=config: override(config, [word]), words)
+        refused = refusals(functools.partial(changed, config), words)
         assert max(map(len, refused), default=0) <= 500, name

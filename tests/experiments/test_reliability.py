@@ -15,7 +15,15 @@ from polars.testing import assert_frame_equal
 from small_run import small_config
 from typer.testing import CliRunner
 
-from experiments import RunError, evaluate, load_run, override, train
+from experiments import (
+    RunError,
+    evaluate,
+    load_run,
+    override,
+    read_config,
+    train,
+    write_config,
+)
 from experiments.cli import app
 from experiments.config import ConfigError
 from experiments.results import gather, summarize
@@ -306,24 +314,39 @@ def test_a_config_that_lost_its_end_is_refused(copy):
 
 
 def test_a_config_of_an_older_version_is_complete_or_refused(copy):
-    (copy.folder / "config.json").unlink()
-    path = copy.folder / "config.yaml"
-    lines = path.read_text().splitlines(keepends=True)
+    complete, path = copy.folder / "config.json", copy.folder / "config.yaml"
+    sealed = complete.read_bytes()
+    complete.unlink()
     with pytest.raises(RunError, match=r"config.json is damaged \(it is missing\)"):
         load_run(copy.folder)
-    path.write_text("".join(lines[1:]))  # without the line that speaks of config.json
+    write_config(copy.config, path)
     assert load_run(copy.folder).config == copy.config
-    end = next(i for i, line in enumerate(lines) if line.startswith("seed:"))
-    path.write_text("".join(lines[1:end]))
+    text = path.read_text()
+    path.write_text(text[: text.index("\nseed:") + 1])
     with pytest.raises(RunError, match="it lacks dtype, seed"):
         load_run(copy.folder)
+
+    # Beside config.json, the file of an older version begins with another line, and is complete.
+    complete.write_bytes(sealed)
+    path.write_text("# For the reader: what is loaded is config.json, and so on\n" + text)
+    assert load_run(copy.folder).config == copy.config
 
 
 def test_a_changed_config_names_the_field(copy):
     path = copy.folder / "config.yaml"
-    path.write_text(path.read_text().replace("\nseed: 0", "\nseed: 1"))
+    text = path.read_text()
+    path.write_text(text + "seed: 1\n")
     with pytest.raises(RunError, match=r"seed is not what config\.json says"):
         load_run(copy.folder)
+    path.write_text("# A remark\n" + text)
+    with pytest.raises(RunError, match="its checksum is another"):
+        load_run(copy.folder)
+
+
+def test_the_config_for_the_reader_has_few_lines_and_is_the_same(copy):
+    path = copy.folder / "config.yaml"
+    assert read_config(path) == copy.config
+    assert len(path.read_text().splitlines()) <= 40
 
 
 def test_a_damaged_record_is_put_aside_and_the_later_ones_stay(tmp_path):

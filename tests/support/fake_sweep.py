@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from small_run import small_config
 
-from experiments.config import ExperimentConfig, write_config
+from experiments.config import ExperimentConfig
+from experiments.config_files import write_config
 from experiments.sweeps.plan import plan
 from experiments.sweeps.sweep import sweep_of_words, to_yaml
 from plstm_seq.evaluation import LengthGeneralization, Outcomes, Row, scaled, wilson, write_parquet

@@ -1,0 +1,145 @@
+"""Configs in files: YAML for people, and the complete one that a run is loaded from."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from experiments import scalars
+from experiments.config import (
+    ConfigError,
+    ExperimentConfig,
+    brief_document,
+    from_document,
+    to_document,
+)
+from experiments.files import DamagedError, seal, text_checksum, unseal, write_whole
+
+COMPLETE, READABLE = "config.json", "config.yaml"
+_HEADER = f"# What differs from the defaults. What is loaded is {COMPLETE}. Checksum: "
+# Of older versions, whose file for the reader was complete.
+_OLD_HEADER = f"# For the reader: what is loaded is {COMPLETE}"
+
+
+def write_config(config: ExperimentConfig, path: str | Path) -> None:
+    """Writes a config as YAML."""
+    write_whole(Path(path), scalars.dump(to_document(config)))
+
+
+def read_config(
+    path: str | Path, options: Mapping[str, Any] = MappingProxyType({})
+) -> ExperimentConfig:
+    """Reads a config from YAML.
+
+    Args:
+        path: the file.
+        options: of its task, instead of what the file says of them.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML or not a config.
+    """
+    try:
+        document = scalars.load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if options and isinstance(document, Mapping) and isinstance(document.get("task"), Mapping):
+        document = {**document, "task": {**document["task"], **options}}
+    try:
+        return from_document(document)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def store_config(config: ExperimentConfig, folder: Path) -> None:
+    """Writes a config into the folder of its run.
+
+    `config.json` holds every field and a checksum, and is what `stored_config` loads;
+    `config.yaml`, with what differs from the defaults, is for the reader.
+    """
+    write_whole(folder / COMPLETE, seal(to_document(config)))
+    text = brief_yaml(config)
+    write_whole(folder / READABLE, f"{_HEADER}{text_checksum(text)}\n{text}")
+
+
+def brief_yaml(config: ExperimentConfig) -> str:
+    """What differs from the defaults, as YAML of few lines."""
+    return scalars.dump_short(brief_document(config))
+
+
+def has_config(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return (folder / COMPLETE).is_file() or (folder / READABLE).is_file()
+
+
+def stored_config(folder: Path) -> ExperimentConfig:
+    """The config that `store_config` wrote, or that of a folder of an older version.
+
+    Raises:
+        DamagedError: a file is damaged, or the two differ; the message says which.
+        ConfigError: it holds what this version does not know.
+    """
+    complete, readable = folder / COMPLETE, folder / READABLE
+    if not complete.exists():
+        return _unsealed_config(readable)
+    document = unseal(complete)
+    try:
+        config = from_document(document)
+    except ConfigError as error:
+        raise ConfigError(f"{complete}: {error}") from None
+    if readable.exists() and (reason := _why_it_differs(readable, config)) is not None:
+        remedy = f"delete it to go on with what the run was made of, {complete.name}"
+        raise DamagedError(readable, reason, remedy)
+    return config
+
+
+def _why_it_differs(readable: Path, config: ExperimentConfig) -> str | None:
+    """Why the file for the reader is not what was written; None: it is."""
+    try:
+        text = readable.read_text(encoding="utf-8")
+        document = scalars.load(text)
+        if not isinstance(document, Mapping):
+            return "it is no mapping"
+        if text.startswith(_OLD_HEADER):
+            document = to_document(from_document(document))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
+        return str(error)
+    if (differing := _first_difference(document, to_document(config))) is not None:
+        return f"{differing} is not what {COMPLETE} says"
+    first, _, rest = text.partition("\n")
+    if first.startswith(_OLD_HEADER) or first == _HEADER + text_checksum(rest):
+        return None
+    return "its checksum is another"
+
+
+def _unsealed_config(readable: Path) -> ExperimentConfig:
+    """The config of a folder without a checksum: complete, as older versions wrote it."""
+    remedy = "restore the file from a copy"
+    try:
+        text = readable.read_text(encoding="utf-8")
+        document = scalars.load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DamagedError(readable, error, remedy) from None
+    if text.startswith((_HEADER, _OLD_HEADER)):
+        raise DamagedError(readable.with_name(COMPLETE), "it is missing", remedy)
+    config = read_config(readable)
+    # The last fields of the file: one that lost its end has lost them.
+    fields = {field.name for field in dataclasses.fields(ExperimentConfig)} - {"initial_run"}
+    if missing := sorted(fields - document.keys()):
+        raise DamagedError(readable, f"it lacks {', '.join(missing)}", remedy)
+    return config
+
+
+def _first_difference(given: Any, complete: Any, path: str = "") -> str | None:
+    """The dotted path of the first field of `given` that `complete` has not, or has otherwise."""
+    if not isinstance(given, Mapping) or not isinstance(complete, Mapping):
+        return None if given == complete else path
+    for name in given:
+        where = f"{path}.{name}" if path else str(name)
+        if name not in complete:
+            return where
+        if (found := _first_difference(given[name], complete[name], where)) is not None:
+            return found
+    return None

@@ -23,6 +23,7 @@ from experiments.lock import holder, locked
 from experiments.problems import Problem, make_task, problem_of
 from experiments.status import WHOLE, RunStatus, read_status
 from experiments.suggestions import nearest
+from plstm_seq import __version__
 from plstm_seq.evaluation import Asked, choose_rows, filled, read_parquet
 from plstm_seq.training import (
     Checkpoint,
@@ -37,7 +38,7 @@ from plstm_seq.training.disk import check_path
 from plstm_seq.training.step import OF_LABELS
 
 ROOT = Path("runs")
-_PACKAGES = ("plstm-seq", "jax", "jaxlib", "flax", "optax", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 @dataclass(frozen=True)
@@ -458,6 +459,7 @@ def read_environment() -> dict[str, Any]:
         "device_count": len(devices),
         "machine": platform.machine(),
         "python": platform.python_version(),
+        "plstm-seq": __version__,  # a checkout need not be installed
         **{package: version(package) for package in _PACKAGES},
     }
 

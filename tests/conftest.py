@@ -5,6 +5,7 @@ depends on the optimised program (memory) is tested in processes of its own. Tes
 marked `gpu` need a Hopper GPU: `pytest -m gpu`.
 """
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -17,11 +18,16 @@ if version("jax").startswith("0.10."):
     os.environ["XLA_FLAGS"] = " ".join(flags).strip()
 # Read by jax here and in the programs that tests start.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # no lines of Python in compiled programs
 
 import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
+
+# Tracing makes many small objects and few circles of them: looking for circles, as often as Python
+# does by itself, takes a sixth of the suite's time.
+gc.set_threshold(200_000, 50, 100)
 
 # Under nohup and in the background of a script signals are ignored, here and in what tests start.
 for number, handler in (

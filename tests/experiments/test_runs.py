@@ -2,14 +2,16 @@
 
 import json
 import os
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import polars
 import pytest
 from small_run import small_config
 
+import plstm_seq
 from experiments import RunError, decode, evaluate, load_run, plot, train
-from experiments.run import ROOT
+from experiments.run import ROOT, read_environment
 from plstm_seq.evaluation import read_parquet
 
 
@@ -19,6 +21,16 @@ def run(tmp_path_factory):
     run = train(small_config(), folder, progress=False)
     evaluate(run)
     return run
+
+
+def test_a_checkout_need_not_be_installed(monkeypatch):
+    def version(package):
+        if package == "plstm-seq":
+            raise PackageNotFoundError(package)
+        return "1.0"
+
+    monkeypatch.setattr("experiments.run.version", version)
+    assert read_environment()["plstm-seq"] == plstm_seq.__version__
 
 
 def test_a_run_is_a_folder(run):

@@ -196,7 +196,20 @@ def both_ways(op):
     return run
 
 
-@pytest.mark.parametrize("make", FORMS.values(), ids=FORMS.keys())
+# The others are slow.
+FIRST = (
+    *("plstm_1d, direct, chunks of 2", "plstm_2d, parallel, P", "plstm_2d, chunkwise, L"),
+    *("plstm_dag", "delta rule", "attention"),
+)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, id=name, marks=() if name in FIRST else pytest.mark.slow)
+        for name, make in FORMS.items()
+    ],
+)
 def test_a_form_is_finite_where_the_recurrence_is(make):
     form = make()
     fast, truth = both_ways(form.fast), both_ways(form.truth)
@@ -229,6 +242,7 @@ def test_the_gradient_of_the_scale_of_a_grid(implementation):
     np.testing.assert_allclose(gradient, 2 * value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("implementation", ["recurrent", "parallel", "chunkwise"])
 def test_second_derivatives_of_a_grid_are_not_zero_where_something_is_bad(implementation):
     inputs, _ = op_2d.make(1, 1, "J1", batch=(), DK=1, DV=1)

@@ -91,11 +91,13 @@ def test_gradients_are_finite_differences(implementation):
     check_grads(jax.jit(loss(implementation)), arguments, order=1, modes=["rev"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_forward_mode_and_second_derivatives_of_the_recurrence():
     arguments = make(3, "J1", batch=(), DK=1, DV=1)
     check_grads(jax.jit(loss("recurrent")), arguments, order=2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_second_derivatives_of_the_chunks():
     """With respect to every argument, those of the recurrence."""
     arguments = make(3, "J4", batch=(), DK=2, DV=2)
@@ -124,6 +126,8 @@ def test_scale_is_differentiable():
     assert relative_error(gradients[0], gradients[1]) < AGREEMENT["float64"]
 
 
-@pytest.mark.parametrize("size", [8, 16, 64, 128])
+@pytest.mark.parametrize(
+    "size", [8, 16, *(pytest.param(n, marks=pytest.mark.slow) for n in (64, 128))]
+)
 def test_the_range_of_chunks(size):
     check_range("chunkwise", size, chunk_size=size)

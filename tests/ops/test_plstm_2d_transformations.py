@@ -86,6 +86,7 @@ def test_scale_is_differentiable():
     assert relative_error(gradients[1], gradients[2]) < AGREEMENT["float64"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("implementation", "cells"), [("parallel", 24), ("chunkwise", 8)])
 @pytest.mark.parametrize("exponent", [38, 40])
 def test_the_range_of_products(implementation, cells, exponent, monkeypatch):

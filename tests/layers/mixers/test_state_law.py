@@ -87,6 +87,7 @@ def test_whole_pieces_and_steps_agree(config):
             assert (leaf.shape, leaf.dtype) == (last.shape, last.dtype)
 
 
+@pytest.mark.slow
 @every_kind
 def test_what_is_not_finite_goes_where_steps_take_it(config):
     """Outputs and the gradient of the inputs; NaN as an input, and as a cotangent."""

@@ -23,10 +23,11 @@ from experiments.config import (
 from experiments.config_files import brief_yaml, read_config
 from experiments.console import print_warning
 from experiments.distributed import is_alone, is_first, make_mesh, wait
+from experiments.new_runs import starting_model
 from experiments.overrides import override, parse_assignment
 from experiments.presets import shortened
 from experiments.rules import PLACES, reasons
-from experiments.run import ROOT, Run, RunError, load_run, starting_model
+from experiments.run import ROOT, Run, RunError, load_run
 from experiments.running import fit_run, new_run
 from plstm_seq.training import Tracker, WandbTracker
 from plstm_seq.training.mesh import check_mesh

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from rich.table import Table
 
 from experiments.files import write_whole
-from experiments.run import ROOT, Run, RunError, as_run, create_run
+from experiments.new_runs import create_run
+from experiments.run import ROOT, Run, RunError, as_run
 from experiments.running import write_cost
 from experiments.status import RunStatus, write_status
 from plstm_seq.probing import Rounded, RoundingError, round_model

@@ -13,17 +13,10 @@ from jax.sharding import Mesh
 from experiments.config import ConfigError, ExperimentConfig, check_consistency, to_document
 from experiments.distributed import agreed, is_first
 from experiments.files import write_whole
+from experiments.new_runs import create_run, starting_model
 from experiments.problems import problem_of
 from experiments.problems.labelled import shapes_of
-from experiments.run import (
-    Run,
-    RunError,
-    RunStatus,
-    create_run,
-    load_run,
-    new_model,
-    starting_model,
-)
+from experiments.run import Run, RunError, RunStatus, load_run, new_model
 from experiments.signals import terminate_as_interrupt
 from experiments.status import StatusTracker, write_status
 from plstm_seq.training import (

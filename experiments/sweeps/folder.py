@@ -7,8 +7,9 @@ from pathlib import Path
 from experiments.config import ConfigError
 from experiments.files import write_new
 from experiments.lock import holder, locked
+from experiments.new_runs import complete_run
 from experiments.results.rows import ROOT, find_sweep
-from experiments.run import Run, RunError, complete_run
+from experiments.run import Run, RunError
 from experiments.sweeps.plan import MemberPlan, Plan, plan
 from experiments.sweeps.sweep import Sweep, sealed_yaml, stored_sweep, to_yaml
 from plstm_seq.training.disk import check_path

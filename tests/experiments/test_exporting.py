@@ -15,7 +15,8 @@ import experiments.cli
 from experiments import default_config, override
 from experiments.config import ConfigError, from_document
 from experiments.exporting import export_run
-from experiments.run import RunError, create_run, new_model
+from experiments.new_runs import create_run
+from experiments.run import RunError, new_model
 from plstm_seq.graphs import line_graph
 from plstm_seq.interop.arrays import read_metadata
 from plstm_seq.interop.export import load_program

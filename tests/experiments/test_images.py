@@ -13,8 +13,9 @@ from experiments import ConfigError, default_config, evaluate, override, recipes
 from experiments.cli import app
 from experiments.commands import choose_config
 from experiments.config import from_document, to_document
+from experiments.new_runs import starting_model
 from experiments.problems import make_task, problem_of
-from experiments.run import RunError, load_run, starting_model
+from experiments.run import RunError, load_run
 from plstm_seq.models.vision import vision_plstm
 from plstm_seq.training import HostSample
 

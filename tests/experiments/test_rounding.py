@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 import tasks
 from experiments import RunError, decode, evaluate, load_run, override, round_run, train
 from experiments.cli import app
+from experiments.new_runs import create_run
 from experiments.probing import probe
-from experiments.run import Run, create_run, new_model
+from experiments.run import Run, new_model
 from experiments.running import fit_run
 from plstm_seq.probing import exact_model, faithful_representation
 from plstm_seq.training import Checkpoints, init_state, make_optimizer

@@ -14,14 +14,14 @@ from pathlib import Path
 
 
 def kill_at(moment):
-    from experiments import run, status
+    from experiments import new_runs, status
     from experiments.sweeps import group
 
     def die(*_):
         os.kill(os.getpid(), signal.SIGKILL)
 
     if moment == "member":
-        run.store_config = die
+        new_runs.store_config = die
     elif moment == "record":
         log = status.StatusTracker.log
 

@@ -1,0 +1,119 @@
+"""What a run begins with: its folder, the machine that it is made on, and its first parameters."""
+
+import json
+import os
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.config import ConfigError, ExperimentConfig, to_document
+from experiments.config_files import has_config, store_config, stored_config
+from experiments.files import RunError, write_whole
+from experiments.run import ROOT, Run, new_model
+from plstm_seq import __version__
+from plstm_seq.training import CorruptCheckpointError, load_parameters
+from plstm_seq.training.disk import check_path
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
+    """Makes the folder of a new run, with its config and environment.
+
+    Args:
+        config: of the run.
+        folder: where; None: `runs/<task>-<n>` with the first n that is free.
+
+    Raises:
+        RunError: there is something at that place.
+        ValueError: checkpoints cannot be written to such a path.
+    """
+    check_path(ROOT if folder is None else Path(folder))
+    made = True
+    if folder is None:
+        number = 1
+        while True:
+            folder = ROOT / f"{config.task.name}-{number}"
+            try:
+                folder.mkdir(parents=True)
+                break
+            except FileExistsError:
+                number += 1
+    else:
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            made = False
+            # A process was killed, or the disk was full, before anything was in it.
+            if not folder.is_dir() or any(not x.name.startswith(".") for x in folder.iterdir()):
+                raise RunError(
+                    f"{folder} exists already: take another name, or continue it with --resume"
+                ) from None
+    try:
+        return complete_run(config, folder)
+    except OSError:
+        if made and not has_config(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def complete_run(config: ExperimentConfig, folder: Path) -> Run:
+    """The run of a folder; config and environment are written where they are missing.
+
+    Raises:
+        RunError: the folder holds another config.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not has_config(folder):
+        store_config(config, folder)
+    else:
+        try:
+            same = to_document(stored_config(folder)) == to_document(config)
+        except ConfigError as error:
+            raise RunError(str(error)) from None
+        if not same:
+            raise RunError(f"{folder} holds another config than belongs there: move it away")
+    if not (folder / "environment.json").exists():
+        environment = {**read_environment(), "xla_flags": os.environ.get("XLA_FLAGS", "")}
+        write_whole(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
+    return Run(folder, config)
+
+
+def read_environment() -> dict[str, Any]:
+    """Device and versions that numbers were made with."""
+    devices = jax.devices()
+    return {
+        "device": devices[0].device_kind,
+        "platform": devices[0].platform,
+        "device_count": len(devices),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "plstm-seq": __version__,  # a checkout need not be installed
+        **{package: version(package) for package in _PACKAGES},
+    }
+
+
+def starting_model(config: ExperimentConfig) -> Any:
+    """The model that training starts from: as `new_model`, or with the parameters of another run.
+
+    Raises:
+        RunError: there is no such run, or it has no checkpoint or other parameters.
+        ValueError: as `new_model`.
+    """
+    model = new_model(config)
+    if config.initial_run is None:
+        return model
+    folder = Path(config.initial_run)
+    source = Run(folder, config)
+    try:
+        found = source.checked(load_parameters(model, source.checkpoints))
+    except (FileNotFoundError, ValueError, CorruptCheckpointError) as error:
+        raise RunError(f"training cannot start from run {folder}: {error}") from None
+    if found.passed_over:
+        raise RunError(f"training cannot start from run {folder}: {found.passed_over[0]}")
+    return model

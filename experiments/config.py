@@ -276,7 +276,7 @@ def brief_document(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def _unlike_defaults(node: Any, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Of one dataclass; `kind` first."""
+    """The fields of one dataclass that differ from its defaults, and always its `kind`, first."""
     kept = {name: document[name] for name in ("kind",) if name in document}
     for one in dataclasses.fields(node):
         name, value = one.name, getattr(node, one.name)

@@ -49,12 +49,12 @@ class CrossValidation:
 
     @property
     def mean(self) -> dict[str, float]:
-        """Of what the tests measured, by its name."""
+        """The mean over folds of each number that the tests measured, by its name."""
         return {name: mean(values) for name, values in self._tested.items()}
 
     @property
     def std(self) -> dict[str, float]:
-        """Of what the tests measured, over folds."""
+        """The standard deviation over folds of each number that the tests measured."""
         return {
             name: stdev(values) if len(values) > 1 else 0.0 for name, values in self._tested.items()
         }

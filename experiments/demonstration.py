@@ -26,7 +26,7 @@ class Variant:
     assignments: tuple[str, ...]
 
     def config(self, seed: int) -> ExperimentConfig:
-        """Its config."""
+        """The config of this variant's run."""
         config = override(default_config(self.task), [*SHARED, *self.assignments])
         return dataclasses.replace(config, seed=seed)
 

@@ -37,7 +37,7 @@ class Recipe:
         convolution: symbols that a gate sees, the current one included; None: that one alone.
         num_blocks: of the model.
         width: features between blocks.
-        num_heads: H.
+        num_heads: the number of heads, H.
         DK: query and key features a head.
         DV: value features a head.
         label_smoothing: of the loss. Where it is above 0, logits are not capped.

@@ -56,12 +56,12 @@ class Run:
 
     @property
     def metrics_path(self) -> Path:
-        """One record a dispatch, as JSON lines."""
+        """The file with a line of JSON for each piece of training."""
         return self.folder / "metrics.jsonl"
 
     @property
     def evaluation_path(self) -> Path:
-        """One row a length and metric."""
+        """The file with a row for each length and metric that was measured."""
         return self.folder / "evaluation.parquet"
 
     @property

@@ -59,7 +59,7 @@ class CycleNavigation(AutomatonTask):
 
     @property
     def chance(self) -> float:
-        """One over the length of the cycle."""
+        """The accuracy of a guess among all places of the cycle."""
         return 1 / self.modulus
 
     @functools.cached_property

@@ -82,7 +82,7 @@ class Majority(CountedTask):
 
     @property
     def chance(self) -> float:
-        """One over the number of symbols."""
+        """The accuracy of a guess among all symbols."""
         return 1 / self.symbols
 
     def _label(self, tokens: Array, lengths: Array) -> tuple[Array, Array]:

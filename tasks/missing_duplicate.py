@@ -63,7 +63,7 @@ class MissingDuplicate(SymbolTask):
 
     @property
     def chance(self) -> float:
-        """One over the number of symbols."""
+        """The accuracy of a guess among all symbols."""
         return 1 / self.symbols
 
     @property

@@ -56,7 +56,7 @@ class ModularArithmetic(ExpressionTask, PrefixTask):
 
     @property
     def chance(self) -> float:
-        """One over the modulus."""
+        """The accuracy of a guess among all remainders."""
         return 1 / self.modulus
 
     @property

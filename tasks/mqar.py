@@ -78,7 +78,7 @@ class MQAR(SymbolTask):
 
     @property
     def chance(self) -> float:
-        """One over the number of values."""
+        """The accuracy of a guess among all values."""
         return 1 / self.values
 
     def sample(

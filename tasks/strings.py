@@ -40,7 +40,7 @@ class StringTask(SequenceTask):
 
     @property
     def chance(self) -> float:
-        """One over the number of symbols."""
+        """The accuracy of a guess among all symbols."""
         return 1 / self.symbols
 
     def _question(self, key: Array, sizes: Array, width: int) -> Array:

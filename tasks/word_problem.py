@@ -143,7 +143,7 @@ class WordProblem(PrefixTask):
 
     @functools.cached_property
     def chance(self) -> float:
-        """One over the number of elements that the generators reach."""
+        """The accuracy of a guess among all elements that the generators reach."""
         return 1 / len(self._group.closure(self._symbol_elements))
 
     @property

@@ -15,7 +15,7 @@ from plstm_seq.probing import GridLayerRecord, GridRecording, record_grid
 
 _EXAMPLES = 8
 _CELL_AXES = 5
-"""Of a gate of every orientation: B, H, O, X, Y."""
+"""The axes of a gate before its own: batch, heads, orientations and the two of the grid."""
 
 
 def record_run(run: Run) -> GridRecording:
@@ -119,7 +119,7 @@ def gates_over_grid(layer: GridLayerRecord, inputs: np.ndarray, example: int = 0
 
 
 def _row(figure: Figure, axes: list[Axes], gate: np.ndarray, picture: np.ndarray) -> None:
-    """One gate, [H, O, X, Y], in colours that all heads share."""
+    """Draw one gate, [H, O, X, Y], in colours that all heads share."""
     low, high = float(gate.min()), float(gate.max())
     look: dict[str, Any] = {"cmap": "viridis", "vmin": low, "vmax": max(high, low + 1e-6)}
     if low < 0 < high:

@@ -13,7 +13,7 @@ _MOST = 12
 
 
 def table(found: Mapping[str, Probed]) -> Table:
-    """One row for each number or list of numbers that a probe found."""
+    """A table with a row for each number, or list of numbers, that a probe found."""
     shown = plain_table("probe", "", "")
     shown.columns[1].justify = shown.columns[2].justify = "left"
     for name, outcome in found.items():

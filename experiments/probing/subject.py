@@ -88,7 +88,7 @@ class Subject:
 
     @cached_property
     def actions(self) -> list[list[probing.Homomorphism]]:
-        """Of every layer and head."""
+        """How far the transitions of every layer and head are from an action of the group."""
         of = self.group
         if any(np.isnan(gates.transitions).any() for gates in self.gates):
             raise RunError("a symbol never came up in the sequences that were recorded")

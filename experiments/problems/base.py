@@ -94,7 +94,7 @@ class Drawn:
 
     @property
     def losses(self) -> tuple[Loss, ...]:
-        """Those of labels."""
+        """The losses that training may use, the first by default; here those of labels."""
         return OF_LABELS
 
     def validate(self, batch: int, size: int) -> None:

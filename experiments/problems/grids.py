@@ -48,7 +48,7 @@ class GridProblem(Drawn):
 
     @property
     def axis(self) -> Axis:
-        """Of what grows."""
+        """What grows from training to evaluation: the size of the grid."""
         return "size"
 
     @property

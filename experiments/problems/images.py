@@ -132,7 +132,7 @@ class ImagesTask:
 
     @property
     def chance(self) -> float:
-        """Of a guess among the classes."""
+        """The accuracy of a guess among all classes."""
         return 1 / len(self.labels)
 
     def augmentation(self, size: int) -> Augmentation:
@@ -296,7 +296,7 @@ class ImagesProblem:
 
     @property
     def axis(self) -> Axis:
-        """Of what grows."""
+        """What grows from training to evaluation: the size of the images."""
         return "size"
 
     @property
@@ -316,7 +316,7 @@ class ImagesProblem:
 
     @property
     def losses(self) -> tuple[Loss, ...]:
-        """Those of labels."""
+        """The losses that training may use, the first by default; here those of labels."""
         return OF_LABELS
 
     def check_model(self, config: Any) -> None:

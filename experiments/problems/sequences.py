@@ -25,7 +25,7 @@ class SequenceProblem(Drawn):
 
     @property
     def axis(self) -> Axis:
-        """Of what grows."""
+        """What grows from training to evaluation: the length of the sequence."""
         return "length"
 
     @property

@@ -61,7 +61,7 @@ def _usual_sizes(data: TUData, batch: int) -> Sizes:
 
 @dataclass(frozen=True)
 class TUProblem:
-    """One fold of a data set."""
+    """A fold of a data set of graphs: what is trained on, validated and tested."""
 
     task: TUTask
 
@@ -115,7 +115,7 @@ class TUProblem:
 
     @property
     def losses(self) -> tuple[Loss, ...]:
-        """Those of classes or of attributes."""
+        """The losses that training may use: those of classes, or those of numbers."""
         return OF_LABELS if self.task.target == "class" else OF_NUMBERS
 
     def recommended_training(self) -> TrainingConfig:
@@ -124,7 +124,7 @@ class TUProblem:
         return dataclasses.replace(training, loss=self.losses[0])
 
     def recommended_sizes(self) -> tuple[int, ...]:
-        """One, of no meaning."""
+        """Return (1,): the graphs of a data set are evaluated as they are, at no size of choice."""
         return (1,)
 
     def release(self) -> None:

@@ -131,7 +131,7 @@ class TUTask:
 
     @property
     def scaling(self) -> Scaling:
-        """Of the attributes, from the graphs to train on alone."""
+        """Mean and standard deviation of the attributes of the graphs to train on."""
         known = self.attributes[self.part.train]
         std = np.where(np.ptp(known, axis=0) > 0, known.std(0), 1.0)
         return Scaling(known.mean(0), std)

@@ -57,7 +57,7 @@ class Choice(NamedTuple):
 
     @property
     def deviation(self) -> float:
-        """Of the cost from the reference, as a fraction of it."""
+        """How far the cost is from the reference, as a fraction of the reference."""
         return self.cost / self.reference - 1
 
     def describe(self, match: Match) -> str:

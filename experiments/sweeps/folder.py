@@ -44,7 +44,7 @@ class SweepFolder:
 
     @cached_property
     def plan(self) -> Plan:
-        """Its members and groups."""
+        """The members of the sweep, and the groups in which they are trained."""
         return plan(self.sweep)
 
     def run(self, member: MemberPlan) -> Run:

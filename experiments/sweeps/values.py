@@ -68,7 +68,7 @@ def zip_together(*sweeps: Sequence[Setting]) -> list[Setting]:
 
 
 def chain(*sweeps: Sequence[Setting]) -> list[Setting]:
-    """One sweep after the other."""
+    """Put the settings of several sweeps one after another."""
     return [dict(setting) for setting in itertools.chain(*sweeps)]
 
 

@@ -74,7 +74,7 @@ def learn_prototypes(
 def _sums(
     graphdef: nnx.GraphDef[Any], variables: Any, sample: Sample, batch: int, length: int, key: Array
 ) -> tuple[Any, Array]:
-    """Of each label: the sum of the states behind it, and how many."""
+    """Sum the states after which each label was predicted, and count them."""
     model: Any = nnx.merge(graphdef, variables)
     inputs = sample(key, batch, length).inputs
     logits, state = model(inputs, initial_state=model.init_state(batch), return_state=True)

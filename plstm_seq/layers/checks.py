@@ -14,7 +14,7 @@ class HasShape(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its sizes."""
+        """The size of each axis."""
         ...
 
 

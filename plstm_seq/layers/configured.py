@@ -23,6 +23,13 @@ def structure(config: Any) -> Hashable:
 
     Returns:
         Something to compare and to hash.
+
+    Example:
+        >>> from plstm_seq.layers import structure
+        >>> from plstm_seq.layers.transition import Selection
+        >>> cold, warm = Selection(dim=3, temperature=0.5), Selection(dim=3, temperature=2.0)
+        >>> structure(cold) == structure(warm), structure(cold) == structure(Selection(dim=4))
+        (True, False)
     """
     if isinstance(config, Initializer):
         return Initializer

@@ -36,11 +36,25 @@ class CausalConvolution(Configured[ConvolutionConfig]):
     where a group has one feature.
 
     Args:
-        features: I.
+        features: the number of features, I.
         config: see `ConvolutionConfig`.
         dtype: the type to compute in; None: that of input and parameters.
         param_dtype: the type of the parameters.
         rngs: for the parameters; the kernel [K, 1, I] starts as in flax (LeCun normal).
+
+    Example:
+        Whole, or in two pieces.
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import CausalConvolution
+        >>> convolution = CausalConvolution(2, rngs=nnx.Rngs(0))
+        >>> x = jnp.arange(12.0).reshape(1, 6, 2)
+        >>> whole, _ = convolution(x)
+        >>> first, history = convolution(x[:, :4])
+        >>> second, _ = convolution(x[:, 4:], history)
+        >>> bool(jnp.allclose(whole, jnp.concatenate([first, second], axis=1)))
+        True
     """
 
     def __init__(

@@ -56,7 +56,7 @@ class Gate(Configured[GateConfig]):
     """A gate with the axes of a source [JT, JK, JV], mark [JO, JQ, JT] or direct [JO, JQ, JK, JV].
 
     Args:
-        num_heads: H.
+        num_heads: the number of heads, H.
         input_dim: I, the features of the input.
         shape: the axes of the gate.
         config: see `GateConfig`.
@@ -64,6 +64,16 @@ class Gate(Configured[GateConfig]):
             are in float32 at least, and so is the gate.
         param_dtype: the type of the parameters.
         rngs: for the parameters.
+
+    Example:
+        A source of JT = 3, JK = JV = 1 for two heads.
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import Gate, GateConfig
+        >>> source = Gate(2, 8, (3, 1, 1), GateConfig(), rngs=nnx.Rngs(0))
+        >>> source(jnp.ones((5, 8))).shape
+        (5, 2, 3, 1, 1)
     """
 
     def __init__(

@@ -55,15 +55,25 @@ class HeadProjection(Configured[HeadProjectionConfig]):
     one head).
 
     Args:
-        num_heads: H.
-        input_dim: I.
+        num_heads: the number of heads, H.
+        input_dim: the number of input features, I.
         features: D, the features of a head (DK or DV).
         tracking_dim: J, the state-tracking dimension (JQ, JK or JV).
         config: see `HeadProjectionConfig`.
-        sub_heads: S.
+        sub_heads: the number of blocks that the input is split into, S.
         dtype: the type to compute in; None: that of input and parameters.
         param_dtype: the type of the parameters.
         rngs: for the parameters.
+
+    Example:
+        Queries of four features and JQ = 1 for two heads.
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import HeadProjection, HeadProjectionConfig
+        >>> query = HeadProjection(2, 8, 4, 1, HeadProjectionConfig(), rngs=nnx.Rngs(0))
+        >>> query(jnp.ones((5, 8))).shape
+        (5, 2, 4, 1)
     """
 
     def __init__(

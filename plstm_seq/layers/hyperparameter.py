@@ -27,6 +27,20 @@ class Hyperparameter(nnx.Variable):
     """A number [] that the forward pass reads and training leaves as it is.
 
     No `nnx.Param`: an optimizer does not see it, a checkpoint holds it, `vmap` maps over it.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import Hyperparameter
+        >>> class Halved(nnx.Module):
+        ...     def __init__(self):
+        ...         self.factor = Hyperparameter(jnp.float32(0.5))
+        ...
+        ...     def __call__(self, x):
+        ...         return self.factor.constant() * x
+        >>> module = Halved()
+        >>> float(module(3.0)), nnx.state(module, nnx.Param)
+        (1.5, State({}))
     """
 
     def constant(self, dtype: DTypeLike | None = None) -> Float[Array, ""]:

@@ -54,6 +54,16 @@ class Norm(nnx.Module):
             float32 at least.
         param_dtype: the type of the parameters.
         rngs: for the parameters.
+
+    Example:
+        Each of two heads by itself.
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import Norm
+        >>> norm = Norm(4, num_heads=2, rngs=nnx.Rngs(0))
+        >>> norm(jnp.array([[3.0, 3.0], [0.5, 0.5]])).round(2).tolist()
+        [[1.0, 1.0], [1.0, 1.0]]
     """
 
     def __init__(

@@ -73,6 +73,18 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
 
     Raises:
         ValueError: sizes do not fit each other.
+
+    Example:
+        A whole sequence, and the next step after it.
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import PLSTM1DConfig, PLSTM1DLayer
+        >>> layer = PLSTM1DLayer(16, PLSTM1DConfig(num_heads=2), rngs=nnx.Rngs(0))
+        >>> y, state = layer(jnp.ones((3, 10, 16)), return_state=True)
+        >>> y_next, state = layer.step(jnp.ones((3, 16)), state)
+        >>> y.shape, y_next.shape
+        ((3, 10, 16), (3, 16))
     """
 
     bounded_state = True
@@ -147,7 +159,7 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
         """Return the state before the first step.
 
         Args:
-            batch_size: B.
+            batch_size: the number of sequences, B.
 
         Returns:
             No past inputs, the learned initial state or zero, and position 0.

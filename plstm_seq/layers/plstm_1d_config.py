@@ -19,7 +19,7 @@ class PLSTM1DConfig(HasSizes):
     """The options of a `PLSTM1DLayer`; the defaults are those of the published layer.
 
     Attributes:
-        num_heads: H.
+        num_heads: the number of heads, H.
         JK: key dimension of the source.
         JQ: query dimension of the mark.
         JV: value dimension of the source; None: JT, or 1 where nothing is written.

@@ -43,7 +43,7 @@ def head_projections(
     """Make the projections to query, key (None: the query's) and value.
 
     Args:
-        input_dim: I.
+        input_dim: the number of input features, I.
         sizes: of the layer.
         config: of the layer; `sub_heads` None: H.
         types: `dtype`, `param_dtype` and `rngs`.
@@ -90,7 +90,7 @@ def output_features(
     """Fill in and check the output features.
 
     Args:
-        input_dim: I.
+        input_dim: the number of input features, I.
         output_dim: as asked for; None: I, or without an out projection H * DV * JO.
         sizes: of the layer.
         outprojection: whether there is one.

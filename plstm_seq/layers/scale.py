@@ -17,11 +17,18 @@ class Scale(nnx.Module):
     """`scale * x`, one factor a feature.
 
     Args:
-        features: I.
+        features: the number of features, I.
         scale_init: of the factors [I].
         dtype: the type to compute in; None: that of input and parameters.
         param_dtype: the type of the parameters.
         rngs: for the parameters.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import Scale
+        >>> Scale(2, rngs=nnx.Rngs(0))(jnp.array([3.0, 4.0])).tolist()
+        [3.0, 4.0]
     """
 
     def __init__(

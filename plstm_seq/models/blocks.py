@@ -369,11 +369,31 @@ class _OverTime(Frame[C]):
 
 
 class PreUpBlock(_OverTime[PreUpConfig], PreUp):
-    """`PreUp` over sequences; `mixer` is one of `MixerConfig`."""
+    """`PreUp` over sequences; `mixer` is one of `MixerConfig`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import PLSTM1DConfig
+        >>> from plstm_seq.models import PreUpBlock, PreUpConfig
+        >>> block = PreUpBlock(16, PreUpConfig(), PLSTM1DConfig(num_heads=2), rngs=nnx.Rngs(0))
+        >>> block(jnp.ones((3, 10, 16))).shape
+        (3, 10, 16)
+    """
 
 
 class PostUpBlock(_OverTime[PostUpConfig], PostUp):
-    """`PostUp` over sequences; `mixer` is one of `MixerConfig`."""
+    """`PostUp` over sequences; `mixer` is one of `MixerConfig`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import PLSTM1DConfig
+        >>> from plstm_seq.models import PostUpBlock, PostUpConfig
+        >>> block = PostUpBlock(16, PostUpConfig(), PLSTM1DConfig(num_heads=2), rngs=nnx.Rngs(0))
+        >>> block(jnp.ones((3, 10, 16))).shape
+        (3, 10, 16)
+    """
 
 
 def make_block(
@@ -385,7 +405,17 @@ def make_block(
     param_dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
 ) -> PreUpBlock | PostUpBlock:
-    """Build the block that a config describes; arguments as those of the blocks."""
+    """Build the block that a config describes; arguments as those of the blocks.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.mixers import AttentionConfig
+        >>> from plstm_seq.models import PreUpConfig, make_block
+        >>> block = make_block(16, PreUpConfig(), AttentionConfig(num_heads=2), rngs=nnx.Rngs(0))
+        >>> block(jnp.ones((3, 10, 16))).shape
+        (3, 10, 16)
+    """
     types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
     if isinstance(config, PreUpConfig):
         return PreUpBlock(width, config, mixer, **types)

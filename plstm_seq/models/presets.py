@@ -30,12 +30,19 @@ def state_tracking(
             too.
         width: features between blocks.
         num_blocks: number of blocks.
-        num_heads: H.
+        num_heads: the number of heads, H.
         DK: query and key features a head.
         DV: value features a head.
 
     Returns:
         The model's configuration.
+
+    Example:
+        >>> from plstm_seq.layers.transition import Orthogonal
+        >>> from plstm_seq.models import state_tracking
+        >>> config = state_tracking(Orthogonal(dim=3), width=32)
+        >>> config.mixer.transition.dim, config.mixer.learned_initial_state
+        (3, True)
     """
     mixer = PLSTM1DConfig(
         num_heads=num_heads,

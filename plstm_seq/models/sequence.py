@@ -106,6 +106,16 @@ class SequenceModel(Configured[SequenceModelConfig]):
 
     Raises:
         ValueError: sizes do not fit each other.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.models import SequenceModel, SequenceModelConfig
+        >>> model = SequenceModel(5, SequenceModelConfig(width=16, num_blocks=1), rngs=nnx.Rngs(0))
+        >>> logits, state = model(jnp.array([[0, 3, 1, 4]]), return_state=True)
+        >>> following = model(jnp.array([[2, 2]]), initial_state=state)
+        >>> logits.shape, following.shape
+        ((1, 4, 5), (1, 2, 5))
     """
 
     def __init__(

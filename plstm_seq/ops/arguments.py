@@ -16,7 +16,7 @@ Arrays = TypeVar("Arrays")
 def check_axes(
     arguments: Iterable[Argument], *, optional: Collection[str], empty: Collection[str] = ()
 ) -> None:
-    """Holds every argument against its letters, and against the arguments before it.
+    """Check that every argument has the axes that its letters name, each of one size throughout.
 
     Args:
         arguments: the first one gives *B, and the first one with a letter gives its size.

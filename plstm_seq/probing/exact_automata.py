@@ -315,7 +315,7 @@ def _config(
     JO: int,
     num_blocks: int = 1,
 ) -> SequenceModelConfig:
-    """One head of one feature, value included, each 1."""
+    """A model of one head, whose query, key and value have one feature that is always 1."""
     cascade = num_blocks > 1
     return bare_config(
         width,

@@ -206,7 +206,7 @@ def every_token(model: SequenceModel, states: list[Any]) -> tuple[np.ndarray, An
 
 
 def row(states: Any, number: int) -> Any:
-    """One of several states, without the batch axis."""
+    """The state with this number in a batch of states, without the batch axis."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[number], states)
 
 

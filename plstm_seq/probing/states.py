@@ -38,7 +38,7 @@ class StateSample:
 
     @property
     def accuracy(self) -> Float[np.ndarray, " R"]:
-        """Of the model, at each length."""
+        """The share of sequences that the model answers rightly, at each length."""
         return (self.labels == self.predictions).mean(1)
 
 
@@ -153,7 +153,7 @@ def linear_probe(
 
     Args:
         sample: of some hundred sequences at least.
-        num_labels: V.
+        num_labels: the number of labels, V.
         fit_until: the longest length to fit at, such as that of training.
         ridge: penalty, relative to the mean variance of a feature.
 

@@ -1,4 +1,4 @@
-"""One training among others, and what they have to share."""
+"""A training that runs in one program with others, and what all of these have to share."""
 
 from __future__ import annotations
 

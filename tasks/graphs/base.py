@@ -129,7 +129,7 @@ class SymbolGraphTask(abc.ABC):
         """The label of every node, int `[N]`."""
 
     def _label_graphs(self, graphs: Graphs, labels: np.ndarray) -> np.ndarray:
-        """One label a graph, from those of its nodes."""
+        """The label of each graph: that of its one node which no edge leaves."""
         outputs = np.flatnonzero(_has_no(graphs.edge_index[0], len(labels)))
         counts = np.bincount(graphs.graph[outputs])
         if (counts != 1).any():

@@ -59,7 +59,7 @@ class LongestPathParity(SymbolGraphTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """One symbol."""
+        """The one symbol that every node has."""
         return ("node",)
 
     @property

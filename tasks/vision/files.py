@@ -1,4 +1,4 @@
-"""One image in a file, of which no more is decoded than is needed."""
+"""An image in a file, which is decoded only when, and as far as, it is needed."""
 
 from __future__ import annotations
 

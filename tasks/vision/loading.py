@@ -22,7 +22,7 @@ class BatchIterator(Protocol):
     """
 
     def __iter__(self) -> BatchIterator:
-        """Itself."""
+        """Return the iterator itself."""
         ...
 
     def __next__(self) -> ImageBatch:

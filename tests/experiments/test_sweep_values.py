@@ -1,6 +1,5 @@
 """What varies: products, zips and chains; words of a command line; YAML; mistakes."""
 
-import doctest
 import itertools
 
 import pytest
@@ -17,7 +16,6 @@ from experiments.sweeps import (
     product,
     read_sweep,
     sweep_of_words,
-    values,
     vary,
     zip_together,
 )
@@ -31,10 +29,6 @@ FIELDS = st.lists(
     max_size=4,
     unique=True,
 )
-
-
-def test_the_examples_of_the_docstring():
-    assert doctest.testmod(values).failed == 0
 
 
 @settings(max_examples=25, deadline=None)

@@ -49,6 +49,17 @@ def make_graph_mixer(
     Raises:
         TypeError: the config is of no mixer over graphs.
         ValueError: sizes do not fit each other.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.graphs import line_graph
+        >>> from plstm_seq.layers.dag import PLSTMDAGConfig, make_graph_mixer
+        >>> graph = line_graph([[0, 1], [1, 2]], nodes=3)
+        >>> config, way = PLSTMDAGConfig(num_heads=2), {"mode": "P", "direction": "forward"}
+        >>> mixer = make_graph_mixer(16, config, **way, rngs=nnx.Rngs(0))
+        >>> mixer(jnp.ones((3, 16)), graph).shape
+        (3, 16)
     """
     if isinstance(config, PLSTMDAGConfig):
         return PLSTMDAGLayer(

@@ -74,6 +74,16 @@ class GCN(MessagePassing[GCNConfig]):
     """`sum over u of (W x_u + E e) / sqrt(d_u d_v)`, a node among its own neighbours, without e.
 
     `d` is the number of neighbours, the node included. Source: Kipf and Welling, arXiv 1609.02907.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.graphs import line_graph
+        >>> from plstm_seq.layers.dag import GCN, GCNConfig
+        >>> graph = line_graph([[0, 0, 1, 2], [1, 2, 3, 3]], nodes=4)
+        >>> layer = GCN(16, GCNConfig(), rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((4, 16)), graph).shape
+        (4, 16)
     """
 
     def _make(self, **types: Any) -> None:
@@ -95,6 +105,16 @@ class GIN(MessagePassing[GINConfig]):
     """`network((1 + eps) x_v + sum over u of x_u)`; with edge features of `relu(x_u + E e)`.
 
     Sources: Xu et al., arXiv 1810.00826; Hu et al., arXiv 1905.12265, for the edges.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.graphs import line_graph
+        >>> from plstm_seq.layers.dag import GIN, GINConfig
+        >>> graph = line_graph([[0, 0, 1, 2], [1, 2, 3, 3]], nodes=4)
+        >>> layer = GIN(16, GINConfig(), rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((4, 16)), graph).shape
+        (4, 16)
     """
 
     def _make(self, **types: Any) -> None:
@@ -117,6 +137,16 @@ class GAT(MessagePassing[GATConfig]):
 
     Scores are `leaky_relu(a . W x_v + b . W x_u + c . E e)`. Source: Velickovic et al., arXiv
     1710.10903.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.graphs import line_graph
+        >>> from plstm_seq.layers.dag import GAT, GATConfig
+        >>> graph = line_graph([[0, 0, 1, 2], [1, 2, 3, 3]], nodes=4)
+        >>> layer = GAT(16, GATConfig(), rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((4, 16)), graph).shape
+        (4, 16)
     """
 
     slope: ClassVar[float] = 0.2
@@ -156,7 +186,18 @@ class GAT(MessagePassing[GATConfig]):
 
 
 class MPNN(MessagePassing[MPNNConfig]):
-    """`U [x_v, sum over u of relu(W [x_v, x_u, e])]`, after Gilmer et al., arXiv 1704.01212."""
+    """`U [x_v, sum over u of relu(W [x_v, x_u, e])]`, after Gilmer et al., arXiv 1704.01212.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.graphs import line_graph
+        >>> from plstm_seq.layers.dag import MPNN, MPNNConfig
+        >>> graph = line_graph([[0, 0, 1, 2], [1, 2, 3, 3]], nodes=4)
+        >>> layer = MPNN(16, MPNNConfig(), rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((4, 16)), graph).shape
+        (4, 16)
+    """
 
     def _make(self, **types: Any) -> None:
         hidden = self.config.hidden_dim or self.features

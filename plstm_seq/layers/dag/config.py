@@ -28,7 +28,7 @@ class PLSTMDAGConfig(HasSizes):
     """The options of a `PLSTMDAGLayer`; one config serves both modes.
 
     Attributes:
-        num_heads: H.
+        num_heads: the number of heads, H.
         JK: key dimension of the source.
         JQ: query dimension of the mark.
         JV: value dimension of the source; None: JT.

@@ -28,7 +28,7 @@ class EdgeGate(Configured[GateConfig]):
     A slot is a place among the edges of a node; places from the last slot on share it.
 
     Args:
-        num_heads: H.
+        num_heads: the number of heads, H.
         input_dim: I, the features of a node.
         shape: the axes of the gate.
         config: see `GateConfig`; with `weight` it depends on both, the node and the edge.
@@ -82,9 +82,9 @@ class EdgeLinear(nnx.Module):
     """`weight . edge`, with a weight [H, 1, *shape, J] and no bias.
 
     Args:
-        num_heads: H.
+        num_heads: the number of heads, H.
         shape: the axes of the result after H.
-        features: J.
+        features: of an edge, J.
         weight_init: of the weight.
         types: `dtype`, `param_dtype` and `rngs`.
     """
@@ -113,7 +113,7 @@ class EdgeTransition(nnx.Module):
     """A transition as `EdgeGate` is a gate: its quantities are functions of node, slot and edge.
 
     Args:
-        num_heads: H.
+        num_heads: the number of heads, H.
         input_dim: I, the features of a node.
         config: the parametrisation.
         slots: how many there are.

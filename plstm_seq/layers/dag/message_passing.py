@@ -46,7 +46,7 @@ class Messages(NamedTuple):
         sender: [M]; N where an edge is padding.
         receiver: [M]; likewise.
         edges: features of the edge, [M, J]; None without.
-        nodes: N.
+        nodes: the number of nodes, N.
     """
 
     sender: Array

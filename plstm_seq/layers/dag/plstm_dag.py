@@ -58,6 +58,16 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
 
     Raises:
         ValueError: sizes do not fit each other, or an option is unknown.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.graphs import line_graph
+        >>> from plstm_seq.layers.dag import PLSTMDAGConfig, PLSTMDAGLayer
+        >>> graph = line_graph([[0, 0, 1, 2], [1, 2, 3, 3]], nodes=4)
+        >>> layer = PLSTMDAGLayer(16, PLSTMDAGConfig(num_heads=2), mode="P", rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((4, 16)), graph).shape
+        (4, 16)
     """
 
     def __init__(

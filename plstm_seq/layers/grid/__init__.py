@@ -24,6 +24,14 @@ def make_grid_mixer(
     Raises:
         TypeError: the config is of no mixer over grids.
         ValueError: sizes do not fit each other.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.grid import PLSTM2DConfig, make_grid_mixer
+        >>> mixer = make_grid_mixer(16, PLSTM2DConfig(num_heads=2), mode="P", rngs=nnx.Rngs(0))
+        >>> mixer(jnp.ones((3, 4, 5, 16))).shape
+        (3, 4, 5, 16)
     """
     if isinstance(config, PLSTM2DConfig):
         return PLSTM2DLayer(features, config, mode=mode, output_dim=features, **types)

@@ -24,7 +24,7 @@ class GridAttentionConfig:
     """The options of a `GridAttention`.
 
     Attributes:
-        num_heads: H.
+        num_heads: the number of heads, H.
         head_dim: features of a query, key or value; None: input features / H.
         bias: whether the four projections have biases.
         weight_init: of the kernels of query, key and value.
@@ -60,7 +60,7 @@ class GridAttention(Configured[GridAttentionConfig]):
     Sources: Vaswani et al., arXiv 1706.03762; on images Dosovitskiy et al., arXiv 2010.11929.
 
     Args:
-        input_dim: I.
+        input_dim: the number of input features, I.
         config: see `GridAttentionConfig`.
         output_dim: the features of the output; None: I.
         dtype: the type to compute in; None: that of input and parameters. The softmax is in
@@ -70,6 +70,14 @@ class GridAttention(Configured[GridAttentionConfig]):
 
     Raises:
         ValueError: sizes do not fit each other.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.grid import GridAttention, GridAttentionConfig
+        >>> layer = GridAttention(16, GridAttentionConfig(num_heads=2), rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((3, 4, 5, 16))).shape
+        (3, 4, 5, 16)
     """
 
     def __init__(

@@ -28,7 +28,7 @@ class PLSTM2DConfig(HasSizes):
     One config serves both modes: `orientation_*` and `p_form` act in P-mode, `chirality` in D-mode.
 
     Attributes:
-        num_heads: H.
+        num_heads: the number of heads, H.
         JK: key dimension of the source.
         JQ: query dimension of the mark.
         JV: value dimension of the source; None: JT.

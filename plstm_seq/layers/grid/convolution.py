@@ -43,11 +43,19 @@ class GridConvolution(Configured[GridConvolutionConfig]):
     A sum of shifted products, as `CausalConvolution`.
 
     Args:
-        features: I.
+        features: the number of features, I.
         config: see `GridConvolutionConfig`.
         dtype: the type to compute in; None: that of input and parameters.
         param_dtype: the type of the parameters.
         rngs: for the parameters; the kernel [KX, KY, 1, I] starts as in flax (LeCun normal).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.grid import GridConvolution
+        >>> convolution = GridConvolution(2, rngs=nnx.Rngs(0))
+        >>> convolution(jnp.ones((3, 4, 5, 2))).shape
+        (3, 4, 5, 2)
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class OrientationGate(nnx.Module):
     direction `a : 1 - a`.
 
     Args:
-        input_dim: I.
+        input_dim: the number of input features, I.
         config: H, the orientations, the scale and the initialisers.
         dtype: the type to compute in; None: that of input and parameters.
         param_dtype: the type of the parameters, `bias` [O, H] and `weight` [O, H, I].
@@ -80,7 +80,7 @@ def make_gates(
 
     Args:
         mode: "P" or "D".
-        input_dim: I.
+        input_dim: the number of input features, I.
         config: see `PLSTM2DConfig`.
         types: `dtype`, `param_dtype` and `rngs` of the gates.
     """

@@ -50,6 +50,14 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
 
     Raises:
         ValueError: sizes do not fit each other, or the mode is unknown.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.grid import PLSTM2DConfig, PLSTM2DLayer
+        >>> layer = PLSTM2DLayer(16, PLSTM2DConfig(num_heads=2), mode="D", rngs=nnx.Rngs(0))
+        >>> layer(jnp.ones((3, 4, 5, 16))).shape
+        (3, 4, 5, 16)
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class AttentionConfig(BaselineConfig):
     """The options of an `Attention`.
 
     Attributes:
-        num_heads: H.
+        num_heads: the number of heads, H.
         head_dim: features of a query, key or value; None: input features / H. Even with "rope".
         position: "rope": queries and keys are rotated by their positions; "none": order is known
             from the causal mask alone.

@@ -25,7 +25,7 @@ class DeltaNetConfig(ReadoutConfig):
     """The options of a `DeltaNet`.
 
     Attributes:
-        num_heads: H.
+        num_heads: the number of heads, H.
         head_dim: DK = DV; None: input features / H.
         num_reflections: n, factors of a transition: 1 is DeltaNet, more is DeltaProduct.
         beta_max: `beta = beta_max * sigmoid(...)`, in (0, 2]; 1 allows no negative eigenvalue.

@@ -19,7 +19,7 @@ class GatedLinearAttentionConfig(ReadoutConfig):
     """The options of a `GatedLinearAttention`.
 
     Attributes:
-        num_heads: H.
+        num_heads: the number of heads, H.
         head_dim: DK = DV; None: input features / H.
         gate_rank: rank of the decays' linear function of the input.
         gate_temperature: decays are `sigmoid(...)^(1 / gate_temperature)`.

@@ -28,7 +28,7 @@ class Readout(nnx.Module):
     """`norm(y) * silu(gate(x))`, as in gated linear attention (arXiv 2312.06635).
 
     Args:
-        input_dim: I.
+        input_dim: the number of input features, I.
         num_heads: H, each with a norm of its own.
         features: F, over all heads.
         config: see `ReadoutConfig`.

@@ -23,8 +23,8 @@ class Transition(Configured[Parametrization]):
     arrays [] of the same names, no parameters but leaves of the state.
 
     Args:
-        num_heads: H.
-        input_dim: I.
+        num_heads: the number of heads, H.
+        input_dim: the number of input features, I.
         config: the parametrisation, one of `TransitionConfig`.
         dtype: the type that the input is projected in; None: that of input and parameters.
         param_dtype: the type of the parameters.
@@ -33,6 +33,18 @@ class Transition(Configured[Parametrization]):
     Raises:
         ValueError: `sub_heads` divides not both H and I, or `config` does not suit H.
         TypeError: `config` is no such parametrisation; a `Table` is looked up by token.
+
+    Example:
+        Rotations of three dimensions, one for every input and head.
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import Transition
+        >>> from plstm_seq.layers.transition import Orthogonal
+        >>> transition = Transition(2, 8, Orthogonal(dim=3), rngs=nnx.Rngs(0))
+        >>> matrix = transition(jnp.ones((5, 8)))
+        >>> matrix.shape, bool(jnp.allclose(matrix @ matrix.mT, jnp.eye(3), atol=1e-5))
+        ((5, 2, 3, 3), True)
     """
 
     def __init__(

@@ -74,5 +74,5 @@ class Parametrization(ABC):
 
         Args:
             quantities: by name, [..., H, *shape] in float32 or float64.
-            num_heads: H.
+            num_heads: the number of heads, H.
         """

@@ -45,7 +45,7 @@ class TransitionTable(Configured[Table]):
     """Look the transitions of tokens up.
 
     Args:
-        num_heads: H.
+        num_heads: the number of heads, H.
         config: see `Table`.
         dtype: the type to compute in; None: that of the parameters. Matrices are in float32 at
             least.

@@ -52,6 +52,21 @@ class GraphModel(Configured[GraphModelConfig]):
 
     Raises:
         ValueError: sizes do not fit each other.
+
+    Example:
+        A label for each of two graphs whose nodes are symbols.
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.graphs import line_graph
+        >>> from plstm_seq.models import GraphInputs, GraphModel, GraphModelConfig
+        >>> graph = line_graph(
+        ...     [[0, 1, 3], [1, 2, 4]], nodes=5, mode="PD", graph=[0, 0, 0, 1, 1]
+        ... )
+        >>> config = GraphModelConfig(width=16, num_blocks=2)
+        >>> model = GraphModel(vocab_size=7, config=config, output_size=3, rngs=nnx.Rngs(0))
+        >>> model(GraphInputs(graph, jnp.array([0, 6, 2, 2, 1]))).shape
+        (2, 3)
     """
 
     def __init__(

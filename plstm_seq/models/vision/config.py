@@ -22,7 +22,7 @@ def published_mixer(num_heads: int = 6, *, gate_sub_heads: int = 1) -> PLSTM2DCo
     Gates start almost closed and independent of the input (arXiv 2506.11997, table 4).
 
     Args:
-        num_heads: H.
+        num_heads: the number of heads, H.
         gate_sub_heads: blocks of the input for the gates, of which each gate reads one; published
             are `4 * num_heads`, a block a gate.
     """

@@ -22,9 +22,9 @@ class PatchEmbedding(nnx.Module):
     """A linear map of every patch of an image: a convolution whose stride is its size.
 
     Args:
-        channels: C.
-        width: D.
-        patch_size: P.
+        channels: of an image, C.
+        width: features of a patch, D.
+        patch_size: pixels of a side of a patch, P.
         pixels: see `VisionModelConfig`.
         embed_init: of the kernel [P * P * C, D].
         dtype: the type to compute in; None: float32, or that of the image and the parameters.
@@ -103,7 +103,7 @@ class PositionEmbedding(nnx.Module):
 
     Args:
         grid: X and Y of that grid.
-        width: D.
+        width: features of a patch, D.
         init: of the embedding [X, Y, D].
         dtype: the type to compute in; None: that of input and parameters.
         param_dtype: the type of the parameters.

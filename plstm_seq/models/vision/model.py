@@ -37,6 +37,15 @@ class VisionModel(Configured[VisionModelConfig]):
 
     Raises:
         ValueError: sizes do not fit each other.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.models import VisionModel, VisionModelConfig
+        >>> config = VisionModelConfig(width=24, num_blocks=2)
+        >>> model = VisionModel(config, output_size=10, rngs=nnx.Rngs(0))
+        >>> model(jnp.zeros((2, 32, 48, 3), jnp.uint8)).shape
+        (2, 10)
     """
 
     def __init__(

@@ -83,6 +83,21 @@ def plstm_dag(
         ValueError: a shape or the implementation's name is wrong.
         NotImplementedError: the named implementation does not support the call.
         ExceptionGroup: none was named and all declined; it holds every reason.
+
+    Example:
+        Count the ways from node 0 to every node of a graph that splits and joins again.
+
+        >>> import jax.numpy as jnp
+        >>> from plstm_seq.graphs import line_graph
+        >>> from plstm_seq.ops import plstm_dag
+        >>> graph = line_graph([[0, 0, 1, 2, 3], [1, 2, 3, 3, 4]], nodes=5)
+        >>> one = jnp.ones((5, 1, 1))
+        >>> source = jnp.zeros((5, 1, 1, 1)).at[jnp.array([0, 1])].set(1)  # of the first two edges
+        >>> transition = jnp.ones((len(graph.before), 1, 1))
+        >>> mark = jnp.ones((5, 1, 1, 1))
+        >>> y = plstm_dag(one, one, one, source, transition, mark, graph=graph)
+        >>> y.ravel().astype(int).tolist()
+        [0, 1, 1, 2, 2]
     """
     inputs = Inputs(query, key, value, source, transition, mark, direct)
     indices = check(inputs, graph)

@@ -91,7 +91,9 @@ class Inputs(NamedTuple):
 
 
 def check(inputs: Inputs, graph: Graph) -> Indices:
-    """Holds every argument against the letters of the notation, and the graph against the gates.
+    """Check that the shapes of all arguments fit each other, and the graph.
+
+    What each axis is called stands in `AXES` and in `plstm_seq.notation`.
 
     Raises:
         TypeError: an argument is not a floating-point array, or an index array not of integers.

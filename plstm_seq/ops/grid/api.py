@@ -96,13 +96,13 @@ def plstm_2d(
         key: [*B, X, Y, DK, JK].
         value: [*B, X, Y, DV, JV].
         source_right: [*B, X, Y, JT, JK, JV].
-        source_down: likewise.
+        source_down: the same, for the edge that leads down.
         transition_rl: [*B, X, Y, JT, JT], acting from the left on the JT axis of the state.
-        transition_du: likewise.
-        transition_dl: likewise, the turn from the left edge down; None: no such turn.
-        transition_ru: likewise, the turn from the upper edge to the right; None: no such turn.
+        transition_du: the same, from the upper edge to the lower one.
+        transition_dl: the same for the turn from the left edge down; None: no such turn.
+        transition_ru: the same for the turn from the upper edge to the right; None: no such turn.
         mark_left: [*B, X, Y, JO, JQ, JT].
-        mark_up: likewise.
+        mark_up: the same, for the edge from above.
         direct: [*B, X, Y, JO, JQ, JK, JV], the term that joins a cell to itself; None: none.
         initial_left: what enters the first column from the left, [*B, Y, DK, DV, JT]; None: zero.
         initial_top: what enters the first row from above, [*B, X, DK, DV, JT]; None: zero.
@@ -123,6 +123,18 @@ def plstm_2d(
         ValueError: a shape or the implementation's name is wrong.
         NotImplementedError: the named implementation does not support the call.
         ExceptionGroup: none was named and all declined; it holds every reason.
+
+    Example:
+        Count the ways from the first cell to every other, right and down.
+
+        >>> import jax.numpy as jnp
+        >>> from plstm_seq.ops import plstm_2d
+        >>> one = jnp.ones((3, 3, 1, 1))  # queries, keys, values; and transitions of JT = 1
+        >>> mark = jnp.ones((3, 3, 1, 1, 1))
+        >>> source = jnp.zeros((3, 3, 1, 1, 1)).at[0, 0].set(1)
+        >>> y = plstm_2d(one, one, one, source, source, one, one, one, one, mark, mark)
+        >>> y[..., 0, 0].round().astype(int).tolist()
+        [[0, 1, 1], [1, 2, 3], [1, 3, 6]]
     """
     inputs = Inputs(
         query,

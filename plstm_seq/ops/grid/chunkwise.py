@@ -93,7 +93,7 @@ def _pad(state: Array, axis: int, size: int) -> Array:
 
 
 def _grid(plan: Plan, inputs: Inputs, edges: tuple[Array, Array]) -> tuple[Array, tuple]:
-    """One grid [X, Y, ...], all tiles full."""
+    """Compute one grid [X, Y, ...] whose sides are whole numbers of tiles."""
 
     def split(array: Array) -> Array:
         """[X, Y, ...] -> [bands, tiles, X, Y, ...] of tiles."""

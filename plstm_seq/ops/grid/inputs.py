@@ -106,7 +106,9 @@ class Inputs(NamedTuple):
 
 
 def check(inputs: Inputs, initial: States) -> None:
-    """Holds every argument against the letters of the notation.
+    """Check that the shapes of all arguments fit each other.
+
+    What each axis is called stands in `AXES` and in `plstm_seq.notation`.
 
     Raises:
         TypeError: an argument is not a floating-point array.

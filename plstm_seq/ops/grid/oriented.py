@@ -51,13 +51,13 @@ def plstm_2d_oriented(
         value: [*B, X, Y, DV, JV].
         source_right: [*B, O, X, Y, JT, JK, JV], O the number of orientations; this and all gates
             but `direct` as those of `plstm_2d`, with the axis O more.
-        source_down: likewise.
+        source_down: the same, for the edge that leads down.
         transition_rl: [*B, O, X, Y, JT, JT].
-        transition_du: likewise.
-        transition_dl: likewise; None: no such turn.
-        transition_ru: likewise; None: no such turn.
+        transition_du: the same, from the upper edge to the lower one.
+        transition_dl: the same for the turn from the left edge down; None: there is no such turn.
+        transition_ru: the same for the turn from the upper edge to the right; None: there is none.
         mark_left: [*B, O, X, Y, JO, JQ, JT].
-        mark_up: likewise.
+        mark_up: the same, for the edge from above.
         direct: [*B, X, Y, JO, JQ, JK, JV]; None: no such term.
         orientations: numbers from 0 to 3, in the order of the axis O.
         scale: factor of the output; None: `DK ** -0.5`.
@@ -73,6 +73,21 @@ def plstm_2d_oriented(
         ValueError: a shape, an orientation or the implementation's name is wrong.
         NotImplementedError: the named implementation does not support the call.
         ExceptionGroup: none was named and all declined; it holds every reason.
+
+    Example:
+        Add up all other cells of a row, once from each side.
+
+        >>> import jax.numpy as jnp
+        >>> from plstm_seq.ops import plstm_2d_oriented
+        >>> numbers = jnp.array([1.0, 2.0, 3.0, 4.0]).reshape(4, 1, 1, 1)  # [X, Y, DV, JV]
+        >>> one = jnp.ones((4, 1, 1, 1))
+        >>> square, gate = jnp.ones((2, 4, 1, 1, 1)), jnp.ones((2, 4, 1, 1, 1, 1))  # [O, X, Y, ...]
+        >>> y = plstm_2d_oriented(
+        ...     *(one, one, numbers, gate, gate, square, square, None, None, gate, gate),
+        ...     orientations=(0, 1),
+        ... )
+        >>> y.ravel().round().astype(int).tolist()
+        [9, 8, 7, 6]
     """
     inputs = Inputs(
         query,
@@ -129,7 +144,7 @@ def _run(
     half: bool,
     inputs: Inputs,
 ) -> Array:
-    """Without scale."""
+    """Compute the sum over orientations, before it is multiplied with the scale."""
     if isinstance(kernel := api.IMPLEMENTATIONS[implementation], PallasGPU):
         return kernel.summed(inputs, orientations, dtype, precise=not half)
     inputs = inputs.astype(dtype)

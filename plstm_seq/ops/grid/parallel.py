@@ -49,7 +49,7 @@ def parallel(
 
 
 def _grid(inputs: Inputs, edges: tuple[Array, Array] | None) -> tuple[Array, States]:
-    """One grid [X, Y, ...] as one tile."""
+    """Compute one grid [X, Y, ...] as a single tile."""
     X, Y = inputs.grid
     _, _, JT = inputs.state_shape
     query, key, value = (x.reshape(X * Y, *x.shape[2:]) for x in inputs[:3])

@@ -78,7 +78,7 @@ def gated_delta_rule(
 
 
 def _part_by_part(state: Array, arrays: Mapping[str, Array]) -> tuple[Array, Array]:
-    """One sequence as the rule says it."""
+    """Compute one sequence step by step, part by part, as the rule is written."""
 
     @jax.checkpoint
     def step(state: Array, now: Mapping[str, Array]) -> tuple[Array, Array]:

@@ -141,7 +141,7 @@ def _gather(maps: tuple[Array, Array], state: Array) -> Array:
 
 
 def _after(second: tuple[Array, Array], first: tuple[Array, Array]) -> tuple[Array, Array]:
-    """One column one-hot map after another."""
+    """The column one-hot map that applies `first` and then `second`."""
     place, factor = (jnp.take_along_axis(leaf, first[0], axis=-1) for leaf in second)
     return place, factor * first[1]
 

@@ -114,6 +114,26 @@ def plstm_1d(
             wrong.
         NotImplementedError: the named implementation does not support the call.
         ExceptionGroup: none was named and all declined; it holds every reason.
+
+    Example:
+        The parity of the bits so far. The state has JT = 2 entries, which every 1 exchanges.
+
+        >>> import jax.numpy as jnp
+        >>> from plstm_seq.ops import plstm_1d
+        >>> bits = jnp.array([1, 0, 1, 1])
+        >>> exchange, stay = jnp.array([[0.0, 1.0], [1.0, 0.0]]), jnp.eye(2)
+        >>> transition = jnp.where(bits[:, None, None] == 1, exchange, stay)  # [T, JT, JT]
+        >>> one = jnp.ones((4, 1, 1))  # query, key and value of one feature
+        >>> closed = jnp.zeros((4, 2, 1, 1))  # a source that writes nothing
+        >>> mark = jnp.broadcast_to(jnp.eye(2)[:, None], (4, 2, 1, 2))  # reads both entries
+        >>> even = jnp.array([[[1.0, 0.0]]])  # the initial state
+        >>> y, last = plstm_1d(
+        ...     one, one, one, closed, transition, mark, initial_state=even, return_state=True
+        ... )
+        >>> y[:, 0].argmax(-1).tolist()  # the parity before each bit
+        [0, 1, 1, 0]
+        >>> last[0, 0].argmax(-1).tolist()  # and after all of them
+        1
     """
     inputs = Inputs(query, key, value, source, transition, mark, direct)
     check(inputs, initial_state)
@@ -164,6 +184,20 @@ def plstm_1d_step(
     Raises:
         TypeError: an argument is not a floating-point array.
         ValueError: a shape is wrong.
+
+    Example:
+        Add up three numbers, one at a time.
+
+        >>> import jax.numpy as jnp
+        >>> from plstm_seq.ops import plstm_1d_step
+        >>> one, gate = jnp.ones((1, 1)), jnp.ones((1, 1, 1))
+        >>> state = jnp.zeros((1, 1, 1))
+        >>> for number in (2.0, 3.0, 5.0):
+        ...     y, state = plstm_1d_step(
+        ...         one, one, jnp.array([[number]]), gate, one, gate, state=state
+        ...     )
+        >>> y.item(), state.item()  # the mark reads the state before its step
+        (5.0, 10.0)
     """
     inputs = Inputs(query, key, value, source, transition, mark, direct)
     check(inputs, state, time=False)

@@ -95,7 +95,7 @@ def make_plan(length: int, size: int) -> Plan:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sequence(plan: Plan, inputs: Inputs, state: Array) -> tuple[Array, Array]:
-    """One sequence [T, ...], T = all steps of the plan."""
+    """Compute one sequence [T, ...], whose length T is that of all chunks of the plan."""
     return _sequence_forward(plan, inputs, state)[0]
 
 
@@ -160,7 +160,7 @@ def _arrange(plan: Plan, inputs: Inputs, dtype: jnp.dtype) -> tuple[Inputs, Arra
 
 
 def _run(plan: Plan, inputs: Inputs, state: Array, real: Array | None) -> tuple[Array, Array]:
-    """One run: the output [steps, DV, JO] and the state after it."""
+    """Compute one run of chunks: its output [steps, DV, JO] and the state after it."""
     x, direct = _arrange(plan, inputs, state.dtype)
     crossings, whole = levels(x.mark, x.source, x.transition, real)
     some = None if real is None else real[:, 0]

@@ -71,7 +71,9 @@ class Inputs(NamedTuple):
 
 
 def check(inputs: Inputs, state: Array | None, *, time: bool = True) -> None:
-    """Holds every argument against the letters of the notation.
+    """Check that the shapes of all arguments fit each other.
+
+    What each axis is called stands in `AXES` and in `plstm_seq.notation`.
 
     Args:
         inputs: the arguments, [*B, T, ...], or [*B, ...] where `time` is False.

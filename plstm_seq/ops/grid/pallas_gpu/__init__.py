@@ -43,7 +43,7 @@ class PallasGPU:
         dtype: jnp.dtype,
         leaving: bool,
     ) -> tuple[Array, States]:
-        """One orientation; declines states that enter or leave."""
+        """Compute one orientation; states that enter or leave the grid are declined."""
         if leaving or initial != (None, None):
             raise NotImplementedError("states that enter or leave the grid are not supported")
         axis = len(inputs.batch)

@@ -317,7 +317,7 @@ def _beyond(grid: Grid, interpret: bool) -> int:
 
 
 def _of_lanes(array: Any) -> pl.BlockSpec:
-    """Of [N, cells, X * Y]."""
+    """Blocks of an array [N, cells, X * Y], a group of lanes at a time."""
     return pl.BlockSpec((None, array.shape[1], walk.LANES), lambda n, b: (n, 0, b))
 
 

@@ -135,7 +135,7 @@ def _gate_sizes(inputs: Inputs) -> tuple[int, int, int]:
 
 
 def squeeze(core: Inputs) -> Inputs:
-    """Without the axes JQ and JK."""
+    """Return the arguments without the axes JQ and JK, which have size 1."""
     return Inputs(
         core.query[..., 0],
         core.key[..., 0],

@@ -140,7 +140,7 @@ def product(left: Components, right: Components) -> Components:
 
 
 def transpose(matrix: Components) -> Components:
-    """Of a small matrix held one by one."""
+    """The transpose of a small matrix whose components are held one by one."""
     return [list(column) for column in zip(*matrix, strict=True)]
 
 

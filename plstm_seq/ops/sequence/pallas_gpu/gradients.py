@@ -2,8 +2,8 @@
 
 Upwards through the levels the kernel keeps the crossings and the transitions they pass; downwards
 it multiplies, level by level. On one level every step is either a right sibling, whose mark reads,
-or a left one, whose source writes. So what marks read and what sources feel are two triangles of
-one symmetric product: `scores` is query . key below the diagonal and its transpose above.
+or a left one, whose source writes. So one symmetric product serves both: `scores` is query . key
+below the diagonal, for the marks, and its transpose above it, for the gradients of the sources.
 
 The cotangent of a block's transition is kept as an unsummed `spread` over its steps: on the way
 down, what stands at the partner step is added, and nothing is ever reduced over steps.
@@ -206,7 +206,7 @@ def _whole(
     readers: list[Array],
     scale: float,
 ) -> tuple[g.Gates, list[Array]]:
-    """The whole chunk: its marks read the state before, its sources feel the cotangent after."""
+    """The whole chunk: marks read the state before it, gradients of sources come from behind it."""
     read, _ = t.multiply(m["queries"], m["states"])
     g.scatter_single(m["rows"].at[0], t.correlate(readers, read * scale))
     felt, _ = t.multiply(m["keys"], m["after"])

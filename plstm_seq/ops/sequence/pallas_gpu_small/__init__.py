@@ -41,7 +41,7 @@ class PallasGPUSmall:
         return Limits(DK_max=DK, columns_max=DV * JT)
 
     def chunk_size(self, core: Inputs, requested: int | None) -> int:  # noqa: ARG002
-        """One step: there are no chunks."""
+        """Return 1: this kernel goes step by step and has no chunks."""
         if requested is not None:
             raise NotImplementedError(f"there are no chunks: chunk_size is {requested}, not None")
         return 1

@@ -161,7 +161,7 @@ def _step_backward(
 
 
 def _dot(subscripts: str, left: Numbers, right: Numbers) -> Numbers:
-    """One number, as an array that multiplies others."""
+    """The sum as an array of one number, which can be multiplied with other arrays."""
     return _numbers([np.einsum(subscripts, left, right)], (1,))
 
 

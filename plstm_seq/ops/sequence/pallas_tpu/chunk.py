@@ -51,7 +51,7 @@ class Sizes:
 
     @property
     def columns(self) -> int:
-        """Of the state, [JT * DV, DK]."""
+        """The number of columns of the state when it is one matrix, [JT * DV, DK]."""
         return self.JT * self.DV
 
     @property
@@ -142,7 +142,7 @@ def specs(sizes: Sizes, *, direct: bool, reverse: bool = False) -> Specs:
 
 
 def given(lanes: Lanes) -> list[Any]:
-    """Without what is None: the order of a kernel's arguments."""
+    """The arrays that are there, in the order of a kernel's arguments."""
     return [x for x in lanes if x is not None]
 
 
@@ -183,7 +183,7 @@ def meeting(L: int) -> Array:
 
 
 def own_score(query: Array, key: Array) -> Array:
-    """Of a step with itself, [1, L]."""
+    """The product of the query and the key of each step, [1, L]."""
     return jnp.sum(query.astype(jnp.float32) * key.astype(jnp.float32), axis=0, keepdims=True)
 
 

@@ -124,6 +124,18 @@ def test_what_else_probing_shows_runs():
         exec(code, {})  # they assert what they say
 
 
+def test_the_files_of_the_walk_exist():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|yaml))`", page)) - {"config.yaml"}
+    assert len(named) > 30
+    files = [
+        str(path.relative_to(ROOT))
+        for package in ("plstm_seq", "tasks", "experiments", "benchmarks")
+        for path in (ROOT / package).rglob("*.py")
+    ]
+    assert [name for name in named if not any(file.endswith(name) for file in files)] == []
+
+
 IMPORTS = [
     line
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -350,17 +350,16 @@ def quickstart(
     as_json: Json = False,
 ) -> None:
     """Train three small models in minutes, and see which of them hold beyond their training."""
-    from experiments import quickstart as run_quickstart
-    from experiments import show
+    from experiments import demonstration
     from experiments.sweeps.words import whole_numbers
 
     with user_errors():
         numbers = whole_numbers("--seeds", seeds)
-        results, files = run_quickstart(
+        results, files = demonstration.quickstart(
             folder, seeds=numbers, announce=lambda text: err.print(f"[bold]{text}[/bold]")
         )
-    rows = show.quickstart_rows(results)
-    print_result(rows, show.quickstart_table(rows), as_json)
+    rows = demonstration.result_rows(results)
+    print_result(rows, demonstration.result_table(rows), as_json)
     if not as_json:
         out.print(f"figure: {files[0]} and {files[1].suffix[1:]}")
 

@@ -271,7 +271,10 @@ def brief_document(config: ExperimentConfig) -> dict[str, Any]:
     brief = _unlike_defaults(config, document)
     brief["task"] = document["task"]
     for part, name in _UNSAID:  # or the rest would be what follows from the task
-        brief[part] = {name: document[part][name], **brief.get(part, {})}
+        value = document[part][name]
+        if isinstance(value, Mapping):
+            value = {key: one for key, one in value.items() if one is not None}
+        brief[part] = {name: value, **brief.get(part, {})}
     return brief
 
 

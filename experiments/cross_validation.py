@@ -11,9 +11,9 @@ from rich.console import Group
 from rich.text import Text
 
 from experiments.config import ConfigError, ExperimentConfig
+from experiments.console import plain_table
 from experiments.files import write_whole
 from experiments.run import Run, RunError
-from experiments.show import plain_table
 from experiments.sweeps import Sweep, SweepFolder, create_sweep, run_sweep, vary
 from plstm_seq.training.config import VALIDATION
 

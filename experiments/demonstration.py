@@ -4,14 +4,27 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
 
 from experiments.config import ExperimentConfig, default_config
+from experiments.console import plain_table
 from experiments.evaluating import evaluate
 from experiments.overrides import override
 from experiments.plotting import plot
 from experiments.run import ROOT, Run
 from experiments.running import train
 from plstm_seq.evaluation import LengthGeneralization
+from plstm_seq.evaluation.length import Metric
+
+# Heading, metric and length.
+_COLUMNS: tuple[tuple[str, Metric, int], ...] = (
+    ("token", "token", 256),
+    ("seq.", "sequence", 256),
+    ("seq.", "sequence", 4096),
+)
 
 LENGTHS = (16, 40, 64, 128, 256, 512, 1024, 2048, 4096)
 
@@ -111,3 +124,42 @@ def _free_folder() -> Path:
     while (folder := ROOT / f"quickstart-{number}").exists():
         number += 1
     return folder
+
+
+def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """What quickstart measured, a row a run."""
+    rows = []
+    for result in results:
+        accuracy = {
+            f"{name} {length}": result.evaluation.row(metric, length).value
+            for name, metric, length in _COLUMNS
+        }
+        rows.append(
+            {
+                "trained to 40": result.variant.title,
+                "seed": result.run.config.seed,
+                **accuracy,
+                ">256": result.beyond(256),
+                "horizon": str(result.evaluation.horizon("sequence", 0.9)),
+                "run": str(result.run.folder),
+            }
+        )
+    return rows
+
+
+def result_table(rows: Sequence[dict[str, Any]]) -> Group:
+    """The rows as a table."""
+    several = len({row["seed"] for row in rows}) > 1
+    names = [name for name in rows[0] if name != "run" and (several or name != "seed")]
+    table = plain_table(*names)
+    for column in table.columns:
+        column.no_wrap = True
+    for row in rows:
+        cells = (row[name] for name in names)
+        table.add_row(*(f"{x:.3f}" if isinstance(x, float) else str(x) for x in cells))
+    explanation = (
+        "Accuracy of the tokens of 256 symbols, of whole sequences of 256 and 4096, and of the "
+        "tokens beyond position 256, up to 4096; horizon: the largest length at which 0.9 of the "
+        "sequences are right."
+    )
+    return Group(table, Text(f"\n{explanation}"))

@@ -4,6 +4,7 @@ YAML 1.1, which PyYAML reads, takes 010 for 8, 1:30 for 90, yes for true and 1e3
 number is decimal, true and false are truth values, and all else is text, as is what is quoted.
 """
 
+import math
 import re
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ _REAL = re.compile(
     r"|[-+]?\.?(inf|Inf|INF)|\.?(nan|NaN|NAN)"
 )
 _MOST_PARTS = 1_000_000
+_SHORT = 88  # columns
 _RULES = {"bool": _TRUTH, "null": _NULL, "int": _WHOLE, "float": _REAL}
 
 
@@ -33,11 +35,16 @@ class _Dumper(yaml.SafeDumper):
 
 
 class _ShortDumper(_Dumper):
-    """A list, and a mapping of scalars, on one line."""
+    """Lists, and mappings that are short, on one line."""
 
     def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:
         del flow_style
         return super().represent_sequence(tag, sequence, flow_style=True)
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> Any:
+        del flow_style
+        length = len(dump(mapping, default_flow_style=True, width=math.inf))
+        return super().represent_mapping(tag, mapping, flow_style=length < _SHORT)
 
 
 def _real(loader: _Loader, node: Any) -> float:
@@ -115,6 +122,5 @@ def dump(value: Any, **options: Any) -> str:
 
 
 def dump_short(value: Any) -> str:
-    """The same on few lines: what has no mapping inside it stands on one."""
-    options: Any = {"default_flow_style": None, "width": 96, "sort_keys": False}
-    return yaml.dump(value, Dumper=_ShortDumper, **options)
+    """The same on few lines."""
+    return yaml.dump(value, Dumper=_ShortDumper, sort_keys=False, width=_SHORT + 40)

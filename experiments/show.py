@@ -10,36 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 import tasks
+from experiments.console import plain_table
 from experiments.decoding import Decoded
 from experiments.demanding import Demands, demands
-from experiments.demonstration import Result
 from experiments.problems import make_task, problem_of
 from plstm_seq.evaluation import AVERAGED, METRICS, SNAPPED, LengthGeneralization
-from plstm_seq.evaluation.length import Metric
 
 # Symbols of the sequences that are shown as examples.
 _SHOWN_LENGTH = 12
-
-QUICKSTART_COLUMNS: tuple[tuple[str, Metric, int], ...] = (
-    ("token", "token", 256),
-    ("seq.", "sequence", 256),
-    ("seq.", "sequence", 4096),
-)
-
-
-def plain_table(*columns: str, title: str | None = None) -> Table:
-    """A table without lines; the first column to the left, the others to the right."""
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=None,
-        header_style="bold",
-        pad_edge=False,
-        padding=(0, 1),
-    )
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
-    return table
 
 
 def task_row(name: str) -> dict[str, Any]:
@@ -304,42 +282,3 @@ def decoded_table(decoded: Sequence[Decoded]) -> Table:
             Text(entry.label or ""),
         )
     return table
-
-
-def quickstart_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """What quickstart measured, a row a run."""
-    rows = []
-    for result in results:
-        accuracy = {
-            f"{name} {length}": result.evaluation.row(metric, length).value
-            for name, metric, length in QUICKSTART_COLUMNS
-        }
-        rows.append(
-            {
-                "trained to 40": result.variant.title,
-                "seed": result.run.config.seed,
-                **accuracy,
-                ">256": result.beyond(256),
-                "horizon": str(result.evaluation.horizon("sequence", 0.9)),
-                "run": str(result.run.folder),
-            }
-        )
-    return rows
-
-
-def quickstart_table(rows: Sequence[dict[str, Any]]) -> Group:
-    """The rows as a table."""
-    several = len({row["seed"] for row in rows}) > 1
-    names = [name for name in rows[0] if name != "run" and (several or name != "seed")]
-    table = plain_table(*names)
-    for column in table.columns:
-        column.no_wrap = True
-    for row in rows:
-        cells = (row[name] for name in names)
-        table.add_row(*(f"{x:.3f}" if isinstance(x, float) else str(x) for x in cells))
-    explanation = (
-        "Accuracy of the tokens of 256 symbols, of whole sequences of 256 and 4096, and of the "
-        "tokens beyond position 256, up to 4096; horizon: the largest length at which 0.9 of the "
-        "sequences are right."
-    )
-    return Group(table, Text(f"\n{explanation}"))

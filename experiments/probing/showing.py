@@ -5,9 +5,8 @@ from typing import Any
 
 from rich.table import Table
 
-from experiments.console import plain
+from experiments.console import plain, plain_table
 from experiments.probing.probes import Probed
-from experiments.show import plain_table
 
 _MOST = 12
 

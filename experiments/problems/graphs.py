@@ -99,10 +99,6 @@ def _line_graph(batch: tasks.GraphBatch, width: int | None = None) -> LineGraph:
     return line_graph(batch.edge_index, nodes, mode="PD", graph=batch.graph, width=width)
 
 
-def _count(batch: tasks.GraphBatch) -> int:
-    return int(batch.graph[-1]) + 1
-
-
 def _filled(array: np.ndarray, rows: int) -> Any:
     """Lengthened by zeros."""
     return np.pad(array, [(0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)])

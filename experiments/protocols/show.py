@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.config import ConfigError
+from experiments.console import plain_table
 from experiments.protocols.protocol import Protocol
-from experiments.show import plain_table
 from experiments.sweeps.words import parse_values
 
 

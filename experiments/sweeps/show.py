@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from experiments.show import plain_table
+from experiments.console import plain_table
 from experiments.sweeps.launch import MemberStatus
 from experiments.sweeps.memory import COUNTED
 from experiments.sweeps.plan import Plan

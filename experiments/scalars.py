@@ -18,7 +18,7 @@ _REAL = re.compile(
     r"|[-+]?\.?(inf|Inf|INF)|\.?(nan|NaN|NAN)"
 )
 _MOST_PARTS = 1_000_000
-_SHORT = 88  # columns
+_SHORT = 96  # columns
 _RULES = {"bool": _TRUTH, "null": _NULL, "int": _WHOLE, "float": _REAL}
 
 

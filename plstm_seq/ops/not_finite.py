@@ -48,9 +48,11 @@ def truth_where_not_finite(name: str, fast: Function, truth: Function, *argument
 
     def gradient(kept: Any, cotangent: Any) -> Any:
         backward, finite, arguments = kept
+        # Outside the branch, in which a CPU would compute it with one core.
+        fast_gradient = backward(cotangent)
         return jax.lax.cond(
             finite & _finite(cotangent),
-            lambda: backward(cotangent),
+            lambda: fast_gradient,
             lambda: jax.vjp(truth, *arguments)[1](cotangent),
         )
 

@@ -132,7 +132,8 @@ def test_mistakes_end_with_2(command, tmp_path, arguments, message):
 def test_a_group_from_generators(command):
     trained = command("train", "word_problem", "--generators", CYCLES, "--dry-run")
     assert trained.exit_code == 0, trained.stderr
-    assert f"group: <{CYCLES}>\n  generators: standard" in trained.stdout
+    assert f"group: <{CYCLES}>" in trained.stdout
+    assert "generators: standard" in trained.stdout
     every = command(
         "train", "word_problem", "task.generators=all", "--generators", CYCLES, "--dry-run"
     )

@@ -137,7 +137,7 @@ def train(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="A YAML file to start from, such as a run's config.yaml; or a recipe's name, "
+            help="A file to start from: YAML, or a run's config.json; or a recipe's name, "
             "such as deit3_t."
         ),
     ] = None,
@@ -173,7 +173,8 @@ def train(
     ] = None,
     trackers: cli_sweep.Trackers = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what differs from the defaults; train nothing.")
+        bool,
+        typer.Option("--dry-run", help="Print what is not the default; train nothing."),
     ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Print all fields of the config; train nothing.")

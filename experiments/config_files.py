@@ -16,10 +16,10 @@ from experiments.config import (
     from_document,
     to_document,
 )
-from experiments.files import DamagedError, seal, text_checksum, unseal, write_whole
+from experiments.files import SEALED, DamagedError, seal, text_checksum, unseal, write_whole
 
 COMPLETE, READABLE = "config.json", "config.yaml"
-_HEADER = f"# What differs from the defaults. What is loaded is {COMPLETE}. Checksum: "
+_HEADER = f"# What differs from the defaults of the classes; {COMPLETE} is loaded. Checksum: "
 # Of older versions, whose file for the reader was complete.
 _OLD_HEADER = f"# For the reader: what is loaded is {COMPLETE}"
 
@@ -32,7 +32,9 @@ def write_config(config: ExperimentConfig, path: str | Path) -> None:
 def read_config(
     path: str | Path, options: Mapping[str, Any] = MappingProxyType({})
 ) -> ExperimentConfig:
-    """Reads a config from YAML.
+    """Reads a config from YAML, or the `config.json` of a run.
+
+    What a YAML file does not say has the default of its class in the version that reads it.
 
     Args:
         path: the file.
@@ -40,11 +42,14 @@ def read_config(
 
     Raises:
         ConfigError: the file cannot be read, is not YAML or not a config.
+        DamagedError: it is a `config.json`, and not what was written.
     """
     try:
         document = scalars.load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from None
+    if isinstance(document, Mapping) and document.keys() == SEALED:
+        document = unseal(Path(path))
     if options and isinstance(document, Mapping) and isinstance(document.get("task"), Mapping):
         document = {**document, "task": {**document["task"], **options}}
     try:
@@ -102,11 +107,16 @@ def _why_it_differs(readable: Path, config: ExperimentConfig) -> str | None:
         document = scalars.load(text)
         if not isinstance(document, Mapping):
             return "it is no mapping"
-        if text.startswith(_OLD_HEADER):
+        complete = text.startswith(_OLD_HEADER)
+        if complete:
             document = to_document(from_document(document))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ConfigError) as error:
         return str(error)
-    if (differing := _first_difference(document, to_document(config))) is not None:
+    known = to_document(config)
+    differing = _first_difference(document, known)
+    if differing is None and complete:
+        differing = _first_difference(known, document)
+    if differing is not None:
         return f"{differing} is not what {COMPLETE} says"
     first, _, rest = text.partition("\n")
     if first.startswith(_OLD_HEADER) or first == _HEADER + text_checksum(rest):

@@ -85,6 +85,10 @@ def read_json(path: Path, form: pydantic.TypeAdapter[Any], remedy: str) -> Any:
         raise DamagedError(path, error, remedy) from None
 
 
+SEALED = {"sha256", "config"}
+"""The keys of a file that `seal` makes."""
+
+
 def seal(document: Mapping[str, Any]) -> str:
     """A document with its checksum, as JSON; `unseal` reads it."""
     return json.dumps({"sha256": _checksum(document), "config": document}, indent=1) + "\n"

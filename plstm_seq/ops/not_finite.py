@@ -23,8 +23,8 @@ Function = Callable[..., Any]
 def truth_where_not_finite(name: str, fast: Function, truth: Function, *arguments: Any) -> Any:
     """`fast(*arguments)`, but `truth(*arguments)` where a number of any argument is not finite.
 
-    The same holds of the gradient, of the cotangents, too. Both functions are compiled, one of them
-    runs. Differentiable in reverse mode.
+    The same holds of the gradient, of the cotangents, too. The fast form always runs, the other one
+    only where something is not finite. Differentiable in reverse mode.
 
     Args:
         name: of what is computed, for the error of forward mode.

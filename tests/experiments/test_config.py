@@ -11,6 +11,8 @@ from small_run import small_config
 import tasks
 from experiments import ConfigError, default_config, override, read_config, write_config
 from experiments.config import brief_document, from_document, to_document
+from experiments.config_files import COMPLETE, store_config
+from experiments.files import DamagedError
 from experiments.problems import task_names
 from experiments.protocols import Cell, load, model, names
 from plstm_seq.layers.initializers import Constant
@@ -25,6 +27,17 @@ def test_the_default_of_every_task_round_trips(task, tmp_path):
     assert read_config(tmp_path / "config.yaml") == config
     assert from_document(to_document(config)) == config
     assert from_document(brief_document(config)) == config
+
+
+def test_the_complete_config_of_a_run_is_a_file_to_start_from(tmp_path):
+    config = override(default_config("modular_arithmetic"), ["modulus=7", "seed=3"])
+    store_config(config, tmp_path)
+    complete = tmp_path / COMPLETE
+    assert read_config(complete) == config
+    assert read_config(complete, {"modulus": 5}).task.make().modulus == 5
+    complete.write_text(complete.read_text().replace('"seed": 3', '"seed": 4'))
+    with pytest.raises(DamagedError, match="its checksum is another"):
+        read_config(complete)
 
 
 def test_a_short_document_is_filled_up():

@@ -133,7 +133,9 @@ def test_the_files_of_the_walk_exist():
         for package in ("plstm_seq", "tasks", "experiments", "benchmarks")
         for path in (ROOT / package).rglob("*.py")
     ]
-    assert [name for name in named if not any(file.endswith(name) for file in files)] == []
+    assert [
+        name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)
+    ] == []
 
 
 IMPORTS = [

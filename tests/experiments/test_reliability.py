@@ -25,7 +25,8 @@ from experiments import (
     write_config,
 )
 from experiments.cli import app
-from experiments.config import ConfigError
+from experiments.config import ConfigError, to_document
+from experiments.files import seal
 from experiments.results import gather, summarize
 from experiments.run import RunStatus
 from experiments.sweeps import Sweep, create_sweep, run_sweep, vary
@@ -328,8 +329,12 @@ def test_a_config_of_an_older_version_is_complete_or_refused(copy):
 
     # Beside config.json, the file of an older version begins with another line, and is complete.
     complete.write_bytes(sealed)
-    path.write_text("# For the reader: what is loaded is config.json, and so on\n" + text)
+    header = "# For the reader: what is loaded is config.json, and so on\n"
+    path.write_text(header + text)
     assert load_run(copy.folder).config == copy.config
+    complete.write_text(seal(to_document(override(copy.config, ["task.labels_at=last"]))))
+    with pytest.raises(RunError, match=r"task\.labels_at is not what"):
+        load_run(copy.folder)
 
 
 def test_a_changed_config_names_the_field(copy):

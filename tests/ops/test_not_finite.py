@@ -199,8 +199,9 @@ def both_ways(op):
 # The others are slow.
 FIRST = (
     *("plstm_1d, direct, chunks of 2", "plstm_2d, parallel, P", "plstm_2d, chunkwise, L"),
-    *("plstm_dag", "delta rule", "attention"),
+    *("plstm_2d_oriented, parallel", "plstm_dag", "delta rule", "linear attention", "attention"),
 )
+assert set(FIRST) <= FORMS.keys()
 
 
 @pytest.mark.parametrize(

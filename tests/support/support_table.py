@@ -53,7 +53,7 @@ kernel of `plstm_2d` to every cell of a grid.
 To keep them back, a kernel would look for them first and leave the work to `chunkwise` where it
 finds any. That costs `pallas_gpu_small` 18 to 46 % of a forward and backward pass and `pallas_gpu`
 up to 10 % (a bound of 3 % was set beforehand; one H200, jax 0.11.2, the first nine cases of
-`benchmarks/not_finite.py`, twice), so they do not.
+`benchmarks/not_finite.py` at commit 4a2eb36, twice), so they do not.
 
 ## Machines
 

@@ -30,7 +30,7 @@ def test_the_default_of_every_task_round_trips(task, tmp_path):
 
 
 def test_the_complete_config_of_a_run_is_a_file_to_start_from(tmp_path):
-    config = override(default_config("modular_arithmetic"), ["modulus=7", "seed=3"])
+    config = override(default_config("modular_arithmetic", modulus=7), ["seed=3"])
     store_config(config, tmp_path)
     complete = tmp_path / COMPLETE
     assert read_config(complete) == config

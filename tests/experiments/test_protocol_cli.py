@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 import experiments.cli
+from experiments import scalars
 from experiments.protocols import names
 
 TINY = (
@@ -132,8 +133,8 @@ def test_mistakes_end_with_2(command, tmp_path, arguments, message):
 def test_a_group_from_generators(command):
     trained = command("train", "word_problem", "--generators", CYCLES, "--dry-run")
     assert trained.exit_code == 0, trained.stderr
-    assert f"group: <{CYCLES}>" in trained.stdout
-    assert "generators: standard" in trained.stdout
+    task = scalars.load(trained.stdout)["task"]
+    assert task == {"name": "word_problem", "group": f"<{CYCLES}>", "generators": "standard"}
     every = command(
         "train", "word_problem", "task.generators=all", "--generators", CYCLES, "--dry-run"
     )

@@ -122,5 +122,5 @@ def dump(value: Any, **options: Any) -> str:
 
 
 def dump_short(value: Any) -> str:
-    """The same on few lines."""
+    """A value as YAML on few lines: lists and short mappings take one each."""
     return yaml.dump(value, Dumper=_ShortDumper, sort_keys=False, width=_SHORT + 40)

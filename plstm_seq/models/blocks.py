@@ -298,25 +298,13 @@ class PostUp(Frame[PostUpConfig]):
 
 
 def _upproj(width: int, features: int, config: BlockConfig, types: dict) -> nnx.Linear:
-    return nnx.Linear(
-        width,
-        features,
-        use_bias=config.bias,
-        kernel_init=config.upproj_weight_init,
-        bias_init=config.upproj_bias_init,
-        **types,
-    )
+    inits = {"kernel_init": config.upproj_weight_init, "bias_init": config.upproj_bias_init}
+    return nnx.Linear(width, features, use_bias=config.bias, **inits, **types)
 
 
 def _downproj(features: int, width: int, config: BlockConfig, types: dict) -> nnx.Linear:
-    return nnx.Linear(
-        features,
-        width,
-        use_bias=config.bias,
-        kernel_init=config.downproj_weight_init,
-        bias_init=config.downproj_bias_init,
-        **types,
-    )
+    inits = {"kernel_init": config.downproj_weight_init, "bias_init": config.downproj_bias_init}
+    return nnx.Linear(features, width, use_bias=config.bias, **inits, **types)
 
 
 class _OverTime(Frame[C]):
@@ -369,31 +357,11 @@ class _OverTime(Frame[C]):
 
 
 class PreUpBlock(_OverTime[PreUpConfig], PreUp):
-    """`PreUp` over sequences; `mixer` is one of `MixerConfig`.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> from plstm_seq.layers import PLSTM1DConfig
-        >>> from plstm_seq.models import PreUpBlock, PreUpConfig
-        >>> block = PreUpBlock(16, PreUpConfig(), PLSTM1DConfig(num_heads=2), rngs=nnx.Rngs(0))
-        >>> block(jnp.ones((3, 10, 16))).shape
-        (3, 10, 16)
-    """
+    """`PreUp` over sequences; `mixer` is one of `MixerConfig`. `make_block` has an example."""
 
 
 class PostUpBlock(_OverTime[PostUpConfig], PostUp):
-    """`PostUp` over sequences; `mixer` is one of `MixerConfig`.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> from flax import nnx
-        >>> from plstm_seq.layers import PLSTM1DConfig
-        >>> from plstm_seq.models import PostUpBlock, PostUpConfig
-        >>> block = PostUpBlock(16, PostUpConfig(), PLSTM1DConfig(num_heads=2), rngs=nnx.Rngs(0))
-        >>> block(jnp.ones((3, 10, 16))).shape
-        (3, 10, 16)
-    """
+    """`PostUp` over sequences; `mixer` is one of `MixerConfig`. `make_block` has an example."""
 
 
 def make_block(
@@ -411,9 +379,11 @@ def make_block(
         >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from plstm_seq.layers.mixers import AttentionConfig
-        >>> from plstm_seq.models import PreUpConfig, make_block
-        >>> block = make_block(16, PreUpConfig(), AttentionConfig(num_heads=2), rngs=nnx.Rngs(0))
-        >>> block(jnp.ones((3, 10, 16))).shape
+        >>> from plstm_seq.models import PostUpConfig, PreUpConfig, make_block
+        >>> for config in (PreUpConfig(), PostUpConfig()):
+        ...     block = make_block(16, config, AttentionConfig(num_heads=2), rngs=nnx.Rngs(0))
+        ...     block(jnp.ones((3, 10, 16))).shape
+        (3, 10, 16)
         (3, 10, 16)
     """
     types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}

@@ -108,7 +108,7 @@ def _summed(
     from plstm_seq.ops.grid.pallas_gpu.walk import Grid
 
     (X, Y), axis = inputs.grid, len(inputs.batch)
-    grid = Grid(X, Y, orientations)
+    grid = Grid(X, Y, orientations, MIN_ROWS)
     like = inputs.transition_rl[..., 0, 0]
     gates = [x if x is None else x.reshape(like.shape) for x in inputs[3:-1]]
     gates.append(None if inputs.direct is None else _once(inputs.direct, like.shape, axis))

@@ -14,8 +14,6 @@ import jax.numpy as jnp
 from jax import Array
 from jax.experimental import pallas as pl
 
-from plstm_seq.ops.grid import pallas_gpu
-
 Carry = TypeVar("Carry")
 LANES = 16
 """Cells of a program."""
@@ -39,16 +37,18 @@ class Grid:
         X: columns.
         Y: rows.
         orientations: what is summed over.
+        least_rows: of a matrix; those that the grid lacks are filled up.
     """
 
     X: int
     Y: int
     orientations: tuple[int, ...]
+    least_rows: int
 
     @functools.cached_property
     def rows(self) -> int:
         """Rows of a matrix, a power of two."""
-        return max(pallas_gpu.MIN_ROWS, 1 << (self.Y - 1).bit_length())
+        return max(self.least_rows, 1 << (self.Y - 1).bit_length())
 
     @property
     def cells(self) -> int:

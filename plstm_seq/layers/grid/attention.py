@@ -1,7 +1,7 @@
 """Softmax attention between all cells of a grid, for the vision transformer."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,15 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from plstm_seq.layers.checks import require_positive, require_shape
+from plstm_seq.layers.arguments import (
+    accumulation_dtype,
+    require_choice,
+    require_positive,
+    require_shape,
+)
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.initializers import Initializer, Small, Zeros
 from plstm_seq.layers.mixers.base import head_features
-from plstm_seq.layers.precision import accumulation_dtype
 
 AttentionImplementation = Literal["xla", "cudnn"]
 
@@ -44,14 +48,8 @@ class GridAttentionConfig:
     kind: Literal["attention"] = "attention"
 
     def __post_init__(self):
-        require_positive(num_heads=self.num_heads)
-        if self.head_dim is not None:
-            require_positive(head_dim=self.head_dim)
-        if self.implementation not in get_args(AttentionImplementation):
-            raise ValueError(
-                f"implementation: got {self.implementation!r}, expected one of "
-                f"{get_args(AttentionImplementation)}"
-            )
+        require_positive(num_heads=self.num_heads, head_dim=self.head_dim)
+        require_choice("implementation", self.implementation, AttentionImplementation)
 
 
 class GridAttention(Configured[GridAttentionConfig]):

@@ -10,16 +10,21 @@ from jax.typing import DTypeLike
 from plstm_seq.layers.mixers.attention import Attention, AttentionConfig
 from plstm_seq.layers.mixers.base import Baseline, BaselineConfig, BaselineState, Mixer
 from plstm_seq.layers.mixers.cells import CellMixer, GRUConfig, LSTMConfig, RNNConfig
-from plstm_seq.layers.mixers.delta_net import DeltaNet, DeltaNetConfig
-from plstm_seq.layers.mixers.diagonal import DiagonalConfig, DiagonalMixer
-from plstm_seq.layers.mixers.gated_linear_attention import (
+from plstm_seq.layers.mixers.matrix_memory import (
+    DeltaNet,
+    DeltaNetConfig,
     GatedLinearAttention,
     GatedLinearAttentionConfig,
 )
-from plstm_seq.layers.mixers.pd import PD, PDConfig
-from plstm_seq.layers.mixers.slice import Slice, SliceConfig
-from plstm_seq.layers.plstm_1d import PLSTM1DLayer
-from plstm_seq.layers.plstm_1d_config import PLSTM1DConfig
+from plstm_seq.layers.mixers.vector_state import (
+    PD,
+    DiagonalConfig,
+    DiagonalMixer,
+    PDConfig,
+    Slice,
+    SliceConfig,
+)
+from plstm_seq.layers.plstm_1d import PLSTM1DConfig, PLSTM1DLayer
 
 MixerConfig = (
     PLSTM1DConfig

@@ -1,0 +1,80 @@
+"""What all models share: blocks one after another, between an embedding and a head."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+
+from plstm_seq.layers.activations import soft_cap
+from plstm_seq.layers.arguments import (
+    accumulation_dtype,
+    promote,
+    require_count,
+    require_positive,
+)
+from plstm_seq.layers.configured import Configured
+from plstm_seq.layers.initializers import Initializer, Small
+from plstm_seq.models.blocks import BlockConfig, PostUpConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackConfig:
+    """The options of every model.
+
+    Attributes:
+        width: D, the features between the blocks.
+        num_blocks: how many blocks.
+        block: the kind of block and its options.
+        logit_soft_cap: logits are capped smoothly at plus and minus this; None: not.
+        head_init: of the head's kernel.
+    """
+
+    width: int = 64
+    num_blocks: int = 1
+    block: BlockConfig = field(default_factory=PostUpConfig)
+    logit_soft_cap: float | None = None
+    head_init: Initializer = field(default_factory=lambda: Small(axis=-2))
+
+    def __post_init__(self):
+        require_positive(width=self.width)
+        require_count(num_blocks=self.num_blocks)
+        cap = self.logit_soft_cap
+        if cap is not None and not cap > 0:
+            raise ValueError(f"logit_soft_cap: got {cap}, expected above 0 or None")
+
+
+C = TypeVar("C", bound=StackConfig)
+
+
+class Stack(Configured[C]):
+    """Blocks and a head; a subclass makes them and the embedding, and says what the head reads."""
+
+    blocks: nnx.List
+    dtype: DTypeLike | None
+
+    @property
+    def uses_dropout(self) -> bool:
+        """Whether training has to hand over a `dropout_key`."""
+        return any(block.uses_dropout for block in self.blocks)
+
+    def _blocks_and_keys(self, dropout_key: Array | None) -> Iterator[tuple[Any, Array | None]]:
+        """Each block, and its own key for what to drop, None where nothing is dropped."""
+        keys: Any = [None] * len(self.blocks)
+        if dropout_key is not None and self.uses_dropout:
+            keys = jax.random.split(dropout_key, len(self.blocks))
+        return zip(self.blocks, keys, strict=True)
+
+    def _logits(self, x: Array, kernel: Array, bias: Array | None = None) -> Array:
+        """Map what the head reads [..., D] to the logits [..., V], in float32 at least."""
+        x, kernel = promote(x, kernel, dtype=self.dtype)
+        wide = accumulation_dtype(x.dtype)
+        logits = jnp.matmul(x, kernel, preferred_element_type=wide)
+        if bias is not None:
+            logits = logits + bias.astype(wide)
+        cap = self.config.logit_soft_cap
+        return logits if cap is None else soft_cap(logits, cap)

@@ -201,7 +201,7 @@ class PLSTMLayer(Configured[C]):
 
     Args:
         input_dim: I, the features of the input.
-        config: the options of the kind.
+        config: the options of the kind; None: its defaults.
         output_dim: O, the features of the output; None: I, or without an out projection those of
             the op, H * DV * JO.
         dtype: the type to compute in; None: that of input and parameters. Gates, transitions and
@@ -216,18 +216,23 @@ class PLSTMLayer(Configured[C]):
     # A 1D layer that writes nothing has none.
     value: Any
 
+    options: ClassVar[type]
+    """The class of the config, whose defaults are used where none is given."""
+
     def __init__(
         self,
         input_dim: int,
-        config: C,
+        config: C | None = None,
         *,
         output_dim: int | None = None,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
+        self.kept = Kept(self.options() if config is None else config)
+        config = self.config
         sizes = config.sizes(input_dim)
-        self.input_dim, self.kept, self.sizes = input_dim, Kept(config), sizes
+        self.input_dim, self.sizes = input_dim, sizes
         self.output_dim = config.output_features(input_dim, output_dim)
         self.dtype, self.param_dtype = dtype, param_dtype
         types: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
@@ -261,6 +266,7 @@ class PLSTMLayer(Configured[C]):
             if config.outprojection
             else None
         )
+        self._make_rest(**types)
 
     def _make_gates(self, **types: Any) -> None:
         """Make the gates but the direct one."""
@@ -268,6 +274,9 @@ class PLSTMLayer(Configured[C]):
 
     def _make_convolution(self, **types: Any) -> None:
         """Make the convolution before the branches, where there can be one."""
+
+    def _make_rest(self, **types: Any) -> None:
+        """Make what has parameters beside, last of all."""
 
     def _normed(self, y: Array) -> Array:
         """Norm over each head and heads as features: [..., H, DV, JO] -> [..., H * DV * JO]."""
@@ -284,19 +293,8 @@ class PLSTMLayer(Configured[C]):
 class ConvolvedLayer(PLSTMLayer[CC]):
     """A pLSTM layer whose branches read the input or a convolution of it; see `PLSTMLayer`."""
 
-    def __init__(
-        self,
-        input_dim: int,
-        config: CC,
-        *,
-        output_dim: int | None = None,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        types: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        super().__init__(input_dim, config, output_dim=output_dim, **types)
-        self.passthrough = Scale(input_dim, **types) if config.passthrough else None
+    def _make_rest(self, **types: Any) -> None:
+        self.passthrough = Scale(self.input_dim, **types) if self.config.passthrough else None
 
     def _read(self, branch: str, x: Any, convolved: Any) -> Any:
         """What a branch reads of the two."""

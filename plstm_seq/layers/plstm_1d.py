@@ -33,8 +33,6 @@ from plstm_seq.ops import plstm_1d, plstm_1d_step
 from plstm_seq.ops.products import fused_einsum
 from plstm_seq.ops.sequence.inputs import Inputs
 
-_DEFAULT = PLSTM1DConfig()
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
 
     Args:
         input_dim: I, the features of the input.
-        config: see `PLSTM1DConfig`.
+        config: see `PLSTM1DConfig`; None: its defaults.
         output_dim: O, the features of the output; None: I, or without an out projection those of
             the op, H * DV * JO.
         dtype: the type to compute in; None: that of input and parameters. Gates, transitions and
@@ -93,30 +91,13 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
         ((3, 10, 16), (3, 16))
     """
 
+    options = PLSTM1DConfig
     bounded_state = True
 
     @property
     def needs_tokens(self) -> bool:
         """Whether inputs have to be `ByToken`, also in `step`: transitions are a table by token."""
         return self.config.needs_tokens
-
-    def __init__(
-        self,
-        input_dim: int,
-        config: PLSTM1DConfig = _DEFAULT,
-        *,
-        output_dim: int | None = None,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        types: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        super().__init__(input_dim, config, output_dim=output_dim, **types)
-        if not config.writes:
-            self.key, self.value = None, None
-        if config.learned_initial_state:
-            initial_state = config.initial_state_init(rngs.params(), self._state_shape, param_dtype)
-            self.initial_state = nnx.Param(initial_state)
 
     def _make_gates(self, **types: Any) -> None:
         config, input_dim = self.config, self.input_dim
@@ -136,6 +117,16 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
     def _make_convolution(self, **types: Any) -> None:
         config = self.config.convolution
         self.conv = None if config is None else CausalConvolution(self.input_dim, config, **types)
+
+    def _make_rest(self, **types: Any) -> None:
+        super()._make_rest(**types)
+        config = self.config
+        if not config.writes:
+            self.key, self.value = None, None
+        if config.learned_initial_state:
+            key, param_dtype = types["rngs"].params(), types["param_dtype"]
+            initial_state = config.initial_state_init(key, self._state_shape, param_dtype)
+            self.initial_state = nnx.Param(initial_state)
 
     def init_state(self, batch_size: int) -> PLSTM1DState:
         """Return the state before the first step.

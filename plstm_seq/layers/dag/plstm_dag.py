@@ -98,9 +98,6 @@ class PLSTMDAGConfig(PLSTMConfig):
             )
 
 
-_DEFAULT = PLSTMDAGConfig()
-
-
 class GraphMixer(Protocol):
     """What a block asks of a mixer: a map of nodes to nodes."""
 
@@ -123,7 +120,7 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
 
     Args:
         input_dim: I, the features of a node.
-        config: see `PLSTMDAGConfig`.
+        config: see `PLSTMDAGConfig`; None: its defaults.
         mode: "P" or "D".
         direction: "forward" along the edges, or "reverse".
         output_dim: O, the features of the output; None: I, or without an out projection those of
@@ -148,10 +145,12 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
         (4, 16)
     """
 
+    options = PLSTMDAGConfig
+
     def __init__(
         self,
         input_dim: int,
-        config: PLSTMDAGConfig = _DEFAULT,
+        config: PLSTMDAGConfig | None = None,
         *,
         mode: Mode = "P",
         direction: Direction = "forward",
@@ -163,10 +162,6 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
     ):
         require_choice("mode", mode, Mode)
         require_choice("direction", direction, Direction)
-        if config.published == "node" and edge_features:
-            raise ValueError(
-                f"edge_features: got {edge_features}, expected 0 with published='node'"
-            )
         self.mode: Mode = mode
         self.direction: Direction = direction
         self.edge_features = edge_features
@@ -175,6 +170,8 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
 
     def _make_gates(self, **types: Any) -> None:
         config, input_dim, features = self.config, self.input_dim, self.edge_features
+        if config.published == "node" and features:
+            raise ValueError(f"edge_features: got {features}, expected 0 with published='node'")
         heads, _, _, jk, jq, jv, jt, jo = self.sizes
         slots = config.max_edges
         on_edges = {"slots": slots, "edge_features": features, **types}

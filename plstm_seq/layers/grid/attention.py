@@ -1,6 +1,7 @@
 """Softmax attention between all cells of a grid, for the vision transformer."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import jax
@@ -93,22 +94,12 @@ class GridAttention(Configured[GridAttentionConfig]):
         self.input_dim, self.kept = input_dim, Kept(config)
         inner = config.num_heads * head_features(input_dim, config.num_heads, config.head_dim)
 
-        def linear(features: int, size: int, weight_init: Initializer) -> nnx.Linear:
-            return nnx.Linear(
-                features,
-                size,
-                use_bias=config.bias,
-                kernel_init=weight_init,
-                bias_init=config.bias_init,
-                dtype=dtype,
-                param_dtype=param_dtype,
-                rngs=rngs,
-            )
-
-        self.query = linear(input_dim, inner, config.weight_init)
-        self.key = linear(input_dim, inner, config.weight_init)
-        self.value = linear(input_dim, inner, config.weight_init)
-        self.outprojection = linear(inner, output_dim, config.out_weight_init)
+        types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        linear = partial(nnx.Linear, use_bias=config.bias, bias_init=config.bias_init, **types)
+        self.query = linear(input_dim, inner, kernel_init=config.weight_init)
+        self.key = linear(input_dim, inner, kernel_init=config.weight_init)
+        self.value = linear(input_dim, inner, kernel_init=config.weight_init)
+        self.outprojection = linear(inner, output_dim, kernel_init=config.out_weight_init)
 
     def __call__(self, x: Float[Array, "B *S I"]) -> Float[Array, "B *S F"]:
         """Read all cells from all cells.

@@ -102,9 +102,6 @@ class PLSTM2DConfig(ConvolvedConfig):
         require_choice("norm_of", self.norm_of, NormOf)
 
 
-_DEFAULT = PLSTM2DConfig()
-
-
 class PLSTM2DLayer(ConvolvedLayer[PLSTM2DConfig]):
     """A 2D pLSTM layer (arXiv 2506.11997, section 4).
 
@@ -121,7 +118,7 @@ class PLSTM2DLayer(ConvolvedLayer[PLSTM2DConfig]):
 
     Args:
         input_dim: I, the features of the input.
-        config: see `PLSTM2DConfig`.
+        config: see `PLSTM2DConfig`; None: its defaults.
         mode: "P" or "D".
         output_dim: the features of the output; None: I, or without an out projection those of the
             op, H * DV * JO.
@@ -142,10 +139,12 @@ class PLSTM2DLayer(ConvolvedLayer[PLSTM2DConfig]):
         (3, 4, 5, 16)
     """
 
+    options = PLSTM2DConfig
+
     def __init__(
         self,
         input_dim: int,
-        config: PLSTM2DConfig = _DEFAULT,
+        config: PLSTM2DConfig | None = None,
         *,
         mode: Mode = "P",
         output_dim: int | None = None,

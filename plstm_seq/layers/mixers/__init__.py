@@ -58,9 +58,7 @@ def make_mixer(
     config: MixerConfig,
     *,
     output_dim: int | None = None,
-    dtype: DTypeLike | None = None,
-    param_dtype: DTypeLike = jnp.float32,
-    rngs: nnx.Rngs,
+    **types: Any,
 ) -> Mixer:
     """Build the mixer that a config describes.
 
@@ -68,9 +66,7 @@ def make_mixer(
         input_dim: the features of the input.
         config: one of `MixerConfig`.
         output_dim: the features of the output; None: what the mixer makes of it, the input's.
-        dtype: the type to compute in; None: that of input and parameters.
-        param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        types: `dtype`, `param_dtype` and `rngs`.
 
     Raises:
         TypeError: the config is of no mixer.
@@ -79,7 +75,6 @@ def make_mixer(
     if type(config) not in _MIXERS:
         expected = ", ".join(cls.__name__ for cls in _MIXERS)
         raise TypeError(f"mixer: got {type(config).__name__}, expected one of {expected}")
-    types: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
     return _MIXERS[type(config)](input_dim, config, output_dim=output_dim, **types)
 
 

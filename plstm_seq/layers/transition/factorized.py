@@ -138,14 +138,11 @@ class Factorized(Parametrization):
                 return matrices.exponential_orthogonalization(matrix, factor)
             return getattr(matrices, self.normalization_mode)(matrix)
         order = self.orthogonalization_order or _PUBLISHED_ORDER
+        normalize = getattr(published, self.normalization_mode)
         match self.normalization_mode:
             case "exponential_orthogonalization":
-                return published.exponential_orthogonalization(matrix, factor, order)
-            case "eigenvalue_restriction":
-                return published.eigenvalue_restriction(matrix, order)
-            case "singularvalue_restriction":
-                return published.singularvalue_restriction(matrix, order)
-            case "householder_orthogonalization":
-                return published.householder_orthogonalization(matrix)
-            case "qr":
-                return published.qr(matrix)
+                return normalize(matrix, factor, order)
+            case "eigenvalue_restriction" | "singularvalue_restriction":
+                return normalize(matrix, order)
+            case "householder_orthogonalization" | "qr":
+                return normalize(matrix)

@@ -177,8 +177,7 @@ class GraphModel(Stack[GraphModelConfig]):
             ]
         )
         self.norm = None if config.norm is None else Norm(width, config.norm, **types)
-        self.head = nnx.Param(config.head_init(rngs.params(), (width, output_size), param_dtype))
-        self.head_bias = nnx.Param(jnp.zeros((output_size,), param_dtype))
+        self._make_head(width, output_size, param_dtype, rngs)
 
     def _make_embedding(self, **types: Any) -> nnx.Embed | nnx.Linear:
         width, init = self.config.width, self.config.embed_init
@@ -222,7 +221,7 @@ class GraphModel(Stack[GraphModelConfig]):
         if self.norm is not None:
             x = self.norm(x)
         x = pooled(x, graph, self.config.pooling)
-        return self._logits(x, self.head[...], self.head_bias[...])
+        return self._logits(x, self.head, self.head_bias)
 
     def _check(self, inputs: GraphInputs) -> None:
         symbols = self.vocab_size is not None

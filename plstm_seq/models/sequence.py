@@ -261,7 +261,7 @@ class SequenceModel(Stack[SequenceModelConfig]):
         if self.post_blocks_norm is not None:
             x = self.post_blocks_norm(x)
         tied = self.config.tie_weights
-        kernel = self.token_embedding.embedding[...].T if tied else self.lm_head[...]
+        kernel = self.token_embedding.embedding[...].T if tied else self.lm_head
         return self._logits(x, kernel)
 
     def _check_count(self, states: Sequence[MixerState | None]) -> None:

@@ -69,12 +69,19 @@ class Stack(Configured[C]):
             keys = jax.random.split(dropout_key, len(self.blocks))
         return zip(self.blocks, keys, strict=True)
 
-    def _logits(self, x: Array, kernel: Array, bias: Array | None = None) -> Array:
+    def _make_head(
+        self, features: int, output_size: int, param_dtype: DTypeLike, rngs: nnx.Rngs
+    ) -> None:
+        kernel = self.config.head_init(rngs.params(), (features, output_size), param_dtype)
+        self.head = nnx.Param(kernel)
+        self.head_bias = nnx.Param(jnp.zeros((output_size,), param_dtype))
+
+    def _logits(self, x: Array, kernel: nnx.Param | Array, bias: nnx.Param | None = None) -> Array:
         """Map what the head reads [..., D] to the logits [..., V], in float32 at least."""
-        x, kernel = promote(x, kernel, dtype=self.dtype)
+        x, kernel = promote(x, kernel[...], dtype=self.dtype)
         wide = accumulation_dtype(x.dtype)
         logits = jnp.matmul(x, kernel, preferred_element_type=wide)
         if bias is not None:
-            logits = logits + bias.astype(wide)
+            logits = logits + bias[...].astype(wide)
         cap = self.config.logit_soft_cap
         return logits if cap is None else soft_cap(logits, cap)

@@ -200,9 +200,7 @@ class VisionModel(Stack[VisionModelConfig]):
         if output_size is not None:
             require_positive(output_size=output_size)
             features = width * (4 if config.pooling == "corners" else 1)
-            shape = (features, output_size)
-            self.head = nnx.Param(config.head_init(rngs.params(), shape, param_dtype))
-            self.head_bias = nnx.Param(jnp.zeros((output_size,), param_dtype))
+            self._make_head(features, output_size, param_dtype, rngs)
 
     def __call__(
         self, inputs: Shaped[Array, "B X Y *C"], *, dropout_key: Array | None = None
@@ -239,9 +237,7 @@ class VisionModel(Stack[VisionModelConfig]):
         if self.norm is not None:
             x = self.norm(x)
         x = pooled(x, self.config.pooling)
-        if self.output_size is None:
-            return x
-        return self._logits(x, self.head[...], self.head_bias[...])
+        return x if self.output_size is None else self._logits(x, self.head, self.head_bias)
 
 
 def pooled(x: Float[Array, "B *S D"], pooling: Pooling) -> Float[Array, "B *P F"]:
@@ -295,7 +291,8 @@ def vision_plstm(size: Size = "T") -> VisionModelConfig:
     Raises:
         ValueError: the size is unknown.
     """
-    width, heads = _size(size)
+    require_choice("size", size, list(_SIZES))
+    width, heads = _SIZES[size]
     mixer = published_mixer(heads, gate_sub_heads=4 * heads)
     return VisionModelConfig(width=width, mixer=mixer)
 
@@ -305,12 +302,7 @@ def vision_transformer(size: Size = "T") -> VisionModelConfig:
 
     Arguments as those of `vision_plstm`; it pools by an additional cell, as the published ones.
     """
-    width, heads = _size(size)
+    require_choice("size", size, list(_SIZES))
+    width, heads = _SIZES[size]
     mixer = GridAttentionConfig(num_heads=heads)
     return VisionModelConfig(width=width, mixer=mixer, pooling="cls")
-
-
-def _size(size: Size) -> tuple[int, int]:
-    if size not in _SIZES:
-        raise ValueError(f"size: got {size!r}, expected one of {list(_SIZES)}")
-    return _SIZES[size]

@@ -245,7 +245,9 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
         if self.config.published == "edge":
             node = ways.tail.at[ways.before].get(mode="clip")
         last = self.config.max_edges - 1
-        slots = (slot.at[line].get(mode="clip") for slot, line in self._line_ends(ways))
+        # Where a line's edges stand among those into and out of the node between them.
+        ends = ((ways.in_slot, ways.before), (ways.out_slot, ways.after))
+        slots = (slot.at[line].get(mode="clip") for slot, line in ends)
         row, column = (jnp.minimum(slot, last) for slot in slots)
         pair = row * self.config.max_edges + column
         of_line = None
@@ -264,11 +266,6 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
         if self.mode == "D":
             matrix = matrix * _kept(graph)[:, None, None, None].astype(matrix.dtype)
         return matrix
-
-    @staticmethod
-    def _line_ends(ways: Walk) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        """Where a line's edges stand among those into and out of the node between them."""
-        return (ways.in_slot, ways.before), (ways.out_slot, ways.after)
 
     def _shared(
         self,

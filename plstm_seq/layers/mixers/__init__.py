@@ -3,10 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
-from flax import nnx
-from jax.typing import DTypeLike
-
 from plstm_seq.layers.mixers.attention import Attention, AttentionConfig
 from plstm_seq.layers.mixers.base import Baseline, BaselineConfig, BaselineState, Mixer
 from plstm_seq.layers.mixers.cells import CellMixer, GRUConfig, LSTMConfig, RNNConfig

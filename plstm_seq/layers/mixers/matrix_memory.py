@@ -40,8 +40,17 @@ C = TypeVar("C", bound=MatrixMemoryConfig)
 class MatrixMemory(Baseline[C]):
     """A state [DK, DV] a head, decayed, corrected and written to by `gated_delta_rule`."""
 
-    head_dim: int
     readout: Readout
+
+    def _make_heads(self, parts: int = 1, **types: Any) -> int:
+        """Make queries, and so many keys and values a step; return the features of all heads."""
+        config = self.config
+        self.head_dim = head_features(self.input_dim, config.num_heads, config.head_dim)
+        inner = config.num_heads * self.head_dim
+        self.query = nnx.Linear(self.input_dim, inner, use_bias=False, **types)
+        self.key = nnx.Linear(self.input_dim, parts * inner, use_bias=False, **types)
+        self.value = nnx.Linear(self.input_dim, parts * inner, use_bias=False, **types)
+        return inner
 
     def _start(self, batch_size: int, dtype: jnp.dtype) -> Array:
         shape = (batch_size, self.config.num_heads, self.head_dim, self.head_dim)
@@ -86,11 +95,7 @@ class GatedLinearAttention(MatrixMemory[GatedLinearAttentionConfig]):
 
     def _make(self, **types: Any) -> int:
         config = self.config
-        self.head_dim = head_features(self.input_dim, config.num_heads, config.head_dim)
-        inner = config.num_heads * self.head_dim
-        self.query = nnx.Linear(self.input_dim, inner, use_bias=False, **types)
-        self.key = nnx.Linear(self.input_dim, inner, use_bias=False, **types)
-        self.value = nnx.Linear(self.input_dim, inner, use_bias=False, **types)
+        inner = self._make_heads(**types)
         self.gate_down = nnx.Linear(self.input_dim, config.gate_rank, use_bias=False, **wide(types))
         self.gate_up = nnx.Linear(config.gate_rank, inner, **wide(types))
         self.readout = Readout(self.input_dim, config.num_heads, inner, config, **types)
@@ -154,11 +159,7 @@ class DeltaNet(MatrixMemory[DeltaNetConfig]):
     def _make(self, **types: Any) -> int:
         config = self.config
         heads, parts = config.num_heads, config.num_reflections
-        self.head_dim = head_features(self.input_dim, heads, config.head_dim)
-        inner = heads * self.head_dim
-        self.query = nnx.Linear(self.input_dim, inner, use_bias=False, **types)
-        self.key = nnx.Linear(self.input_dim, parts * inner, use_bias=False, **types)
-        self.value = nnx.Linear(self.input_dim, parts * inner, use_bias=False, **types)
+        inner = self._make_heads(parts, **types)
         self.beta = nnx.Linear(self.input_dim, parts * heads, use_bias=False, **wide(types))
         if config.gate:
             self.decay = nnx.Linear(self.input_dim, heads, bias_init=_step_bias, **wide(types))

@@ -36,6 +36,13 @@ def require_above_zero(**values: float | None) -> None:
             raise ValueError(f"{name}: got {value}, expected above 0")
 
 
+def require_non_negative(**values: float) -> None:
+    """Raise `ValueError` for the first number that is below 0, or none."""
+    for name, value in values.items():
+        if not value >= 0:
+            raise ValueError(f"{name}: got {value}, expected a non-negative number")
+
+
 def require_choice(name: str, value: Any, choices: Any) -> None:
     """Raise `ValueError` unless the value is one of a `Literal`, or of other choices."""
     choices = get_args(choices) or choices

@@ -7,7 +7,7 @@ branch depends on their value, only on whether they are None.
 
 import dataclasses
 from collections.abc import Hashable
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -87,12 +87,6 @@ class Configured(nnx.Module, Generic[C]):
         return self.kept.config
 
 
-class HasLeafFields(Protocol):
-    """A config some of whose fields, floats or None, become arrays of the module."""
-
-    leaf_fields: ClassVar[tuple[str, ...]]
-
-
 class Hyperparameter(nnx.Variable):
     """A number [] that the forward pass reads and training leaves as it is.
 
@@ -118,12 +112,12 @@ class Hyperparameter(nnx.Variable):
         return jax.lax.stop_gradient(jnp.asarray(self[...], dtype))
 
 
-def add_hyperparameters(module: nnx.Module, config: HasLeafFields, param_dtype: DTypeLike) -> None:
+def add_hyperparameters(module: nnx.Module, config: Any, param_dtype: DTypeLike) -> None:
     """Give a module an attribute for each of `config.leaf_fields`, of the same name.
 
     Args:
         module: gets the attributes: a `Hyperparameter`, or None where the field is None.
-        config: where the values are.
+        config: a dataclass with `leaf_fields`, floats or None, where the values are.
         param_dtype: the type of the module's parameters. The numbers are in float32 at least:
             a bound of 0.9 would be 0.898 in bfloat16.
     """

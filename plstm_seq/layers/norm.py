@@ -16,6 +16,7 @@ from plstm_seq.layers.arguments import (
     promote,
     require_choice,
     require_divisible,
+    require_non_negative,
     require_positive,
     require_shape,
 )
@@ -46,8 +47,7 @@ class NormConfig:
 
     def __post_init__(self):
         require_choice("kind", self.kind, NormKind)
-        if not self.eps >= 0:
-            raise ValueError(f"eps: got {self.eps}, expected a non-negative number")
+        require_non_negative(eps=self.eps)
 
 
 class Norm(nnx.Module):

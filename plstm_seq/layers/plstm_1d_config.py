@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 from plstm_seq.layers.arguments import require_choice
 from plstm_seq.layers.convolution import ConvolutionConfig
 from plstm_seq.layers.initializers import Initializer, Normal
-from plstm_seq.layers.plstm import ConvolvedConfig, Sizes
+from plstm_seq.layers.plstm import CONVOLVED, ConvolvedConfig, Sizes
 from plstm_seq.layers.transition import Factorized, Table, TransitionConfig
 
 MarkReads = Literal["before", "after"]
@@ -41,15 +41,7 @@ class PLSTM1DConfig(ConvolvedConfig):
 
     transition: TransitionConfig | Table = field(default_factory=Factorized)
     convolution: ConvolutionConfig | None = field(default_factory=ConvolutionConfig)
-    convolution_inputs: tuple[Branch, ...] = (
-        "source",
-        "transition",
-        "mark",
-        "direct",
-        "query",
-        "key",
-        "passthrough",
-    )
+    convolution_inputs: tuple[Branch, ...] = (*CONVOLVED, "passthrough")
     passthrough: bool = True
     mark_reads: MarkReads = "before"
     learned_initial_state: bool = False

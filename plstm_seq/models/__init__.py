@@ -14,8 +14,12 @@ from plstm_seq.models.blocks import (
     PreUpConfig,
     make_block,
 )
-from plstm_seq.models.presets import state_tracking
-from plstm_seq.models.sequence import SequenceModel, SequenceModelConfig, SequenceState
+from plstm_seq.models.sequence import (
+    SequenceModel,
+    SequenceModelConfig,
+    SequenceState,
+    state_tracking,
+)
 
 if TYPE_CHECKING:
     from plstm_seq.models.graph import GraphInputs, GraphModel, GraphModelConfig

@@ -16,7 +16,7 @@ from plstm_seq.layers.convolution import GridConvolution, GridConvolutionConfig
 from plstm_seq.layers.gates import Gate, GateConfig
 from plstm_seq.layers.grid.gates import Chirality, OrientationGate, PForm, d_gates, p_gates
 from plstm_seq.layers.initializers import Initializer, Linspace, Zeros
-from plstm_seq.layers.plstm import ConvolvedConfig, ConvolvedLayer
+from plstm_seq.layers.plstm import CONVOLVED, ConvolvedConfig, ConvolvedLayer
 from plstm_seq.layers.transition import Factorized, Transition, TransitionConfig
 from plstm_seq.ops import plstm_2d, plstm_2d_oriented
 from plstm_seq.ops.grid.inputs import GATES, Inputs, flip
@@ -78,15 +78,7 @@ class PLSTM2DConfig(ConvolvedConfig):
     chirality: Chirality = "L"
     gate_order: GateOrder = "orientation"
     convolution: GridConvolutionConfig | None = None
-    convolution_inputs: tuple[GridBranch, ...] = (
-        "source",
-        "transition",
-        "mark",
-        "direct",
-        "query",
-        "key",
-        "orientation",
-    )
+    convolution_inputs: tuple[GridBranch, ...] = (*CONVOLVED, "orientation")
     norm_of: NormOf = "sum"
     kind: Literal["plstm_2d"] = "plstm_2d"
 

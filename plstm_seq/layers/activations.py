@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from plstm_seq.layers.arguments import require_choice
+from plstm_seq.layers.arguments import require_above_zero, require_choice
 
 ActivationName = Literal["identity", "tanh", "logsigmoid", "sigmoid", "expexp"]
 
@@ -81,7 +81,6 @@ def activation(name: ActivationName, scale: float = 1.0) -> Callable[[jax.Array]
         ValueError: If the name is unknown or the scale is not positive.
     """
     require_choice("name", name, ActivationName)
-    if not scale > 0:
-        raise ValueError(f"scale: got {scale!r}, expected a positive number")
+    require_above_zero(scale=scale)
     function = _ACTIVATIONS[name]
     return lambda x: function(x, scale)

@@ -6,7 +6,7 @@ those of the two whose positions have neighbours, the sequence and the grid.
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Final, NamedTuple, TypeVar, get_args
+from typing import Any, ClassVar, Final, Literal, NamedTuple, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,9 @@ from plstm_seq.layers.gates import Gate, GateConfig
 from plstm_seq.layers.head_projection import HeadProjection, HeadProjectionConfig
 from plstm_seq.layers.initializers import Initializer, Small, Zeros
 from plstm_seq.layers.norm import Norm, NormConfig, Scale
+
+Mode = Literal["P", "D"]
+"""Of a layer over grids or graphs: directed propagation, or diffusive distribution."""
 
 CONVOLVED: Final = ("source", "transition", "mark", "direct", "query", "key")
 """The branches that read the convolved input by default, in a sequence and in a grid."""

@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Shaped
 
-from plstm_seq.layers import Norm, NormConfig
+from plstm_seq.layers import Norm
 from plstm_seq.layers.arguments import (
     accumulation_dtype,
     require_choice,
@@ -28,45 +28,35 @@ from plstm_seq.layers.dag import (
     make_graph_mixer,
 )
 from plstm_seq.layers.dag.walk import require_edges
-from plstm_seq.layers.initializers import Initializer, Small
 from plstm_seq.models.blocks import BlockConfig, PostUpConfig, make_block
-from plstm_seq.models.stack import Stack, StackConfig
+from plstm_seq.models.stack import ModesConfig, Stack
 
 Pooling = Literal["sum", "mean", "max", "node"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GraphModelConfig(StackConfig):
-    """The options of a `GraphModel`, beside those of every model: see `StackConfig`.
+class GraphModelConfig(ModesConfig):
+    """The options of a `GraphModel`, beside those of `StackConfig` and `ModesConfig`.
 
     Attributes:
-        mode: the modes of the pLSTM layers, a letter a block, repeated over the blocks: "PD", "P",
-            "D", ...; a model with a D needs graphs that know their multitree. Of no effect with
-            other mixers.
+        mode: as in `ModesConfig`; a model with a D needs graphs that know their multitree.
         directions: of the pLSTM layers; each is kept for a whole round of `mode`, and they are
             repeated over the rounds. Of no effect with other mixers.
         mixer: the mixer in each block.
         pooling: what the head reads. "sum", "mean", "max": over the nodes of a graph; "node":
             every node, which gets logits of its own.
-        norm: the norm before the pooling; None: none.
-        embed_init: of the embedding's kernel [features, D] or table [symbols, D].
         kind: tells this model from others.
     """
 
     num_blocks: int = 4
-    mode: str = "PD"
     directions: tuple[Direction, ...] = ("forward",)
     block: BlockConfig = field(default_factory=lambda: PostUpConfig(projection_scaling=2.0))
     mixer: GraphMixerConfig = field(default_factory=PLSTMDAGConfig)
     pooling: Pooling = "mean"
-    norm: NormConfig | None = field(default_factory=NormConfig)
-    embed_init: Initializer = field(default_factory=lambda: Small(axis=-2))
     kind: Literal["graph"] = "graph"
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.mode or not set(self.mode) <= set(get_args(Mode)):
-            raise ValueError(f"mode: got {self.mode!r}, expected letters among {get_args(Mode)}")
         if not self.directions or not set(self.directions) <= set(get_args(Direction)):
             raise ValueError(
                 f"directions: got {self.directions}, expected some among {get_args(Direction)}"
@@ -81,11 +71,9 @@ class GraphModelConfig(StackConfig):
     @property
     def ways(self) -> tuple[tuple[Mode, Direction], ...]:
         """The mode and the direction of every block."""
-        named: dict[str, Mode] = {mode: mode for mode in get_args(Mode)}
-        modes, directions = len(self.mode), len(self.directions)
+        letters, count = len(self.mode), len(self.directions)
         return tuple(
-            (named[self.mode[i % modes]], self.directions[i // modes % directions])
-            for i in range(self.num_blocks)
+            (mode, self.directions[i // letters % count]) for i, mode in enumerate(self.modes)
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
+from plstm_seq.layers import NormConfig
 from plstm_seq.layers.activations import soft_cap
 from plstm_seq.layers.arguments import (
     accumulation_dtype,
@@ -19,6 +20,7 @@ from plstm_seq.layers.arguments import (
 )
 from plstm_seq.layers.configured import Configured
 from plstm_seq.layers.initializers import Initializer, Small
+from plstm_seq.layers.plstm import Mode
 from plstm_seq.models.blocks import BlockConfig, PostUpConfig
 
 
@@ -43,9 +45,34 @@ class StackConfig:
     def __post_init__(self):
         require_positive(width=self.width)
         require_count(num_blocks=self.num_blocks)
-        cap = self.logit_soft_cap
-        if cap is not None and not cap > 0:
-            raise ValueError(f"logit_soft_cap: got {cap}, expected above 0 or None")
+        require_above_zero(logit_soft_cap=self.logit_soft_cap)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModesConfig(StackConfig):
+    """The options of a model over grids or graphs, whose pLSTM layers have modes.
+
+    Attributes:
+        mode: the modes of the pLSTM layers, a letter a block, repeated over the blocks: "PD", "P",
+            "D", ...; of no effect with other mixers, which have none.
+        norm: the norm before the pooling; None: none.
+        embed_init: of the embedding's kernel [features, D] or table [symbols, D].
+    """
+
+    mode: str = "PD"
+    norm: NormConfig | None = field(default_factory=NormConfig)
+    embed_init: Initializer = field(default_factory=lambda: Small(axis=-2))
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.mode or not set(self.mode) <= set(get_args(Mode)):
+            raise ValueError(f"mode: got {self.mode!r}, expected letters among {get_args(Mode)}")
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The mode of every block."""
+        named: dict[str, Mode] = {mode: mode for mode in get_args(Mode)}
+        return tuple(named[self.mode[i % len(self.mode)]] for i in range(self.num_blocks))
 
 
 C = TypeVar("C", bound=StackConfig)

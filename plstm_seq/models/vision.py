@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Shaped
 
-from plstm_seq.layers import GateConfig, Norm, NormConfig
+from plstm_seq.layers import GateConfig, Norm
 from plstm_seq.layers.arguments import ids_below, require_choice, require_positive
 from plstm_seq.layers.configured import Kept
 from plstm_seq.layers.grid import (
@@ -25,7 +25,7 @@ from plstm_seq.layers.initializers import Constant, Initializer, Small
 from plstm_seq.layers.transition import Factorized
 from plstm_seq.models.blocks import BlockConfig, PostUpBlock, PreUpBlock, make_block
 from plstm_seq.models.patches import PatchEmbedding, Pixels, PositionEmbedding, check_symbols
-from plstm_seq.models.stack import Stack, StackConfig
+from plstm_seq.models.stack import ModesConfig, Stack
 
 Pooling = Literal["corners", "mean", "sum", "center", "cls", "features", "cells"]
 Position = Literal["learned", "none"]
@@ -58,15 +58,13 @@ def published_mixer(num_heads: int = 6, *, gate_sub_heads: int = 1) -> PLSTM2DCo
 
 
 @dataclass(frozen=True, kw_only=True)
-class VisionModelConfig(StackConfig):
+class VisionModelConfig(ModesConfig):
     """The options of a `VisionModel`; the defaults are the model of the arrow-pointing protocol.
 
     Source: arXiv 2506.11997, section 5.1, with gates that read the whole input. The options of
-    every model are documented at `StackConfig`.
+    every model are documented at `StackConfig` and `ModesConfig`.
 
     Attributes:
-        mode: the modes of the 2D pLSTM layers, a letter a block, repeated over the blocks: "PD",
-            "P", "D", ...; of no effect with attention, which has none.
         block: the kind of block and its options, among them `drop_path` and, as layer scale,
             `use_scale` and `scale_init`.
         mixer: the mixer in each block; attention makes the model a vision transformer.
@@ -82,23 +80,18 @@ class VisionModelConfig(StackConfig):
             over all cells; "center": the middle one; "cls": an additional cell (attention alone);
             "features": no head, the features of every cell are the output; "cells": every cell,
             which gets logits of its own.
-        norm: the norm before the pooling; None: none.
-        embed_init: of the embedding's kernel [patch * patch * channels, D] or table [symbols, D].
         position_init: of the position embedding [X, Y, D] and of the additional cell [1, D].
         kind: tells this model from others.
     """
 
     width: int = 192
     num_blocks: int = 12
-    mode: str = "PD"
     mixer: GridMixerConfig = field(default_factory=published_mixer)
     patch_size: int = 16
     pixels: Pixels = "unit"
     position: Position = "learned"
     position_grid: tuple[int, int] = (12, 12)
     pooling: Pooling = "corners"
-    norm: NormConfig | None = field(default_factory=NormConfig)
-    embed_init: Initializer = field(default_factory=lambda: Small(axis=-2))
     position_init: Initializer = field(default_factory=Small)
     kind: Literal["vision"] = "vision"
 
@@ -108,8 +101,6 @@ class VisionModelConfig(StackConfig):
         require_positive(
             patch_size=self.patch_size, **{"position_grid[0]": x, "position_grid[1]": y}
         )
-        if not self.mode or not set(self.mode) <= set(get_args(Mode)):
-            raise ValueError(f"mode: got {self.mode!r}, expected letters among {get_args(Mode)}")
         require_choice("pooling", self.pooling, Pooling)
         require_choice("pixels", self.pixels, Pixels)
         require_choice("position", self.position, Position)
@@ -118,12 +109,6 @@ class VisionModelConfig(StackConfig):
                 "pooling: got 'cls', expected another one with a 2D pLSTM, whose grid has no place "
                 "for an additional cell"
             )
-
-    @property
-    def modes(self) -> tuple[Mode, ...]:
-        """The mode of every block."""
-        named: dict[str, Mode] = {mode: mode for mode in get_args(Mode)}
-        return tuple(named[self.mode[i % len(self.mode)]] for i in range(self.num_blocks))
 
 
 _DEFAULT = VisionModelConfig()

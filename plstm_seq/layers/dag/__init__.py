@@ -13,8 +13,9 @@ from plstm_seq.layers.dag.message_passing import (
     MessagePassing,
     MPNNConfig,
 )
-from plstm_seq.layers.dag.plstm_dag import GraphMixer, Mode, PLSTMDAGConfig, PLSTMDAGLayer
+from plstm_seq.layers.dag.plstm_dag import GraphMixer, PLSTMDAGConfig, PLSTMDAGLayer
 from plstm_seq.layers.dag.walk import Direction, Graphs
+from plstm_seq.layers.plstm import Mode
 
 GraphMixerConfig = PLSTMDAGConfig | GCNConfig | GINConfig | GATConfig | MPNNConfig
 

@@ -21,13 +21,12 @@ from plstm_seq.layers.dag.gates import EdgeGate, EdgeTransition, shared_out
 from plstm_seq.layers.dag.walk import Direction, Graphs, Walk, require_edges, walk
 from plstm_seq.layers.gates import GateConfig
 from plstm_seq.layers.initializers import Constant
-from plstm_seq.layers.plstm import PLSTMConfig, PLSTMLayer
+from plstm_seq.layers.plstm import Mode, PLSTMConfig, PLSTMLayer
 from plstm_seq.layers.transition import TransitionConfig
 from plstm_seq.ops import plstm_dag
 from plstm_seq.ops.dag.inputs import Inputs
 from plstm_seq.ops.products import fused_einsum
 
-Mode = Literal["P", "D"]
 MarkReads = Literal["before", "after"]
 Published = Literal["node", "edge"]
 

@@ -16,12 +16,11 @@ from plstm_seq.layers.convolution import GridConvolution, GridConvolutionConfig
 from plstm_seq.layers.gates import Gate, GateConfig
 from plstm_seq.layers.grid.gates import Chirality, OrientationGate, PForm, d_gates, p_gates
 from plstm_seq.layers.initializers import Initializer, Linspace, Zeros
-from plstm_seq.layers.plstm import CONVOLVED, ConvolvedConfig, ConvolvedLayer
+from plstm_seq.layers.plstm import CONVOLVED, ConvolvedConfig, ConvolvedLayer, Mode
 from plstm_seq.layers.transition import Factorized, Transition, TransitionConfig
 from plstm_seq.ops import plstm_2d, plstm_2d_oriented
 from plstm_seq.ops.grid.inputs import GATES, Inputs, flip
 
-Mode = Literal["P", "D"]
 NormOf = Literal["sum", "orientation"]
 GateOrder = Literal["orientation", "head"]
 GridBranch = Literal[

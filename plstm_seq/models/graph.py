@@ -77,9 +77,6 @@ class GraphModelConfig(ModesConfig):
         )
 
 
-_DEFAULT = GraphModelConfig()
-
-
 class GraphInputs(NamedTuple):
     """Graphs side by side, with what their nodes and edges say; a pytree of arrays.
 
@@ -132,7 +129,7 @@ class GraphModel(Stack[GraphModelConfig]):
         node_features: int | None = None,
         vocab_size: int | None = None,
         edge_features: int = 0,
-        config: GraphModelConfig = _DEFAULT,
+        config: GraphModelConfig = GraphModelConfig(),
         *,
         output_size: int,
         dtype: DTypeLike | None = None,

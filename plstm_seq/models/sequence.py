@@ -72,9 +72,6 @@ class SequenceModelConfig(StackConfig):
             )
 
 
-_DEFAULT = SequenceModelConfig()
-
-
 class SequenceModel(Stack[SequenceModelConfig]):
     """Embedding, blocks, norm and head; as the published language model.
 
@@ -107,7 +104,7 @@ class SequenceModel(Stack[SequenceModelConfig]):
     def __init__(
         self,
         vocab_size: int,
-        config: SequenceModelConfig = _DEFAULT,
+        config: SequenceModelConfig = SequenceModelConfig(),
         *,
         output_size: int | None = None,
         dtype: DTypeLike | None = None,

@@ -111,9 +111,6 @@ class VisionModelConfig(ModesConfig):
             )
 
 
-_DEFAULT = VisionModelConfig()
-
-
 class VisionModel(Stack[VisionModelConfig]):
     """Patches, position embedding, blocks, norm, pooling and head, over grids of any size.
 
@@ -142,7 +139,7 @@ class VisionModel(Stack[VisionModelConfig]):
 
     def __init__(
         self,
-        config: VisionModelConfig = _DEFAULT,
+        config: VisionModelConfig = VisionModelConfig(),
         *,
         output_size: int | None,
         channels: int = 3,

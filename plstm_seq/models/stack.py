@@ -15,6 +15,7 @@ from plstm_seq.layers.activations import soft_cap
 from plstm_seq.layers.arguments import (
     accumulation_dtype,
     promote,
+    require_above_zero,
     require_count,
     require_positive,
 )

@@ -32,7 +32,7 @@ import tasks
 from plstm_seq.layers.initializers import Constant, FanIn
 from plstm_seq.layers.transition import Factorized
 from plstm_seq.models import SequenceModel, SequenceModelConfig
-from plstm_seq.models.presets import state_tracking
+from plstm_seq.models.sequence import state_tracking
 from plstm_seq.training import OptimizerConfig, TrainingConfig, Uniform, init_state, make_optimizer
 from plstm_seq.training.members import stacked
 from plstm_seq.training.programs import (

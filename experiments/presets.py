@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from plstm_seq.layers.initializers import Constant, FanIn
 from plstm_seq.layers.transition import Factorized
 from plstm_seq.models import GraphModelConfig, SequenceModelConfig, VisionModelConfig
-from plstm_seq.models.presets import state_tracking
+from plstm_seq.models.sequence import state_tracking
 from plstm_seq.models.vision import published_mixer
 from plstm_seq.training import ByAccuracy, OptimizerConfig, Sizes, Staged, TrainingConfig
 

@@ -19,7 +19,7 @@ from plstm_seq.layers import ConvolutionConfig, GateConfig, TransitionConfig
 from plstm_seq.layers.initializers import Constant, FanIn
 from plstm_seq.layers.transition import Bounded, Orthogonal, Selection
 from plstm_seq.models import SequenceModelConfig
-from plstm_seq.models.presets import state_tracking
+from plstm_seq.models.sequence import state_tracking
 from plstm_seq.training import ByAccuracy, OptimizerConfig, TrainingConfig
 
 OPEN = GateConfig(weight=True, bias_init=Constant(0.0), weight_init=FanIn(0.1))

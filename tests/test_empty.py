@@ -12,8 +12,7 @@ from plstm_seq.graphs import bucket, line_graph, padded, sizes_of
 from plstm_seq.layers.dag import GraphMixerConfig
 from plstm_seq.layers.mixers import MixerConfig, make_mixer
 from plstm_seq.models import SequenceModel, SequenceModelConfig
-from plstm_seq.models.graph import GraphInputs, GraphModel, GraphModelConfig
-from plstm_seq.models.graph.config import Pooling
+from plstm_seq.models.graph import GraphInputs, GraphModel, GraphModelConfig, Pooling
 from plstm_seq.models.vision import VisionModel, VisionModelConfig, vision_transformer
 
 MIXERS = typing.get_args(MixerConfig)

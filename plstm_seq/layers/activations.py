@@ -1,11 +1,13 @@
 """Scalar functions that bound gates, eigenvalues and logits; all act entry by entry."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from plstm_seq.layers.arguments import require_above_zero, require_choice
 
 ActivationName = Literal["identity", "tanh", "logsigmoid", "sigmoid", "expexp"]
 
@@ -54,21 +56,12 @@ def expexp(x: Float[Array, "*S"], scale: float | Float[Array, ""]) -> Float[Arra
     return jnp.exp(-scale * jnp.exp(x))
 
 
-def _identity(x: Float[Array, "*S"], scale: float) -> Float[Array, "*S"]:
-    del scale  # a linear gate has nothing to scale; the published code does not scale it either
-    return x
-
-
-def _sigmoid(x: Float[Array, "*S"], scale: float) -> Float[Array, "*S"]:
-    del scale
-    return jax.nn.sigmoid(x)
-
-
 _ACTIVATIONS: dict[str, Callable[[jax.Array, float], jax.Array]] = {
-    "identity": _identity,
+    # A linear gate has nothing to scale; the published code does not scale it either.
+    "identity": lambda x, _: x,
     "tanh": soft_cap,
     "logsigmoid": logsigmoid,
-    "sigmoid": _sigmoid,
+    "sigmoid": lambda x, _: jax.nn.sigmoid(x),
     "expexp": expexp,
 }
 
@@ -87,9 +80,7 @@ def activation(name: ActivationName, scale: float = 1.0) -> Callable[[jax.Array]
     Raises:
         ValueError: If the name is unknown or the scale is not positive.
     """
-    if name not in _ACTIVATIONS:
-        raise ValueError(f"name: got {name!r}, expected one of {get_args(ActivationName)}")
-    if not scale > 0:
-        raise ValueError(f"scale: got {scale!r}, expected a positive number")
+    require_choice("name", name, ActivationName)
+    require_above_zero(scale=scale)
     function = _ACTIVATIONS[name]
     return lambda x: function(x, scale)

@@ -1,7 +1,6 @@
 """Source, mark and direct: three gates of one kind, told apart by their axes."""
 
 from dataclasses import dataclass, field
-from typing import get_args
 
 import jax.numpy as jnp
 from flax import nnx
@@ -10,10 +9,16 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from plstm_seq.layers.activations import ActivationName, activation
-from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
+from plstm_seq.layers.arguments import (
+    require_above_zero,
+    require_choice,
+    require_divisible,
+    require_positive,
+    require_shape,
+)
 from plstm_seq.layers.configured import Configured, Kept
+from plstm_seq.layers.head_projection import sub_head_linear
 from plstm_seq.layers.initializers import Constant, Initializer, Zeros
-from plstm_seq.layers.sub_heads import sub_head_linear
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,8 @@ class GateConfig:
 
     def __post_init__(self):
         require_positive(sub_heads=self.sub_heads)
-        if self.activation not in get_args(ActivationName):
-            raise ValueError(
-                f"activation: got {self.activation!r}, expected one of {get_args(ActivationName)}"
-            )
-        if not self.activation_scale > 0:
-            raise ValueError(f"activation_scale: got {self.activation_scale}, expected above 0")
+        require_choice("activation", self.activation, ActivationName)
+        require_above_zero(activation_scale=self.activation_scale)
         if self.activation in ("identity", "sigmoid") and self.activation_scale != 1:
             raise ValueError(
                 f"activation_scale: got {self.activation_scale}, expected 1.0: the activation "

@@ -1,7 +1,11 @@
-"""Query, key and value: linear maps into heads, in blocks that keep the weight small."""
+"""Linear maps into heads, in blocks that keep the weight small: query, key and value.
 
+`sub_head_linear` is the linear function that gates and transitions are made of.
+"""
+
+import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +14,50 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
+from plstm_seq.layers.arguments import (
+    accumulation_dtype,
+    promote,
+    require_choice,
+    require_divisible,
+    require_positive,
+    require_shape,
+)
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.initializers import Initializer, Small, Zeros
-from plstm_seq.layers.precision import accumulation_dtype, promote
 from plstm_seq.ops.products import repeat
+
+
+def sub_head_linear(
+    x: Float[Array, "..."],
+    weight: Float[Array, "..."] | None,
+    bias: Float[Array, "..."],
+    *,
+    dtype: DTypeLike | None = None,
+) -> Float[Array, "..."]:
+    """Return `bias + weight . x`, the input split into blocks of which every head reads one.
+
+    Args:
+        x: [..., I].
+        weight: [H / S, S, *shape, I / S] with S blocks, head `h S + s` reads block `s`; None: no
+            dependence on the input.
+        bias: [H, *shape].
+        dtype: the type that `x` and `weight` are multiplied in; None: what `x` and `bias` promote
+            to.
+
+    Returns:
+        [..., H, *shape], without weight [H, *shape]; in float32 at least, as are the sums.
+    """
+    (x, _) = promote(x, bias, dtype=dtype)
+    accumulate = accumulation_dtype(x.dtype)
+    if weight is None:
+        return bias.astype(accumulate)
+    groups, blocks, *shape, size = weight.shape
+    lead = x.shape[:-1]
+    x = x.reshape(*lead, blocks, size)
+    weight = weight.astype(x.dtype).reshape(groups, blocks, math.prod(shape), size)
+    inner = jnp.einsum("hsgi,...si->...hsg", weight, x, preferred_element_type=accumulate)
+    return inner.reshape(*lead, *bias.shape) + repeat(bias.astype(accumulate), lead)
+
 
 Normalization = Literal["none", "l2", "published_l2"]
 _EPS = 1e-5
@@ -40,11 +83,7 @@ class HeadProjectionConfig:
     weight_init: Initializer = field(default_factory=Small)
 
     def __post_init__(self):
-        if self.normalization not in get_args(Normalization):
-            raise ValueError(
-                f"normalization: got {self.normalization!r}, expected one of "
-                f"{get_args(Normalization)}"
-            )
+        require_choice("normalization", self.normalization, Normalization)
 
 
 class HeadProjection(Configured[HeadProjectionConfig]):

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from plstm_seq.layers.arguments import require_non_negative, require_positive
+
 
 @dataclass(frozen=True)
 class Zeros:
@@ -120,7 +122,7 @@ class Normal:
     kind: Literal["normal"] = "normal"
 
     def __post_init__(self):
-        _require_non_negative("stddev", self.stddev)
+        require_non_negative(stddev=self.stddev)
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         """Return a new parameter of this shape and type."""
@@ -138,7 +140,7 @@ class TruncatedNormal:
     kind: Literal["truncated_normal"] = "truncated_normal"
 
     def __post_init__(self):
-        _require_non_negative("stddev", self.stddev)
+        require_non_negative(stddev=self.stddev)
         if not self.lower < self.upper:
             raise ValueError(f"lower: got {self.lower}, expected less than upper = {self.upper}")
 
@@ -160,7 +162,7 @@ class FanIn:
     kind: Literal["fan_in"] = "fan_in"
 
     def __post_init__(self):
-        _require_non_negative("scale", self.scale)
+        require_non_negative(scale=self.scale)
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         """Return a new parameter of this shape and type."""
@@ -182,7 +184,7 @@ class Small:
     kind: Literal["small"] = "small"
 
     def __post_init__(self):
-        _require_non_negative("mup_init_scale", self.mup_init_scale)
+        require_non_negative(mup_init_scale=self.mup_init_scale)
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         """Return a new parameter of this shape and type."""
@@ -204,9 +206,8 @@ class Wang:
     kind: Literal["wang"] = "wang"
 
     def __post_init__(self):
-        _require_non_negative("mup_init_scale", self.mup_init_scale)
-        if self.num_blocks < 1:
-            raise ValueError(f"num_blocks: got {self.num_blocks}, expected at least 1")
+        require_non_negative(mup_init_scale=self.mup_init_scale)
+        require_positive(num_blocks=self.num_blocks)
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         """Return a new parameter of this shape and type."""
@@ -258,8 +259,3 @@ def _axes(axes: int | tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...
 
 def _fan_in(axis: int | tuple[int, ...], shape: tuple[int, ...]) -> int:
     return math.prod(shape[i] for i in _axes(axis, shape))
-
-
-def _require_non_negative(name: str, value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{name}: got {value}, expected a non-negative number")

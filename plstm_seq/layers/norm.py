@@ -1,7 +1,10 @@
-"""RMS and layer norm, over all features or over those of each head; built on flax's own."""
+"""RMS and layer norm, over all features or those of each head, and a learned factor a feature.
+
+The norms are built on flax's own.
+"""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import jax.numpy as jnp
 from flax import nnx
@@ -9,9 +12,15 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
+from plstm_seq.layers.arguments import (
+    promote,
+    require_choice,
+    require_divisible,
+    require_non_negative,
+    require_positive,
+    require_shape,
+)
 from plstm_seq.layers.initializers import Initializer, Ones, Zeros
-from plstm_seq.layers.precision import promote
 
 NormKind = Literal["rms", "layer"]
 
@@ -37,10 +46,8 @@ class NormConfig:
     bias_init: Initializer = field(default_factory=Zeros)
 
     def __post_init__(self):
-        if self.kind not in get_args(NormKind):
-            raise ValueError(f"kind: got {self.kind!r}, expected one of {get_args(NormKind)}")
-        if not self.eps >= 0:
-            raise ValueError(f"eps: got {self.eps}, expected a non-negative number")
+        require_choice("kind", self.kind, NormKind)
+        require_non_negative(eps=self.eps)
 
 
 class Norm(nnx.Module):
@@ -135,3 +142,44 @@ class Norm(nnx.Module):
             return x
         x, bias = promote(x, self.bias[...].reshape(self.axes), dtype=self.dtype)
         return x + bias
+
+
+_ONES = Ones()
+
+
+class Scale(nnx.Module):
+    """`scale * x`, one factor a feature.
+
+    Args:
+        features: the number of features, I.
+        scale_init: of the factors [I].
+        dtype: the type to compute in; None: that of input and parameters.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import Scale
+        >>> Scale(2, rngs=nnx.Rngs(0))(jnp.array([3.0, 4.0])).tolist()
+        [3.0, 4.0]
+    """
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        scale_init: Initializer = _ONES,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        require_positive(features=features)
+        self.features, self.dtype = features, dtype
+        self.scale = nnx.Param(scale_init(rngs.params(), (features,), param_dtype))
+
+    def __call__(self, x: Float[Array, "*S I"]) -> Float[Array, "*S I"]:
+        """Scale every feature of `x` [..., I]; raises `ValueError` for another last axis."""
+        require_shape("x", x, ("...", self.features))
+        x, scale = promote(x, self.scale[...], dtype=self.dtype)
+        return x * scale

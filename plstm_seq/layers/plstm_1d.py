@@ -13,21 +13,25 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
+from plstm_seq.layers.arguments import (
+    accumulation_dtype,
+    computed,
+    require_positive,
+    require_shape,
+)
 from plstm_seq.layers.by_token import ByToken, at_positions
-from plstm_seq.layers.checks import require_positive, require_shape
-from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.convolution import CausalConvolution
 from plstm_seq.layers.gates import Gate
+from plstm_seq.layers.plstm import ConvolvedLayer
 from plstm_seq.layers.plstm_1d_config import PLSTM1DConfig
-from plstm_seq.layers.precision import accumulation_dtype
-from plstm_seq.layers.projections import head_projections, out_projection, output_features
-from plstm_seq.layers.scale import Scale
-from plstm_seq.layers.transition import Table, Transition, TransitionTable
+from plstm_seq.layers.transition import (
+    Table,
+    Transition,
+    TransitionTable,
+)
 from plstm_seq.ops import plstm_1d, plstm_1d_step
 from plstm_seq.ops.products import fused_einsum
 from plstm_seq.ops.sequence.inputs import Inputs
-
-_DEFAULT = PLSTM1DConfig()
 
 
 @jax.tree_util.register_dataclass
@@ -47,7 +51,7 @@ class PLSTM1DState:
     position: Int[Array, " B"]
 
 
-class PLSTM1DLayer(Configured[PLSTM1DConfig]):
+class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
     """A 1D pLSTM layer (arXiv 2506.11997, section 4 and appendix A.5).
 
     Gates, query, key and value are made from the input, or from a short causal convolution of it;
@@ -60,7 +64,7 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
 
     Args:
         input_dim: I, the features of the input.
-        config: see `PLSTM1DConfig`.
+        config: see `PLSTM1DConfig`; None: its defaults.
         output_dim: O, the features of the output; None: I, or without an out projection those of
             the op, H * DV * JO.
         dtype: the type to compute in; None: that of input and parameters. Gates, transitions and
@@ -87,40 +91,13 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
         ((3, 10, 16), (3, 16))
     """
 
+    options = PLSTM1DConfig
     bounded_state = True
 
     @property
     def needs_tokens(self) -> bool:
         """Whether inputs have to be `ByToken`, also in `step`: transitions are a table by token."""
         return self.config.needs_tokens
-
-    def __init__(
-        self,
-        input_dim: int,
-        config: PLSTM1DConfig = _DEFAULT,
-        *,
-        output_dim: int | None = None,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        sizes = config.sizes(input_dim)
-        self.input_dim, self.kept, self.sizes = input_dim, Kept(config), sizes
-        self.output_dim = output_features(
-            input_dim,
-            output_dim,
-            sizes,
-            outprojection=config.outprojection,
-            passthrough=config.passthrough,
-        )
-        self.dtype, self.param_dtype = dtype, param_dtype
-        types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        self._make_gates(**types)
-        self._make_projections(**types)
-        if config.learned_initial_state:
-            shape = (sizes.H, sizes.DK, sizes.DV, sizes.JT)
-            initial_state = config.initial_state_init(rngs.params(), shape, param_dtype)
-            self.initial_state = nnx.Param(initial_state)
 
     def _make_gates(self, **types: Any) -> None:
         config, input_dim = self.config, self.input_dim
@@ -136,24 +113,20 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
             else Transition(heads, input_dim, config.transition, **types)
         )
         self.mark = Gate(heads, input_dim, (jo, jq, jt), config.mark, **types)
-        self.direct = (
-            None
-            if config.direct is None
-            else Gate(heads, input_dim, (jo, jq, jk, jv), config.direct, **types)
-        )
 
-    def _make_projections(self, **types: Any) -> None:
-        config, sizes, input_dim = self.config, self.sizes, self.input_dim
-        self.query, key, value = head_projections(input_dim, sizes, config, **types)
-        self.key, self.value = (key, value) if config.writes else (None, None)
-        self.conv = (
-            None
-            if config.convolution is None
-            else CausalConvolution(input_dim, config.convolution, **types)
-        )
-        norm_and_map = out_projection(sizes, self.output_dim, config, **types)
-        self.mhnorm, self.outprojection = norm_and_map
-        self.passthrough = Scale(input_dim, **types) if config.passthrough else None
+    def _make_convolution(self, **types: Any) -> None:
+        config = self.config.convolution
+        self.conv = None if config is None else CausalConvolution(self.input_dim, config, **types)
+
+    def _make_rest(self, **types: Any) -> None:
+        super()._make_rest(**types)
+        config = self.config
+        if not config.writes:
+            self.key, self.value = None, None
+        if config.learned_initial_state:
+            key, param_dtype = types["rngs"].params(), types["param_dtype"]
+            initial_state = config.initial_state_init(key, self._state_shape, param_dtype)
+            self.initial_state = nnx.Param(initial_state)
 
     def init_state(self, batch_size: int) -> PLSTM1DState:
         """Return the state before the first step.
@@ -227,7 +200,8 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
             implementation=self.config.implementation,
             return_state=True,
         )
-        y = self._leave(jnp.moveaxis(y, 1, 2), x, convolved)
+        y = self._leave(self._normed(jnp.moveaxis(y, 1, 2)))
+        y = self._pass(y, at_positions(self._read("passthrough", x, convolved)))
         if not return_state:
             return y
         return y, PLSTM1DState(history, last, state.position + x.shape[1])
@@ -254,7 +228,8 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
         convolved, history = self._convolve(read[:, None], state)
         convolved = convolved[:, 0]
         y, last = plstm_1d_step(*self._op_inputs(read, convolved, tokens), state=state.C)
-        y = self._leave(y, read, convolved)
+        y = self._leave(self._normed(y))
+        y = self._pass(y, self._read("passthrough", read, convolved))
         return y, PLSTM1DState(history, last, state.position + 1)
 
     def op_inputs(
@@ -278,9 +253,7 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
         return self._op_inputs(read, self._convolve(read, state)[0], self._tokens(x))
 
     def _init_state(self, batch_size: int, dtype: DTypeLike) -> PLSTM1DState:
-        heads, dk, dv, *_ = self.sizes
-        shape = (heads, dk, dv, self.sizes.JT)
-        wide = accumulation_dtype(dtype)
+        shape, wide = self._state_shape, accumulation_dtype(dtype)
         if self.config.learned_initial_state:
             start = self.initial_state[...].astype(wide)
         else:
@@ -293,24 +266,25 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
         )
 
     @property
+    def _state_shape(self) -> tuple[int, int, int, int]:
+        return (self.sizes.H, self.sizes.DK, self.sizes.DV, self.sizes.JT)
+
+    @property
     def _history_length(self) -> int:
         return 0 if self.conv is None else self.conv.history_length
 
     def _enter(self, x: Array | ByToken, state: PLSTM1DState | None) -> tuple[Any, PLSTM1DState]:
         """Bring `x` to the type computed in, and the state to what `x` needs."""
-        if self.dtype is None:
-            x = x.astype(jnp.result_type(x.dtype, self.param_dtype))
-        else:
-            x = x.astype(self.dtype)
+        x = computed(x, self.dtype, self.param_dtype)
         fresh = self._init_state(x.shape[0], x.dtype)
         if state is None:
             return x, fresh
-        for field in dataclasses.fields(fresh):
-            given, expected = getattr(state, field.name), getattr(fresh, field.name)
+        for part in dataclasses.fields(fresh):
+            given, expected = getattr(state, part.name), getattr(fresh, part.name)
             shapes = tuple(None if array is None else array.shape for array in (given, expected))
             if shapes[0] != shapes[1]:
                 raise ValueError(
-                    f"state.{field.name}: got shape {shapes[0]}, expected {shapes[1]} for an input "
+                    f"state.{part.name}: got shape {shapes[0]}, expected {shapes[1]} for an input "
                     f"of shape {x.shape}"
                 )
         return x, state
@@ -340,10 +314,7 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
 
         The tokens [...] are for transitions that are a table by token.
         """
-
-        def read(branch: str) -> Array:
-            return convolved if branch in self.config.convolution_inputs else x
-
+        read = partial(self._read, x=x, convolved=convolved)
         by_token: Any = tokens if self.needs_tokens else read("transition")
         transition = self.transition(by_token)
         mark = self.mark(read("mark"))
@@ -378,16 +349,3 @@ class PLSTM1DLayer(Configured[PLSTM1DConfig]):
             return zeros((*lead, heads, dk, jk)), zeros((*lead, heads, dv, jv))
         key = (self.query if self.key is None else self.key)(read("key"))
         return key, self.value(read("value"))
-
-    def _leave(self, y: Array, x: Array | ByToken, convolved: Array | ByToken) -> Array:
-        """Norm, out projection and passthrough: [..., H, DV, JO] -> [..., O]."""
-        y = jax.lax.collapse(y, y.ndim - 2)
-        if self.mhnorm is not None:
-            y = self.mhnorm(y)
-        y = y.reshape(*x.shape[:-1], self.sizes.output)
-        if self.outprojection is not None:
-            y = self.outprojection(y)
-        if self.passthrough is not None:
-            convolves = "passthrough" in self.config.convolution_inputs
-            y = y + self.passthrough(at_positions(convolved if convolves else x))
-        return y

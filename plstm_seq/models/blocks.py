@@ -1,4 +1,7 @@
-"""Residual blocks around a mixer: up-projection before it, or a feed-forward part after it."""
+"""Residual blocks around a mixer: up-projection before it, or a feed-forward part after it.
+
+A mixer may be over sequences, grids or graphs: a block hands it what follows its first argument.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,50 +16,47 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from plstm_seq.layers import Norm, NormConfig, Scale
+from plstm_seq.layers.arguments import require_above_zero, require_choice, require_positive
 from plstm_seq.layers.by_token import ByToken, apply, at_positions
-from plstm_seq.layers.checks import require_positive
-from plstm_seq.layers.configured import Configured, Kept
-from plstm_seq.layers.dropout import check_dropout, drop_path, dropout
-from plstm_seq.layers.hyperparameter import Hyperparameter, add_hyperparameters
+from plstm_seq.layers.configured import Configured, Hyperparameter, Kept, add_hyperparameters
 from plstm_seq.layers.initializers import Initializer, Ones, Small, Zeros
-from plstm_seq.layers.mixers import Mixer, MixerConfig, make_mixer
+from plstm_seq.layers.mixers import MixerConfig, make_mixer
 
 MixerState = Any
 """What the mixer keeps of a sequence's past; a tree of arrays, the batch axis first."""
+
+Mix = Callable[[Any], tuple[Array, MixerState]]
+"""Maps what enters the mixer to its output and its state, None where it has none."""
 
 GatingFunction = Literal["silu", "gelu"]
 _GATING: dict[str, Callable[[Array], Array]] = {"silu": jax.nn.silu, "gelu": jax.nn.gelu}
 
 
-@dataclass(frozen=True)
-class PreUpConfig:
-    """The options of a `PreUpBlock`; defaults as published.
+@dataclass(frozen=True, kw_only=True)
+class BlockOptions:
+    """The options of every block.
 
     Attributes:
         projection_scaling: inner features per feature of the block, before rounding.
         projection_round: inner features are rounded up to a multiple of this.
-        gated: whether a second up-projection gates the mixer's output.
-        gating_function: the function of that gate.
         bias: whether the projections have biases.
-        skip: whether the block adds to its input.
-        norm: the norm in front; None: none.
-        dropout: the probability with which training zeroes a feature of what the block adds to
-            its input; None: no dropout, and no random numbers.
+        norm: the norm in front of the block, or of each part; None: none.
+        dropout: the probability with which training zeroes a feature of what the block, or each
+            part, adds to its input; None: no dropout, and no random numbers.
         drop_path: the probability with which training leaves out, for a whole sequence or image,
-            what the block adds to its input; None: never.
+            what the block, or a part, adds to its input; None: never.
         upproj_weight_init: of the up-projection's kernel.
         upproj_bias_init: of its bias.
         downproj_weight_init: of the down-projection's kernel.
         downproj_bias_init: of its bias.
-        kind: tells this block from others.
     """
 
     leaf_fields: ClassVar[tuple[str, ...]] = ("dropout", "drop_path")
 
-    projection_scaling: float = 2.0
+    projection_scaling: float
     projection_round: int = 64
-    gated: bool = True
-    gating_function: GatingFunction = "silu"
+    gated: bool
+    gating_function: GatingFunction
     bias: bool = True
     skip: bool = True
     norm: NormConfig | None = field(default_factory=NormConfig)
@@ -66,75 +66,60 @@ class PreUpConfig:
     upproj_bias_init: Initializer = field(default_factory=Zeros)
     downproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
     downproj_bias_init: Initializer = field(default_factory=Zeros)
-    kind: Literal["pre_up"] = "pre_up"
 
     def __post_init__(self):
-        _check(self)
+        require_positive(projection_round=self.projection_round)
+        check_dropout(self.dropout)
+        check_dropout(self.drop_path, "drop_path")
+        require_above_zero(projection_scaling=self.projection_scaling)
+        require_choice("gating_function", self.gating_function, list(_GATING))
 
 
-@dataclass(frozen=True)
-class PostUpConfig:
-    """The options of a `PostUpBlock`; defaults as published.
+@dataclass(frozen=True, kw_only=True)
+class PreUpConfig(BlockOptions):
+    """The options of a `PreUpBlock`; defaults as published.
+
+    The others are documented at `BlockOptions`.
 
     Attributes:
-        projection_scaling: hidden features per feature of the block, before rounding.
-        projection_round: hidden features are rounded up to a multiple of this.
+        gated: whether a second up-projection gates the mixer's output.
+        gating_function: the function of that gate.
+        skip: whether the block adds to its input.
+        kind: tells this block from others.
+    """
+
+    projection_scaling: float = 2.0
+    gated: bool = True
+    gating_function: GatingFunction = "silu"
+    kind: Literal["pre_up"] = "pre_up"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostUpConfig(BlockOptions):
+    """The options of a `PostUpBlock`; defaults as published.
+
+    The others are documented at `BlockOptions`.
+
+    Attributes:
         gated: whether a second up-projection, through the gating function, gates the first; else
             the gating function acts on the one there is.
         gating_function: see `gated`.
-        bias: whether the projections have biases.
         skip: whether each of the two parts adds to its input.
         use_scale: whether a learned factor a feature multiplies each part's output.
         scale_init: of these factors [D].
-        norm: the norm in front of each part; None: none.
-        dropout: the probability with which training zeroes a feature of each part's output; None:
-            no dropout, and no random numbers.
-        drop_path: the probability with which training leaves out, for a whole sequence or image,
-            what a part adds to its input; None: never.
-        upproj_weight_init: of the up-projection's kernel.
-        upproj_bias_init: of its bias.
-        downproj_weight_init: of the down-projection's kernel.
-        downproj_bias_init: of its bias.
         kind: tells this block from others.
     """
 
-    leaf_fields: ClassVar[tuple[str, ...]] = ("dropout", "drop_path")
-
     projection_scaling: float = 4.0
-    projection_round: int = 64
     gated: bool = False
     gating_function: GatingFunction = "gelu"
-    bias: bool = True
-    skip: bool = True
     use_scale: bool = False
     scale_init: Initializer = field(default_factory=Ones)
-    norm: NormConfig | None = field(default_factory=NormConfig)
-    dropout: float | None = None
-    drop_path: float | None = None
-    upproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
-    upproj_bias_init: Initializer = field(default_factory=Zeros)
-    downproj_weight_init: Initializer = field(default_factory=lambda: Small(axis=-2))
-    downproj_bias_init: Initializer = field(default_factory=Zeros)
     kind: Literal["post_up"] = "post_up"
-
-    def __post_init__(self):
-        _check(self)
 
 
 BlockConfig = PreUpConfig | PostUpConfig
 C = TypeVar("C", PreUpConfig, PostUpConfig)
-
-
-def _check(config: BlockConfig) -> None:
-    require_positive(projection_round=config.projection_round)
-    check_dropout(config.dropout)
-    check_dropout(config.drop_path, "drop_path")
-    if not config.projection_scaling > 0:
-        raise ValueError(f"projection_scaling: got {config.projection_scaling}, expected above 0")
-    if config.gating_function not in _GATING:
-        raise ValueError(
-            f"gating_function: got {config.gating_function!r}, expected one of {list(_GATING)}"
-        )
 
 
 def inner_dim(config: BlockConfig, width: int) -> int:
@@ -143,27 +128,67 @@ def inner_dim(config: BlockConfig, width: int) -> int:
     return int(steps) * config.projection_round
 
 
-class Frame(Configured[C]):
-    """What all blocks share: a mixer inside maps that act on each position alone.
+class Block(Configured[C]):
+    """What both blocks share: a mixer inside maps that act on each position alone.
 
-    What a mixer is, and how the block is called, is said by a subclass.
+    Args:
+        width: D, the features of the block.
+        config: see `PreUpConfig` and `PostUpConfig`.
+        mixer: a config among `MixerConfig`; or what builds another mixer, a function of so many
+            features, of `dtype`, `param_dtype` and `rngs`. The mixer maps its features to as many.
+        dtype: the type to compute in; None: that of input and parameters.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
     """
 
     mixer: Any
     dropout: Hyperparameter | None
     drop_path: Hyperparameter | None
 
-    def _make_mixer(self, features: int, mixer: Any, **types: Any) -> Any:
-        """Build what the config `mixer` describes, a map of so many features to as many."""
+    def __init__(
+        self,
+        width: int,
+        config: C,
+        mixer: MixerConfig | Callable[..., Any],
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        types: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        self.kept = Kept(config)
+        add_hyperparameters(self, config, param_dtype)
+        self.norm = None if config.norm is None else Norm(width, config.norm, **types)
+        self._make(width, inner_dim(config, width), mixer, **types)
+
+    def _make(self, width: int, inner: int, mixer: Any, **types: Any) -> None:
+        """Make the mixer and the projections, whose inner features are given."""
         raise NotImplementedError
 
     def _around(
-        self,
-        x: Array | ByToken,
-        mix: Callable[[Array | ByToken], tuple[Array, MixerState]],
-        dropout_key: Array | None = None,
+        self, x: Array | ByToken, mix: Mix, dropout_key: Array | None = None
     ) -> tuple[Array, MixerState]:
+        """Run the block around a function in place of its mixer."""
         raise NotImplementedError
+
+    def _make_mixer(self, features: int, mixer: Any, **types: Any) -> Any:
+        if callable(mixer):
+            return mixer(features, **types)
+        return make_mixer(features, mixer, output_dim=features, **types)
+
+    def _upproj(self, width: int, inner: int, **types: Any) -> nnx.Linear:
+        config = self.config
+        inits = {"kernel_init": config.upproj_weight_init, "bias_init": config.upproj_bias_init}
+        features = inner * (2 if config.gated else 1)
+        return nnx.Linear(width, features, use_bias=config.bias, **inits, **types)
+
+    def _downproj(self, inner: int, width: int, **types: Any) -> nnx.Linear:
+        config = self.config
+        inits = {"kernel_init": config.downproj_weight_init, "bias_init": config.downproj_bias_init}
+        return nnx.Linear(inner, width, use_bias=config.bias, **inits, **types)
+
+    def _act(self, x: Array) -> Array:
+        return _GATING[self.config.gating_function](x)
 
     def _drop(self, h: Array, key: Array | None, part: int = 0) -> Array:
         if key is None:
@@ -179,50 +204,76 @@ class Frame(Configured[C]):
         """Whether a `dropout_key` makes a difference."""
         return self.dropout is not None or self.drop_path is not None
 
+    @property
+    def bounded_state(self) -> bool:
+        """Whether the size of the state of a mixer over sequences does not grow with the length."""
+        return self.mixer.bounded_state
 
-class PreUp(Frame[PreUpConfig]):
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether the mixer has to know its tokens, so that inputs are `ByToken`, also in steps."""
+        return getattr(self.mixer, "needs_tokens", False)
+
+    def init_state(self, batch_size: int) -> MixerState:
+        """Return the state of a mixer over sequences before the first step."""
+        return self.mixer.init_state(batch_size)
+
+    def __call__(
+        self,
+        x: Float[Array, "*S D"] | ByToken,
+        *inputs: Any,
+        dropout_key: Array | None = None,
+        return_state: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Run the block.
+
+        Args:
+            x: [..., D].
+            inputs: what else the mixer reads: a graph and the features of its edges.
+            dropout_key: typed key for what to drop in training; None: all is kept.
+            return_state: whether to return the state of a mixer over sequences too.
+            options: of the mixer's call: `initial_state`, of one over sequences.
+
+        Returns:
+            The output [..., D], and, where asked for, the state.
+        """
+        if return_state:
+            options["return_state"] = True
+
+        def mix(h: Any) -> tuple[Array, MixerState]:
+            mixed = self.mixer(h, *inputs, **options)
+            return mixed if return_state else (mixed, None)
+
+        y, state = self._around(x, mix, dropout_key)
+        return (y, state) if return_state else y
+
+    def step(
+        self, x: Float[Array, "B D"] | ByToken, state: MixerState
+    ) -> tuple[Float[Array, "B D"], MixerState]:
+        """Take one step; arguments as those of a mixer over sequences."""
+        known = self.needs_tokens
+        return self._around(x, lambda h: self.mixer.step(h if known else at_positions(h), state))
+
+
+class PreUpBlock(Block[PreUpConfig]):
     """Norm, up-projection, mixer, gate, down-projection: `x + down(mixer(u) * act(g))`.
 
-    `u` and `g` are the two halves of the up-projection of `norm(x)`.
-
-    Args:
-        width: D, the features of the block.
-        config: see `PreUpConfig`.
-        mixer: the mixer's config; it maps the inner features to as many.
-        dtype: the type to compute in; None: that of input and parameters.
-        param_dtype: the type of the parameters.
-        rngs: for the parameters.
+    `u` and `g` are the two halves of the up-projection of `norm(x)`; the mixer is over the inner
+    features. Arguments are those of `Block`; `make_block` has an example.
     """
 
-    def __init__(
-        self,
-        width: int,
-        config: PreUpConfig,
-        mixer: Any,
-        *,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        inner = inner_dim(config, width)
-        self.kept = Kept(config)
-        add_hyperparameters(self, config, param_dtype)
-        self.norm = None if config.norm is None else Norm(width, config.norm, **types)
-        self.upproj = _upproj(width, inner * (2 if config.gated else 1), config, types)
+    def _make(self, width: int, inner: int, mixer: Any, **types: Any) -> None:
+        self.upproj = self._upproj(width, inner, **types)
         self.mixer = self._make_mixer(inner, mixer, **types)
-        self.downproj = _downproj(inner, width, config, types)
+        self.downproj = self._downproj(inner, width, **types)
 
     def _around(
-        self,
-        x: Array | ByToken,
-        mix: Callable[[Array | ByToken], tuple[Array, MixerState]],
-        dropout_key: Array | None = None,
+        self, x: Array | ByToken, mix: Mix, dropout_key: Array | None = None
     ) -> tuple[Array, MixerState]:
         h = apply(lambda x: self.upproj(x if self.norm is None else self.norm(x)), x)
         if self.config.gated:
-            act = _GATING[self.config.gating_function]
-            gate = apply(lambda h: act(jnp.split(h, 2, axis=-1)[1]), h)
+            gate = apply(lambda h: self._act(jnp.split(h, 2, axis=-1)[1]), h)
             h, state = mix(apply(lambda h: jnp.split(h, 2, axis=-1)[0], h))
             h = h * at_positions(gate)
         else:
@@ -231,49 +282,25 @@ class PreUp(Frame[PreUpConfig]):
         return (at_positions(x) + h if self.config.skip else h), state
 
 
-class PostUp(Frame[PostUpConfig]):
+class PostUpBlock(Block[PostUpConfig]):
     """Mixer, then a feed-forward part: `h = x + mixer(norm(x))`, `h + feed_forward(norm2(h))`.
 
     The feed-forward part is `down(act(up(.)))`, gated `down(u * act(g))` with `u` and `g` the two
-    halves of the up-projection.
-
-    Args:
-        width: D, the features of the block.
-        config: see `PostUpConfig`.
-        mixer: the mixer's config; it maps D features to as many.
-        dtype: the type to compute in; None: that of input and parameters.
-        param_dtype: the type of the parameters.
-        rngs: for the parameters.
+    halves of the up-projection. Arguments are those of `Block`; `make_block` has an example.
     """
 
-    def __init__(
-        self,
-        width: int,
-        config: PostUpConfig,
-        mixer: Any,
-        *,
-        dtype: DTypeLike | None = None,
-        param_dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        inner = inner_dim(config, width)
-        self.kept = Kept(config)
-        add_hyperparameters(self, config, param_dtype)
-        self.norm = None if config.norm is None else Norm(width, config.norm, **types)
+    def _make(self, width: int, inner: int, mixer: Any, **types: Any) -> None:
+        config = self.config
         self.mixer = self._make_mixer(width, mixer, **types)
         self.norm2 = None if config.norm is None else Norm(width, config.norm, **types)
-        self.upproj = _upproj(width, inner * (2 if config.gated else 1), config, types)
-        self.downproj = _downproj(inner, width, config, types)
+        self.upproj = self._upproj(width, inner, **types)
+        self.downproj = self._downproj(inner, width, **types)
         scale = partial(Scale, width, scale_init=config.scale_init, **types)
         self.scale1 = scale() if config.use_scale else None
         self.scale2 = scale() if config.use_scale else None
 
     def _around(
-        self,
-        x: Array | ByToken,
-        mix: Callable[[Array | ByToken], tuple[Array, MixerState]],
-        dropout_key: Array | None = None,
+        self, x: Array | ByToken, mix: Mix, dropout_key: Array | None = None
     ) -> tuple[Array, MixerState]:
         h, state = mix(x if self.norm is None else apply(self.norm, x))
         x = self._join(at_positions(x), h, self.scale1, dropout_key, 0)
@@ -281,12 +308,11 @@ class PostUp(Frame[PostUpConfig]):
         return self._join(x, h, self.scale2, dropout_key, 1), state
 
     def _feed_forward(self, x: Array) -> Array:
-        act = _GATING[self.config.gating_function]
         h = self.upproj(x)
         if self.config.gated:
             h, gate = jnp.split(h, 2, axis=-1)
-            return self.downproj(h * act(gate))
-        return self.downproj(act(h))
+            return self.downproj(h * self._act(gate))
+        return self.downproj(self._act(h))
 
     def _join(
         self, x: Array, h: Array, scale: Scale | None, dropout_key: Array | None, part: int
@@ -297,83 +323,10 @@ class PostUp(Frame[PostUpConfig]):
         return x + h if self.config.skip else h
 
 
-def _upproj(width: int, features: int, config: BlockConfig, types: dict) -> nnx.Linear:
-    inits = {"kernel_init": config.upproj_weight_init, "bias_init": config.upproj_bias_init}
-    return nnx.Linear(width, features, use_bias=config.bias, **inits, **types)
-
-
-def _downproj(features: int, width: int, config: BlockConfig, types: dict) -> nnx.Linear:
-    inits = {"kernel_init": config.downproj_weight_init, "bias_init": config.downproj_bias_init}
-    return nnx.Linear(features, width, use_bias=config.bias, **inits, **types)
-
-
-class _OverTime(Frame[C]):
-    """A block whose mixer has a state, so that it can be run in pieces and step by step."""
-
-    mixer: Mixer
-
-    def _make_mixer(self, features: int, mixer: MixerConfig, **types: Any) -> Mixer:
-        return make_mixer(features, mixer, output_dim=features, **types)
-
-    @property
-    def bounded_state(self) -> bool:
-        """Whether the state's size does not grow with the length."""
-        return self.mixer.bounded_state
-
-    @property
-    def needs_tokens(self) -> bool:
-        """Whether the mixer has to know its tokens, so that inputs are `ByToken`, also in steps."""
-        return getattr(self.mixer, "needs_tokens", False)
-
-    def init_state(self, batch_size: int) -> MixerState:
-        """Return the mixer's state before the first step."""
-        return self.mixer.init_state(batch_size)
-
-    def __call__(
-        self,
-        x: Float[Array, "B T D"] | ByToken,
-        *,
-        initial_state: MixerState | None = None,
-        return_state: bool = False,
-        dropout_key: Array | None = None,
-    ) -> Float[Array, "B T D"] | tuple[Float[Array, "B T D"], MixerState]:
-        """Run over a sequence, or over its next piece; arguments as those of the mixer.
-
-        With `dropout_key`, a typed key, features are dropped as in training.
-        """
-
-        def mix(h: Array | ByToken) -> tuple[Array, MixerState]:
-            return self.mixer(h, initial_state=initial_state, return_state=True)
-
-        y, state = self._around(x, mix, dropout_key)
-        return (y, state) if return_state else y
-
-    def step(
-        self, x: Float[Array, "B D"] | ByToken, state: MixerState
-    ) -> tuple[Float[Array, "B D"], MixerState]:
-        """Take one step; arguments as those of the mixer."""
-        known = self.needs_tokens
-        return self._around(x, lambda h: self.mixer.step(h if known else at_positions(h), state))
-
-
-class PreUpBlock(_OverTime[PreUpConfig], PreUp):
-    """`PreUp` over sequences; `mixer` is one of `MixerConfig`. `make_block` has an example."""
-
-
-class PostUpBlock(_OverTime[PostUpConfig], PostUp):
-    """`PostUp` over sequences; `mixer` is one of `MixerConfig`. `make_block` has an example."""
-
-
 def make_block(
-    width: int,
-    config: BlockConfig,
-    mixer: MixerConfig,
-    *,
-    dtype: DTypeLike | None = None,
-    param_dtype: DTypeLike = jnp.float32,
-    rngs: nnx.Rngs,
+    width: int, config: BlockConfig, mixer: MixerConfig | Callable[..., Any], **types: Any
 ) -> PreUpBlock | PostUpBlock:
-    """Build the block that a config describes; arguments as those of the blocks.
+    """Build the block that a config describes; arguments as those of `Block`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -386,7 +339,40 @@ def make_block(
         (3, 10, 16)
         (3, 10, 16)
     """
-    types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
     if isinstance(config, PreUpConfig):
         return PreUpBlock(width, config, mixer, **types)
     return PostUpBlock(width, config, mixer, **types)
+
+
+def dropout(x: Float[Array, "*S"], rate: Float[Array, ""], key: Array) -> Float[Array, "*S"]:
+    """Zero entries at random and scale the others by `1 / (1 - rate)`.
+
+    Source: Srivastava et al., Dropout, JMLR 15 (2014). With rate 0 the result is `x` itself.
+
+    Args:
+        x: [...].
+        rate: the probability of a zero, in [0, 1); a number or a traced array [].
+        key: typed key.
+
+    Returns:
+        [...], in the type of `x`. Which entries are zero depends on `key`, shape and rate alone.
+    """
+    # In float32 whatever the types are, so that float64 computes with the same zeros.
+    kept = jax.random.uniform(key, x.shape, jnp.float32) >= jnp.asarray(rate, jnp.float32)
+    scale = jnp.asarray(1 / (1 - rate), x.dtype)
+    return jnp.where(kept, x * scale, jnp.zeros_like(x))
+
+
+def drop_path(x: Float[Array, "B *S"], rate: Float[Array, ""], key: Array) -> Float[Array, "B *S"]:
+    """Zero whole entries of the first axis at random and scale the others by `1 / (1 - rate)`.
+
+    Source: Huang et al., Deep networks with stochastic depth, arXiv 1603.09382. Arguments and
+    result as those of `dropout`.
+    """
+    return x * dropout(jnp.ones((x.shape[0], *[1] * (x.ndim - 1)), x.dtype), rate, key)
+
+
+def check_dropout(rate: float | None, name: str = "dropout") -> None:
+    """Raise `ValueError` unless the rate is None (no dropout) or in [0, 1)."""
+    if rate is not None and not 0 <= rate < 1:
+        raise ValueError(f"{name}: got {rate}, expected None or a probability in [0, 1)")

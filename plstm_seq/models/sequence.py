@@ -4,60 +4,46 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
-from plstm_seq.layers import Norm, NormConfig, PLSTM1DConfig
-from plstm_seq.layers.activations import soft_cap
+from plstm_seq.layers import GateConfig, Norm, NormConfig, PLSTM1DConfig, TransitionConfig
+from plstm_seq.layers.arguments import ids_below, require_positive
 from plstm_seq.layers.by_token import ByToken, pays
-from plstm_seq.layers.checks import ids_below, require_count, require_positive
-from plstm_seq.layers.configured import Configured, Kept
-from plstm_seq.layers.initializers import Initializer, Small
+from plstm_seq.layers.configured import Kept
+from plstm_seq.layers.initializers import Constant, Diagonal, FanIn, Initializer, Small
 from plstm_seq.layers.mixers import MixerConfig
-from plstm_seq.layers.precision import accumulation_dtype, promote
 from plstm_seq.layers.transition import Table
-from plstm_seq.models.blocks import BlockConfig, MixerState, PostUpConfig, make_block
+from plstm_seq.models.blocks import MixerState, PostUpConfig, make_block
+from plstm_seq.models.stack import Stack, StackConfig
 
 SequenceState = tuple[MixerState, ...]
 
 
-@dataclass(frozen=True)
-class SequenceModelConfig:
-    """The options of a `SequenceModel`.
+@dataclass(frozen=True, kw_only=True)
+class SequenceModelConfig(StackConfig):
+    """The options of a `SequenceModel`, beside those of every model: see `StackConfig`.
 
     Attributes:
-        width: D, the features between the blocks.
-        num_blocks: how many blocks, all alike.
-        block: the kind of block and its options.
         mixer: the mixer in each block.
         tie_weights: whether the embedding is the head's kernel too.
-        logit_soft_cap: logits are capped smoothly at plus and minus this; None: not.
         post_blocks_norm: the norm before the head; None: none.
         embed_init: of the embedding [vocabulary, D].
-        head_init: of the head's kernel [D, labels].
         kind: tells this model from others.
     """
 
-    width: int = 64
-    num_blocks: int = 1
-    block: BlockConfig = field(default_factory=PostUpConfig)
     mixer: MixerConfig = field(default_factory=lambda: PLSTM1DConfig(num_heads=4))
     tie_weights: bool = False
     logit_soft_cap: float | None = 10.0
     post_blocks_norm: NormConfig | None = field(default_factory=NormConfig)
     embed_init: Initializer = field(default_factory=Small)
-    head_init: Initializer = field(default_factory=lambda: Small(axis=-2))
     kind: Literal["sequence"] = "sequence"
 
     def __post_init__(self):
-        require_positive(width=self.width)
-        require_count(num_blocks=self.num_blocks)
-        if self.logit_soft_cap is not None and not self.logit_soft_cap > 0:
-            raise ValueError(f"logit_soft_cap: got {self.logit_soft_cap}, expected above 0 or None")
+        super().__post_init__()
         if getattr(self.mixer, "needs_tokens", False) and self.num_blocks > 1:
             raise ValueError(
                 f"num_blocks: got {self.num_blocks}, expected 1 with transitions that are a table "
@@ -86,10 +72,7 @@ class SequenceModelConfig:
             )
 
 
-_DEFAULT = SequenceModelConfig()
-
-
-class SequenceModel(Configured[SequenceModelConfig]):
+class SequenceModel(Stack[SequenceModelConfig]):
     """Embedding, blocks, norm and head; as the published language model.
 
     For a label a sequence, read the logits at its last position. The parameters split off with
@@ -121,7 +104,7 @@ class SequenceModel(Configured[SequenceModelConfig]):
     def __init__(
         self,
         vocab_size: int,
-        config: SequenceModelConfig = _DEFAULT,
+        config: SequenceModelConfig = SequenceModelConfig(),
         *,
         output_size: int | None = None,
         dtype: DTypeLike | None = None,
@@ -157,11 +140,6 @@ class SequenceModel(Configured[SequenceModelConfig]):
         if not config.tie_weights:
             shape = (config.width, output_size)
             self.lm_head = nnx.Param(config.head_init(rngs.params(), shape, param_dtype))
-
-    @property
-    def uses_dropout(self) -> bool:
-        """Whether training has to hand over a `dropout_key`."""
-        return any(block.uses_dropout for block in self.blocks)
 
     @property
     def bounded_state(self) -> bool:
@@ -205,10 +183,8 @@ class SequenceModel(Configured[SequenceModelConfig]):
         pay = pays(self.vocab_size, tokens.size)
         x: Any = self._embed(tokens, table=pay or self.needs_tokens)
         last = []
-        keys: Sequence[Array | None] = (None,) * len(states)
-        if dropout_key is not None and self.uses_dropout:
-            keys = list(jax.random.split(dropout_key, len(states)))
-        for block, state, key in zip(self.blocks, states, keys, strict=True):
+        blocks = self._blocks_and_keys(dropout_key)
+        for (block, key), state in zip(blocks, states, strict=True):
             x, state = block(x, initial_state=state, return_state=True, dropout_key=key)
             last.append(state)
         logits = self._head(x)
@@ -282,11 +258,8 @@ class SequenceModel(Configured[SequenceModelConfig]):
         if self.post_blocks_norm is not None:
             x = self.post_blocks_norm(x)
         tied = self.config.tie_weights
-        kernel = self.token_embedding.embedding[...].T if tied else self.lm_head[...]
-        x, kernel = promote(x, kernel, dtype=self.dtype)
-        logits = jnp.matmul(x, kernel, preferred_element_type=accumulation_dtype(x.dtype))
-        cap = self.config.logit_soft_cap
-        return logits if cap is None else soft_cap(logits, cap)
+        kernel = self.token_embedding.embedding[...].T if tied else self.lm_head
+        return self._logits(x, kernel)
 
     def _check_count(self, states: Sequence[MixerState | None]) -> None:
         if len(states) != len(self.blocks):
@@ -300,3 +273,64 @@ class SequenceModel(Configured[SequenceModelConfig]):
             raise TypeError(f"tokens: got {got}, expected an array of integers")
         if tokens.ndim != len(axes):
             raise ValueError(f"tokens: got shape {tokens.shape}, expected [{', '.join(axes)}]")
+
+
+def state_tracking(
+    transition: TransitionConfig,
+    *,
+    width: int = 64,
+    num_blocks: int = 1,
+    num_heads: int = 4,
+    DK: int = 4,
+    DV: int = 4,
+) -> SequenceModelConfig:
+    """Return a small model that learns to track a state, one label a token.
+
+    What it needs beyond the published defaults, each of them necessary or of great help where it
+    was tried: a learned initial state, so that there is something to act on before the input has
+    written anything; source gates almost closed at the start, so that the transitions have to do
+    the work; a mark that starts as the identity and reads the state after its step, because the
+    label of a step depends on its own token; transitions of unit scale in the input (the
+    initialisers of `transition`); no convolution, so that a transition depends on its own token
+    alone.
+
+    Args:
+        transition: the transitions, with JT = their `dim`; JT is the value and output dimension
+            too.
+        width: features between blocks.
+        num_blocks: number of blocks.
+        num_heads: the number of heads, H.
+        DK: query and key features a head.
+        DV: value features a head.
+
+    Returns:
+        The model's configuration.
+
+    Example:
+        >>> from plstm_seq.layers.transition import Orthogonal
+        >>> from plstm_seq.models import state_tracking
+        >>> config = state_tracking(Orthogonal(dim=3), width=32)
+        >>> config.mixer.transition.dim, config.mixer.learned_initial_state
+        (3, True)
+    """
+    mixer = PLSTM1DConfig(
+        num_heads=num_heads,
+        DK=DK,
+        DV=DV,
+        source=GateConfig(weight=True, bias_init=Constant(-10.0), weight_init=FanIn(0.1)),
+        transition=transition,
+        mark=GateConfig(
+            weight=True,
+            activation="identity",
+            bias_init=Diagonal(1.0, in_axes=-1, out_axes=-3),
+            weight_init=FanIn(0.1),
+        ),
+        direct=None,
+        sub_heads=1,
+        convolution=None,
+        mark_reads="after",
+        learned_initial_state=True,
+    )
+    return SequenceModelConfig(
+        width=width, num_blocks=num_blocks, block=PostUpConfig(), mixer=mixer
+    )

@@ -15,7 +15,7 @@ from plstm_seq.layers.convolution import ConvolutionConfig
 from plstm_seq.layers.mixers import LSTMConfig
 from plstm_seq.layers.transition import Factorized
 from plstm_seq.models import PostUpConfig, PreUpConfig, SequenceModel, sequence
-from plstm_seq.models.presets import state_tracking
+from plstm_seq.models.sequence import state_tracking
 
 VOCABULARY, BATCH, LENGTH = 3, 2, 7
 

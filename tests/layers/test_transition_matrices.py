@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from plstm_seq.layers.transition import normalizations, published
-from plstm_seq.layers.transition.exponential import exponential_of_skew
-from plstm_seq.layers.transition.orthogonal import skew_matrix, straight_through_sign
-from plstm_seq.layers.transition.reflections import reflection_product, unit
-from plstm_seq.layers.transition.spectrum import spectral_norm, spectral_radius
+from plstm_seq.layers.transition import matrices, published
+from plstm_seq.layers.transition.families import skew_matrix, straight_through_sign
+from plstm_seq.layers.transition.matrices import (
+    exponential_of_skew,
+    reflection_product,
+    spectral_norm,
+    spectral_radius,
+    unit,
+)
 
 SIZES = [*((dim, jnp.float32) for dim in range(1, 9)), (3, jnp.float64), (8, jnp.float64)]
 sizes = pytest.mark.parametrize(
@@ -44,7 +48,7 @@ def determinant(matrix: jax.Array) -> np.ndarray:
 
 @sizes
 def test_the_exponential_is_accurate_and_a_rotation_to_rounding_error(dim, dtype):
-    skew = normalizations.skew_part(random_matrices(dim, dtype))
+    skew = matrices.skew_part(random_matrices(dim, dtype))
     rotation = exponential(skew)
     assert rotation.dtype == dtype
     assert distance_to_orthogonal(rotation) < 8 * jnp.finfo(dtype).eps
@@ -60,12 +64,12 @@ def test_the_exponential_is_accurate_and_a_rotation_to_rounding_error(dim, dtype
 
 @pytest.mark.parametrize("norm", [1e4, 1e8, 1e30])
 def test_absurd_generators_still_give_rotations(norm):
-    skew = normalizations.skew_part(norm * random_matrices(5, jnp.float32, count=5))
+    skew = matrices.skew_part(norm * random_matrices(5, jnp.float32, count=5))
     assert distance_to_orthogonal(exponential(skew)) < 3e-6
 
 
 def test_a_generator_that_is_not_finite_gives_nan_there_and_nowhere_else():
-    skew = normalizations.skew_part(random_matrices(3, jnp.float32, count=3)[2])
+    skew = matrices.skew_part(random_matrices(3, jnp.float32, count=3)[2])
     rotation = exponential(skew.at[0, 0, 1].set(jnp.nan).at[1, 0, 1].set(jnp.inf))
     assert np.all(np.isnan(rotation[:2]).any(axis=(-2, -1)))
     assert distance_to_orthogonal(rotation[2]) < 1e-6
@@ -93,7 +97,7 @@ def test_gradient_of_the_exponential(dim):
 
 
 def test_hessian_vector_products_pass_the_exponential():
-    skew = normalizations.skew_part(random_matrices(3, jnp.float64, count=1)[2, 0])
+    skew = matrices.skew_part(random_matrices(3, jnp.float64, count=1)[2, 0])
     weight = random_matrices(3, jnp.float64, count=2)[2, 1]
 
     @jax.jit
@@ -110,7 +114,7 @@ def test_hessian_vector_products_pass_the_exponential():
 @few_sizes
 def test_the_orthogonal_factor_is_orthogonal_and_a_factor(dim, dtype):
     matrix = random_matrices(dim, dtype)
-    q = np.asarray(normalizations.qr(matrix), np.float64)
+    q = np.asarray(matrices.qr(matrix), np.float64)
     assert distance_to_orthogonal(q) < 16 * jnp.finfo(dtype).eps
     r = q.swapaxes(-1, -2) @ np.asarray(matrix, np.float64)
     size = np.abs(matrix).max(axis=(-2, -1), keepdims=True)
@@ -126,21 +130,21 @@ def test_the_orthogonal_factor_with_the_signs_of_lapack():
 
 @pytest.mark.parametrize("matrix", [np.zeros((3, 3)), np.ones((3, 3)), np.diag([1.0, 0, 2])])
 def test_singular_matrices_have_an_orthogonal_factor_and_a_finite_gradient(matrix):
-    value, pull = jax.vjp(normalizations.qr, jnp.asarray(matrix))
+    value, pull = jax.vjp(matrices.qr, jnp.asarray(matrix))
     assert distance_to_orthogonal(value) < 1e-14
     assert np.all(np.isfinite(pull(jnp.ones((3, 3)))[0]))
 
 
 @few_sizes
 def test_householder_orthogonalization_is_a_rotation(dim, dtype):
-    rotation = normalizations.householder_orthogonalization(random_matrices(dim, dtype))
+    rotation = matrices.householder_orthogonalization(random_matrices(dim, dtype))
     assert distance_to_orthogonal(rotation) < 32 * jnp.finfo(dtype).eps
     np.testing.assert_allclose(determinant(rotation), 1, atol=1e-4)
 
 
 def test_every_row_of_a_householder_orthogonalization_counts():
     matrix = random_matrices(3, jnp.float64)[2, 0]
-    _, pull = jax.vjp(normalizations.householder_orthogonalization, matrix)
+    _, pull = jax.vjp(matrices.householder_orthogonalization, matrix)
     (gradient,) = pull(random_matrices(3, jnp.float64)[2, 1])
     assert np.all(np.linalg.norm(gradient, axis=-1) > 0.01)
 
@@ -159,7 +163,7 @@ def test_reflection_products_never_grow_a_vector(dim, dtype):
 
 @jax.jit
 def norm_and_bounded(matrix):
-    return spectral_norm(matrix), normalizations.singularvalue_restriction(matrix, 0.9)
+    return spectral_norm(matrix), matrices.singularvalue_restriction(matrix, 0.9)
 
 
 @sizes
@@ -196,7 +200,7 @@ def test_the_spectral_norm_of_special_matrices():
 
 @jax.jit
 def radius_and_restricted(matrix):
-    return spectral_radius(matrix), normalizations.eigenvalue_restriction(matrix)
+    return spectral_radius(matrix), matrices.eigenvalue_restriction(matrix)
 
 
 @few_sizes

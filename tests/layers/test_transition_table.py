@@ -14,7 +14,7 @@ from plstm_seq.layers.by_token import ByToken
 from plstm_seq.layers.initializers import FanIn
 from plstm_seq.layers.transition import Factorized, Orthogonal, Table, Transition
 from plstm_seq.models import PostUpConfig, PreUpConfig, SequenceModel
-from plstm_seq.models.presets import state_tracking
+from plstm_seq.models.sequence import state_tracking
 from plstm_seq.probing import by_token, record, sensitivity
 
 VOCABULARY = 5

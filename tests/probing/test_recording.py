@@ -14,7 +14,7 @@ from plstm_seq.layers import ConvolutionConfig, GateConfig
 from plstm_seq.layers.mixers import LSTMConfig
 from plstm_seq.layers.transition import Orthogonal
 from plstm_seq.models import SequenceModel, SequenceModelConfig
-from plstm_seq.models.presets import state_tracking
+from plstm_seq.models.sequence import state_tracking
 from plstm_seq.probing import by_token, realizations, record, with_orthogonal_transitions
 from plstm_seq.probing.polar import Polar
 

@@ -12,7 +12,7 @@ from plstm_seq.layers import ConvolutionConfig
 from plstm_seq.layers.mixers import LSTMConfig
 from plstm_seq.layers.transition import Orthogonal
 from plstm_seq.models import SequenceModel, SequenceModelConfig
-from plstm_seq.models.presets import state_tracking
+from plstm_seq.models.sequence import state_tracking
 from plstm_seq.probing import (
     NotAGroupError,
     RoundingError,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from plstm_seq.layers.hyperparameter import fill_hyperparameters
+from plstm_seq.layers.configured import fill_hyperparameters
 
 M = TypeVar("M", bound=nnx.Module)
 

@@ -15,7 +15,7 @@ from toy import Parity, ToyModel
 
 from plstm_seq.layers.transition import Factorized
 from plstm_seq.models import SequenceModel
-from plstm_seq.models.presets import state_tracking
+from plstm_seq.models.sequence import state_tracking
 from plstm_seq.training import (
     Checkpoints,
     JsonlTracker,

@@ -10,8 +10,8 @@ from jax.typing import ArrayLike
 from plstm_seq.interop.published.fields import Fields
 from plstm_seq.interop.published.parts import ignore_types, read_initializer, read_norm
 from plstm_seq.layers import GateConfig, HeadProjectionConfig
-from plstm_seq.layers.dag import PLSTMDAGConfig, PLSTMDAGLayer
-from plstm_seq.layers.dag.config import Mode, Published
+from plstm_seq.layers.dag import Mode, PLSTMDAGConfig, PLSTMDAGLayer
+from plstm_seq.layers.dag.plstm_dag import Published
 from plstm_seq.layers.initializers import Initializer, Ones
 
 GRAPH_LAYERS: dict[str, Published] = {"pLSTMGraphLayer": "node", "pLSTMGraphEdgeLayer": "edge"}

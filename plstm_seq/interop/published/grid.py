@@ -17,7 +17,7 @@ from plstm_seq.interop.published.parts import (
 from plstm_seq.interop.published.transition import read_transition
 from plstm_seq.layers import GateConfig
 from plstm_seq.layers.grid import Mode, PLSTM2DConfig, PLSTM2DLayer
-from plstm_seq.layers.grid.config import GridBranch
+from plstm_seq.layers.grid.plstm_2d import GridBranch
 
 FUSED, UNFUSED = "pLSTM2DLayerFused", "pLSTM2DLayer"
 _BRANCHES: dict[str, GridBranch] = {

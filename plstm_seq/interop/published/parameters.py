@@ -8,8 +8,8 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from plstm_seq.interop.published.graph import graph_parameters
+from plstm_seq.layers.configured import fill_hyperparameters
 from plstm_seq.layers.dag import PLSTMDAGLayer
-from plstm_seq.layers.hyperparameter import fill_hyperparameters
 
 
 def _one_of_a_pair(match: re.Match[str]) -> str:

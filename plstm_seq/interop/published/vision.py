@@ -13,10 +13,8 @@ from plstm_seq.interop.published.parts import (
     read_scale,
 )
 from plstm_seq.layers.grid import GridAttentionConfig, GridMixerConfig, Mode
-from plstm_seq.models import BlockConfig, PostUpConfig
+from plstm_seq.models import BlockConfig, PostUpBlock, PostUpConfig, PreUpBlock
 from plstm_seq.models.vision import (
-    GridPostUpBlock,
-    GridPreUpBlock,
     VisionModel,
     VisionModelConfig,
     make_grid_block,
@@ -31,7 +29,7 @@ class GridBlockArguments(NamedTuple):
     mixer: GridMixerConfig
     mode: Mode = "P"
 
-    def build(self, **types: Any) -> GridPreUpBlock | GridPostUpBlock:
+    def build(self, **types: Any) -> PreUpBlock | PostUpBlock:
         """Build the block; `dtype`, `param_dtype` and `rngs` are passed on."""
         return make_grid_block(*self, **types)
 

@@ -14,7 +14,7 @@ from plstm_seq.layers.dag import PLSTMDAGLayer
 from plstm_seq.layers.grid import GridAttention, PLSTM2DLayer
 from plstm_seq.layers.transition import Factorized, TransitionTable
 from plstm_seq.models import VisionModel
-from plstm_seq.models.vision.embedding import PatchEmbedding, PositionEmbedding
+from plstm_seq.models.patches import PatchEmbedding, PositionEmbedding
 
 Path = tuple[Any, ...]
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from plstm_seq.layers.dag.baselines import (
+from plstm_seq.layers.dag.message_passing import (
     GAT,
     GCN,
     GIN,
@@ -10,12 +10,12 @@ from plstm_seq.layers.dag.baselines import (
     GATConfig,
     GCNConfig,
     GINConfig,
+    MessagePassing,
     MPNNConfig,
 )
-from plstm_seq.layers.dag.config import Mode, PLSTMDAGConfig
-from plstm_seq.layers.dag.message_passing import MessagePassing
-from plstm_seq.layers.dag.plstm_dag import GraphMixer, PLSTMDAGLayer
+from plstm_seq.layers.dag.plstm_dag import GraphMixer, PLSTMDAGConfig, PLSTMDAGLayer
 from plstm_seq.layers.dag.walk import Direction, Graphs
+from plstm_seq.layers.plstm import Mode
 
 GraphMixerConfig = PLSTMDAGConfig | GCNConfig | GINConfig | GATConfig | MPNNConfig
 

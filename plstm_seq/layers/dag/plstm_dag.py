@@ -1,6 +1,7 @@
-"""The pLSTM layer over directed acyclic graphs: projections and gates around one op."""
+"""The pLSTM layer over directed acyclic graphs: its options, and what is around one op."""
 
-from typing import Any, Protocol, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +10,91 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from plstm_seq.layers.checks import require_shape
-from plstm_seq.layers.configured import Configured, Kept
-from plstm_seq.layers.dag.config import Mode, PLSTMDAGConfig
+from plstm_seq.layers.arguments import (
+    computed,
+    require_above_zero,
+    require_choice,
+    require_positive,
+    require_shape,
+)
 from plstm_seq.layers.dag.gates import EdgeGate, EdgeTransition, shared_out
-from plstm_seq.layers.dag.walk import Direction, Graphs, Walk, walk
-from plstm_seq.layers.gates import Gate
-from plstm_seq.layers.projections import head_projections, out_projection, output_features
+from plstm_seq.layers.dag.walk import Direction, Graphs, Walk, require_edges, walk
+from plstm_seq.layers.gates import GateConfig
+from plstm_seq.layers.initializers import Constant
+from plstm_seq.layers.plstm import Mode, PLSTMConfig, PLSTMLayer
+from plstm_seq.layers.transition import TransitionConfig
 from plstm_seq.ops import plstm_dag
 from plstm_seq.ops.dag.inputs import Inputs
 from plstm_seq.ops.products import fused_einsum
 
-_DEFAULT = PLSTMDAGConfig()
+MarkReads = Literal["before", "after"]
+Published = Literal["node", "edge"]
+
+
+def _gate() -> GateConfig:
+    return GateConfig(weight=True, activation="sigmoid", bias_init=Constant(-5.0))
+
+
+def _share() -> GateConfig:
+    return GateConfig(weight=True, activation="identity", bias_init=Constant(3.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PLSTMDAGConfig(PLSTMConfig):
+    """The options of a `PLSTMDAGLayer`; one config serves both modes.
+
+    The options of every pLSTM layer are documented at `PLSTMConfig` in `plstm_seq.layers.plstm`;
+    these are the ones that differ or come on top.
+
+    Attributes:
+        max_edges: the places among the edges of a node that have gates of their own, for edges in
+            and out each; further edges have those of the last place. With 1 the order of edges
+            makes no difference, and edges are told apart by their features.
+        source: the gate [JT, JK, JV] through which a node writes to an edge that leaves it.
+        share: the number of each line. P-mode divides it by `share_offset` and the absolute values
+            of all lines out of the same edge. Without `transition` D-mode takes its tanh.
+        share_offset: see `share`; what it keeps back.
+        transition: the matrix [JT, JT] of each line, in P-mode times its share; None: JT = 1, and
+            the number alone.
+        mark: the gate [JO, JQ, JT] through which a node reads an edge that enters it.
+        mark_reads: "before": a node reads the state of an edge as it comes; "after": multiplied by
+            a transition of the node's own, as on the way to a further edge (needs `transition`).
+        scale: factor of the op's output; None: `DK ** -0.5`.
+        published: None; or for published weights what the published layers do otherwise. "node":
+            an edge is written to at its place among those that enter its head, and read at that
+            among those that leave its tail; P-mode sums over all `max_edges` places, whether there
+            are edges or not, and places beyond the edges into a node carry nothing. "edge": P-mode
+            sums over the lines *into* an edge, which bounds what arrives and not what leaves, and
+            a line reads the node that its first edge leaves, not the one between the two.
+        kind: tells this mixer from others.
+    """
+
+    num_heads: int = 4
+    max_edges: int = 1
+    source: GateConfig = field(default_factory=_gate)
+    share: GateConfig = field(default_factory=_share)
+    share_offset: float = 0.5
+    transition: TransitionConfig | None = None
+    mark: GateConfig = field(default_factory=_gate)
+    mark_reads: MarkReads = "before"
+    direct: GateConfig | None = field(default_factory=_gate)
+    sub_heads: int = 1
+    scale: float | None = None
+    outprojection_bias: bool = True
+    published: Published | None = None
+    kind: Literal["plstm_dag"] = "plstm_dag"
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_positive(max_edges=self.max_edges)
+        require_above_zero(share_offset=self.share_offset)
+        require_choice("mark_reads", self.mark_reads, MarkReads)
+        require_choice("published", self.published, (None, "node", "edge"))
+        if self.mark_reads == "after" and self.transition is None:
+            raise ValueError(
+                "mark_reads: got 'after', expected 'before' without a transition: what is read "
+                "after a number alone is that of the mark"
+            )
 
 
 class GraphMixer(Protocol):
@@ -31,7 +105,7 @@ class GraphMixer(Protocol):
         ...
 
 
-class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
+class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
     """A pLSTM layer over a directed acyclic graph (arXiv 2506.11997, section 4).
 
     Query, key and value are made from the nodes; source, mark and transitions from the nodes they
@@ -45,7 +119,7 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
 
     Args:
         input_dim: I, the features of a node.
-        config: see `PLSTMDAGConfig`.
+        config: see `PLSTMDAGConfig`; None: its defaults.
         mode: "P" or "D".
         direction: "forward" along the edges, or "reverse".
         output_dim: O, the features of the output; None: I, or without an out projection those of
@@ -70,10 +144,12 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
         (4, 16)
     """
 
+    options = PLSTMDAGConfig
+
     def __init__(
         self,
         input_dim: int,
-        config: PLSTMDAGConfig = _DEFAULT,
+        config: PLSTMDAGConfig | None = None,
         *,
         mode: Mode = "P",
         direction: Direction = "forward",
@@ -83,27 +159,18 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        for name, value, options in (("mode", mode, Mode), ("direction", direction, Direction)):
-            if value not in get_args(options):
-                raise ValueError(f"{name}: got {value!r}, expected one of {get_args(options)}")
-        if config.published == "node" and edge_features:
-            raise ValueError(
-                f"edge_features: got {edge_features}, expected 0 with published='node'"
-            )
-        self.input_dim, self.kept, self.sizes = input_dim, Kept(config), config.sizes(input_dim)
+        require_choice("mode", mode, Mode)
+        require_choice("direction", direction, Direction)
         self.mode: Mode = mode
         self.direction: Direction = direction
         self.edge_features = edge_features
-        self.dtype, self.param_dtype = dtype, param_dtype
-        self.output_dim = output_features(
-            input_dim, output_dim, self.sizes, outprojection=config.outprojection
-        )
-        types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        self._make_gates(**types)
-        self._make_projections(**types)
+        types: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        super().__init__(input_dim, config, output_dim=output_dim, **types)
 
     def _make_gates(self, **types: Any) -> None:
         config, input_dim, features = self.config, self.input_dim, self.edge_features
+        if config.published == "node" and features:
+            raise ValueError(f"edge_features: got {features}, expected 0 with published='node'")
         heads, _, _, jk, jq, jv, jt, jo = self.sizes
         slots = config.max_edges
         on_edges = {"slots": slots, "edge_features": features, **types}
@@ -121,18 +188,6 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
 
         self.transition = matrices(on_lines)
         self.reading = matrices(on_edges) if after else None
-        self.direct = (
-            None
-            if config.direct is None
-            else Gate(heads, input_dim, (jo, jq, jk, jv), config.direct, **types)
-        )
-
-    def _make_projections(self, **types: Any) -> None:
-        config, sizes, input_dim = self.config, self.sizes, self.input_dim
-        projections = head_projections(input_dim, sizes, config, **types)
-        self.query, self.key, self.value = projections
-        norm_and_map = out_projection(sizes, self.output_dim, config, **types)
-        self.mhnorm, self.outprojection = norm_and_map
 
     def __call__(
         self, x: Float[Array, "N I"], graph: Graphs, edges: Float[Array, "E J"] | None = None
@@ -152,12 +207,8 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
                 without its multitree.
         """
         require_shape("x", x, ("N", self.input_dim))
-        if edges is not None:
-            require_shape("edges", edges, (len(graph.tail), self.edge_features))
-        elif self.edge_features:
-            raise ValueError(f"edges: got None, expected [E, {self.edge_features}]")
-        computed = jnp.result_type(x.dtype, self.param_dtype) if self.dtype is None else self.dtype
-        x = x.astype(computed)
+        require_edges(edges, graph, self.edge_features)
+        x = computed(x, self.dtype, self.param_dtype)
         ways = walk(graph, self.direction)
         if self.config.published == "node":
             ways = ways._replace(out_slot=ways.in_slot, in_slot=ways.out_slot)
@@ -169,10 +220,7 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
             scale=self.config.scale,
             implementation=self.config.implementation,
         )
-        y = jax.lax.collapse(jnp.moveaxis(y, 0, 1), 1)
-        if self.mhnorm is not None:
-            y = self.mhnorm(y, head_axis=None)
-        return y if self.outprojection is None else self.outprojection(y)
+        return self._leave(self._normed(jnp.moveaxis(y, 0, 1)))
 
     def _op_inputs(self, x: Array, ways: Walk, transition: Array, edges: Array | None) -> Inputs:
         """The arguments of the op, rows first: [N, E or P, H, and their own axes]."""
@@ -196,7 +244,9 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
         if self.config.published == "edge":
             node = ways.tail.at[ways.before].get(mode="clip")
         last = self.config.max_edges - 1
-        slots = (slot.at[line].get(mode="clip") for slot, line in self._line_ends(ways))
+        # Where a line's edges stand among those into and out of the node between them.
+        ends = ((ways.in_slot, ways.before), (ways.out_slot, ways.after))
+        slots = (slot.at[line].get(mode="clip") for slot, line in ends)
         row, column = (jnp.minimum(slot, last) for slot in slots)
         pair = row * self.config.max_edges + column
         of_line = None
@@ -215,11 +265,6 @@ class PLSTMDAGLayer(Configured[PLSTMDAGConfig]):
         if self.mode == "D":
             matrix = matrix * _kept(graph)[:, None, None, None].astype(matrix.dtype)
         return matrix
-
-    @staticmethod
-    def _line_ends(ways: Walk) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        """Where a line's edges stand among those into and out of the node between them."""
-        return (ways.in_slot, ways.before), (ways.out_slot, ways.after)
 
     def _shared(
         self,

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import jax.numpy as jnp
 from jax import Array
 
+from plstm_seq.layers.arguments import require_shape
 from plstm_seq.ops.dag.inputs import Graph
 
 Direction = Literal["forward", "reverse"]
@@ -45,6 +46,14 @@ class Graphs(Graph, Protocol):
     def multitree(self) -> Any:
         """[P], 1 for the lines that D-mode keeps; None: not known."""
         ...
+
+
+def require_edges(edges: Array | None, graph: Graphs, features: int) -> None:
+    """Raise `ValueError` unless the features of a graph's edges are [E, features], or none at 0."""
+    if edges is not None:
+        require_shape("edges", edges, (len(graph.tail), features))
+    elif features:
+        raise ValueError(f"edges: got None, expected [E, {features}]")
 
 
 class Walk(NamedTuple):

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from plstm_seq.layers.convolution import GridConvolution, GridConvolutionConfig
 from plstm_seq.layers.grid.attention import GridAttention, GridAttentionConfig
-from plstm_seq.layers.grid.config import Mode, PLSTM2DConfig
-from plstm_seq.layers.grid.convolution import GridConvolution, GridConvolutionConfig
-from plstm_seq.layers.grid.plstm_2d import PLSTM2DLayer
+from plstm_seq.layers.grid.plstm_2d import PLSTM2DConfig, PLSTM2DLayer
+from plstm_seq.layers.plstm import Mode
 
 GridMixerConfig = PLSTM2DConfig | GridAttentionConfig
 

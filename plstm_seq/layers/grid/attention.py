@@ -1,7 +1,8 @@
 """Softmax attention between all cells of a grid, for the vision transformer."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,15 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from plstm_seq.layers.checks import require_positive, require_shape
+from plstm_seq.layers.arguments import (
+    accumulation_dtype,
+    require_choice,
+    require_positive,
+    require_shape,
+)
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.initializers import Initializer, Small, Zeros
 from plstm_seq.layers.mixers.base import head_features
-from plstm_seq.layers.precision import accumulation_dtype
 
 AttentionImplementation = Literal["xla", "cudnn"]
 
@@ -44,14 +49,8 @@ class GridAttentionConfig:
     kind: Literal["attention"] = "attention"
 
     def __post_init__(self):
-        require_positive(num_heads=self.num_heads)
-        if self.head_dim is not None:
-            require_positive(head_dim=self.head_dim)
-        if self.implementation not in get_args(AttentionImplementation):
-            raise ValueError(
-                f"implementation: got {self.implementation!r}, expected one of "
-                f"{get_args(AttentionImplementation)}"
-            )
+        require_positive(num_heads=self.num_heads, head_dim=self.head_dim)
+        require_choice("implementation", self.implementation, AttentionImplementation)
 
 
 class GridAttention(Configured[GridAttentionConfig]):
@@ -95,22 +94,12 @@ class GridAttention(Configured[GridAttentionConfig]):
         self.input_dim, self.kept = input_dim, Kept(config)
         inner = config.num_heads * head_features(input_dim, config.num_heads, config.head_dim)
 
-        def linear(features: int, size: int, weight_init: Initializer) -> nnx.Linear:
-            return nnx.Linear(
-                features,
-                size,
-                use_bias=config.bias,
-                kernel_init=weight_init,
-                bias_init=config.bias_init,
-                dtype=dtype,
-                param_dtype=param_dtype,
-                rngs=rngs,
-            )
-
-        self.query = linear(input_dim, inner, config.weight_init)
-        self.key = linear(input_dim, inner, config.weight_init)
-        self.value = linear(input_dim, inner, config.weight_init)
-        self.outprojection = linear(inner, output_dim, config.out_weight_init)
+        types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
+        linear = partial(nnx.Linear, use_bias=config.bias, bias_init=config.bias_init, **types)
+        self.query = linear(input_dim, inner, kernel_init=config.weight_init)
+        self.key = linear(input_dim, inner, kernel_init=config.weight_init)
+        self.value = linear(input_dim, inner, kernel_init=config.weight_init)
+        self.outprojection = linear(inner, output_dim, kernel_init=config.out_weight_init)
 
     def __call__(self, x: Float[Array, "B *S I"]) -> Float[Array, "B *S F"]:
         """Read all cells from all cells.

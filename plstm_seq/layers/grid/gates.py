@@ -1,7 +1,7 @@
 """The gates of a 2D layer in P-mode and in D-mode: what leaves a cell to the right and down."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,11 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from plstm_seq.layers.gates import Gate
-from plstm_seq.layers.grid.config import Chirality, Mode, PForm, PLSTM2DConfig
-from plstm_seq.layers.precision import accumulation_dtype, promote
-from plstm_seq.layers.transition import Transition
+from plstm_seq.layers.arguments import accumulation_dtype, promote
+from plstm_seq.layers.initializers import Initializer
+
+Chirality = Literal["L", "R"]
+PForm = Literal["shared", "published"]
 
 GateOf = Callable[[str], Array]
 """The value of the gate with a name, [B, X, Y, N, ...]."""
@@ -40,7 +41,10 @@ class OrientationGate(nnx.Module):
 
     Args:
         input_dim: the number of input features, I.
-        config: H, the orientations, the scale and the initialisers.
+        count: the orientations and the heads, (O, H).
+        scale: what is read of the input is multiplied by this and divided by I.
+        bias_init: of the bias [O, H].
+        weight_init: of the weight [O, H, I].
         dtype: the type to compute in; None: that of input and parameters.
         param_dtype: the type of the parameters, `bias` [O, H] and `weight` [O, H, I].
         rngs: for the parameters.
@@ -49,17 +53,18 @@ class OrientationGate(nnx.Module):
     def __init__(
         self,
         input_dim: int,
-        config: PLSTM2DConfig,
+        count: tuple[int, int],
+        scale: float,
+        bias_init: Initializer,
+        weight_init: Initializer,
         *,
         dtype: DTypeLike | None = None,
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.scale, self.dtype = config.orientation_scale / input_dim, dtype
-        shape = (len(config.orientations), config.num_heads)
-        self.bias = nnx.Param(config.orientation_bias_init(rngs.params(), shape, param_dtype))
-        shape = (*shape, input_dim)
-        self.weight = nnx.Param(config.orientation_weight_init(rngs.params(), shape, param_dtype))
+        self.scale, self.dtype = scale / input_dim, dtype
+        self.bias = nnx.Param(bias_init(rngs.params(), count, param_dtype))
+        self.weight = nnx.Param(weight_init(rngs.params(), (*count, input_dim), param_dtype))
 
     def __call__(self, x: Float[Array, "*S I"]) -> Float[Array, "*S N"]:
         """Compute the share for every gate, [..., O * H], in float32 at least."""
@@ -68,53 +73,6 @@ class OrientationGate(nnx.Module):
         wide = accumulation_dtype(x.dtype)
         read = jnp.einsum("...i,ni->...n", x, weight, preferred_element_type=wide)
         return jax.nn.sigmoid(bias.astype(wide) + self.scale * read)
-
-
-def make_gates(
-    mode: Mode, input_dim: int, config: PLSTM2DConfig, **types: Any
-) -> dict[str, nnx.Module]:
-    """Build the gates of a layer but the direct one, by name.
-
-    In P-mode one source, transition and mark, and a gate that shares them out to the two edges; in
-    D-mode gates of their own for both edges, and the transition of the turn between them.
-
-    Args:
-        mode: "P" or "D".
-        input_dim: the number of input features, I.
-        config: see `PLSTM2DConfig`.
-        types: `dtype`, `param_dtype` and `rngs` of the gates.
-    """
-    sizes = config.sizes(input_dim)
-    count = len(config.orientations) * sizes.H
-
-    def source() -> Gate:
-        shape = (sizes.JT, sizes.JK, sizes.JV)
-        return Gate(count, input_dim, shape, config.source, **types)
-
-    def transition() -> Transition:
-        return Transition(count, input_dim, config.transition, **types)
-
-    def mark() -> Gate:
-        shape = (sizes.JO, sizes.JQ, sizes.JT)
-        return Gate(count, input_dim, shape, config.mark, **types)
-
-    if mode == "P":
-        orientation = OrientationGate(input_dim, config, **types)
-        return {
-            "orientation": orientation,
-            "source": source(),
-            "transition": transition(),
-            "mark": mark(),
-        }
-    return {
-        "source_right": source(),
-        "source_down": source(),
-        "transition_right": transition(),
-        "transition_down": transition(),
-        "transition_turn": transition(),
-        "mark_left": mark(),
-        "mark_up": mark(),
-    }
 
 
 def p_gates(gate: GateOf, form: PForm) -> EdgeGates:

@@ -1,6 +1,8 @@
-"""The 2D pLSTM layer: projections and gates around one op, in all orientations at once."""
+"""The 2D pLSTM layer: its options, and gates and projections around one op, in all orientations."""
 
-from typing import Any, get_args
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,21 +11,89 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from plstm_seq.layers.checks import require_shape
-from plstm_seq.layers.configured import Configured, Kept
-from plstm_seq.layers.gates import Gate
-from plstm_seq.layers.grid.config import Mode, PLSTM2DConfig
-from plstm_seq.layers.grid.convolution import GridConvolution
-from plstm_seq.layers.grid.gates import d_gates, make_gates, p_gates
-from plstm_seq.layers.projections import head_projections, out_projection, output_features
-from plstm_seq.layers.scale import Scale
+from plstm_seq.layers.arguments import computed, require_choice, require_shape
+from plstm_seq.layers.convolution import GridConvolution, GridConvolutionConfig
+from plstm_seq.layers.gates import Gate, GateConfig
+from plstm_seq.layers.grid.gates import Chirality, OrientationGate, PForm, d_gates, p_gates
+from plstm_seq.layers.initializers import Initializer, Linspace, Zeros
+from plstm_seq.layers.plstm import CONVOLVED, ConvolvedConfig, ConvolvedLayer, Mode
+from plstm_seq.layers.transition import Factorized, Transition, TransitionConfig
 from plstm_seq.ops import plstm_2d, plstm_2d_oriented
 from plstm_seq.ops.grid.inputs import GATES, Inputs, flip
 
-_DEFAULT = PLSTM2DConfig()
+NormOf = Literal["sum", "orientation"]
+GateOrder = Literal["orientation", "head"]
+GridBranch = Literal[
+    "source", "transition", "mark", "direct", "query", "key", "value", "orientation", "passthrough"
+]
 
 
-class PLSTM2DLayer(Configured[PLSTM2DConfig]):
+@dataclass(frozen=True, kw_only=True)
+class PLSTM2DConfig(ConvolvedConfig):
+    """The options of a `PLSTM2DLayer`; the defaults are those of the published layer, made sound.
+
+    One config serves both modes: `orientation_*` and `p_form` act in P-mode, `chirality` in D-mode.
+    The options of every such layer are documented at `PLSTMConfig` and `ConvolvedConfig` in
+    `plstm_seq.layers.plstm`; these are the ones that differ or come on top.
+
+    Attributes:
+        orientations: the corners from which the grid is read, numbers from 0 to 3: bit 0 reads it
+            from its end in X, bit 1 from its end in Y. Each has gates of its own.
+        source: the gate [JT, JK, JV] through which a cell writes, one for every orientation and
+            head (and in D-mode one for each of the two edges).
+        transition: the matrix [JT, JT] by which a cell multiplies what enters it, likewise; its
+            `dim` is JT.
+        mark: the gate [JO, JQ, JT] through which a cell reads, likewise.
+        direct: the gate [JO, JQ, JK, JV] that joins a cell to itself, one a head; None: none.
+        orientation_scale: what the orientation gate reads of the input is multiplied by this and
+            divided by the input features.
+        orientation_bias_init: of its bias [O, H], O orientations; spread over the heads, so that
+            they prefer different directions.
+        orientation_weight_init: of its weight [O, H, I].
+        p_form: "shared": the gate `a` shares source and transition out, `a` to the right and
+            `1 - a` down, so that what leaves a cell is no more than what came in. "published":
+            `a S` and `1 - a S`, `a T` and `1 - a T` with matrices of ones; for published weights.
+        chirality: the turn that D-mode leaves out, "L": down from the left, "R": right from above.
+        gate_order: how the O * H gates of all orientations and heads lie one after another:
+            "orientation": gate `o H + h`; "head": gate `h O + o`. They are initialised alike; it
+            says which block of the input each reads, with `sub_heads` of the gates above 1. With
+            "head" the orientation biases [O, H], too, are read as [H, O], as in the published
+            layer that fuses the orientations.
+        norm_of: "sum": the outputs of the orientations are added and the sum is normalised;
+            "orientation": each is normalised for itself, direct term included, and the mean is
+            taken, as in the published layer that does not fuse them.
+        kind: tells this mixer from others.
+    """
+
+    branches: ClassVar[Any] = GridBranch
+
+    orientations: tuple[int, ...] = (0, 1, 2, 3)
+    source: GateConfig = field(default_factory=GateConfig)
+    transition: TransitionConfig = field(default_factory=lambda: Factorized(dim=1))
+    orientation_scale: float = 0.5
+    orientation_bias_init: Initializer = field(default_factory=lambda: Linspace(-2.0, 2.0))
+    orientation_weight_init: Initializer = field(default_factory=Zeros)
+    p_form: PForm = "shared"
+    chirality: Chirality = "L"
+    gate_order: GateOrder = "orientation"
+    convolution: GridConvolutionConfig | None = None
+    convolution_inputs: tuple[GridBranch, ...] = (*CONVOLVED, "orientation")
+    norm_of: NormOf = "sum"
+    kind: Literal["plstm_2d"] = "plstm_2d"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.orientations or not set(self.orientations) <= {0, 1, 2, 3}:
+            raise ValueError(
+                f"orientations: got {self.orientations}, expected some of the numbers 0 to 3"
+            )
+        require_choice("p_form", self.p_form, PForm)
+        require_choice("chirality", self.chirality, Chirality)
+        require_choice("gate_order", self.gate_order, GateOrder)
+        require_choice("norm_of", self.norm_of, NormOf)
+
+
+class PLSTM2DLayer(ConvolvedLayer[PLSTM2DConfig]):
     """A 2D pLSTM layer (arXiv 2506.11997, section 4).
 
     Gates, query, key and value are made from the input, or from a convolution of it; the op of
@@ -39,7 +109,7 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
 
     Args:
         input_dim: I, the features of the input.
-        config: see `PLSTM2DConfig`.
+        config: see `PLSTM2DConfig`; None: its defaults.
         mode: "P" or "D".
         output_dim: the features of the output; None: I, or without an out projection those of the
             op, H * DV * JO.
@@ -60,10 +130,12 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
         (3, 4, 5, 16)
     """
 
+    options = PLSTM2DConfig
+
     def __init__(
         self,
         input_dim: int,
-        config: PLSTM2DConfig = _DEFAULT,
+        config: PLSTM2DConfig | None = None,
         *,
         mode: Mode = "P",
         output_dim: int | None = None,
@@ -71,44 +143,54 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        if mode not in get_args(Mode):
-            raise ValueError(f"mode: got {mode!r}, expected one of {get_args(Mode)}")
-        sizes = config.sizes(input_dim)
-        self.input_dim, self.kept, self.sizes = input_dim, Kept(config), sizes
+        require_choice("mode", mode, Mode)
         self.mode: Mode = mode
-        self.output_dim = output_features(
-            input_dim,
-            output_dim,
-            sizes,
-            outprojection=config.outprojection,
-            passthrough=config.passthrough,
-        )
-        self.dtype, self.param_dtype = dtype, param_dtype
         types: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
-        gates = make_gates(mode, input_dim, config, **types)
-        self.gate_names = tuple(gates)
-        for name, gate in gates.items():
-            setattr(self, name, gate)
-        direct = (sizes.JO, sizes.JQ, sizes.JK, sizes.JV)
-        self.direct = (
-            None
-            if config.direct is None
-            else Gate(sizes.H, input_dim, direct, config.direct, **types)
-        )
-        self._make_projections(**types)
+        super().__init__(input_dim, config, output_dim=output_dim, **types)
 
-    def _make_projections(self, **types: Any) -> None:
-        config, sizes, input_dim = self.config, self.sizes, self.input_dim
-        projections = head_projections(input_dim, sizes, config, **types)
-        self.query, self.key, self.value = projections
-        self.convolution = (
-            None
-            if config.convolution is None
-            else GridConvolution(input_dim, config.convolution, **types)
+    def _make_gates(self, **types: Any) -> None:
+        """In P-mode one source, transition and mark, and a gate that shares them out to two edges.
+
+        In D-mode gates of their own for both edges, and the transition of the turn between them.
+        """
+        config, input_dim = self.config, self.input_dim
+        heads, _, _, jk, jq, jv, jt, jo = self.sizes
+        corners = len(config.orientations)
+        gate = partial(Gate, corners * heads, input_dim, **types)
+        source = partial(gate, (jt, jk, jv), config.source)
+        transition = partial(Transition, corners * heads, input_dim, config.transition, **types)
+        mark = partial(gate, (jo, jq, jt), config.mark)
+        orientation = partial(
+            OrientationGate,
+            input_dim,
+            (corners, heads),
+            config.orientation_scale,
+            config.orientation_bias_init,
+            config.orientation_weight_init,
+            **types,
         )
-        norm_and_map = out_projection(sizes, self.output_dim, config, **types)
-        self.mhnorm, self.outprojection = norm_and_map
-        self.passthrough = Scale(input_dim, **types) if config.passthrough else None
+        makers = (
+            {"orientation": orientation, "source": source, "transition": transition, "mark": mark}
+            if self.mode == "P"
+            else {
+                "source_right": source,
+                "source_down": source,
+                "transition_right": transition,
+                "transition_down": transition,
+                "transition_turn": transition,
+                "mark_left": mark,
+                "mark_up": mark,
+            }
+        )
+        self.gate_names = tuple(makers)
+        for name, make in makers.items():
+            setattr(self, name, make())
+
+    def _make_convolution(self, **types: Any) -> None:
+        config = self.config.convolution
+        self.convolution = (
+            None if config is None else GridConvolution(self.input_dim, config, **types)
+        )
 
     def __call__(self, x: Float[Array, "B X Y I"]) -> Float[Array, "B X Y F"]:
         """Run over a grid.
@@ -125,13 +207,7 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
         x, convolved = self._enter(x)
         inputs = self._op_inputs(x, convolved)
         y = self._each(inputs) if self.config.norm_of == "orientation" else self._summed(inputs)
-        if self.outprojection is not None:
-            y = self.outprojection(y)
-        if self.passthrough is not None:
-            y = y + self.passthrough(
-                convolved if "passthrough" in self.config.convolution_inputs else x
-            )
-        return y
+        return self._pass(self._leave(y), self._read("passthrough", x, convolved))
 
     def op_inputs(self, x: Float[Array, "B X Y I"]) -> Inputs:
         """Make what the op runs on: gates, query, key and value at every cell.
@@ -172,17 +248,13 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
     def _enter(self, x: Array) -> tuple[Array, Array]:
         """The input in the type computed in, and its convolution."""
         require_shape("x", x, ("B", "X", "Y", self.input_dim))
-        if self.dtype is None:
-            x = x.astype(jnp.result_type(x.dtype, self.param_dtype))
-        else:
-            x = x.astype(self.dtype)
+        x = computed(x, self.dtype, self.param_dtype)
         return x, x if self.convolution is None else self.convolution(x)
 
     def _made(self, name: str, x: Array, convolved: Array, branch: str | None = None) -> Array:
         """The gate or projection of a name, which is or begins with that of its branch."""
         branch = name.partition("_")[0] if branch is None else branch
-        chosen = self.config.convolution_inputs
-        return getattr(self, name)(convolved if branch in chosen else x)
+        return getattr(self, name)(self._read(branch, x, convolved))
 
     def _op_inputs(self, x: Array, convolved: Array) -> Inputs:
         def make(name: str, branch: str | None = None) -> Array:
@@ -231,13 +303,6 @@ class PLSTM2DLayer(Configured[PLSTM2DConfig]):
         y: Any = plstm_2d(*flipped, implementation=self.config.implementation)
         y = flip(y, orientations, 2)
         return jnp.mean(self._normed(jnp.moveaxis(y, 1, 4)), axis=1)
-
-    def _normed(self, y: Array) -> Array:
-        """Norm over each head and heads as features: [..., H, DV, JO] -> [..., H * DV * JO]."""
-        y = jax.lax.collapse(y, y.ndim - 2)
-        if self.mhnorm is not None:
-            y = self.mhnorm(y)
-        return jax.lax.collapse(y, y.ndim - 2)
 
 
 def _heads_first(array: Array) -> Array:

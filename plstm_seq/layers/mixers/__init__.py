@@ -3,23 +3,24 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
-from flax import nnx
-from jax.typing import DTypeLike
-
 from plstm_seq.layers.mixers.attention import Attention, AttentionConfig
 from plstm_seq.layers.mixers.base import Baseline, BaselineConfig, BaselineState, Mixer
 from plstm_seq.layers.mixers.cells import CellMixer, GRUConfig, LSTMConfig, RNNConfig
-from plstm_seq.layers.mixers.delta_net import DeltaNet, DeltaNetConfig
-from plstm_seq.layers.mixers.diagonal import DiagonalConfig, DiagonalMixer
-from plstm_seq.layers.mixers.gated_linear_attention import (
+from plstm_seq.layers.mixers.matrix_memory import (
+    DeltaNet,
+    DeltaNetConfig,
     GatedLinearAttention,
     GatedLinearAttentionConfig,
 )
-from plstm_seq.layers.mixers.pd import PD, PDConfig
-from plstm_seq.layers.mixers.slice import Slice, SliceConfig
-from plstm_seq.layers.plstm_1d import PLSTM1DLayer
-from plstm_seq.layers.plstm_1d_config import PLSTM1DConfig
+from plstm_seq.layers.mixers.vector_state import (
+    PD,
+    DiagonalConfig,
+    DiagonalMixer,
+    PDConfig,
+    Slice,
+    SliceConfig,
+)
+from plstm_seq.layers.plstm_1d import PLSTM1DConfig, PLSTM1DLayer
 
 MixerConfig = (
     PLSTM1DConfig
@@ -53,9 +54,7 @@ def make_mixer(
     config: MixerConfig,
     *,
     output_dim: int | None = None,
-    dtype: DTypeLike | None = None,
-    param_dtype: DTypeLike = jnp.float32,
-    rngs: nnx.Rngs,
+    **types: Any,
 ) -> Mixer:
     """Build the mixer that a config describes.
 
@@ -63,9 +62,7 @@ def make_mixer(
         input_dim: the features of the input.
         config: one of `MixerConfig`.
         output_dim: the features of the output; None: what the mixer makes of it, the input's.
-        dtype: the type to compute in; None: that of input and parameters.
-        param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        types: `dtype`, `param_dtype` and `rngs`.
 
     Raises:
         TypeError: the config is of no mixer.
@@ -74,7 +71,6 @@ def make_mixer(
     if type(config) not in _MIXERS:
         expected = ", ".join(cls.__name__ for cls in _MIXERS)
         raise TypeError(f"mixer: got {type(config).__name__}, expected one of {expected}")
-    types: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
     return _MIXERS[type(config)](input_dim, config, output_dim=output_dim, **types)
 
 

@@ -1,7 +1,7 @@
 """Causal softmax attention."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from plstm_seq.layers.checks import require_positive
+from plstm_seq.layers.arguments import require_choice, require_positive
 from plstm_seq.layers.mixers.base import Baseline, BaselineConfig, head_features
 from plstm_seq.ops.attention import causal_attention
 
@@ -36,13 +36,8 @@ class AttentionConfig(BaselineConfig):
     kind: Literal["attention"] = "attention"
 
     def __post_init__(self):
-        require_positive(num_heads=self.num_heads)
-        if self.head_dim is not None:
-            require_positive(head_dim=self.head_dim)
-        if self.position not in get_args(Position):
-            raise ValueError(
-                f"position: got {self.position!r}, expected one of {get_args(Position)}"
-            )
+        require_positive(num_heads=self.num_heads, head_dim=self.head_dim)
+        require_choice("position", self.position, Position)
         if not self.rope_base > 1:
             raise ValueError(f"rope_base: got {self.rope_base}, expected above 1")
 

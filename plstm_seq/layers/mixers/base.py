@@ -1,6 +1,10 @@
-"""What mixers share: the protocol that blocks hold them by, and the frame of the baselines."""
+"""What mixers share: the protocol that blocks hold them by, and the frame of the baselines.
 
-from dataclasses import dataclass
+The frame is a convolution before the mixer and an out projection after it; linear recurrences are
+read through a norm a head and a gate, the `Readout`.
+"""
+
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
 import jax
@@ -10,11 +14,17 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
+from plstm_seq.layers.arguments import (
+    accumulation_dtype,
+    computed,
+    require_divisible,
+    require_positive,
+    require_shape,
+)
 from plstm_seq.layers.by_token import ByToken, at_positions
-from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.convolution import CausalConvolution, ConvolutionConfig
-from plstm_seq.layers.precision import accumulation_dtype
+from plstm_seq.layers.norm import Norm, NormConfig
 
 Memory = Any
 """A tree of arrays, each with the batch axis first."""
@@ -174,15 +184,15 @@ class Baseline(Configured[C]):
         return y[:, 0], state
 
     def _run(self, x: Array, state: BaselineState | None) -> tuple[Array, BaselineState]:
-        computed = jnp.result_type(x.dtype, self.param_dtype) if self.dtype is None else self.dtype
-        x = x.astype(computed)
-        fresh = self._fresh(x.shape[0], x.dtype)
+        x = computed(x, self.dtype, self.param_dtype)
+        dtype = x.dtype
+        fresh = self._fresh(x.shape[0], dtype)
         state = fresh if state is None else self._checked(state, fresh)
         history = None
         if self.conv is not None:
             x, history = self.conv(x, state.convolution)
         y, memory = self._read(x, state.memory)
-        return self.outprojection(y.astype(computed)), BaselineState(history, memory)
+        return self.outprojection(y.astype(dtype)), BaselineState(history, memory)
 
     def _fresh(self, batch_size: int, dtype: DTypeLike) -> BaselineState:
         history = None
@@ -215,3 +225,46 @@ def head_features(input_dim: int, num_heads: int, head_dim: int | None) -> int:
         return head_dim
     require_divisible("input_dim, where head_dim is None,", input_dim, "num_heads", num_heads)
     return input_dim // num_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadoutConfig(BaselineConfig):
+    """The options of every linear recurrence.
+
+    Attributes:
+        norm: the norm over what is read of each head; None: none.
+        output_gate: whether `silu` of a linear function of the input multiplies it then.
+    """
+
+    norm: NormConfig | None = field(default_factory=NormConfig)
+    output_gate: bool = True
+
+
+class Readout(nnx.Module):
+    """`norm(y) * silu(gate(x))`, as in gated linear attention (arXiv 2312.06635).
+
+    Args:
+        input_dim: the number of input features, I.
+        num_heads: H, each with a norm of its own.
+        features: F, over all heads.
+        config: see `ReadoutConfig`.
+        **types: `dtype`, `param_dtype` and `rngs` of the parameters.
+    """
+
+    def __init__(
+        self, input_dim: int, num_heads: int, features: int, config: ReadoutConfig, **types: Any
+    ):
+        self.norm = (
+            None
+            if config.norm is None
+            else Norm(features, config.norm, num_heads=num_heads, **types)
+        )
+        self.gate = (
+            nnx.Linear(input_dim, features, use_bias=False, **types) if config.output_gate else None
+        )
+
+    def __call__(self, y: Array, x: Array) -> Array:
+        """Map what was read [..., F] and the input [..., I] to [..., F]."""
+        if self.norm is not None:
+            y = self.norm(y, head_axis=None)
+        return y if self.gate is None else y * jax.nn.silu(self.gate(x))

@@ -5,14 +5,10 @@ layer. `Table` is no such map: its matrices are looked up by token, and its laye
 `TransitionTable`. `layers/README.md` compares the families.
 """
 
-from plstm_seq.layers.transition.bounded import Bounded
-from plstm_seq.layers.transition.diagonal import Diagonal
+from plstm_seq.layers.transition.base import Table, Transition, TransitionTable
 from plstm_seq.layers.transition.factorized import Factorized
-from plstm_seq.layers.transition.householder import HouseholderProduct
-from plstm_seq.layers.transition.module import Transition
-from plstm_seq.layers.transition.orthogonal import Orthogonal
+from plstm_seq.layers.transition.families import Bounded, Diagonal, HouseholderProduct, Orthogonal
 from plstm_seq.layers.transition.selection import Selection
-from plstm_seq.layers.transition.table import Table, TransitionTable
 
 TransitionConfig = Factorized | Orthogonal | HouseholderProduct | Bounded | Diagonal | Selection
 

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
 from plstm_seq.layers.activations import expexp, logsigmoid
-from plstm_seq.layers.checks import require_count
+from plstm_seq.layers.arguments import require_above_zero, require_choice, require_count
 from plstm_seq.layers.initializers import Diagonal, Initializer, Ones, Zeros
-from plstm_seq.layers.transition import normalizations, published
-from plstm_seq.layers.transition.parametrization import Parametrization, Quantity
+from plstm_seq.layers.transition import matrices, published
+from plstm_seq.layers.transition.base import Parametrization, Quantity
 from plstm_seq.ops.sequence.levels import small_matmul
 
 EigenvalueRepresentation = Literal["logsigmoid", "expexp", "tanh"]
@@ -40,7 +40,7 @@ class Factorized(Parametrization):
             `exp(-factor exp(-x))` in [0, 1]; "tanh": `tanh(factor x)` in [-1, 1].
         eigenvalue_factor: the factor in them, positive.
         symmetric: `out_mat` is the transpose of `in_mat` and has no parameters.
-        normalization_mode: what is done to both projections; `transition/normalizations.py`.
+        normalization_mode: what is done to both projections; `transition/matrices.py`.
         orthogonalization_factor: the factor in front of the skew matrix, in the mode
             "exponential_orthogonalization"; the others have none (1).
         published_normalization: use the published functions, whose defects
@@ -74,17 +74,10 @@ class Factorized(Parametrization):
 
     def __post_init__(self):
         super().__post_init__()
-        choices = {
-            "eigenvalue_representation": EigenvalueRepresentation,
-            "normalization_mode": NormalizationMode,
-        }
-        for name, options in choices.items():
-            if getattr(self, name) not in get_args(options):
-                raise ValueError(
-                    f"{name}: got {getattr(self, name)!r}, expected one of {get_args(options)}"
-                )
-        if not self.eigenvalue_factor > 0:
-            raise ValueError(f"eigenvalue_factor: got {self.eigenvalue_factor}, expected above 0")
+        representation, mode = self.eigenvalue_representation, self.normalization_mode
+        require_choice("eigenvalue_representation", representation, EigenvalueRepresentation)
+        require_choice("normalization_mode", mode, NormalizationMode)
+        require_above_zero(eigenvalue_factor=self.eigenvalue_factor)
         exponential = self.normalization_mode == "exponential_orthogonalization"
         if self.orthogonalization_factor != 1 and not exponential:
             raise ValueError(
@@ -126,7 +119,7 @@ class Factorized(Parametrization):
         product = small_matmul(out_mat * eigenvalues[..., None, :], in_mat)
         restricted = self.normalization_mode == "eigenvalue_restriction"
         if restricted and not self.published_normalization:
-            return normalizations.eigenvalue_restriction(product)
+            return matrices.eigenvalue_restriction(product)
         return product
 
     def _eigenvalues(self, x: Array) -> Array:
@@ -142,17 +135,14 @@ class Factorized(Parametrization):
         factor = self.orthogonalization_factor
         if not self.published_normalization:
             if self.normalization_mode == "exponential_orthogonalization":
-                return normalizations.exponential_orthogonalization(matrix, factor)
-            return getattr(normalizations, self.normalization_mode)(matrix)
+                return matrices.exponential_orthogonalization(matrix, factor)
+            return getattr(matrices, self.normalization_mode)(matrix)
         order = self.orthogonalization_order or _PUBLISHED_ORDER
+        normalize = getattr(published, self.normalization_mode)
         match self.normalization_mode:
             case "exponential_orthogonalization":
-                return published.exponential_orthogonalization(matrix, factor, order)
-            case "eigenvalue_restriction":
-                return published.eigenvalue_restriction(matrix, order)
-            case "singularvalue_restriction":
-                return published.singularvalue_restriction(matrix, order)
-            case "householder_orthogonalization":
-                return published.householder_orthogonalization(matrix)
-            case "qr":
-                return published.qr(matrix)
+                return normalize(matrix, factor, order)
+            case "eigenvalue_restriction" | "singularvalue_restriction":
+                return normalize(matrix, order)
+            case "householder_orthogonalization" | "qr":
+                return normalize(matrix)

@@ -1,7 +1,7 @@
 """The normalisations of the published code (github.com/ml-jku/plstm), defects included.
 
 They are what published weights were trained with, and nothing else should use them. What is wrong
-with each is said in its docstring; `normalizations.py` has the sound functions.
+with each is said in its docstring; `matrices.py` has the sound functions.
 """
 
 import math
@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from plstm_seq.layers.transition.normalizations import skew_part
-from plstm_seq.layers.transition.reflections import orthogonal_factor, reflection_product
+from plstm_seq.layers.transition.matrices import orthogonal_factor, reflection_product, skew_part
 from plstm_seq.ops.sequence.levels import small_matmul
 
 _EPS = 1e-3

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from plstm_seq.layers.arguments import require_above_zero, require_choice
 from plstm_seq.layers.initializers import Diagonal, FanIn, Initializer, Zeros
-from plstm_seq.layers.transition.parametrization import Parametrization, Quantity
+from plstm_seq.layers.transition.base import Parametrization, Quantity
 
 Line = Literal["columns", "rows"]
 Choice = Literal["hard", "soft"]
@@ -66,12 +67,9 @@ class Selection(Parametrization):
 
     def __post_init__(self):
         super().__post_init__()
-        for name, options in (("lines", Line), ("choice", Choice)):
-            value = getattr(self, name)
-            if value not in get_args(options):
-                raise ValueError(f"{name}: got {value!r}, expected one of {get_args(options)}")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature: got {self.temperature}, expected above 0")
+        require_choice("lines", self.lines, Line)
+        require_choice("choice", self.choice, Choice)
+        require_above_zero(temperature=self.temperature)
         if self.rotated and self.dim % 2:
             raise ValueError(f"dim: got {self.dim}, expected an even number where rotated is set")
 

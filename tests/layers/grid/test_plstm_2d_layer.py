@@ -15,7 +15,7 @@ from tolerances import AGREEMENT
 
 from plstm_seq.layers import GateConfig
 from plstm_seq.layers.grid import GridConvolutionConfig, PLSTM2DConfig, PLSTM2DLayer
-from plstm_seq.layers.grid.config import GridBranch
+from plstm_seq.layers.grid.plstm_2d import GridBranch
 from plstm_seq.layers.transition import Orthogonal
 
 GATE = GateConfig(weight=True)

@@ -1,12 +1,16 @@
-"""Checks that several layers make of their arguments; each raises with the argument's name."""
+"""What layers do with their arguments: check them, and bring them to the type to compute in.
+
+Each check raises with the argument's name.
+"""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol, get_args
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
+from jax.typing import DTypeLike
 
 
 class HasShape(Protocol):
@@ -18,11 +22,32 @@ class HasShape(Protocol):
         ...
 
 
-def require_positive(**sizes: int) -> None:
-    """Raise `ValueError` for the first size below 1."""
+def require_positive(**sizes: int | None) -> None:
+    """Raise `ValueError` for the first size below 1; None is no size, and left to its default."""
     for name, size in sizes.items():
-        if size < 1:
+        if size is not None and size < 1:
             raise ValueError(f"{name}: got {size}, expected at least 1")
+
+
+def require_above_zero(**values: float | None) -> None:
+    """Raise `ValueError` for the first number that is not above 0; None is no number."""
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name}: got {value}, expected above 0")
+
+
+def require_non_negative(**values: float) -> None:
+    """Raise `ValueError` for the first number that is below 0, or none."""
+    for name, value in values.items():
+        if not value >= 0:
+            raise ValueError(f"{name}: got {value}, expected a non-negative number")
+
+
+def require_choice(name: str, value: Any, choices: Any) -> None:
+    """Raise `ValueError` unless the value is one of a `Literal`, or of other choices."""
+    choices = get_args(choices) or choices
+    if value not in choices:
+        raise ValueError(f"{name}: got {value!r}, expected one of {choices}")
 
 
 def require_count(**counts: int) -> None:
@@ -78,3 +103,19 @@ def ids_below(count: int, name: str, ids: Array, *, check: bool = True) -> Array
             raise ValueError(f"{name}: got {low} to {high}, expected 0 to {count - 1}")
     ids = jnp.asarray(ids, jnp.int32)
     return jnp.where(ids < 0, count, ids)
+
+
+def promote(*arrays: Array, dtype: DTypeLike | None = None) -> tuple[Array, ...]:
+    """Bring arrays to one type: `dtype`, or where it is None the one they promote to."""
+    common = jnp.result_type(*arrays) if dtype is None else dtype
+    return tuple(array.astype(common) for array in arrays)
+
+
+def computed(x: Any, dtype: DTypeLike | None, param_dtype: DTypeLike) -> Any:
+    """Bring a layer's input to the type computed in; with `dtype` None that of both promoted."""
+    return x.astype(jnp.result_type(x.dtype, param_dtype) if dtype is None else dtype)
+
+
+def accumulation_dtype(dtype: DTypeLike) -> jnp.dtype:
+    """float32 for everything shorter, so that sums and products of gates do not round away."""
+    return jnp.promote_types(dtype, jnp.float32)

@@ -1,5 +1,7 @@
 """What turns images or symbols into the cells of a grid, and tells the cells where they are."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,10 +10,10 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int, UInt8
 
-from plstm_seq.layers.checks import require_positive, require_shape
+from plstm_seq.layers.arguments import promote, require_positive, require_shape
 from plstm_seq.layers.initializers import Initializer
-from plstm_seq.layers.precision import promote
-from plstm_seq.models.vision.config import Pixels
+
+Pixels = Literal["unit", "imagenet"]
 
 # Of the channels red, green and blue, over ImageNet's images divided by 255.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

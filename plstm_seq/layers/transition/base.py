@@ -1,17 +1,97 @@
-"""The transition layer: projects the input and hands the result to a parametrisation."""
+"""What every family of transitions is, and the layers that make the matrices.
+
+A family is some linear functions of the input, made into a matrix: a `Parametrization`, which the
+layer `Transition` computes. A `Table` is none: its layer looks matrices up by token, one for every
+entry of the vocabulary.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self
 
 import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from plstm_seq.layers.checks import require_divisible, require_positive, require_shape
-from plstm_seq.layers.configured import Configured, Kept
-from plstm_seq.layers.hyperparameter import Hyperparameter, add_hyperparameters
-from plstm_seq.layers.precision import accumulation_dtype
-from plstm_seq.layers.sub_heads import sub_head_linear
-from plstm_seq.layers.transition.parametrization import Parametrization
+from plstm_seq.layers.arguments import (
+    accumulation_dtype,
+    require_divisible,
+    require_positive,
+    require_shape,
+)
+from plstm_seq.layers.by_token import rows_at
+from plstm_seq.layers.configured import Configured, Hyperparameter, Kept, add_hyperparameters
+from plstm_seq.layers.head_projection import sub_head_linear
+from plstm_seq.layers.initializers import Initializer, RandomOrthogonal
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A linear function of the input: `bias + weight . x`, of this shape per head.
+
+    Attributes:
+        shape: its axes after the head axis.
+        bias_init: of the bias [H, *shape].
+        weight_init: of the weight [H / sub_heads, sub_heads, *shape, I / sub_heads].
+    """
+
+    shape: tuple[int, ...]
+    bias_init: Initializer
+    weight_init: Initializer
+
+
+@dataclass(frozen=True)
+class Parametrization(ABC):
+    """The part that all families share; a config and the map from quantities to matrices.
+
+    Attributes:
+        dim: JT, a transition is a `JT x JT` matrix.
+        sub_heads: the input is split into this many blocks, and head `h` reads block
+            `h % sub_heads` only.
+        weight: whether transitions depend on the input; else on the biases alone, and the
+            `*_weight_init` have nothing to do.
+        leaf_fields: the fields that enter `matrix` as numbers; see `layers/configured.py`.
+    """
+
+    leaf_fields: ClassVar[tuple[str, ...]] = ()
+
+    dim: int = 4
+    sub_heads: int = 1
+    weight: bool = True
+
+    def __post_init__(self):
+        require_positive(dim=self.dim, sub_heads=self.sub_heads)
+
+    def check_heads(self, num_heads: int) -> None:
+        """Raise `ValueError` where the config does not suit this number of heads."""
+        require_positive(num_heads=num_heads)
+
+    def with_leaves(self, values: Mapping[str, Array]) -> Self:
+        """Return a copy in which arrays [] stand for `leaf_fields`, to call `matrix` on.
+
+        Arrays may be traced and are not validated: the values that they were made from were.
+        """
+        filled = copy.copy(self)
+        for name, value in values.items():
+            object.__setattr__(filled, name, value)
+        return filled
+
+    @abstractmethod
+    def quantities(self) -> dict[str, Quantity]:
+        """The linear functions of the input that the matrix is made of, by parameter name."""
+
+    @abstractmethod
+    def matrix(self, quantities: Mapping[str, Array], num_heads: int) -> Float[Array, "*S H JT JT"]:
+        """Make the matrices of all heads.
+
+        Args:
+            quantities: by name, [..., H, *shape] in float32 or float64.
+            num_heads: the number of heads, H.
+        """
 
 
 class Transition(Configured[Parametrization]):
@@ -134,3 +214,67 @@ class Transition(Configured[Parametrization]):
         bias = getattr(self, f"{name}_bias")[...]
         weight = getattr(self, f"{name}_weight")[...] if self.config.weight else None
         return sub_head_linear(x, weight, bias, dtype=self.dtype)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of transitions, one matrix for each token and head.
+
+    Every other family makes its matrices from the input's features, which are too few for a large
+    vocabulary: 168 tokens do not fit a linear map from 128 features. The entries are free
+    parameters; nothing keeps them orthogonal in training. Only the first block of a sequence model
+    knows its tokens, so a table is for models of one block.
+
+    Attributes:
+        dim: JT, a transition is a `JT x JT` matrix.
+        tokens: V, the size of the vocabulary.
+        embedding_init: of `embedding` [V, H, JT, JT].
+        kind: tells this family from others.
+    """
+
+    dim: int = 4
+    tokens: int = 2
+    embedding_init: Initializer = field(default_factory=RandomOrthogonal)
+    kind: Literal["table"] = "table"
+
+    def __post_init__(self):
+        require_positive(dim=self.dim, tokens=self.tokens)
+
+
+class TransitionTable(Configured[Table]):
+    """Look the transitions of tokens up.
+
+    Args:
+        num_heads: the number of heads, H.
+        config: see `Table`.
+        dtype: the type to compute in; None: that of the parameters. Matrices are in float32 at
+            least.
+        param_dtype: the type of the parameters.
+        rngs: for the parameters.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        config: Table,
+        *,
+        dtype: DTypeLike | None = None,
+        param_dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        require_positive(num_heads=num_heads)
+        self.kept, self.dtype = Kept(config), dtype
+        shape = (config.tokens, num_heads, config.dim, config.dim)
+        self.embedding = nnx.Param(config.embedding_init(rngs.params(), shape, param_dtype))
+
+    def __call__(self, tokens: Int[Array, "*S"]) -> Float[Array, "*S H JT JT"]:
+        """Return the matrices of tokens.
+
+        Args:
+            tokens: [...], integers below V.
+
+        Returns:
+            [..., H, JT, JT].
+        """
+        table = self.embedding[...]
+        return rows_at(table.astype(accumulation_dtype(self.dtype or table.dtype)), tokens)

@@ -15,15 +15,15 @@ from tolerances import AGREEMENT
 from plstm_seq.layers.grid import GridAttention, GridAttentionConfig, PLSTM2DLayer
 from plstm_seq.layers.initializers import Constant
 from plstm_seq.models import PostUpConfig, PreUpConfig
+from plstm_seq.models.patches import IMAGENET_MEAN, IMAGENET_STD
 from plstm_seq.models.vision import (
     VisionModel,
     VisionModelConfig,
+    pooled,
     published_mixer,
     vision_plstm,
     vision_transformer,
 )
-from plstm_seq.models.vision.embedding import IMAGENET_MEAN, IMAGENET_STD
-from plstm_seq.models.vision.model import pooled
 
 SMALL = VisionModelConfig(
     width=8,

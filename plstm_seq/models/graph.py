@@ -1,7 +1,8 @@
 """The graph model: graphs in, logits a graph or a node out."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +12,69 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Shaped
 
 from plstm_seq.layers import Norm
-from plstm_seq.layers.activations import soft_cap
-from plstm_seq.layers.checks import require_positive, require_shape
-from plstm_seq.layers.configured import Configured, Kept
-from plstm_seq.layers.dag import Graphs
-from plstm_seq.layers.precision import accumulation_dtype, promote
-from plstm_seq.models.graph.blocks import OverGraph, make_graph_block
-from plstm_seq.models.graph.config import GraphModelConfig, Pooling
+from plstm_seq.layers.arguments import (
+    accumulation_dtype,
+    require_choice,
+    require_positive,
+    require_shape,
+)
+from plstm_seq.layers.configured import Kept
+from plstm_seq.layers.dag import (
+    Direction,
+    GraphMixerConfig,
+    Graphs,
+    Mode,
+    PLSTMDAGConfig,
+    make_graph_mixer,
+)
+from plstm_seq.layers.dag.walk import require_edges
+from plstm_seq.models.blocks import BlockConfig, PostUpConfig, make_block
+from plstm_seq.models.stack import ModesConfig, Stack
 
-_DEFAULT = GraphModelConfig()
+Pooling = Literal["sum", "mean", "max", "node"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphModelConfig(ModesConfig):
+    """The options of a `GraphModel`, beside those of `StackConfig` and `ModesConfig`.
+
+    Attributes:
+        mode: as in `ModesConfig`; a model with a D needs graphs that know their multitree.
+        directions: of the pLSTM layers; each is kept for a whole round of `mode`, and they are
+            repeated over the rounds. Of no effect with other mixers.
+        mixer: the mixer in each block.
+        pooling: what the head reads. "sum", "mean", "max": over the nodes of a graph; "node":
+            every node, which gets logits of its own.
+        kind: tells this model from others.
+    """
+
+    num_blocks: int = 4
+    directions: tuple[Direction, ...] = ("forward",)
+    block: BlockConfig = field(default_factory=lambda: PostUpConfig(projection_scaling=2.0))
+    mixer: GraphMixerConfig = field(default_factory=PLSTMDAGConfig)
+    pooling: Pooling = "mean"
+    kind: Literal["graph"] = "graph"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.directions or not set(self.directions) <= set(get_args(Direction)):
+            raise ValueError(
+                f"directions: got {self.directions}, expected some among {get_args(Direction)}"
+            )
+        require_choice("pooling", self.pooling, Pooling)
+        if self.block.drop_path is not None:
+            raise ValueError(
+                f"block.drop_path: got {self.block.drop_path}, expected None: it leaves out whole "
+                "examples, and nodes of one graph are none"
+            )
+
+    @property
+    def ways(self) -> tuple[tuple[Mode, Direction], ...]:
+        """The mode and the direction of every block."""
+        letters, count = len(self.mode), len(self.directions)
+        return tuple(
+            (mode, self.directions[i // letters % count]) for i, mode in enumerate(self.modes)
+        )
 
 
 class GraphInputs(NamedTuple):
@@ -36,7 +91,7 @@ class GraphInputs(NamedTuple):
     edges: Float[Array, "E J"] | None = None
 
 
-class GraphModel(Configured[GraphModelConfig]):
+class GraphModel(Stack[GraphModelConfig]):
     """Embedding, blocks, norm, pooling and head, over graphs of any size.
 
     Args:
@@ -74,7 +129,7 @@ class GraphModel(Configured[GraphModelConfig]):
         node_features: int | None = None,
         vocab_size: int | None = None,
         edge_features: int = 0,
-        config: GraphModelConfig = _DEFAULT,
+        config: GraphModelConfig = GraphModelConfig(),
         *,
         output_size: int,
         dtype: DTypeLike | None = None,
@@ -91,15 +146,23 @@ class GraphModel(Configured[GraphModelConfig]):
         self.embedding = self._make_embedding(**types)
         self.blocks = nnx.List(
             [
-                make_graph_block(
-                    width, config.block, OverGraph(config.mixer, *way, edge_features), **types
+                make_block(
+                    width,
+                    config.block,
+                    partial(
+                        make_graph_mixer,
+                        config=config.mixer,
+                        mode=mode,
+                        direction=direction,
+                        edge_features=edge_features,
+                    ),
+                    **types,
                 )
-                for way in config.ways
+                for mode, direction in config.ways
             ]
         )
         self.norm = None if config.norm is None else Norm(width, config.norm, **types)
-        self.head = nnx.Param(config.head_init(rngs.params(), (width, output_size), param_dtype))
-        self.head_bias = nnx.Param(jnp.zeros((output_size,), param_dtype))
+        self._make_head(width, output_size, param_dtype, rngs)
 
     def _make_embedding(self, **types: Any) -> nnx.Embed | nnx.Linear:
         width, init = self.config.width, self.config.embed_init
@@ -114,11 +177,6 @@ class GraphModel(Configured[GraphModelConfig]):
             f"node_features, vocab_size: got {self.node_features} and {self.vocab_size}, expected "
             "one of them: nodes have features or are symbols"
         )
-
-    @property
-    def uses_dropout(self) -> bool:
-        """Whether training has to hand over a `dropout_key`."""
-        return any(block.uses_dropout for block in self.blocks)
 
     def __call__(
         self, inputs: GraphInputs, *, dropout_key: Array | None = None
@@ -143,22 +201,12 @@ class GraphModel(Configured[GraphModelConfig]):
         graph, nodes, edges = inputs
         x = self.embedding(jnp.asarray(nodes))
         edges = None if edges is None else jnp.asarray(edges)
-        keys: Sequence[Array | None] = (None,) * len(self.blocks)
-        if dropout_key is not None and self.uses_dropout:
-            keys = list(jax.random.split(dropout_key, len(self.blocks)))
-        for block, key in zip(self.blocks, keys, strict=True):
+        for block, key in self._blocks_and_keys(dropout_key):
             x = block(x, graph, edges, dropout_key=key)
         if self.norm is not None:
             x = self.norm(x)
-        return self._logits(pooled(x, graph, self.config.pooling))
-
-    def _logits(self, x: Array) -> Array:
-        x, kernel = promote(x, self.head[...], dtype=self.dtype)
-        wide = accumulation_dtype(x.dtype)
-        logits = jnp.matmul(x, kernel, preferred_element_type=wide)
-        logits = logits + self.head_bias[...].astype(wide)
-        cap = self.config.logit_soft_cap
-        return logits if cap is None else soft_cap(logits, cap)
+        x = pooled(x, graph, self.config.pooling)
+        return self._logits(x, self.head, self.head_bias)
 
     def _check(self, inputs: GraphInputs) -> None:
         symbols = self.vocab_size is not None
@@ -172,11 +220,7 @@ class GraphModel(Configured[GraphModelConfig]):
         N = inputs.graph.graph.shape[0]
         axes = (N,) if self.node_features is None else (N, self.node_features)
         require_shape("nodes", inputs.nodes, axes)
-        if inputs.edges is None and self.edge_features:
-            raise ValueError(f"edges: got None, expected [E, {self.edge_features}]")
-        if inputs.edges is not None:
-            axes = (inputs.graph.tail.shape[0], self.edge_features)
-            require_shape("edges", inputs.edges, axes)
+        require_edges(inputs.edges, inputs.graph, self.edge_features)
 
 
 def pooled(x: Float[Array, "N D"], graph: Graphs, pooling: Pooling) -> Float[Array, "G D"]:

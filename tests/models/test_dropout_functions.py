@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plstm_seq.layers.dropout import check_dropout, drop_path, dropout
+from plstm_seq.models.blocks import check_dropout, drop_path, dropout
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(200, 50)) + 3)
 KEY = jax.random.key(1)

@@ -10,7 +10,7 @@ from flax import nnx
 from random_parameters import randomised
 
 from plstm_seq.layers import Hyperparameter, PLSTM1DConfig, PLSTM1DLayer, structure
-from plstm_seq.layers.hyperparameter import fill_hyperparameters
+from plstm_seq.layers.configured import fill_hyperparameters
 from plstm_seq.layers.initializers import Constant, FanIn, Normal
 from plstm_seq.layers.transition import (
     Bounded,

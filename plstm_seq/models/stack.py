@@ -1,0 +1,115 @@
+"""What all models share: blocks one after another, between an embedding and a head."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+
+from plstm_seq.layers import NormConfig
+from plstm_seq.layers.activations import soft_cap
+from plstm_seq.layers.arguments import (
+    accumulation_dtype,
+    promote,
+    require_above_zero,
+    require_count,
+    require_positive,
+)
+from plstm_seq.layers.configured import Configured
+from plstm_seq.layers.initializers import Initializer, Small
+from plstm_seq.layers.plstm import Mode
+from plstm_seq.models.blocks import BlockConfig, PostUpConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackConfig:
+    """The options of every model.
+
+    Attributes:
+        width: D, the features between the blocks.
+        num_blocks: how many blocks.
+        block: the kind of block and its options.
+        logit_soft_cap: logits are capped smoothly at plus and minus this; None: not.
+        head_init: of the head's kernel.
+    """
+
+    width: int = 64
+    num_blocks: int = 1
+    block: BlockConfig = field(default_factory=PostUpConfig)
+    logit_soft_cap: float | None = None
+    head_init: Initializer = field(default_factory=lambda: Small(axis=-2))
+
+    def __post_init__(self):
+        require_positive(width=self.width)
+        require_count(num_blocks=self.num_blocks)
+        require_above_zero(logit_soft_cap=self.logit_soft_cap)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModesConfig(StackConfig):
+    """The options of a model over grids or graphs, whose pLSTM layers have modes.
+
+    Attributes:
+        mode: the modes of the pLSTM layers, a letter a block, repeated over the blocks: "PD", "P",
+            "D", ...; of no effect with other mixers, which have none.
+        norm: the norm before the pooling; None: none.
+        embed_init: of the embedding's kernel [features, D] or table [symbols, D].
+    """
+
+    mode: str = "PD"
+    norm: NormConfig | None = field(default_factory=NormConfig)
+    embed_init: Initializer = field(default_factory=lambda: Small(axis=-2))
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.mode or not set(self.mode) <= set(get_args(Mode)):
+            raise ValueError(f"mode: got {self.mode!r}, expected letters among {get_args(Mode)}")
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The mode of every block."""
+        named: dict[str, Mode] = {mode: mode for mode in get_args(Mode)}
+        return tuple(named[self.mode[i % len(self.mode)]] for i in range(self.num_blocks))
+
+
+C = TypeVar("C", bound=StackConfig)
+
+
+class Stack(Configured[C]):
+    """Blocks and a head; a subclass makes them and the embedding, and says what the head reads."""
+
+    blocks: nnx.List
+    dtype: DTypeLike | None
+
+    @property
+    def uses_dropout(self) -> bool:
+        """Whether training has to hand over a `dropout_key`."""
+        return any(block.uses_dropout for block in self.blocks)
+
+    def _blocks_and_keys(self, dropout_key: Array | None) -> Iterator[tuple[Any, Array | None]]:
+        """Each block, and its own key for what to drop, None where nothing is dropped."""
+        keys: Any = [None] * len(self.blocks)
+        if dropout_key is not None and self.uses_dropout:
+            keys = jax.random.split(dropout_key, len(self.blocks))
+        return zip(self.blocks, keys, strict=True)
+
+    def _make_head(
+        self, features: int, output_size: int, param_dtype: DTypeLike, rngs: nnx.Rngs
+    ) -> None:
+        kernel = self.config.head_init(rngs.params(), (features, output_size), param_dtype)
+        self.head = nnx.Param(kernel)
+        self.head_bias = nnx.Param(jnp.zeros((output_size,), param_dtype))
+
+    def _logits(self, x: Array, kernel: nnx.Param | Array, bias: nnx.Param | None = None) -> Array:
+        """Map what the head reads [..., D] to the logits [..., V], in float32 at least."""
+        x, kernel = promote(x, kernel[...], dtype=self.dtype)
+        wide = accumulation_dtype(x.dtype)
+        logits = jnp.matmul(x, kernel, preferred_element_type=wide)
+        if bias is not None:
+            logits = logits + bias[...].astype(wide)
+        cap = self.config.logit_soft_cap
+        return logits if cap is None else soft_cap(logits, cap)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.automaton import Machine
+from tasks.prefix import Machine
 
 MAX_ELEMENTS = 20_000
 """Monoids, groups and sets of images with more members than this are not counted out."""

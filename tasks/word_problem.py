@@ -13,10 +13,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from tasks.automaton import Machine, check_size
-from tasks.base import MOST_SYMBOLS, Batch, check_at_least, check_choice, inside, shown, token_rows
+from tasks.base import MOST_SYMBOLS, Batch, check_at_least, check_choice, inside, shown, symbol_ids
 from tasks.groups import Group, group
-from tasks.prefix import PrefixTask, prefix_products
+from tasks.prefix import Machine, PrefixTask, check_size, prefix_products
 
 FILLER = "_"
 
@@ -192,7 +191,7 @@ class WordProblem(PrefixTask):
 
     def advance(self, inputs: ArrayLike, state: WordState) -> tuple[Array, WordState]:
         """Label the next chunk of a stream: see `PrefixTask.advance`."""
-        tokens = token_rows(inputs)
+        tokens = symbol_ids(inputs)
         length = tokens.shape[1]
         elements, recent, phase = self._transitions(tokens, state)
         table = self._group.table if self.composition == "right" else self._group.table.T

@@ -8,11 +8,9 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from tasks.base import check_at_least
-from tasks.vision.augmentation import Augmentation
-from tasks.vision.files import FileImage
-from tasks.vision.mixing import Mixing
-from tasks.vision.packages import package
-from tasks.vision.sources import Example, ImageBatch, ImageFolder, ImageSource
+from tasks.grid import ImageBatch
+from tasks.vision.augmentation import Augmentation, Mixing
+from tasks.vision.sources import Example, FileImage, ImageFolder, ImageSource, package
 
 
 class BatchIterator(Protocol):
@@ -25,7 +23,7 @@ class BatchIterator(Protocol):
         """Return the iterator itself."""
         ...
 
-    def __next__(self) -> ImageBatch:
+    def __next__(self) -> ImageBatch[np.ndarray]:
         """The next batch."""
         ...
 
@@ -155,7 +153,7 @@ class _AugmentedFile:
         return Example(self._augmentation.change(image, random), label)
 
 
-def _stack(examples: Sequence[Example]) -> ImageBatch:
+def _stack(examples: Sequence[Example]) -> ImageBatch[np.ndarray]:
     images, labels = zip(*examples, strict=True)
     shapes = sorted({image.shape for image in images})
     if len(shapes) > 1:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks import automaton
+from tasks import prefix
 
 TABLES = {
     "permutations": [[1, 2], [2, 0], [0, 1]],
@@ -30,7 +30,7 @@ def run(task, row):
 )
 def test_labels_are_those_of_a_loop(name, parallel, monkeypatch):
     if not parallel:
-        monkeypatch.setattr(automaton, "MAX_MONOID", 0)
+        monkeypatch.setattr(prefix, "MAX_MONOID", 0)
     table = TABLES[name]
     # The names keep the two apart in caches of compiled functions.
     names = [f"{'p' if parallel else 's'}{symbol}" for symbol in range(len(table[0]))]

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import tasks
-from tasks.settling import choices
+from tasks.automaton import choices
+from tasks.prefix import Machine
 
 
 def alive(text):
@@ -37,6 +38,6 @@ def test_lengths_are_measured_by_samples_of_their_own():
 def test_states_that_must_settle_do():
     # After a, every symbol settles the label.
     transition, outputs = np.array([[1, 0], [2, 3], [2, 2], [3, 3]]), np.array([0, 0, 1, 0])
-    chosen = choices(transition, outputs, 0)
+    chosen = choices(Machine(transition, outputs, 0, np.full(2, 1 / 2)))
     np.testing.assert_array_equal(chosen.on, [[1, 1], [1, 1], [1, 1], [1, 1]])
     np.testing.assert_array_equal(chosen.settling, [[0, 0], [1, 1], [0, 0], [0, 0]])

@@ -7,8 +7,7 @@ from fuzz import refusals
 
 import tasks
 from tasks.groups import read_permutations
-from tasks.regular import regular_table
-from tasks.tables import read_table
+from tasks.regular import read_table, regular_table
 
 MODULO_3 = """
 # a binary number modulo 3

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from tasks.vision import Augmentation, ImageFolder, Mixing, batches
 from tasks.vision.augmentation import resize
-from tasks.vision.files import FileImage
+from tasks.vision.sources import FileImage
 
 
 def smooth(rows, columns):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tasks.vision import Cifar, ImageFolder
-from tasks.vision.packages import package
+from tasks.vision.sources import package
 
 
 def write_folder(root, classes, *, images=2, size=(6, 5)):

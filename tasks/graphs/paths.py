@@ -1,4 +1,4 @@
-"""Products of group elements along paths through a graph."""
+"""Tasks on paths through a graph: products of group elements, and the parity of the longest."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from tasks.base import check_at_least
-from tasks.graphs.base import Graphs, SymbolGraphTask
-from tasks.graphs.drawing import random_inputs
-from tasks.graphs.order import node_depths
+from tasks.graphs.base import Graphs, SymbolGraphTask, node_depths
 from tasks.groups import Group, group
 
 _COLOURS = ("black", "white")
@@ -82,11 +80,6 @@ class PathWordProblem(SymbolGraphTask):
         return self._group.elements
 
     @property
-    def chance(self) -> float:
-        """Every label is as frequent as any other."""
-        return 1 / len(self.labels)
-
-    @property
     def _group(self) -> Group:
         return group(self.group)
 
@@ -136,3 +129,115 @@ def check_window(max_inputs: int, window: int) -> None:
     check_at_least("max_inputs", max_inputs, 1)
     if max_inputs > window:
         raise ValueError(f"max_inputs must be at most window={window}, got {max_inputs}")
+
+
+@dataclass(frozen=True)
+class LongestPathParity(SymbolGraphTask):
+    """Has the longest path to a node an odd number of edges?
+
+    *Rule.* The label of a node is the number of edges of the longest path that ends in it, modulo
+    2; that of a graph, of the longest of all its paths.
+
+    *Alphabet.* One symbol, at every node: all that counts is how they are joined.
+
+    *Graphs.* Of `size` nodes; the inputs of each but the first are 1 .. `max_inputs`, uniformly, of
+    the `window` nodes before it, so that paths grow with the size.
+
+    *Example.* Behind `<-`, the inputs:
+
+        nodes    node / node <- 0 / node <- 0 1 / node <- 1 / node <- 2 3
+        label    0 1 0 0 1
+
+    *Chance.* 1/2, that of large graphs.
+
+    *Source.* The longest path to a node is what orders a graph into levels (Kahn 1962); its length
+    counts as a (max, +) product does.
+
+    Args:
+        labels_at: Score "every" node that has inputs, the "output" nodes, which no edge leaves, or
+            one label a "graph".
+        max_inputs: Most inputs of a node, 1 .. `window`.
+        window: How far back inputs lie, at least 1.
+
+    Raises:
+        ValueError: If an option leaves its range.
+    """
+
+    max_inputs: int = 2
+    window: int = 4
+
+    name: ClassVar[str] = "dag_longest_path_parity"
+    axis: ClassVar[str] = "size"
+    smallest: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_window(self.max_inputs, self.window)
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The one symbol that every node has."""
+        return ("node",)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Even, odd."""
+        return ("0", "1")
+
+    def _draw(self, random: np.random.Generator, batch: int, size: int) -> Graphs:
+        edge_index, _ = random_inputs(random, batch, size, self.window, self.max_inputs)
+        graph = np.repeat(np.arange(batch, dtype=np.int32), size)
+        return Graphs(edge_index, np.zeros(batch * size, np.int32), graph)
+
+    def _label(self, graphs: Graphs) -> np.ndarray:
+        return node_depths(graphs.edge_index, len(graphs.nodes)) % 2
+
+    def _label_graphs(self, graphs: Graphs, labels: np.ndarray) -> np.ndarray:
+        depths = node_depths(graphs.edge_index, len(labels))
+        longest = np.zeros(graphs.graph[-1] + 1, depths.dtype)
+        np.maximum.at(longest, graphs.graph, depths)
+        return longest % 2
+
+
+def random_inputs(
+    random: np.random.Generator,
+    batch: int,
+    size: int,
+    window: int,
+    most: int,
+    colours: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw for each node which of the nodes before it are its inputs.
+
+    Node 0 has none. Every other has 1 .. `most`, uniformly, of the `window` nodes before it, as far
+    as there are so many. So the longest path grows with the size.
+
+    Args:
+        random: Random numbers.
+        batch: Number of graphs.
+        size: Nodes of each.
+        window: How far back inputs lie.
+        most: Most inputs.
+        colours: int `[batch, size]`, of nodes. If given, the first input has a colour that no other
+            input of the node has.
+
+    Returns:
+        The edges, int32 `[2, E]`, ordered by the node that they enter, in numbers of all graphs;
+        and the first input of each node, int `[batch, size]`, as a number within its graph. It is
+        negative for node 0.
+    """
+    here, back = np.ogrid[:size, 1 : window + 1]
+    inputs = here - back
+    scores = np.where(inputs >= 0, random.random((batch, size, window)), np.inf)
+    first = scores.argmin(axis=2)
+    if colours is not None:
+        theirs = colours[:, np.maximum(inputs, 0)]
+        own = np.take_along_axis(theirs, first[..., None], axis=2)
+        alike = (theirs == own) & (np.arange(window) != first[..., None])
+        scores[alike] = np.inf
+    wanted = random.integers(1, most + 1, (batch, size, 1))
+    place = scores.argsort(axis=2).argsort(axis=2)
+    graph, head, offset = np.nonzero((place < wanted) & np.isfinite(scores))
+    head = head + size * graph
+    edge_index = np.stack([head - 1 - offset, head]).astype(np.int32)
+    return edge_index, np.arange(size) - 1 - first

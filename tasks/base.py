@@ -58,19 +58,23 @@ class Labelled(Protocol):
         ...
 
 
+class OverSymbols(Labelled, Protocol):
+    """What every kind of task over symbols tells of itself."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Input symbols; the index of a symbol is its id."""
+        ...
+
+
 @runtime_checkable
-class Task(Labelled, Protocol):
+class Task(OverSymbols, Protocol):
     """Inputs, and the labels that a rule gives them.
 
     `chance` is the accuracy of always answering the most frequent label of long inputs.
     `per_token` says that every position has a label which depends on `inputs[:, : t + 1]` only,
     so that one pass over a long input measures every length.
     """
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """Input symbols; the index of a symbol is its token id."""
-        ...
 
     @property
     def per_token(self) -> bool:
@@ -122,6 +126,20 @@ class LabelledSymbols(abc.ABC):
     def chance(self) -> float:
         """The accuracy of a guess among all labels, where no label is more frequent than others."""
         return 1 / len(self.labels)
+
+
+class Bits:
+    """The symbols and labels of tasks about bits, to be mixed in."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Bits."""
+        return ("0", "1")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Even, odd."""
+        return ("0", "1")
 
 
 @dataclass(frozen=True)

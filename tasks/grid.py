@@ -18,14 +18,16 @@ from jax.typing import ArrayLike
 
 from tasks.base import (
     Batch,
+    Bits,
     Labelled,
     LabelledSymbols,
+    OverSymbols,
     check_at_least,
     check_choice,
     shown,
     symbol_ids,
 )
-from tasks.groups import Group, group
+from tasks.groups import OfGroup, group
 from tasks.prefix import prefix_products
 
 Size = int | tuple[int, int]
@@ -60,17 +62,12 @@ class ImageTask(Labelled, Protocol):
 
 
 @runtime_checkable
-class GridTask(Labelled, Protocol):
+class GridTask(OverSymbols, Protocol):
     """Grids of symbols, and the labels that a rule gives their cells.
 
     A label depends only on the cells above and to the left of its own, this one included.
     `chance` is the accuracy of always answering the most frequent label.
     """
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """Input symbols; the index of a symbol is its token id."""
-        ...
 
     def sample(self, key: Array, batch: int, size: Size) -> Batch:
         """Draw a batch, a pure function of the arguments."""
@@ -181,7 +178,7 @@ def resolve_size(size: Size, minimum: int = 1) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class GridParity(SymbolGridTask):
+class GridParity(Bits, SymbolGridTask):
     """Is the number of ones in the rectangle above and to the left odd?
 
     *Rule.* The label at row x, column y is the sum of all cells with `x' <= x` and `y' <= y`,
@@ -204,16 +201,6 @@ class GridParity(SymbolGridTask):
 
     name: ClassVar[str] = "grid_parity"
 
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """Bits."""
-        return ("0", "1")
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Even, odd."""
-        return ("0", "1")
-
     def _label(self, tokens: Array) -> Array:
         return jnp.cumsum(jnp.cumsum(tokens, axis=1), axis=2).astype(jnp.int32) % 2
 
@@ -222,7 +209,7 @@ _FROM = ("left", "up")
 
 
 @dataclass(frozen=True)
-class GridWordProblem(SymbolGridTask):
+class GridWordProblem(OfGroup, SymbolGridTask):
     """The product of the group elements that a path over the grid collects.
 
     *Rule.* With `path="arrows"` each cell holds an element g and the word left or up, the
@@ -267,15 +254,6 @@ class GridWordProblem(SymbolGridTask):
         if self.path == "rows":
             return self.labels
         return tuple(f"{source}:{element}" for source in _FROM for element in self.labels)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """All elements of the group."""
-        return self._group.elements
-
-    @property
-    def _group(self) -> Group:
-        return group(self.group)
 
     def _label(self, tokens: Array) -> Array:
         if self.path == "rows":

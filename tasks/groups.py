@@ -112,6 +112,21 @@ def group(name: str) -> Group:
     return functools.reduce(_product, (_BUILDERS[kind](n) for kind, n in factors))
 
 
+class OfGroup:
+    """What tasks share whose labels are the elements of a group, to be mixed in."""
+
+    group: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All elements of the group."""
+        return self._group.elements
+
+    @property
+    def _group(self) -> Group:
+        return group(self.group)
+
+
 def _factor(part: str, whole: str) -> tuple[str, int]:
     match = _FACTOR.fullmatch(part)
     if match is None or (match[1] == "q" and match[2] != "8"):
@@ -242,7 +257,7 @@ def _generated(generators: np.ndarray) -> Group:
     images = _closure(list(generators))
     if len(images) < 2:
         raise ValueError("the given permutations generate a trivial group")
-    texts = [_cycles(image, 0) for image in generators.tolist()]
+    texts = [cycles(image, 0) for image in generators.tolist()]
     return _permutations(f"<{','.join(texts)}>", images, list(generators), first=0)
 
 
@@ -286,12 +301,13 @@ def _permutations(
         raise RuntimeError(f"two elements of {name} have the same mark")
     table = np.stack([ids(image[images]) for image in images])
     images.setflags(write=False)
-    names = tuple(_cycles(image, first) for image in images.tolist())
+    names = tuple(cycles(image, first) for image in images.tolist())
     found = dict.fromkeys(int(ids(generator)) for generator in generators)
     return Group(name, names, _frozen(table), tuple(found), images)
 
 
-def _cycles(image: list[int], first: int = 1) -> str:
+def cycles(image: list[int], first: int = 1) -> str:
+    """A permutation in cycles of its points, which are counted from `first`; `e` if none moves."""
     separator = "" if first and len(image) < 10 else ","
     text, seen = "", set()
     for start in range(len(image)):

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from tasks.base import MOST_SYMBOLS, check_at_least, check_choice
+from tasks.base import MOST_SYMBOLS, Bits, check_at_least, check_choice
 from tasks.prefix import AutomatonTask, Machine
 
 
 @dataclass(frozen=True)
-class Parity(AutomatonTask):
+class Parity(Bits, AutomatonTask):
     """Is the number of ones so far odd?
 
     *Rule.* The label at position t is `(x_0 + ... + x_t) mod 2`.
@@ -36,16 +36,6 @@ class Parity(AutomatonTask):
 
     name: ClassVar[str] = "parity"
 
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """Bits."""
-        return ("0", "1")
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Even, odd."""
-        return ("0", "1")
-
     @functools.cached_property
     def machine(self) -> Machine:
         """The parity so far, changed by a one."""
@@ -54,7 +44,7 @@ class Parity(AutomatonTask):
 
 
 @dataclass(frozen=True)
-class EvenPairs(AutomatonTask):
+class EvenPairs(Bits, AutomatonTask):
     """Is the number of unequal neighbours (01 and 10) so far odd?
 
     *Rule.* The label at position t is 1 if that number is odd. This is so if and only if the first
@@ -77,16 +67,6 @@ class EvenPairs(AutomatonTask):
     """
 
     name: ClassVar[str] = "even_pairs"
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """Bits."""
-        return ("0", "1")
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Even, odd."""
-        return ("0", "1")
 
     @functools.cached_property
     def machine(self) -> Machine:

@@ -254,10 +254,7 @@ def separability(found: probing.Separability) -> Figure:
             found.lengths, found.accuracy, color=COLOURS[2], linestyle=":", label="model's accuracy"
         )
         other.set(ylim=(-0.03, 1.03), ylabel="accuracy")
-        other.grid(visible=False)
-        handles, labels = axis.get_legend_handles_labels()
-        more, texts = other.get_legend_handles_labels()
-        axis.legend(handles + more, labels + texts, fontsize="small")
+        _common_legend(axis, other)
         axis.set_ylabel("as a share of the distance between classes")
         return figure
 
@@ -279,10 +276,7 @@ def sensitivity(found: probing.Sensitivity) -> Figure:
         other.plot(places, mean, color=COLOURS[1], linestyle=LINES[1], label="gradient")
         other.set_ylabel("norm of the last logits' gradient")
         other.set_ylim(0, 1.1 * max(float(mean.max()), 1e-12))
-        other.grid(visible=False)
-        handles, labels = axis.get_legend_handles_labels()
-        more, texts = other.get_legend_handles_labels()
-        axis.legend(handles + more, labels + texts, fontsize="small")
+        _common_legend(axis, other)
         return figure
 
 
@@ -316,6 +310,14 @@ def _curves(axis: Axes, lengths: Sequence[int], curves: Mapping[str, Any], first
     scale_lengths(axis)
     axis.set_xlabel("length")
     axis.legend(fontsize="small")
+
+
+def _common_legend(axis: Axes, other: Axes) -> None:
+    """One legend for two axes that share a panel; the other has no grid."""
+    other.grid(visible=False)
+    handles, labels = axis.get_legend_handles_labels()
+    more, texts = other.get_legend_handles_labels()
+    axis.legend(handles + more, labels + texts, fontsize="small")
 
 
 def _name(axis: Axes, names: Sequence[str]) -> None:

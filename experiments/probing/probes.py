@@ -19,11 +19,12 @@ from experiments.probing.carrying import (
     Carried,
     carry,
     carry_snapped,
+    declining,
     exact_horizons,
 )
 from experiments.probing.grids import gates_over_grid, record_run, summary_of
 from experiments.probing.subject import Subject, layer_of
-from experiments.run import Run, RunError
+from experiments.run import Run
 from plstm_seq import probing
 from plstm_seq.models import VisionModel
 
@@ -102,10 +103,8 @@ def _group(subject: Subject) -> Probed:
         "classes": len(found.classes),
         "symbol_ranks": list(found.generator_ranks),
     }
-    try:
+    with declining():
         characters = probing.character_table(of.table)
-    except ValueError as error:
-        raise RunError(str(error)) from None
     real = probing.real_irreducibles(of.table, characters)
     for name, rotations in (("smallest_dim", False), ("smallest_dim_of_rotations", True)):
         chosen = probing.smallest_faithful(real, rotations=rotations)
@@ -130,10 +129,8 @@ def _homomorphism(subject: Subject) -> Probed:
 
 def _representations(subject: Subject) -> Probed:
     of = subject.group
-    try:
+    with declining():
         characters = probing.character_table(of.table)
-    except ValueError as error:
-        raise RunError(str(error)) from None
     real = probing.real_irreducibles(of.table, characters)
     found = [
         probing.match_representations([head.action for head in layer], characters, real)
@@ -160,10 +157,8 @@ def _linear(subject: Subject) -> Probed:
 
 
 def _separability(subject: Subject) -> Probed:
-    try:
+    with declining():
         found = probing.separability(subject.sample, reference=subject.longest)
-    except ValueError as error:
-        raise RunError(str(error)) from None
     summary = {
         "lengths": list(found.lengths),
         "ratio": found.ratio.tolist(),
@@ -186,10 +181,8 @@ def _sensitivity(subject: Subject) -> Probed:
 def _drift(subject: Subject) -> Probed:
     """The run as it is, and with what fights drift."""
     model, measured = subject.model, (subject.task, subject.lengths)
-    try:
+    with declining():
         projected = probing.with_orthogonal_transitions(model)
-    except ValueError as error:
-        raise RunError(str(error)) from None
     short = min(subject.longest, SNAP_EVERY)
     found = {
         "as trained": carry(model, *measured, seed=subject.seed),

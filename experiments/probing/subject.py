@@ -11,13 +11,13 @@ import jax
 import numpy as np
 
 import tasks
-from experiments.probing.carrying import stream_of
+from experiments.probing.carrying import declining, stream_of
 from experiments.run import Run, RunError
 from plstm_seq import probing
 from plstm_seq.evaluation import Stream
 from plstm_seq.models import SequenceModel
 from plstm_seq.probing import Composition
-from tasks.groups import MAX_ORDER, group
+from tasks.groups import MAX_ORDER, cycles, group
 
 
 class TaskGroup(NamedTuple):
@@ -56,7 +56,8 @@ def task_group(task: tasks.Task) -> TaskGroup | None:
         moves = None if machine is None else np.asarray(machine.transition).T
         if moves is None or (np.sort(moves, axis=1) != np.arange(moves.shape[1])).any():
             return None
-        named = list(dict.fromkeys(filter(None, map(_in_cycles, moves.tolist()))))
+        named = dict.fromkeys(cycles(move, 0) for move in moves.tolist())
+        named.pop("e", None)
         if not named:
             return None
         try:
@@ -82,19 +83,6 @@ def task_group(task: tasks.Task) -> TaskGroup | None:
         composition=composition,
         images=None if whole.images is None else whole.images[kept],
     )
-
-
-def _in_cycles(image: list[int]) -> str:
-    text, seen = "", set()
-    for start in range(len(image)):
-        cycle, point = [], start
-        while point not in seen:
-            seen.add(point)
-            cycle.append(str(point))
-            point = image[point]
-        if len(cycle) > 1:
-            text += f"({' '.join(cycle)})"
-    return text
 
 
 POSITIONS_A_TOKEN, MOST_SEQUENCES = 50, 256
@@ -142,10 +130,8 @@ class Subject:
         count = math.ceil(POSITIONS_A_TOKEN * len(self.task.vocabulary) / length)
         count = min(max(count, 8), MOST_SEQUENCES)
         tokens = self.task.sample(self.key, count, length).inputs
-        try:
+        with declining():
             return probing.record(self.model, tokens)
-        except ValueError as error:
-            raise RunError(str(error)) from None
 
     @cached_property
     def gates(self) -> list[probing.TokenGates]:
@@ -199,7 +185,5 @@ class Subject:
     @cached_property
     def sample(self) -> probing.StateSample:
         """States at `lengths`."""
-        try:
+        with declining():
             return probing.sample_states(self.model, self.stream, self.lengths, key=self.key)
-        except ValueError as error:
-            raise RunError(str(error)) from None

@@ -26,11 +26,15 @@ Statistic = Literal["best", "median", "mean"]
 # What a statistic is given with: the median absolute deviation, the standard deviation.
 SPREADS: Mapping[str, str] = {"median": "mad", "mean": "std"}
 
-_FORBID = {"extra": "forbid"}
+
+class _Strict:
+    """Part of a protocol's file; fields that it does not have are refused."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(_Strict):
     """Where a protocol was published.
 
     Attributes:
@@ -39,15 +43,13 @@ class Source:
         repository: of its code; None: not known.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
-
     paper: str
     section: str
     repository: str | None = None
 
 
 @dataclass(frozen=True)
-class ProtocolTask:
+class ProtocolTask(_Strict):
     """One task of a protocol.
 
     Attributes:
@@ -57,8 +59,6 @@ class ProtocolTask:
         offset: our length without the published one.
         chance: what the paper takes as chance, where it scales by it.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class ProtocolTask:
 
 
 @dataclass(frozen=True)
-class Measure:
+class Measure(_Strict):
     """How members become the published number.
 
     Attributes:
@@ -85,8 +85,6 @@ class Measure:
         scaled: whether chance is at 0.
         threshold: of `horizon` and `depth`.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
 
     kind: Literal["mixture", "lengths", "horizon", "depth"]
     metric: Literal["token", "sequence", "last", "token_by_length"]
@@ -107,7 +105,7 @@ Value = float | dict[str, float]
 
 
 @dataclass(frozen=True)
-class Published:
+class Published(_Strict):
     """A published row.
 
     Attributes:
@@ -119,8 +117,6 @@ class Published:
         source: where it was published, if not with the protocol.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
-
     model: str
     values: dict[str, Value]
     read: Literal["table", "figure", "memory"] = "table"
@@ -128,7 +124,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(_Strict):
     """A published protocol.
 
     Attributes:
@@ -148,8 +144,6 @@ class Protocol:
         differences: what here is not as published.
         findings: what the paper reports without a number.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
 
     name: str
     title: str

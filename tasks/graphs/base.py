@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from tasks.base import Labelled, LabelledSymbols, check_at_least, check_choice
+from tasks.base import LabelledSymbols, OverSymbols, check_at_least, check_choice
 
 Seed = int | Sequence[int] | np.ndarray | np.random.Generator | jax.Array
 """A number or several, a typed key of jax, or a generator, whose state counts then."""
@@ -52,17 +52,12 @@ class Graphs(NamedTuple):
 
 
 @runtime_checkable
-class GraphTask(Labelled, Protocol):
+class GraphTask(OverSymbols, Protocol):
     """Graphs whose nodes hold symbols, and the labels that a rule gives to nodes or graphs.
 
     A node's label depends only on the nodes from which a path leads to it, this one included.
     `chance` is the accuracy of always answering the most frequent label of large graphs.
     """
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """Symbols of nodes; the index of a symbol is its id."""
-        ...
 
     @property
     def axis(self) -> str:

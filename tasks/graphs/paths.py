@@ -10,13 +10,13 @@ import numpy as np
 
 from tasks.base import check_at_least
 from tasks.graphs.base import Graphs, SymbolGraphTask, node_depths
-from tasks.groups import Group, group
+from tasks.groups import OfGroup, group
 
 _COLOURS = ("black", "white")
 
 
 @dataclass(frozen=True)
-class PathWordProblem(SymbolGraphTask):
+class PathWordProblem(OfGroup, SymbolGraphTask):
     """The product of the group elements that the path to a node collects.
 
     *Rule.* The label of a node is that of its input times its own element, and its element alone
@@ -73,15 +73,6 @@ class PathWordProblem(SymbolGraphTask):
             return self.labels
         pairs = itertools.product(_COLOURS, _COLOURS)
         return tuple(f"{own}<{of}:{element}" for own, of in pairs for element in self.labels)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """All elements of the group."""
-        return self._group.elements
-
-    @property
-    def _group(self) -> Group:
-        return group(self.group)
 
     def _draw(self, random: np.random.Generator, batch: int, size: int) -> Graphs:
         elements = random.integers(self._group.order, size=(batch, size))

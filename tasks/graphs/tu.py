@@ -6,7 +6,7 @@ import functools
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -62,6 +62,10 @@ class TUFile(NamedTuple):
         large = np.any(abs(self.values) > most, axis=1)
         self.refuse_where(np.asarray(large), f"expected numbers up to {most:.2g}, got {{}}")
         return self.values
+
+    def singles(self) -> np.ndarray:
+        """The values as float32: see `reals`."""
+        return self.reals().astype(np.float32)
 
     def check_lines(self, count: int, of: str) -> None:
         """Check the number of lines.
@@ -288,41 +292,30 @@ def read_tu(folder: str | os.PathLike[str]) -> TUData:
         )
     name = found[0].name.removesuffix("_A.txt")
 
-    def table(
-        kind: str, lines: tuple[int, str] | None, columns: int | None = None
-    ) -> TUFile | None:
+    def read(
+        kind: str,
+        as_numbers: Callable[[TUFile], np.ndarray],
+        lines: tuple[int, str],
+        columns: int | None = None,
+    ) -> np.ndarray | None:
         path = root / f"{name}_{kind}.txt"
         if not path.is_file():
             return None
         file = read_file(path, columns)
-        if lines is not None:
-            file.check_lines(*lines)
-        return file
+        file.check_lines(*lines)
+        return as_numbers(file)
 
-    indicator = table("graph_indicator", None, 1)
-    if indicator is None:
-        raise FileNotFoundError(f"there is no file {root / f'{name}_graph_indicator.txt'}")
-    graph = _graph_of_nodes(indicator)
+    indicator = root / f"{name}_graph_indicator.txt"
+    if not indicator.is_file():
+        raise FileNotFoundError(f"there is no file {indicator}")
+    graph = _graph_of_nodes(read_file(indicator, 1))
     graphs, nodes = (int(graph[-1]) + 1, "graphs"), (len(graph), "nodes")
-    adjacency = read_file(found[0], 2)
-    edge_index = _edges(adjacency, graph)
+    edge_index = _edges(read_file(found[0], 2), graph)
     edges = (edge_index.shape[1], "edges")
-
-    def integers(
-        kind: str, lines: tuple[int, str], columns: int | None = None
-    ) -> np.ndarray | None:
-        file = table(kind, lines, columns)
-        return None if file is None else file.integers()
-
-    def reals(kind: str, lines: tuple[int, str]) -> np.ndarray | None:
-        file = table(kind, lines)
-        return None if file is None else file.reals()
-
-    def features(kind: str, lines: tuple[int, str]) -> np.ndarray | None:
-        values = reals(kind, lines)
-        return None if values is None else values.astype(np.float32)
-
-    labels, attributes = integers("graph_labels", graphs, 1), reals("graph_attributes", graphs)
+    labels, attributes = (
+        read("graph_labels", TUFile.integers, graphs, 1),
+        read("graph_attributes", TUFile.reals, graphs),
+    )
     if labels is None and attributes is None:
         raise FileNotFoundError(f"there is no file {root / f'{name}_graph_labels.txt'}")
     names = ()
@@ -336,10 +329,10 @@ def read_tu(folder: str | os.PathLike[str]) -> TUData:
         edge_index=edge_index,
         graph_labels=labels,
         graph_attributes=attributes,
-        node_labels=integers("node_labels", nodes),
-        node_attributes=features("node_attributes", nodes),
-        edge_labels=integers("edge_labels", edges),
-        edge_attributes=features("edge_attributes", edges),
+        node_labels=read("node_labels", TUFile.integers, nodes),
+        node_attributes=read("node_attributes", TUFile.singles, nodes),
+        edge_labels=read("edge_labels", TUFile.integers, edges),
+        edge_attributes=read("edge_attributes", TUFile.singles, edges),
     )
 
 

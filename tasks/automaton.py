@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 
 from tasks.base import LONG, shown
-from tasks.prefix import AutomatonTask, Machine, check_size
+from tasks.prefix import AutomatonTask, Machine, check_size, reachable
 from tasks.regular import Table, read_table, regular_table
 
 MAX_STATES = 2048
@@ -101,12 +101,33 @@ class Automaton(AutomatonTask):
             return read_table(self.file)
         if self.regex is not None:
             return regular_table(self.regex, self.alphabet)
-        return _checked(
-            _MODULO_3 if self.transition is None else self.transition,
-            self.outputs,
-            0 if self.initial is None else self.initial,
-            self.symbol_names,
-            self.label_names,
+        return self._given()
+
+    def _given(self) -> Table:
+        """The table of the values given, which are checked for fitting each other."""
+        given = _MODULO_3 if self.transition is None else self.transition
+        table = _whole_numbers("transition", given, 2)
+        states = len(table)
+        _check_count("states", states)
+        if table.max() >= states:
+            raise ValueError(
+                f"transition names state {table.max()}, but has rows 0 .. {states - 1}"
+            )
+        own = np.arange(states) if self.outputs is None else self.outputs
+        labels = _whole_numbers("outputs", own, 1)
+        if len(labels) != states:
+            raise ValueError(f"outputs must have one label for each of {states} states")
+        _check_count("labels", int(labels.max()) + 1)
+        initial = 0 if self.initial is None else self.initial
+        _whole_numbers("initial", [initial], 1)
+        if initial >= states:
+            raise ValueError(f"initial must be a state in 0 .. {states - 1}, got {initial}")
+        return Table(
+            tuple(map(tuple, table.tolist())),
+            tuple(labels.tolist()),
+            int(initial),
+            _names("symbol_names", self.symbol_names, table.shape[1]),
+            _names("label_names", self.label_names, int(labels.max()) + 1),
         )
 
     @property
@@ -156,35 +177,6 @@ def _check_count(of: str, count: int) -> None:
         raise ValueError(f"an automaton has at most {MAX_STATES:,} {of}, got {count:,}")
 
 
-def _checked(
-    transition: object,
-    outputs: object | None,
-    initial: int,
-    symbol_names: Sequence[str] | None,
-    label_names: Sequence[str] | None,
-) -> Table:
-    """A table of given values, checked for fitting each other."""
-    table = _whole_numbers("transition", transition, 2)
-    states = len(table)
-    _check_count("states", states)
-    if table.max() >= states:
-        raise ValueError(f"transition names state {table.max()}, but has rows 0 .. {states - 1}")
-    labels = _whole_numbers("outputs", np.arange(states) if outputs is None else outputs, 1)
-    if len(labels) != states:
-        raise ValueError(f"outputs must have one label for each of {states} states")
-    _check_count("labels", int(labels.max()) + 1)
-    _whole_numbers("initial", [initial], 1)
-    if initial >= states:
-        raise ValueError(f"initial must be a state in 0 .. {states - 1}, got {initial}")
-    return Table(
-        tuple(map(tuple, table.tolist())),
-        tuple(labels.tolist()),
-        int(initial),
-        _names("symbol_names", symbol_names, table.shape[1]),
-        _names("label_names", label_names, int(labels.max()) + 1),
-    )
-
-
 def _whole_numbers(name: str, values: object, axes: int) -> np.ndarray:
     """A table of ids, checked for being one."""
     try:
@@ -224,16 +216,12 @@ def choices(machine: Machine) -> Choices | None:
 
     A state is settled if all states that can be reached from it have one label.
     """
-    transition, states = machine.transition, np.arange(len(machine.transition))
-    reach = np.eye(len(states), dtype=bool)
-    reach[states[:, None], transition] = True
-    for _ in range(len(states).bit_length()):
-        reach = (reach.astype(np.float32) @ reach) > 0
+    reach = reachable(machine.transition)
     labels = np.array([len(set(machine.outputs[row].tolist())) for row in reach])
     settled = labels == 1
     if settled[machine.initial] or not settled[reach[machine.initial]].any():
         return None
-    settling = settled[transition] & ~settled[:, None]
+    settling = settled[machine.transition] & ~settled[:, None]
     on = ~settling
     on[~on.any(axis=1)] = True
     return Choices(on, settling)

@@ -15,8 +15,8 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-Lengths = TypeVar("Lengths", Array, np.ndarray)
-"""Lengths of rows `[B]`, on the device or on the host."""
+Numbers = TypeVar("Numbers", Array, np.ndarray)
+"""An array, on the device or on the host."""
 
 State = Any
 """A pytree of arrays with a leading batch axis: what a stream has seen so far."""
@@ -164,7 +164,7 @@ class SymbolTask(LabelledSymbols):
         """The longest length of an input that is not above the length asked for."""
         return lengths
 
-    def _ends(self, lengths: Lengths) -> Lengths:
+    def _ends(self, lengths: Numbers) -> Numbers:
         """Where rows of given lengths end: behind the answer, where a row has room for one."""
         return lengths
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tasks.base import Lengths, inside
+from tasks.base import Numbers, inside
 from tasks.sequences import SequenceTask, pick
 
 _OPERATOR = 2
@@ -42,7 +42,7 @@ class BinaryOperation(SequenceTask):
         """Bits, then the end or nothing."""
         return ("0", "1", "." if self._acts else "$")
 
-    def _sizes(self, lengths: Lengths) -> Lengths:
+    def _sizes(self, lengths: Numbers) -> Numbers:
         sizes = super()._sizes(lengths)
         return sizes + (3 - sizes) * (sizes < 3) if self._acts else sizes
 
@@ -100,7 +100,7 @@ class BinaryAddition(BinaryOperation):
 
     *The other source* (`convention="slice"`): the highest bit of each number is 1; the sum is
     followed by `.` up to the length of the source, all of it scored; the first answering position
-    holds `!`. Lengths below 5 are drawn as 5.
+    holds `!`. Numbers below 5 are drawn as 5.
 
     *Chance.* 1/2 (bits of long sums); with "slice" 3/8, for a quarter of the positions is `.`.
 
@@ -120,7 +120,7 @@ class BinaryAddition(BinaryOperation):
         """Frequency of the most frequent label of long inputs."""
         return 3 / 8 if self._acts else 1 / 2
 
-    def _answers(self, sizes: Lengths) -> Lengths:
+    def _answers(self, sizes: Numbers) -> Numbers:
         return sizes if self._acts else sizes + 1
 
     def _result(self, a: Array, b: Array) -> Array:
@@ -145,7 +145,7 @@ class BinaryMultiplication(BinaryOperation):
 
     *The other source* (`convention="slice"`): the highest bit of each number is 1; the product is
     followed by `.` up to the length of the source, all of it scored; the first answering position
-    holds `!`. Lengths below 5 are drawn as 5.
+    holds `!`. Numbers below 5 are drawn as 5.
 
     *Chance.* 1/2, for bits of long products.
 
@@ -211,13 +211,13 @@ class ComputeSqrt(SequenceTask):
         """Bits, and nothing."""
         return ("0", "1", ".") if self._acts else ("0", "1")
 
-    def _sizes(self, lengths: Lengths) -> Lengths:
+    def _sizes(self, lengths: Numbers) -> Numbers:
         if not self._acts:
             return lengths
         used = lengths - (lengths % 6 == 0) - 2 * (lengths % 6 == 3)
         return (2 * used + (used == 1)) // 3  # pyright: ignore[reportReturnType]
 
-    def _answers(self, sizes: Lengths) -> Lengths:
+    def _answers(self, sizes: Numbers) -> Numbers:
         return sizes // 2 + 1 if self._acts else (sizes + 1) // 2
 
     def _question(self, key: Array, sizes: Array, width: int) -> Array:

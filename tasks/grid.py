@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import functools
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, Generic, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from tasks.base import (
     Bits,
     Labelled,
     LabelledSymbols,
+    Numbers,
     OverSymbols,
     check_at_least,
     check_choice,
@@ -32,9 +33,6 @@ from tasks.prefix import prefix_products
 
 Size = int | tuple[int, int]
 """Rows and columns, X and Y; one number for a square."""
-
-
-Numbers = TypeVar("Numbers", Array, np.ndarray)
 
 
 class ImageBatch(NamedTuple, Generic[Numbers]):

@@ -287,22 +287,34 @@ def _weights(points: int) -> np.ndarray:
     return np.random.default_rng(0).integers(2**62, size=points)
 
 
-def _permutations(
-    name: str, images: np.ndarray, generators: list[np.ndarray], *, first: int = 1
-) -> Group:
+def cayley_table(images: np.ndarray) -> np.ndarray | None:
+    """Products of the permutations of a group, `[order, order]`; `table[a, b]`: b acts first.
+
+    None if the marks by which they are told apart are no different ones, which is most unlikely.
+
+    Args:
+        images: Integer `[order, points]`, where each sends the points.
+    """
     weights = _weights(images.shape[1])
     marks = images @ weights
     order = np.argsort(marks)
-
-    def ids(permutations: np.ndarray) -> np.ndarray:
-        return order[np.searchsorted(marks[order], permutations @ weights)]
-
     if len(np.unique(marks)) < len(images):
+        return None
+    ascending = marks[order]
+    return np.stack(
+        [order[np.searchsorted(ascending, image[images] @ weights)] for image in images]
+    )
+
+
+def _permutations(
+    name: str, images: np.ndarray, generators: list[np.ndarray], *, first: int = 1
+) -> Group:
+    table = cayley_table(images)
+    if table is None:
         raise RuntimeError(f"two elements of {name} have the same mark")
-    table = np.stack([ids(image[images]) for image in images])
     images.setflags(write=False)
     names = tuple(cycles(image, first) for image in images.tolist())
-    found = dict.fromkeys(int(ids(generator)) for generator in generators)
+    found = dict.fromkeys(int((images == image).all(axis=1).argmax()) for image in generators)
     return Group(name, names, _frozen(table), tuple(found), images)
 
 

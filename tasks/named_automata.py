@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from tasks.base import MOST_SYMBOLS, Bits, check_at_least, check_choice
-from tasks.prefix import AutomatonTask, Machine
+from tasks.prefix import AutomatonTask, Machine, reachable
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ class RandomAutomaton(AutomatonTask):
         kind = ("permutation", "reset", "mixed").index(self.kind)
         random = np.random.default_rng((self.seed, kind, self.states, self.symbols))
         table = self._table(random)
-        while not _connected(table):
+        while not reachable(table).all():
             table = self._table(random)
         frequencies = np.full(self.symbols, 1 / self.symbols)
         return Machine(table, np.arange(self.states), 0, frequencies)
@@ -295,22 +295,3 @@ class RandomAutomaton(AutomatonTask):
                 for permute, target in zip(permutes, targets, strict=True)
             ]
         return np.stack(columns, axis=1).astype(np.int32)
-
-
-def _connected(table: np.ndarray) -> bool:
-    """Whether every state can be reached from every other."""
-    states = len(table)
-    steps = np.zeros((states, states), bool)
-    steps[np.arange(states)[:, None], table] = True
-    there = _reached(steps)
-    return bool(there.all() and _reached(steps.T).all())
-
-
-def _reached(steps: np.ndarray) -> np.ndarray:
-    """The states that can be reached from state 0."""
-    reached = np.arange(len(steps)) == 0
-    while True:
-        wider = reached | steps[reached].any(axis=0)
-        if (wider == reached).all():
-            return reached
-        reached = wider

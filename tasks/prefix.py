@@ -239,6 +239,16 @@ class Machine:
         return jax.lax.scan(step, state, tokens.T)[1].T
 
 
+def reachable(transition: np.ndarray) -> np.ndarray:
+    """Which states can be reached from each, itself too: bool `[states, states]`."""
+    states = np.arange(len(transition))
+    reach = np.eye(len(states), dtype=bool)
+    reach[states[:, None], transition] = True
+    for _ in range(len(states).bit_length()):
+        reach = (reach.astype(np.float32) @ reach) > 0
+    return reach
+
+
 @dataclass(frozen=True)
 class AutomatonTask(PrefixTask):
     """The label at position t is that of the state an automaton is in after symbol t."""

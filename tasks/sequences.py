@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tasks.base import Lengths, SymbolTask, check_choice
+from tasks.base import Numbers, SymbolTask, check_choice
 
 EMPTY, ACT = "_", "!"
 """What stands where an answer is to be given, and what opens the answer in the SLiCE data."""
@@ -75,15 +75,15 @@ class SequenceTask(SymbolTask):
     def _acts(self) -> bool:
         return self.convention == "slice"
 
-    def _sizes(self, lengths: Lengths) -> Lengths:
+    def _sizes(self, lengths: Numbers) -> Numbers:
         """Number of symbols of a source."""
         return (lengths + 1) // 2 if self._acts else lengths
 
-    def _answers(self, sizes: Lengths) -> Lengths:
+    def _answers(self, sizes: Numbers) -> Numbers:
         """Number of positions that an answer to a source takes."""
         return sizes
 
-    def _ends(self, lengths: Lengths) -> Lengths:
+    def _ends(self, lengths: Numbers) -> Numbers:
         sizes = self._sizes(lengths)
         return sizes + self._answers(sizes)
 
@@ -163,7 +163,7 @@ class StackManipulation(SequenceTask):
         """Frequency of the most frequent label of long inputs."""
         return 1 / 3 if self._acts else 1 / 2
 
-    def _answers(self, sizes: Lengths) -> Lengths:
+    def _answers(self, sizes: Numbers) -> Numbers:
         return sizes if self._acts else sizes + 1
 
     def _question(self, key: Array, sizes: Array, width: int) -> Array:

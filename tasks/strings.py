@@ -11,7 +11,7 @@ from jax import Array
 
 from tasks.base import (
     MOST_SYMBOLS,
-    Lengths,
+    Numbers,
     SymbolTask,
     at_end,
     check_at_least,
@@ -109,7 +109,7 @@ class DuplicateString(StringTask):
 
     name: ClassVar[str] = "duplicate_string"
 
-    def _answers(self, sizes: Lengths) -> Lengths:
+    def _answers(self, sizes: Numbers) -> Numbers:
         return sizes if self._acts else 2 * sizes
 
     def _answer(self, source: Array, sizes: Array) -> tuple[Array, Array]:
@@ -309,7 +309,7 @@ class MissingDuplicate(SymbolTask):
     def _second(self) -> bool:
         return self.convention == "slice"
 
-    def _ends(self, lengths: Lengths) -> Lengths:
+    def _ends(self, lengths: Numbers) -> Numbers:
         return lengths + lengths % 2 if self._second else lengths
 
     def _half(self, lengths: Array) -> Array:

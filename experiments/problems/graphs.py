@@ -55,8 +55,7 @@ class GraphSample:
 @functools.lru_cache(maxsize=256)
 def usual_sizes(sample: GraphSample, batch: int, size: int) -> Sizes:
     """Sizes that hold most batches."""
-    drawn = [sample.task.draw([number], batch, size) for number in range(_TRIED)]
-    return common_sizes(drawn)
+    return common_sizes([sample.task.draw([n], batch, size) for n in range(_TRIED)])
 
 
 def common_sizes(batches: Sequence[tasks.GraphBatch]) -> Sizes:

@@ -1,4 +1,7 @@
-"""A cell of a protocol's table: one model on one task, as a sweep over seeds and learning rates."""
+"""A cell of a protocol's table: one model on one task, as a sweep over seeds and learning rates.
+
+A model is a mixer by its kind, with fields that are set in it.
+"""
 
 import hashlib
 import json
@@ -19,7 +22,7 @@ from experiments.files import DamagedError, read_json, write_whole
 from experiments.kinds import default_fields, kinds_at
 from experiments.overrides import assign, parse_assignment, resolve
 from experiments.presets import protocol_model, scaled_training
-from experiments.protocols.protocol import Protocol, ProtocolTask
+from experiments.protocols.protocol import RATE, Protocol, ProtocolTask
 from experiments.results.rows import ROOT
 from experiments.run import RunError
 from experiments.suggestions import nearest
@@ -28,7 +31,9 @@ from experiments.sweeps.executors import Executor
 from experiments.sweeps.values import read_values
 from plstm_seq.training import ByAccuracy, Sizes, Staged, TrainingConfig, Uniform
 
+ABOUT = "protocol.json"
 PLSTM = "plstm"
+_LONGEST_NAME = 100
 _MIXER = ("model", "mixer")
 # A comma that ends a field's value: the next field follows.
 _BETWEEN_FIELDS = re.compile(r",(?=[\w.]+=)")
@@ -117,11 +122,6 @@ def known_sizes(config: ExperimentConfig, sizes: Mapping[str, Any]) -> dict[str,
     return kept
 
 
-ABOUT = "protocol.json"
-_RATE = "training.optimizer.learning_rate"
-_LONGEST_NAME = 100
-
-
 class About(NamedTuple):
     """What the folder of a cell says of it; a file beside its sweep.
 
@@ -189,7 +189,7 @@ class Cell:
         """
         protocol = self.protocol
         factors = [
-            vary(_RATE, self.rates or protocol.rates),
+            vary(RATE, self.rates or protocol.rates),
             vary("seed", self.seeds or protocol.seeds),
         ]
         config = self.config

@@ -22,6 +22,7 @@ from experiments.suggestions import nearest
 from experiments.sweeps.words import parse_values
 
 FOLDER = Path(__file__).parent
+RATE = "training.optimizer.learning_rate"
 Statistic = Literal["best", "median", "mean"]
 # What a statistic is given with: the median absolute deviation, the standard deviation.
 SPREADS: Mapping[str, str] = {"median": "mad", "mean": "std"}
@@ -330,13 +331,13 @@ def description(about: dict[str, Any]) -> Group:
 
 def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
     """What cells would be, as a table."""
-    table = plain_table("model", "task", "members", "programs", "steps", "batch", "folder")
+    names = ("model", "task", "members", "programs", "steps", "batch", "folder")
+    table = plain_table(*names)
     for column in (table.columns[1], table.columns[-1]):
         column.justify = "left"
     for column in table.columns:
         column.overflow = "fold"
     for one in rows:
-        names = ("model", "task", "members", "programs", "steps", "batch", "folder")
         table.add_row(*(Text(str(one[name])) for name in names))
     return table
 

@@ -16,7 +16,39 @@ _COLOURS = ("black", "white")
 
 
 @dataclass(frozen=True)
-class PathWordProblem(OfGroup, SymbolGraphTask):
+class WindowTask(SymbolGraphTask):
+    """A task over graphs of `size` nodes, whose inputs are some of the nodes before each.
+
+    Args:
+        labels_at: See `SymbolGraphTask`.
+        max_inputs: Most inputs of a node, 1 .. `window`.
+        window: How far back inputs lie, at least 1.
+    """
+
+    max_inputs: int = 2
+    window: int = 4
+
+    axis: ClassVar[str] = "size"
+    smallest: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("window", self.window, 1)
+        check_at_least("max_inputs", self.max_inputs, 1)
+        if self.max_inputs > self.window:
+            raise ValueError(
+                f"max_inputs must be at most window={self.window}, got {self.max_inputs}"
+            )
+
+    def _graphs(self, edge_index: np.ndarray, symbols: np.ndarray) -> Graphs:
+        """Graphs whose symbols are the rows of `[batch, size]`."""
+        batch, size = symbols.shape
+        graph = np.repeat(np.arange(batch, dtype=np.int32), size)
+        return Graphs(edge_index, symbols.ravel().astype(np.int32), graph)
+
+
+@dataclass(frozen=True)
+class PathWordProblem(OfGroup, WindowTask):
     """The product of the group elements that the path to a node collects.
 
     *Rule.* The label of a node is that of its input times its own element, and its element alone
@@ -52,18 +84,14 @@ class PathWordProblem(OfGroup, SymbolGraphTask):
         ValueError: If an option leaves its range.
     """
 
-    group: str = "S3"
     max_inputs: int = 1
-    window: int = 4
+    group: str = "S3"
 
     name: ClassVar[str] = "dag_word_problem"
-    axis: ClassVar[str] = "size"
-    smallest: ClassVar[int] = 2
     _places: ClassVar[tuple[str, ...]] = ("every", "output")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_window(self.max_inputs, self.window)
         object.__setattr__(self, "group", group(self.group).name)
 
     @property
@@ -83,8 +111,7 @@ class PathWordProblem(OfGroup, SymbolGraphTask):
         if colours is not None:
             taken = np.take_along_axis(colours, np.maximum(first, 0), axis=1)
             elements = elements + self._group.order * (2 * colours + taken)
-        graph = np.repeat(np.arange(batch, dtype=np.int32), size)
-        return Graphs(edge_index, elements.ravel().astype(np.int32), graph)
+        return self._graphs(edge_index, elements)
 
     def _label(self, graphs: Graphs) -> np.ndarray:
         element, kind = graphs.nodes % self._group.order, graphs.nodes // self._group.order
@@ -109,21 +136,8 @@ class PathWordProblem(OfGroup, SymbolGraphTask):
         return labels
 
 
-def check_window(max_inputs: int, window: int) -> None:
-    """Check how many inputs nodes have, and how far back.
-
-    Raises:
-        ValueError: If `window` is below 1, or `max_inputs` not in 1 .. `window`.
-        TypeError: If one is no integer.
-    """
-    check_at_least("window", window, 1)
-    check_at_least("max_inputs", max_inputs, 1)
-    if max_inputs > window:
-        raise ValueError(f"max_inputs must be at most window={window}, got {max_inputs}")
-
-
 @dataclass(frozen=True)
-class LongestPathParity(SymbolGraphTask):
+class LongestPathParity(WindowTask):
     """Has the longest path to a node an odd number of edges?
 
     *Rule.* The label of a node is the number of edges of the longest path that ends in it, modulo
@@ -154,16 +168,7 @@ class LongestPathParity(SymbolGraphTask):
         ValueError: If an option leaves its range.
     """
 
-    max_inputs: int = 2
-    window: int = 4
-
     name: ClassVar[str] = "dag_longest_path_parity"
-    axis: ClassVar[str] = "size"
-    smallest: ClassVar[int] = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_window(self.max_inputs, self.window)
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -177,8 +182,7 @@ class LongestPathParity(SymbolGraphTask):
 
     def _draw(self, random: np.random.Generator, batch: int, size: int) -> Graphs:
         edge_index, _ = random_inputs(random, batch, size, self.window, self.max_inputs)
-        graph = np.repeat(np.arange(batch, dtype=np.int32), size)
-        return Graphs(edge_index, np.zeros(batch * size, np.int32), graph)
+        return self._graphs(edge_index, np.zeros((batch, size)))
 
     def _label(self, graphs: Graphs) -> np.ndarray:
         return node_depths(graphs.edge_index, len(graphs.nodes)) % 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -13,19 +13,11 @@ from tasks.vision.augmentation import Augmentation, Mixing
 from tasks.vision.sources import Example, FileImage, ImageFolder, ImageSource, package
 
 
-class BatchIterator(Protocol):
+class BatchIterator(Iterator[ImageBatch[np.ndarray]], Protocol):
     """Batches one after another.
 
     It is grain's iterator, so a checkpoint can hold it as one.
     """
-
-    def __iter__(self) -> BatchIterator:
-        """Return the iterator itself."""
-        ...
-
-    def __next__(self) -> ImageBatch[np.ndarray]:
-        """The next batch."""
-        ...
 
     def get_state(self) -> dict[str, Any]:
         """Where it stands, as what JSON can hold."""

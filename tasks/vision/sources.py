@@ -219,7 +219,23 @@ class ImageSource(Protocol):
         ...
 
 
-class ImageFolder:
+class _InParts:
+    """Images that lie in several parts, one after another."""
+
+    _ends: list[int]
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """The part of an image, and its place there."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"index must lie in 0 .. {len(self) - 1}, got {index}")
+        part = bisect.bisect_right(self._ends, index)
+        return part, int(index) - (self._ends[part - 1] if part else 0)
+
+
+class ImageFolder(_InParts):
     """A folder that holds a folder of images for each class, such as that of ImageNet.
 
     Images are all files below a class's folder that are named like one (`SUFFIXES`), in the order
@@ -252,9 +268,6 @@ class ImageFolder:
         self._files = [_images_below(self.root / name) for name in self.classes]
         self._ends = list(itertools.accumulate(map(len, self._files)))
 
-    def __len__(self) -> int:
-        return self._ends[-1]
-
     def path(self, index: int) -> Path:
         """The file of an image.
 
@@ -276,12 +289,6 @@ class ImageFolder:
             ValueError: If its file can't be read as an image.
         """
         return FileImage(self.path(index)), self._find(index)[0]
-
-    def _find(self, index: int) -> tuple[int, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"index must lie in 0 .. {len(self) - 1}, got {index}")
-        label = bisect.bisect_right(self._ends, index)
-        return label, int(index) - (self._ends[label - 1] if label else 0)
 
 
 def _images_below(folder: Path) -> list[str]:
@@ -312,7 +319,7 @@ def _is_by_the_way(name: str) -> bool:
     return name.startswith(".") or name in _LEFT_BY_SYSTEMS
 
 
-class Cifar:
+class Cifar(_InParts):
     """The binary files of CIFAR-10 or CIFAR-100, 32 x 32.
 
     A record is a byte for the class (in CIFAR-100, one for the coarse class before it) and 3072
@@ -352,14 +359,8 @@ class Cifar:
             raise ValueError(f"{path} must hold whole records of {record} bytes, got {size} bytes")
         return np.memmap(path, np.uint8, mode="r").reshape(-1, record)
 
-    def __len__(self) -> int:
-        return self._ends[-1]
-
     def __getitem__(self, index: int) -> Example:
-        if not 0 <= index < len(self):
-            raise IndexError(f"index must lie in 0 .. {len(self) - 1}, got {index}")
-        file = bisect.bisect_right(self._ends, index)
-        place = int(index) - (self._ends[file - 1] if file else 0)
+        file, place = self._find(index)
         record = np.array(self._records[file][place])
         label = int(record[self._before - 1])
         if label >= len(self.classes):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from tasks.base import check_at_least, check_choice
 from tasks.vision.augmentation import Augmentation, Mixing
@@ -143,21 +143,18 @@ class ImagesTask:
 
     def training_batches(self, seed: int, batch: int, size: int, start: int) -> BatchIterator:
         """Batches to train on without end, from batch `start` on."""
-        return batches(
+        return self._batches(
             self.train,
             batch,
             transform=self.augmentation(size),
             mixing=self.mixing(len(self.labels)),
             seed=seed,
             start=start,
-            threads=self.threads,
-            processes=self.processes,
-            prefetch=self.threads,
         )
 
     def measured_batches(self, batch: int, size: int, start: int) -> BatchIterator:
         """The images to measure on in batches, each once, the last batch what is left."""
-        return batches(
+        return self._batches(
             self.val,
             batch,
             transform=self.measured(size),
@@ -165,7 +162,8 @@ class ImagesTask:
             epochs=1,
             drop_remainder=False,
             start=start,
-            threads=self.threads,
-            processes=self.processes,
-            prefetch=self.threads,
         )
+
+    def _batches(self, source: ImageSource, batch: int, **options: Any) -> BatchIterator:
+        read_at_once = {"threads": self.threads, "processes": self.processes}
+        return batches(source, batch, prefetch=self.threads, **read_at_once, **options)

@@ -136,11 +136,8 @@ def changed(tmp_path, change):
     [
         (lambda d: d.update(seed=[1]), "seed: Unexpected keyword argument"),
         (lambda d: d.pop("seeds"), "seeds: Field required"),
-        (
-            lambda d: d["tasks"]["parity"].update(option={}),
-            "tasks.named_automata.option: Unexpected",
-        ),
-        (lambda d: d["tasks"]["parity"].pop("chance"), "tasks.named_automata.chance: needed"),
+        (lambda d: d["tasks"]["parity"].update(option={}), "tasks.parity.option: Unexpected"),
+        (lambda d: d["tasks"]["parity"].pop("chance"), "tasks.parity.chance: needed"),
         (lambda d: d["config"].pop("evaluation.mixture"), "config.evaluation.mixture: needed"),
         (lambda d: d["measure"].update(metric="all"), "measure.metric: Input should be"),
         (
@@ -167,17 +164,17 @@ def test_a_wrong_file_is_refused_with_file_and_field(tmp_path, change, message):
     [
         (
             lambda d: d["tasks"]["parity"].update(name="partiy"),
-            "mine.yaml: tasks.named_automata: unknown task 'partiy'; nearest: parity",
+            "mine.yaml: tasks.parity: unknown task 'partiy'; nearest: parity",
         ),
         (
             lambda d: d["tasks"]["parity"]["options"].update(label=1),
-            "mine.yaml: tasks.named_automata: task 'parity' has no option 'label'",
+            "mine.yaml: tasks.parity: task 'parity' has no option 'label'",
         ),
         (lambda d: d["config"].update(stepz=3), "mine.yaml: config: unknown field 'stepz'"),
         (lambda d: d["model"].update(wdth=3), "mine.yaml: model: unknown field 'wdth'"),
         (
             lambda d: d["tasks"]["parity"]["fields"].update(b2=3),
-            "mine.yaml: tasks.named_automata.fields: training.optimizer: b2 must be",
+            "mine.yaml: tasks.parity.fields: training.optimizer: b2 must be",
         ),
         (
             lambda d: d["models"].update(plstm={"mixer": "lstn"}),

@@ -1,4 +1,8 @@
-"""Arithmetic on binary numbers, written as sequences of bits."""
+"""Arithmetic on binary numbers, written as sequences of bits.
+
+The tasks come first. Below them is exact arithmetic on numbers of any size: arrays of bits, the
+lowest first, which are packed to larger digits that fit 32 bits with all that is done to them.
+"""
 
 from __future__ import annotations
 

@@ -34,6 +34,8 @@ from tasks.prefix import prefix_products
 Size = int | tuple[int, int]
 """Rows and columns, X and Y; one number for a square."""
 
+_FROM = ("left", "up")
+
 
 class ImageBatch(NamedTuple, Generic[Numbers]):
     """Images of one size and their labels, on the device or on the host.
@@ -201,9 +203,6 @@ class GridParity(Bits, SymbolGridTask):
 
     def _label(self, tokens: Array) -> Array:
         return jnp.cumsum(jnp.cumsum(tokens, axis=1), axis=2).astype(jnp.int32) % 2
-
-
-_FROM = ("left", "up")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Sequence tasks on uniform strings: reverse, repeat, reorder, sort, leave out what repeats."""
+"""Tasks on uniform strings: reverse, repeat, reorder, sort, leave out or find what repeats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run, and what several probes need of it."""
+"""A run, and what several probes need of it, such as the group behind its task."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 Protocols are YAML files beside this one. Lengths in them are the published ones; where a paper
 counts symbols that our task does not have (an answer, an `=`), the task says so by `offset`.
+Below is what `plstm-seq protocol` prints of one, and how its arguments are read.
 """
 
 from collections.abc import Mapping, Sequence

@@ -17,6 +17,9 @@ from numpy.typing import ArrayLike
 from tasks.base import check_at_least
 from tasks.graphs.base import GraphBatch, Seed, generator, ranges
 
+# Zeros and ones that stand for labels: 2 GiB of float32.
+_MOST_FEATURES = 1 << 29
+
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 
 
@@ -117,10 +120,6 @@ def _refuse_first(path: Path, text: str, columns: int) -> NoReturn:
             given = line if len(line) <= 100 else line[:100] + "..."
             raise ValueError(f"{path}:{number}: expected {numbers}, got {given!r}")
     raise ValueError(f"{path}: expected lines of numbers separated by commas")
-
-
-# Zeros and ones that stand for labels: 2 GiB of float32.
-_MOST_FEATURES = 1 << 29
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,17 @@ import numpy as np
 
 from tasks.base import check_choice
 
+SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+"""Files that `ImageFolder` takes for images; upper case counts too."""
+
+_LEFT_BY_SYSTEMS = ("__MACOSX", "@eaDir")
+"""What archives and storage devices put beside images; hidden entries are more of it."""
+
+_SIDE = 32
+_PIXELS = 3 * _SIDE * _SIDE
+
 
 def package(name: str, of: str) -> Any:
     """Load a module of an optional package.
@@ -176,18 +187,6 @@ def resampled(image: Any, size: int, box: Box) -> np.ndarray:
     """
     bicubic = pillow("Image").Resampling.BICUBIC
     return np.asarray(image.resize((size, size), bicubic, box=box, reducing_gap=_GAP))
-
-
-SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
-"""Files that `ImageFolder` takes for images; upper case counts too."""
-
-_LEFT_BY_SYSTEMS = ("__MACOSX", "@eaDir")
-"""What archives and storage devices put beside images; hidden entries are more of it."""
-
-_SIDE = 32
-_PIXELS = 3 * _SIDE * _SIDE
 
 
 class Example(NamedTuple):

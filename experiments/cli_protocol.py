@@ -33,15 +33,15 @@ def list_protocols(
     as_json: Json = False,
 ) -> None:
     """List the protocols; or show the source, tasks, budget and departures of one."""
-    from experiments.protocols import load, names, show
+    from experiments.protocols import load, names, protocol
 
     with user_errors():
         if name is None:
-            rows = [show.row(load(known)) for known in names()]
-            print_result(rows, show.list_table(rows), as_json)
+            rows = [protocol.row(load(known)) for known in names()]
+            print_result(rows, protocol.list_table(rows), as_json)
             return
-        description = show.describe(load(name))
-        print_result(description, show.description(description), as_json)
+        description = protocol.describe(load(name))
+        print_result(description, protocol.description(description), as_json)
 
 
 @app.command()
@@ -89,24 +89,25 @@ def run(
 
     The same command goes on where it was stopped. Results: plstm-seq protocol table NAME.
     """
-    from experiments.protocols import load, running, show
+    from experiments.protocols import cells, load, protocol, run_cell
+    from experiments.protocols.cells import planned
     from experiments.sweeps.commands import check_members
     from experiments.sweeps.executors import make_executor
     from experiments.sweeps.words import whole_numbers
 
     with user_errors():
-        cells = running.cells(
+        chosen = cells(
             load(name),
             models=models or ("plstm",),
             words=words or (),
             tasks=tasks or None,
             scale=scale,
             seeds=None if seeds is None else whole_numbers("--seeds", seeds),
-            rates=show.rates("--rates", rates),
+            rates=protocol.rates("--rates", rates),
         )
         if dry_run:
-            rows = [running.planned(cell) for cell in cells]
-            print_result(rows, show.plan_table(rows), as_json)
+            rows = [planned(cell) for cell in chosen]
+            print_result(rows, protocol.plan_table(rows), as_json)
             return
         worker = make_executor(
             executor,
@@ -115,15 +116,15 @@ def run(
             detach=detach,
             trackers=trackers or (),
         )
-        for cell in cells:
+        for cell in chosen:
             check_members(cell.sweep, cell.folder, executor)
-        for cell in cells:
+        for cell in chosen:
             folder = cell.create().path
             err.print(f"[bold]{plain(folder)}[/bold]", soft_wrap=True)
             with endings(folder):
-                running.run_cell(cell, executor=worker)
-    data = {"sweeps": [str(cell.folder) for cell in cells]}
-    count = "1 sweep" if len(cells) == 1 else f"{len(cells)} sweeps"
+                run_cell(cell, executor=worker)
+    data = {"sweeps": [str(cell.folder) for cell in chosen]}
+    count = "1 sweep" if len(chosen) == 1 else f"{len(chosen)} sweeps"
     print_result(data, f"{name}: {count}\nnext: plstm-seq protocol table {name}", as_json)
 
 

@@ -11,14 +11,14 @@ from jax import ShapeDtypeStruct, export
 
 from experiments import scalars
 from experiments.config import ConfigError, to_document
-from experiments.problems.labelled import shapes_of
-from experiments.problems.tu_task import TUTask
+from experiments.problems.base import shapes_of
 from experiments.run import Run, RunError, as_run
 from plstm_seq.graphs import sizes_of
 from plstm_seq.interop.export import export_program, save_program, symbolic_input
 from plstm_seq.interop.export_graph import export_graph_program
 from plstm_seq.interop.weights import save_weights
 from plstm_seq.models import GraphModelConfig, VisionModelConfig
+from tasks.graphs import TUTask
 
 _PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 

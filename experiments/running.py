@@ -15,7 +15,7 @@ from experiments.distributed import agreed, is_first
 from experiments.files import write_whole
 from experiments.new_runs import create_run, starting_model
 from experiments.problems import problem_of
-from experiments.problems.labelled import shapes_of
+from experiments.problems.base import shapes_of
 from experiments.run import Run, RunError, RunStatus, load_run, new_model
 from experiments.signals import terminate_as_interrupt
 from experiments.status import StatusTracker, write_status

@@ -7,31 +7,24 @@
 automaton of a task is like.
 """
 
+from tasks.arithmetic import ModularArithmetic, ModularArithmeticBrackets
 from tasks.arrow_pointing import ArrowPointing
 from tasks.automaton import Automaton
-from tasks.base import Batch, StreamingTask, Task
+from tasks.base import Batch, Task
 from tasks.binary import BinaryAddition, BinaryMultiplication, ComputeSqrt
-from tasks.cycle_navigation import CycleNavigation
-from tasks.even_pairs import EvenPairs
-from tasks.flip_flop import FlipFlop
 from tasks.graphs import GraphBatch, GraphTask, get_graph, graph_names
-from tasks.grid import GridTask, ImageTask
-from tasks.grid_parity import GridParity
-from tasks.grid_registry import get_grid, grid_names
-from tasks.grid_word_problem import GridWordProblem
+from tasks.grid import GridParity, GridTask, GridWordProblem, ImageTask
 from tasks.majority import Majority, MajorityCount
-from tasks.missing_duplicate import MissingDuplicate
-from tasks.modular_arithmetic import ModularArithmetic
-from tasks.modular_arithmetic_brackets import ModularArithmeticBrackets
 from tasks.mqar import MQAR
-from tasks.parity import Parity
-from tasks.random_automaton import RandomAutomaton
-from tasks.registry import get, names
+from tasks.named_automata import CycleNavigation, EvenPairs, FlipFlop, Parity, RandomAutomaton
+from tasks.prefix import StreamingTask
+from tasks.registry import get, get_grid, grid_names, names
+from tasks.sequences import StackManipulation
 from tasks.solve_equation import SolveEquation
-from tasks.stack_manipulation import StackManipulation
 from tasks.strings import (
     BucketSort,
     DuplicateString,
+    MissingDuplicate,
     OddsFirst,
     Repetition,
     ReverseString,

@@ -153,7 +153,7 @@ class ArrowPointing:
         inner = 2 * self.min_distance * self.max_radius
         return math.ceil(self.scale * (2 * self.padding + inner))
 
-    def sample(self, key: Array, batch: int, size: Size) -> ImageBatch:
+    def sample(self, key: Array, batch: int, size: Size) -> ImageBatch[Array]:
         """Draw a batch.
 
         The batch is a pure function of the arguments; under `jax.jit`, `batch` and `size` are
@@ -174,7 +174,7 @@ class ArrowPointing:
         check_at_least("batch", batch, 1)
         return _sample(self, jax.random.split(key, batch), self._resolve(size))
 
-    def examples(self, seed: int, indices: ArrayLike, size: Size) -> ImageBatch:
+    def examples(self, seed: int, indices: ArrayLike, size: Size) -> ImageBatch[Array]:
         """Images of a fixed set, such as one of `SPLITS`.
 
         Args:
@@ -280,6 +280,6 @@ def _draw(task: ArrowPointing, scene: Scene, size: tuple[int, int]) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
-def _sample(task: ArrowPointing, keys: Array, size: tuple[int, int]) -> ImageBatch:
+def _sample(task: ArrowPointing, keys: Array, size: tuple[int, int]) -> ImageBatch[Array]:
     scene = _scenes(task, keys, size)
     return ImageBatch(_draw(task, scene, size), task.targets(scene))

@@ -1,8 +1,12 @@
-"""Finite automata: any DFA as a table, and the machinery for those with a name of their own."""
+"""Any finite automaton, given by a table, a file or a regular expression.
+
+Some automata settle: they have words after which the label never changes. Most regular languages
+have prefixes that no word of theirs begins with; uniform symbols soon lead there, and nothing is
+left to be learned from long inputs. Their inputs avoid such words.
+"""
 
 from __future__ import annotations
 
-import abc
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,137 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.typing import ArrayLike
 
-from tasks import settling
-from tasks.base import shown, token_rows
-from tasks.prefix import PrefixTask, prefix_products
-from tasks.regular import regular_table
-from tasks.tables import Table, read_table
-
-MAX_MONOID = 512
-"""Automata with more elements in their transition monoid than this are run step by step."""
+from tasks.base import LONG, shown
+from tasks.prefix import AutomatonTask, Machine, check_size, reachable
+from tasks.regular import Table, read_table, regular_table
 
 MAX_STATES = 2048
 """Largest number of states, and of labels, of an automaton that is given as a table."""
 
-MOST_ENTRIES = 2**25
-"""Largest size of a table, states times symbols, that a task writes out to be analysed."""
-
 _MODULO_3 = ((0, 1), (2, 0), (1, 2))
-
-
-class Monoid(NamedTuple):
-    """What words can do to the states of an automaton.
-
-    Attributes:
-        actions: int32 `[elements, states]`, where an element sends each state.
-        table: int32 `[elements, elements]`, products; the left factor is the earlier word.
-        symbols: int32 `[symbols]`, the element of each symbol.
-    """
-
-    actions: np.ndarray
-    table: np.ndarray
-    symbols: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
-class Machine:
-    """A deterministic automaton whose states are labelled (a Moore machine).
-
-    Attributes:
-        transition: Integer `[states, symbols]`, the next state.
-        outputs: Integer `[states]`, the label of each state.
-        initial: State before the first symbol.
-        frequencies: Real `[symbols]`, how often each symbol is drawn; they sum to 1.
-        drawn: Bool `[states, symbols]`, the symbols that inputs may hold in each state, where not
-            every symbol can follow (a digit follows an operator, say); None if every one can.
-    """
-
-    transition: np.ndarray
-    outputs: np.ndarray
-    initial: int
-    frequencies: np.ndarray
-    drawn: np.ndarray | None = None
-
-    @functools.cached_property
-    def monoid(self) -> Monoid | None:
-        """The transition monoid; None if it has more than `MAX_MONOID` elements."""
-        symbols = [tuple(column) for column in self.transition.T.tolist()]
-        ids = {action: index for index, action in enumerate(dict.fromkeys(symbols))}
-        words = list(ids)
-        for word in words:  # grows while it is walked
-            for symbol in symbols:
-                longer = tuple(symbol[state] for state in word)
-                if longer not in ids:
-                    ids[longer] = len(words)
-                    words.append(longer)
-            if len(words) > MAX_MONOID:
-                return None
-        actions = np.array(words, np.int32)
-        table = [[ids[tuple(row)] for row in actions[:, first].tolist()] for first in actions]
-        elements = [ids[symbol] for symbol in symbols]
-        return Monoid(actions, np.array(table, np.int32), np.array(elements, np.int32))
-
-    @functools.cached_property
-    def chance(self) -> float:
-        """Frequency of the most frequent label in a long input."""
-        states = len(self.transition)
-        chain = np.zeros((states, states))
-        for symbol, frequency in enumerate(self.frequencies):
-            chain[np.arange(states), self.transition[:, symbol]] += frequency
-        # A chain that waits half of the time has the same long-run frequencies, and no period.
-        chain = (chain + np.eye(states)) / 2
-        for _ in range(40):
-            chain = chain @ chain
-            chain /= chain.sum(axis=1, keepdims=True)
-        return round(float(np.bincount(self.outputs, chain[self.initial]).max()), 12)
-
-    def run(self, tokens: Array, state: Array) -> Array:
-        """States behind each token: `[B, T]` from tokens `[B, T]` and the states `[B]` before."""
-        if self.monoid is not None:
-            words = jnp.asarray(self.monoid.symbols, jnp.int32)[tokens]
-            words = prefix_products(self.monoid.table, words)
-            return jnp.asarray(self.monoid.actions, jnp.int32)[words, state[:, None]]
-        transition = jnp.asarray(self.transition, jnp.int32)
-
-        def step(state: Array, symbol: Array) -> tuple[Array, Array]:
-            after = transition[state, symbol]
-            return after, after
-
-        return jax.lax.scan(step, state, tokens.T)[1].T
-
-
-@dataclass(frozen=True)
-class AutomatonTask(PrefixTask):
-    """The label at position t is that of the state an automaton is in after symbol t."""
-
-    @functools.cached_property
-    @abc.abstractmethod
-    def machine(self) -> Machine:
-        """The automaton."""
-
-    @property
-    def chance(self) -> float:
-        """Frequency of the most frequent label in a long input."""
-        return self.machine.chance
-
-    def start(self, batch: int) -> Array:
-        """States before the first symbol, int32 `[batch]`."""
-        return jnp.full((batch,), self.machine.initial, jnp.int32)
-
-    def advance(self, inputs: ArrayLike, state: Array) -> tuple[Array, Array]:
-        """Label the next chunk of a stream: see `PrefixTask.advance`."""
-        tokens = token_rows(inputs)
-        states = self.machine.run(tokens, state)
-        behind = states[:, -1] if tokens.shape[1] else state
-        return jnp.asarray(self.machine.outputs, jnp.int32)[states], behind
-
-    def _symbols(self, key: Array, batch: int, length: int) -> Array:
-        # Without the last bound, so that rounding leaves no room above it.
-        bounds = jnp.asarray(np.cumsum(self.machine.frequencies)[:-1], jnp.float32)
-        uniform = jax.random.uniform(key, (batch, length), jnp.float32)
-        return (uniform[..., None] >= bounds).sum(-1, dtype=jnp.int32)
 
 
 @dataclass(frozen=True)
@@ -155,7 +37,7 @@ class Automaton(AutomatonTask):
     *Alphabet.* Symbols 0, 1, ... (the columns of the table), or the names given, or those of the
     expression; drawn uniformly. Where words can settle the label for good (`b` of `a(ab)*`), only
     one half of the inputs does so, at a uniform position, and symbols that would are left out
-    until then: see `tasks.settling`. Such inputs are drawn anew at every length.
+    until then. Such inputs are drawn anew at every length.
 
     *Example.* The default reads a binary number from its first digit on and labels it with its
     remainder modulo 3 (`2 state + bit`):
@@ -177,7 +59,7 @@ class Automaton(AutomatonTask):
         initial: State before the first symbol, by default 0.
         symbol_names: Names of the input symbols.
         label_names: Names of the labels.
-        file: A text file with a table: see `tasks.tables.read_table`. It is read once.
+        file: A text file with a table: see `tasks.regular.read_table`. It is read once.
         regex: A regular expression, such as "(ab|ba)*": see `tasks.regular.regular_table`.
         alphabet: The symbols of the expression, such as "abc"; by default those that it has.
         labels_at: Score "every" position or the "last" of each row.
@@ -219,12 +101,33 @@ class Automaton(AutomatonTask):
             return read_table(self.file)
         if self.regex is not None:
             return regular_table(self.regex, self.alphabet)
-        return _checked(
-            _MODULO_3 if self.transition is None else self.transition,
-            self.outputs,
-            0 if self.initial is None else self.initial,
-            self.symbol_names,
-            self.label_names,
+        return self._given()
+
+    def _given(self) -> Table:
+        """The table of the values given, which are checked for fitting each other."""
+        given = _MODULO_3 if self.transition is None else self.transition
+        table = _whole_numbers("transition", given, 2)
+        states = len(table)
+        _check_count("states", states)
+        if table.max() >= states:
+            raise ValueError(
+                f"transition names state {table.max()}, but has rows 0 .. {states - 1}"
+            )
+        own = np.arange(states) if self.outputs is None else self.outputs
+        labels = _whole_numbers("outputs", own, 1)
+        if len(labels) != states:
+            raise ValueError(f"outputs must have one label for each of {states} states")
+        _check_count("labels", int(labels.max()) + 1)
+        initial = 0 if self.initial is None else self.initial
+        _whole_numbers("initial", [initial], 1)
+        if initial >= states:
+            raise ValueError(f"initial must be a state in 0 .. {states - 1}, got {initial}")
+        return Table(
+            tuple(map(tuple, table.tolist())),
+            tuple(labels.tolist()),
+            int(initial),
+            _names("symbol_names", self.symbol_names, table.shape[1]),
+            _names("label_names", self.label_names, int(labels.max()) + 1),
         )
 
     @property
@@ -247,86 +150,31 @@ class Automaton(AutomatonTask):
         return Machine(transition, outputs, self.table.initial, frequencies)
 
     @functools.cached_property
-    def _choices(self) -> settling.Choices | None:
-        machine = self.machine
-        return settling.choices(machine.transition, machine.outputs, machine.initial)
+    def _choices(self) -> Choices | None:
+        return choices(self.machine)
 
     @property
     def per_token(self) -> bool:
         """Whether inputs of all lengths begin alike, so that one pass measures every length."""
         return self._choices is None
 
-    @property
+    @functools.cached_property
     def chance(self) -> float:
         """Frequency of the most frequent label in long inputs."""
-        return self._chance
-
-    @functools.cached_property
-    def _chance(self) -> float:
-        machine, chosen = self.machine, self._choices
-        if chosen is None:
-            return machine.chance
-        shares = settling.label_frequencies(
-            machine.transition,
-            machine.outputs,
-            machine.initial,
-            chosen,
-            last=self.labels_at == "last",
-        )
-        return float(shares.max())
+        if self._choices is None:
+            return self.machine.chance
+        last = self.labels_at == "last"
+        return float(_label_frequencies(self.machine, self._choices, last=last).max())
 
     def _draw(self, key: Array, lengths: Array, width: int) -> Array:
-        machine, chosen = self.machine, self._choices
-        if chosen is None:
+        if self._choices is None:
             return super()._draw(key, lengths, width)
-        return settling.draw(machine.transition, machine.initial, chosen, key, lengths, width)
+        return _draw(self.machine, self._choices, key, lengths, width)
 
 
 def _check_count(of: str, count: int) -> None:
     if count > MAX_STATES:
         raise ValueError(f"an automaton has at most {MAX_STATES:,} {of}, got {count:,}")
-
-
-def check_size(states: int, symbols: int) -> None:
-    """Check that the table of an automaton is not too large to be written out.
-
-    Raises:
-        ValueError: If it has more than `MOST_ENTRIES` entries.
-    """
-    if states * symbols > MOST_ENTRIES:
-        raise ValueError(
-            f"an automaton of {states:,} states and {symbols:,} symbols is too large to be written "
-            f"out: its table must have at most {MOST_ENTRIES:,} entries"
-        )
-
-
-def _checked(
-    transition: object,
-    outputs: object | None,
-    initial: int,
-    symbol_names: Sequence[str] | None,
-    label_names: Sequence[str] | None,
-) -> Table:
-    """A table of given values, checked for fitting each other."""
-    table = _whole_numbers("transition", transition, 2)
-    states = len(table)
-    _check_count("states", states)
-    if table.max() >= states:
-        raise ValueError(f"transition names state {table.max()}, but has rows 0 .. {states - 1}")
-    labels = _whole_numbers("outputs", np.arange(states) if outputs is None else outputs, 1)
-    if len(labels) != states:
-        raise ValueError(f"outputs must have one label for each of {states} states")
-    _check_count("labels", int(labels.max()) + 1)
-    _whole_numbers("initial", [initial], 1)
-    if initial >= states:
-        raise ValueError(f"initial must be a state in 0 .. {states - 1}, got {initial}")
-    return Table(
-        tuple(map(tuple, table.tolist())),
-        tuple(labels.tolist()),
-        int(initial),
-        _names("symbol_names", symbol_names, table.shape[1]),
-        _names("label_names", label_names, int(labels.max()) + 1),
-    )
 
 
 def _whole_numbers(name: str, values: object, axes: int) -> np.ndarray:
@@ -349,3 +197,93 @@ def _names(option: str, names: Sequence[str] | None, count: int) -> tuple[str, .
     if len(names) != count or len(set(names)) < count or any(len(n.split()) != 1 for n in names):
         raise ValueError(f"{option} must be {count} different words, got {shown(names)}")
     return names
+
+
+class Choices(NamedTuple):
+    """Which symbols are drawn in a state of an automaton that settles: bool `[states, symbols]`.
+
+    Attributes:
+        on: those that leave the label open, or all where none does.
+        settling: those that settle it, in states that leave it open.
+    """
+
+    on: np.ndarray
+    settling: np.ndarray
+
+
+def choices(machine: Machine) -> Choices | None:
+    """What may be drawn in an automaton that settles; None if no label is ever settled.
+
+    A state is settled if all states that can be reached from it have one label.
+    """
+    reach = reachable(machine.transition)
+    labels = np.array([len(set(machine.outputs[row].tolist())) for row in reach])
+    settled = labels == 1
+    if settled[machine.initial] or not settled[reach[machine.initial]].any():
+        return None
+    settling = settled[machine.transition] & ~settled[:, None]
+    on = ~settling
+    on[~on.any(axis=1)] = True
+    return Choices(on, settling)
+
+
+def _draw(machine: Machine, chosen: Choices, key: Array, lengths: Array, width: int) -> Array:
+    """Draw inputs of which one half settles, at a uniform position, and the other does not.
+
+    From that position on the first symbol is drawn that settles the label, and then any. Other
+    symbols are uniform among those that leave it open.
+
+    Returns:
+        int32 `[B, width]`; behind a row's length they go on.
+    """
+    half_key, due_key, symbol_key = jax.random.split(key, 3)
+    half = jax.random.bernoulli(half_key, 0.5, lengths.shape)
+    due = jnp.where(half, jax.random.randint(due_key, lengths.shape, 0, lengths), width)
+    transition = jnp.asarray(machine.transition, jnp.int32)
+    on, settling = jnp.asarray(chosen.on), jnp.asarray(chosen.settling)
+    shape = (width, len(lengths), transition.shape[1])
+    noise = jax.random.uniform(symbol_key, shape, jnp.float32)
+
+    def step(state: Array, now: tuple[Array, Array]) -> tuple[Array, Array]:
+        position, drawn = now
+        ready = ((position >= due) & settling[state].any(1))[:, None]
+        allowed = jnp.where(ready, settling[state], on[state])
+        symbol = jnp.where(allowed, drawn, -1).argmax(1).astype(jnp.int32)
+        return transition[state, symbol], symbol
+
+    start = jnp.full(lengths.shape, machine.initial, jnp.int32)
+    positions = jnp.arange(width, dtype=jnp.int32)
+    return jax.lax.scan(step, start, (positions, noise))[1].T
+
+
+def _label_frequencies(machine: Machine, chosen: Choices, *, last: bool) -> np.ndarray:
+    """How often each label occurs in inputs of length `LONG` that `_draw` makes: `[labels]`.
+
+    Args:
+        machine: The automaton.
+        chosen: What `choices` found.
+        last: At the last position; else over all.
+    """
+    on, settles = (_chain(machine.transition, part) for part in chosen)
+    ready = chosen.settling.any(axis=1)
+    calm, due = np.zeros((2, len(machine.transition)))
+    calm[machine.initial] = 1
+    counts = np.zeros(machine.outputs.max() + 1)
+    for position in range(LONG):
+        # Of the half that will settle and is not due yet, one in (what remains) becomes due.
+        remaining = (LONG - position) / LONG
+        moved = calm * (1 / LONG) / (1 + remaining)
+        calm, due = calm - moved, due + moved
+        calm, due = calm @ on, np.where(ready, due, 0) @ settles + np.where(ready, 0, due) @ on
+        if not last or position == LONG - 1:
+            counts += np.bincount(machine.outputs, calm + due, len(counts))
+    return counts / counts.sum()
+
+
+def _chain(transition: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """Probabilities of steps under uniform symbols among those allowed; rows of none are 0."""
+    states = len(transition)
+    chain = np.zeros((states, states))
+    shares = allowed / np.maximum(allowed.sum(axis=1, keepdims=True), 1)
+    np.add.at(chain, (np.arange(states)[:, None], transition), shares)
+    return chain

@@ -15,20 +15,23 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-Lengths = TypeVar("Lengths", Array, np.ndarray)
-"""Lengths of rows `[B]`, on the device or on the host."""
+Numbers = TypeVar("Numbers", Array, np.ndarray)
+"""An array, on the device or on the host."""
 
 State = Any
 """A pytree of arrays with a leading batch axis: what a stream has seen so far."""
 
 
 class Batch(NamedTuple):
-    """One batch of a task. T is the length asked for, and more where an answer needs room.
+    """One batch of a task over sequences, `[B, T]`, or over grids, `[B, X, Y]`.
+
+    T is the length asked for, and more where an answer needs room. Behind the end of a row inputs
+    and targets are 0.
 
     Attributes:
-        inputs: int32 `[B, T]`, symbol ids; 0 behind the end of a row.
-        targets: int32 `[B, T]`, label ids; 0 behind the end of a row.
-        mask: bool `[B, T]`, the positions that are scored.
+        inputs: int32, symbol ids.
+        targets: int32, label ids.
+        mask: bool, the positions or cells that are scored.
     """
 
     inputs: Array
@@ -55,19 +58,23 @@ class Labelled(Protocol):
         ...
 
 
+class OverSymbols(Labelled, Protocol):
+    """What every kind of task over symbols tells of itself."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Input symbols; the index of a symbol is its id."""
+        ...
+
+
 @runtime_checkable
-class Task(Labelled, Protocol):
+class Task(OverSymbols, Protocol):
     """Inputs, and the labels that a rule gives them.
 
     `chance` is the accuracy of always answering the most frequent label of long inputs.
     `per_token` says that every position has a label which depends on `inputs[:, : t + 1]` only,
     so that one pass over a long input measures every length.
     """
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """Input symbols; the index of a symbol is its token id."""
-        ...
 
     @property
     def per_token(self) -> bool:
@@ -101,41 +108,9 @@ class Task(Labelled, Protocol):
         ...
 
 
-@runtime_checkable
-class StreamingTask(Task, Protocol):
-    """A task whose input can be drawn and labelled in chunks.
-
-    Where `per_token` is false its inputs are drawn in another way at each length, and streams are
-    no measure of that.
-
-    Chunks that `draw` makes follow one another; `advance` labels a chunk of any size. Labels of
-    the chunks, one after another, are the labels of the whole.
-    """
-
-    @property
-    def period(self) -> int:
-        """`draw` makes chunks whose length is a multiple of this (1 for most tasks)."""
-        ...
-
-    def draw(self, key: Array, batch: int, length: int) -> Array:
-        """Draw the inputs `[batch, length]` of one chunk."""
-        ...
-
-    def start(self, batch: int) -> State:
-        """State before the first symbol."""
-        ...
-
-    def advance(self, inputs: ArrayLike, state: State) -> tuple[Array, State]:
-        """Label a chunk: `(targets [B, T], state behind it)`."""
-        ...
-
-
 @dataclass(frozen=True)
-class SymbolTask(abc.ABC):
-    """Text, lengths and masks: what every task over symbols shares.
-
-    A subclass says how inputs are drawn, which positions are scored and what the labels are.
-    """
+class LabelledSymbols(abc.ABC):
+    """Symbols and labels: what the tasks over sequences, grids and graphs of symbols share."""
 
     @property
     @abc.abstractmethod
@@ -146,6 +121,33 @@ class SymbolTask(abc.ABC):
     @abc.abstractmethod
     def labels(self) -> tuple[str, ...]:
         """Target symbols; the index of a symbol is its label id."""
+
+    @functools.cached_property
+    def chance(self) -> float:
+        """The accuracy of a guess among all labels, where no label is more frequent than others."""
+        return 1 / len(self.labels)
+
+
+class Bits:
+    """The symbols and labels of tasks about bits, to be mixed in."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Bits."""
+        return ("0", "1")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Even, odd."""
+        return ("0", "1")
+
+
+@dataclass(frozen=True)
+class SymbolTask(LabelledSymbols):
+    """Text, lengths and masks: what every task over sequences of symbols shares.
+
+    A subclass says how inputs are drawn, which positions are scored and what the labels are.
+    """
 
     @abc.abstractmethod
     def _label(self, tokens: Array, lengths: Array) -> tuple[Array, Array]:
@@ -162,7 +164,7 @@ class SymbolTask(abc.ABC):
         """The longest length of an input that is not above the length asked for."""
         return lengths
 
-    def _ends(self, lengths: Lengths) -> Lengths:
+    def _ends(self, lengths: Numbers) -> Numbers:
         """Where rows of given lengths end: behind the answer, where a row has room for one."""
         return lengths
 
@@ -210,7 +212,7 @@ class SymbolTask(abc.ABC):
             ValueError: If a shape is wrong or `lengths` leave their range.
             TypeError: If `inputs` or `lengths` aren't integers.
         """
-        tokens = token_rows(inputs)
+        tokens = symbol_ids(inputs)
         return _label(self, tokens, resolve_lengths(lengths, *tokens.shape))[0]
 
     def scored(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> Array:
@@ -227,7 +229,7 @@ class SymbolTask(abc.ABC):
             ValueError: If a shape is wrong or `lengths` leave their range.
             TypeError: If `inputs` or `lengths` aren't integers.
         """
-        tokens = token_rows(inputs)
+        tokens = symbol_ids(inputs)
         return _label(self, tokens, resolve_lengths(lengths, *tokens.shape))[1]
 
     def decode(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> list[str]:
@@ -310,18 +312,18 @@ def at_end(lengths: Array, length: int) -> Array:
     return jnp.arange(length, dtype=jnp.int32) == lengths[:, None] - 1
 
 
-def token_rows(inputs: ArrayLike) -> Array:
-    """Token ids as int32 `[B, T]`.
+def symbol_ids(inputs: ArrayLike, axes: str = "B, T") -> Array:
+    """Symbol ids as int32 `[B, T]`, or with other axes, such as those of grids, "B, X, Y".
 
     Raises:
-        ValueError: If the inputs don't have two axes.
+        ValueError: If the inputs don't have so many axes.
         TypeError: If they aren't integers.
     """
     array = jnp.asarray(inputs)
-    if array.ndim != 2:
-        raise ValueError(f"inputs must have shape [B, T], got {array.shape}")
+    if array.ndim != len(axes.split()):
+        raise ValueError(f"inputs must have shape [{axes}], got {array.shape}")
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"inputs must be integer token ids, got {array.dtype}")
+        raise TypeError(f"inputs must be integer symbol ids, got {array.dtype}")
     return array.astype(jnp.int32)
 
 
@@ -357,6 +359,9 @@ def some(words: Sequence[str], between: str = " ", most: int = 20) -> str:
     """The first of some words, and dots where there are more."""
     return between.join([*words[:most], *(["..."] if len(words) > most else [])])
 
+
+LONG = 128
+"""Length at which the frequencies of labels are taken, where they depend on the length."""
 
 MOST_SYMBOLS = 2**16
 """Largest size of an alphabet, a set of states or labels, that a task can be given as an option."""

@@ -1,8 +1,13 @@
-"""Arithmetic on binary numbers, written as sequences of bits."""
+"""Arithmetic on binary numbers, written as sequences of bits.
+
+The tasks come first. Below them is exact arithmetic on numbers of any size: arrays of bits, the
+lowest first, which are packed to larger digits that fit 32 bits with all that is done to them.
+"""
 
 from __future__ import annotations
 
 import abc
+import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,8 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tasks import digits
-from tasks.base import Lengths, inside
+from tasks.base import Numbers, inside
 from tasks.sequences import SequenceTask, pick
 
 _OPERATOR = 2
@@ -27,6 +31,11 @@ class BinaryOperation(SequenceTask):
     def _result(self, a: Array, b: Array) -> Array:
         """Results: bits `[B, W]`, the lowest first."""
 
+    @functools.cached_property
+    def chance(self) -> float:
+        """Frequency of the most frequent label of long inputs."""
+        return 1 / 2
+
     @property
     def source(self) -> tuple[str, ...]:
         """Bits, then the operator."""
@@ -37,7 +46,7 @@ class BinaryOperation(SequenceTask):
         """Bits, then the end or nothing."""
         return ("0", "1", "." if self._acts else "$")
 
-    def _sizes(self, lengths: Lengths) -> Lengths:
+    def _sizes(self, lengths: Numbers) -> Numbers:
         sizes = super()._sizes(lengths)
         return sizes + (3 - sizes) * (sizes < 3) if self._acts else sizes
 
@@ -49,8 +58,8 @@ class BinaryOperation(SequenceTask):
         if not self._acts:
             # Below 3 symbols there is one number only, and it may be 0 but not all ones.
             alone = sizes < _OPERATOR + 1
-            a = digits.nonzero(a_key, jnp.where(alone, sizes, middle), width)
-            b = digits.nonzero(b_key, jnp.maximum(sizes - middle - 1, 0), width)
+            a = nonzero(a_key, jnp.where(alone, sizes, middle), width)
+            b = nonzero(b_key, jnp.maximum(sizes - middle - 1, 0), width)
             number = jnp.where(alone[:, None], 1 - a, a)
             middle = jnp.where(alone, width, middle)[:, None]
             behind = jnp.where(here == middle, _OPERATOR, pick(b, here - middle - 1))
@@ -69,7 +78,7 @@ class BinaryOperation(SequenceTask):
         a = jnp.where(place < middle, source, 0)
         b = jnp.where(second, pick(source, place + middle + 1), 0)
         result = self._result(a, b)
-        size = digits.size_of(result)
+        size = size_of(result)
         if self._acts:
             return jnp.where(place < size[:, None], result, _OPERATOR), sizes
         end = jnp.minimum(size, self._answers(sizes) - 1)[:, None]
@@ -95,7 +104,7 @@ class BinaryAddition(BinaryOperation):
 
     *The other source* (`convention="slice"`): the highest bit of each number is 1; the sum is
     followed by `.` up to the length of the source, all of it scored; the first answering position
-    holds `!`. Lengths below 5 are drawn as 5.
+    holds `!`. Numbers below 5 are drawn as 5.
 
     *Chance.* 1/2 (bits of long sums); with "slice" 3/8, for a quarter of the positions is `.`.
 
@@ -110,16 +119,16 @@ class BinaryAddition(BinaryOperation):
     name: ClassVar[str] = "binary_addition"
     symbol: ClassVar[str] = "+"
 
-    @property
+    @functools.cached_property
     def chance(self) -> float:
         """Frequency of the most frequent label of long inputs."""
         return 3 / 8 if self._acts else 1 / 2
 
-    def _answers(self, sizes: Lengths) -> Lengths:
+    def _answers(self, sizes: Numbers) -> Numbers:
         return sizes if self._acts else sizes + 1
 
     def _result(self, a: Array, b: Array) -> Array:
-        return digits.add(a, b)
+        return add(a, b)
 
 
 @dataclass(frozen=True)
@@ -140,7 +149,7 @@ class BinaryMultiplication(BinaryOperation):
 
     *The other source* (`convention="slice"`): the highest bit of each number is 1; the product is
     followed by `.` up to the length of the source, all of it scored; the first answering position
-    holds `!`. Lengths below 5 are drawn as 5.
+    holds `!`. Numbers below 5 are drawn as 5.
 
     *Chance.* 1/2, for bits of long products.
 
@@ -154,10 +163,9 @@ class BinaryMultiplication(BinaryOperation):
 
     name: ClassVar[str] = "binary_multiplication"
     symbol: ClassVar[str] = "*"
-    chance: ClassVar[float] = 1 / 2
 
     def _result(self, a: Array, b: Array) -> Array:
-        return digits.multiply(a, b)
+        return multiply(a, b)
 
 
 @dataclass(frozen=True)
@@ -191,7 +199,11 @@ class ComputeSqrt(SequenceTask):
     """
 
     name: ClassVar[str] = "compute_sqrt"
-    chance: ClassVar[float] = 1 / 2
+
+    @functools.cached_property
+    def chance(self) -> float:
+        """Frequency of the most frequent label of long inputs."""
+        return 1 / 2
 
     @property
     def source(self) -> tuple[str, ...]:
@@ -203,19 +215,19 @@ class ComputeSqrt(SequenceTask):
         """Bits, and nothing."""
         return ("0", "1", ".") if self._acts else ("0", "1")
 
-    def _sizes(self, lengths: Lengths) -> Lengths:
+    def _sizes(self, lengths: Numbers) -> Numbers:
         if not self._acts:
             return lengths
         used = lengths - (lengths % 6 == 0) - 2 * (lengths % 6 == 3)
         return (2 * used + (used == 1)) // 3  # pyright: ignore[reportReturnType]
 
-    def _answers(self, sizes: Lengths) -> Lengths:
+    def _answers(self, sizes: Numbers) -> Numbers:
         return sizes // 2 + 1 if self._acts else (sizes + 1) // 2
 
     def _question(self, key: Array, sizes: Array, width: int) -> Array:
         if not self._acts:
             place = jnp.arange(width, dtype=jnp.int32)
-            return pick(digits.nonzero(key, sizes, width), sizes[:, None] - 1 - place)
+            return pick(nonzero(key, sizes, width), sizes[:, None] - 1 - place)
         bits = jax.random.randint(key, (len(sizes), width), 0, 2, jnp.int32)
         return jnp.where(jnp.arange(width) == sizes[:, None] - 1, 1, bits)
 
@@ -223,8 +235,129 @@ class ComputeSqrt(SequenceTask):
         place = jnp.arange(source.shape[1], dtype=jnp.int32)
         answers = self._answers(sizes)
         if self._acts:
-            root = digits.square_root(source)
-            return jnp.where(place < digits.size_of(root)[:, None], root, 2), answers
+            root = square_root(source)
+            return jnp.where(place < size_of(root)[:, None], root, 2), answers
         number = pick(source, sizes[:, None] - 1 - place)
-        root = digits.square_root(jnp.where(inside(sizes, source.shape[1]), number, 0))
+        root = square_root(jnp.where(inside(sizes, source.shape[1]), number, 0))
         return pick(root, answers[:, None] - 1 - place), answers
+
+
+_WIDE = 28
+"""Bits of a digit where digits are added, subtracted and taken 4 times."""
+
+_NARROW = 8
+"""Bits of a digit where products of digits are summed: numbers may have 2^18 bits."""
+
+
+def size_of(bits: Array) -> Array:
+    """Number of bits without leading zeros, at least 1: int32 `[B]` of bits `[B, W]`."""
+    last = bits.shape[1] - 1 - bits[:, ::-1].argmax(1)
+    return jnp.where(bits.any(1), last + 1, 1).astype(jnp.int32)
+
+
+def add(a: Array, b: Array) -> Array:
+    """Sums of numbers: bits `[B, W]`; what exceeds W bits is lost."""
+    return _carried(_pack(a, _WIDE) + _pack(b, _WIDE), _WIDE, a.shape[1])
+
+
+def multiply(a: Array, b: Array) -> Array:
+    """Products of numbers: bits `[B, W]`; what exceeds W bits is lost.
+
+    The columns of the schoolbook method, and then one pass of carries.
+    """
+    first, second = _pack(a, _NARROW), _pack(b, _NARROW)
+    count = first.shape[1]
+    shifted = jnp.concatenate([jnp.zeros_like(second), second], axis=1)
+
+    def step(columns: Array, digit: tuple[Array, Array]) -> tuple[Array, None]:
+        value, shift = digit
+        row = jax.lax.dynamic_slice_in_dim(shifted, count - shift, count, axis=1)
+        return columns + value[:, None] * row, None
+
+    shifts = jnp.arange(count, dtype=jnp.int32)
+    columns, _ = jax.lax.scan(step, jnp.zeros_like(second), (first.T, shifts))
+    return _carried(columns, _NARROW, a.shape[1])
+
+
+def square_root(bits: Array) -> Array:
+    """Integer part of square roots: bits `[B, W]`, of which half can be other than 0.
+
+    The method of doing it on paper: with every two bits more of the number, the remainder takes
+    4 times its value and the two bits; where it is not less than 4 root + 1 the root gets a 1, and
+    that much is taken off the remainder.
+    """
+    batch, width = bits.shape
+    pairs = (width + 1) // 2
+    padded = jnp.pad(bits, ((0, 0), (0, 2 * pairs - width)))
+    values = (padded[:, ::2] + 2 * padded[:, 1::2]).T[::-1]
+
+    def step(state: tuple[Array, Array], value: Array) -> tuple[tuple[Array, Array], None]:
+        root, remainder = state
+        remainder = _append(remainder, 2, value)
+        difference, fits = _subtract(remainder, _append(root, 2, jnp.ones_like(value)))
+        remainder = jnp.where(fits[:, None], difference, remainder)
+        return (_append(root, 1, fits.astype(jnp.int32)), remainder), None
+
+    # A remainder is at most twice the root: 4 times that and 3 has three bits more than the root.
+    zeros = jnp.zeros((batch, -(-(pairs + 3) // _WIDE)), jnp.int32)
+    (root, _), _ = jax.lax.scan(step, (zeros, zeros), values)
+    return _unpack(root, _WIDE, width)
+
+
+def nonzero(key: Array, sizes: Array, width: int) -> Array:
+    """Numbers uniform on 1 .. 2^size - 1: bits `[B, width]`, 0 beyond a row's size."""
+    real = inside(sizes, width)
+
+    # Uniform numbers, drawn anew where they are 0.
+    def redraw(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        key, bits = state
+        key, draw_key = jax.random.split(key)
+        drawn = jax.random.randint(draw_key, real.shape, 0, 2, jnp.int32)
+        return key, jnp.where(bits.any(1, keepdims=True), bits, jnp.where(real, drawn, 0))
+
+    start = key, jnp.zeros(real.shape, jnp.int32)
+    wanted = sizes > 0
+    return jax.lax.while_loop(lambda s: (wanted & ~s[1].any(1)).any(), redraw, start)[1]
+
+
+def _pack(bits: Array, size: int) -> Array:
+    """Digits of `size` bits each."""
+    batch, width = bits.shape
+    count = -(-width // size)
+    grouped = jnp.pad(bits, ((0, 0), (0, count * size - width))).reshape(batch, count, size)
+    return (grouped << jnp.arange(size, dtype=jnp.int32)).sum(2, dtype=jnp.int32)
+
+
+def _unpack(numbers: Array, size: int, width: int) -> Array:
+    """Bits `[B, width]` of digits of `size` bits; 0 beyond them."""
+    bits = (numbers[:, :, None] >> jnp.arange(size, dtype=jnp.int32)) & 1
+    flat = bits.reshape(len(numbers), -1)
+    return jnp.pad(flat, ((0, 0), (0, max(0, width - flat.shape[1]))))[:, :width]
+
+
+def _carried(columns: Array, size: int, width: int) -> Array:
+    """Bits of numbers whose digits of `size` bits may be too large."""
+
+    def step(carry: Array, column: Array) -> tuple[Array, Array]:
+        total = carry + column
+        return total >> size, total & ((1 << size) - 1)
+
+    return _unpack(jax.lax.scan(step, jnp.zeros_like(columns[:, 0]), columns.T)[1].T, size, width)
+
+
+def _append(number: Array, count: int, value: Array) -> Array:
+    """`2^count number + value`, of digits of `_WIDE` bits."""
+    over = jnp.concatenate([value[:, None], number[:, :-1] >> (_WIDE - count)], axis=1)
+    return ((number << count) & ((1 << _WIDE) - 1)) | over
+
+
+def _subtract(a: Array, b: Array) -> tuple[Array, Array]:
+    """Differences `a - b` of digits of `_WIDE` bits, and whether they are not negative."""
+
+    # A digit passes a borrow on if the two are equal, and else decides it alone.
+    def join(lower: tuple[Array, Array], upper: tuple[Array, Array]) -> tuple[Array, Array]:
+        return upper[0] | (upper[1] & lower[0]), upper[1] & lower[1]
+
+    borrows, _ = jax.lax.associative_scan(join, (a < b, a == b), axis=1)
+    before = jnp.pad(borrows[:, :-1], ((0, 0), (1, 0))).astype(jnp.int32)
+    return (a - b - before) & ((1 << _WIDE) - 1), ~borrows[:, -1]

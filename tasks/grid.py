@@ -1,11 +1,14 @@
-"""What a task over images or over grids of symbols is, beside the sequences of `tasks.base`."""
+"""Tasks over images and over grids of symbols: what they are, and those over grids.
+
+Images are those of `tasks.arrow_pointing`.
+"""
 
 from __future__ import annotations
 
 import abc
 import functools
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, Generic, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,36 +16,37 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from tasks.base import Labelled, check_at_least, check_choice, shown
+from tasks.base import (
+    Batch,
+    Bits,
+    Labelled,
+    LabelledSymbols,
+    Numbers,
+    OverSymbols,
+    check_at_least,
+    check_choice,
+    shown,
+    symbol_ids,
+)
+from tasks.groups import OfGroup, group
+from tasks.prefix import prefix_products
 
 Size = int | tuple[int, int]
 """Rows and columns, X and Y; one number for a square."""
 
+_FROM = ("left", "up")
 
-class ImageBatch(NamedTuple):
-    """Images and one label each.
+
+class ImageBatch(NamedTuple, Generic[Numbers]):
+    """Images of one size and their labels, on the device or on the host.
 
     Attributes:
         images: uint8 `[B, X, Y, 3]`, rows downwards; models see them divided by 255.
-        targets: int32 `[B]`, label ids.
+        targets: int32 `[B]`, label ids; float32 `[B, classes]` where labels are mixed.
     """
 
-    images: Array
-    targets: Array
-
-
-class GridBatch(NamedTuple):
-    """Grids of symbols.
-
-    Attributes:
-        inputs: int32 `[B, X, Y]`, symbol ids.
-        targets: int32 `[B, X, Y]`, label ids.
-        mask: bool `[B, X, Y]`, the cells that are scored.
-    """
-
-    inputs: Array
-    targets: Array
-    mask: Array
+    images: Numbers
+    targets: Numbers
 
 
 @runtime_checkable
@@ -52,25 +56,20 @@ class ImageTask(Labelled, Protocol):
     `chance` is the accuracy of always answering the most frequent label.
     """
 
-    def sample(self, key: Array, batch: int, size: Size) -> ImageBatch:
+    def sample(self, key: Array, batch: int, size: Size) -> ImageBatch[Array]:
         """Draw a batch, a pure function of the arguments."""
         ...
 
 
 @runtime_checkable
-class GridTask(Labelled, Protocol):
+class GridTask(OverSymbols, Protocol):
     """Grids of symbols, and the labels that a rule gives their cells.
 
     A label depends only on the cells above and to the left of its own, this one included.
     `chance` is the accuracy of always answering the most frequent label.
     """
 
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """Input symbols; the index of a symbol is its token id."""
-        ...
-
-    def sample(self, key: Array, batch: int, size: Size) -> GridBatch:
+    def sample(self, key: Array, batch: int, size: Size) -> Batch:
         """Draw a batch, a pure function of the arguments."""
         ...
 
@@ -84,7 +83,7 @@ class GridTask(Labelled, Protocol):
 
 
 @dataclass(frozen=True)
-class SymbolGridTask(abc.ABC):
+class SymbolGridTask(LabelledSymbols):
     """Uniform symbols on a grid and a label at every cell: what the grid tasks share.
 
     Args:
@@ -96,26 +95,11 @@ class SymbolGridTask(abc.ABC):
     def __post_init__(self) -> None:
         check_choice("labels_at", self.labels_at, ("every", "last"))
 
-    @property
-    @abc.abstractmethod
-    def vocabulary(self) -> tuple[str, ...]:
-        """Input symbols; the index of a symbol is its token id."""
-
-    @property
-    @abc.abstractmethod
-    def labels(self) -> tuple[str, ...]:
-        """Target symbols; the index of a symbol is its label id."""
-
     @abc.abstractmethod
     def _label(self, tokens: Array) -> Array:
         """Labels of int32 `[B, X, Y]` symbols."""
 
-    @property
-    def chance(self) -> float:
-        """Every label is as frequent as any other."""
-        return 1 / len(self.labels)
-
-    def sample(self, key: Array, batch: int, size: Size) -> GridBatch:
+    def sample(self, key: Array, batch: int, size: Size) -> Batch:
         """Draw a batch of uniform symbols.
 
         The batch is a pure function of the arguments; under `jax.jit`, `batch` and `size` are
@@ -136,7 +120,7 @@ class SymbolGridTask(abc.ABC):
         check_at_least("batch", batch, 1)
         shape = (batch, *resolve_size(size))
         inputs = jax.random.randint(key, shape, 0, len(self.vocabulary), jnp.int32)
-        return GridBatch(inputs, self.targets(inputs), self.scored(inputs))
+        return Batch(inputs, self.targets(inputs), self.scored(inputs))
 
     def targets(self, inputs: ArrayLike) -> Array:
         """Label given inputs: the function that `sample` itself uses.
@@ -151,7 +135,7 @@ class SymbolGridTask(abc.ABC):
             ValueError: If the shape is wrong.
             TypeError: If `inputs` aren't integers.
         """
-        return _label(self, symbol_grids(inputs))
+        return _label(self, symbol_ids(inputs, "B, X, Y"))
 
     def scored(self, inputs: ArrayLike) -> Array:
         """The cells of given inputs that are scored: the mask that `sample` returns.
@@ -166,7 +150,7 @@ class SymbolGridTask(abc.ABC):
             ValueError: If the shape is wrong.
             TypeError: If `inputs` aren't integers.
         """
-        shape = symbol_grids(inputs).shape
+        shape = symbol_ids(inputs, "B, X, Y").shape
         if self.labels_at == "every":
             return jnp.ones(shape, bool)
         return jnp.zeros(shape, bool).at[:, -1, -1].set(True)
@@ -175,21 +159,6 @@ class SymbolGridTask(abc.ABC):
 @functools.partial(jax.jit, static_argnums=0)
 def _label(task: SymbolGridTask, tokens: Array) -> Array:
     return task._label(tokens)
-
-
-def symbol_grids(inputs: ArrayLike) -> Array:
-    """Symbol ids as int32 `[B, X, Y]`.
-
-    Raises:
-        ValueError: If the inputs don't have three axes.
-        TypeError: If they aren't integers.
-    """
-    array = jnp.asarray(inputs)
-    if array.ndim != 3:
-        raise ValueError(f"inputs must have shape [B, X, Y], got {array.shape}")
-    if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"inputs must be integer symbol ids, got {array.dtype}")
-    return array.astype(jnp.int32)
 
 
 def resolve_size(size: Size, minimum: int = 1) -> tuple[int, int]:
@@ -206,3 +175,109 @@ def resolve_size(size: Size, minimum: int = 1) -> tuple[int, int]:
     for name, value in zip(("rows", "columns"), size, strict=True):
         check_at_least(name, value, minimum)
     return int(size[0]), int(size[1])
+
+
+@dataclass(frozen=True)
+class GridParity(Bits, SymbolGridTask):
+    """Is the number of ones in the rectangle above and to the left odd?
+
+    *Rule.* The label at row x, column y is the sum of all cells with `x' <= x` and `y' <= y`,
+    modulo 2.
+
+    *Alphabet.* 0 and 1, drawn uniformly; labels 0 and 1.
+
+    *Example.*
+
+        input   1 0 1 / 0 1 1 / 1 0 0
+        label   1 1 0 / 1 0 0 / 0 1 1
+
+    *Chance.* 1/2.
+
+    *Source.* Parity on a grid instead of a sequence; the group Z2 in `GridWordProblem`.
+
+    Args:
+        labels_at: Score "every" cell or the "last" one of each grid, at the lower right.
+    """
+
+    name: ClassVar[str] = "grid_parity"
+
+    def _label(self, tokens: Array) -> Array:
+        return jnp.cumsum(jnp.cumsum(tokens, axis=1), axis=2).astype(jnp.int32) % 2
+
+
+@dataclass(frozen=True)
+class GridWordProblem(OfGroup, SymbolGridTask):
+    """The product of the group elements that a path over the grid collects.
+
+    *Rule.* With `path="arrows"` each cell holds an element g and the word left or up, the
+    neighbour it comes from; its label is that neighbour's label times g, and g alone where the
+    neighbour would be outside of the grid. One path leads to each cell, and where it turns is
+    part of the input. With `path="rows"` each cell holds an element; the label is the product of
+    all cells in the rectangle above and to the left, row by row as one reads.
+
+    *Alphabet.* All elements of the group, `left:` or `up:` before them with `path="arrows"`,
+    drawn uniformly; labels are all elements. A product `a b` is `table[a, b]` of
+    `tasks.groups`: b acts first.
+
+    *Example.* The group S3.
+
+        input   left:(12) left:(23) / up:(13) up:(12) / left:(23) up:e
+        label   (12) (123) / (132) (13) / (23) (13)
+
+    *Chance.* One over the number of elements.
+
+    *Source.* The word problem of Merrill et al., The Illusion of State in State-Space Models,
+    arXiv 2404.08819, over a grid; the paths are those of the signals in pLSTM, arXiv 2506.11997.
+
+    Args:
+        labels_at: Score "every" cell or the "last" one of each grid, at the lower right.
+        group: Any that `tasks.groups.group` knows.
+        path: "arrows" or "rows", as above.
+    """
+
+    group: str = "S3"
+    path: Literal["arrows", "rows"] = "arrows"
+
+    name: ClassVar[str] = "grid_word_problem"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("path", self.path, ("arrows", "rows"))
+        object.__setattr__(self, "group", group(self.group).name)
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The elements; each of them first from the left, then from above, if arrows count."""
+        if self.path == "rows":
+            return self.labels
+        return tuple(f"{source}:{element}" for source in _FROM for element in self.labels)
+
+    def _label(self, tokens: Array) -> Array:
+        if self.path == "rows":
+            rows = self._products(tokens)
+            return self._products(rows.swapaxes(1, 2)).swapaxes(1, 2)
+        return self._along_arrows(tokens)
+
+    def _products(self, elements: Array) -> Array:
+        """Products of the prefixes of each row `[B, X, Y]`."""
+        flat = elements.reshape(-1, elements.shape[2])
+        return prefix_products(self._group.table, flat).reshape(elements.shape)
+
+    def _along_arrows(self, tokens: Array) -> Array:
+        table = jnp.asarray(self._group.table, jnp.int32)
+        from_above, element = tokens // self._group.order == 1, tokens % self._group.order
+
+        def then(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
+            # A cell that comes from above forgets what is to its left.
+            (lost, left), (forgets, right) = first, second
+            return lost | forgets, jnp.where(forgets, right, table[left, right])
+
+        def row(above: Array, cells: tuple[Array, Array]) -> tuple[Array, Array]:
+            up, own = cells
+            entering = jnp.where(up, table[above, own], own)
+            labels = jax.lax.associative_scan(then, (up, entering), axis=1)[1]
+            return labels, labels
+
+        rows = (from_above.swapaxes(0, 1), element.swapaxes(0, 1))
+        above = jnp.zeros_like(element[:, 0])
+        return jax.lax.scan(row, above, rows)[1].swapaxes(0, 1)

@@ -112,6 +112,21 @@ def group(name: str) -> Group:
     return functools.reduce(_product, (_BUILDERS[kind](n) for kind, n in factors))
 
 
+class OfGroup:
+    """What tasks share whose labels are the elements of a group, to be mixed in."""
+
+    group: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All elements of the group."""
+        return self._group.elements
+
+    @property
+    def _group(self) -> Group:
+        return group(self.group)
+
+
 def _factor(part: str, whole: str) -> tuple[str, int]:
     match = _FACTOR.fullmatch(part)
     if match is None or (match[1] == "q" and match[2] != "8"):
@@ -242,7 +257,7 @@ def _generated(generators: np.ndarray) -> Group:
     images = _closure(list(generators))
     if len(images) < 2:
         raise ValueError("the given permutations generate a trivial group")
-    texts = [_cycles(image, 0) for image in generators.tolist()]
+    texts = [cycles(image, 0) for image in generators.tolist()]
     return _permutations(f"<{','.join(texts)}>", images, list(generators), first=0)
 
 
@@ -272,26 +287,39 @@ def _weights(points: int) -> np.ndarray:
     return np.random.default_rng(0).integers(2**62, size=points)
 
 
-def _permutations(
-    name: str, images: np.ndarray, generators: list[np.ndarray], *, first: int = 1
-) -> Group:
+def cayley_table(images: np.ndarray) -> np.ndarray | None:
+    """Products of the permutations of a group, `[order, order]`; `table[a, b]`: b acts first.
+
+    None if the marks by which they are told apart are no different ones, which is most unlikely.
+
+    Args:
+        images: Integer `[order, points]`, where each sends the points.
+    """
     weights = _weights(images.shape[1])
     marks = images @ weights
     order = np.argsort(marks)
-
-    def ids(permutations: np.ndarray) -> np.ndarray:
-        return order[np.searchsorted(marks[order], permutations @ weights)]
-
     if len(np.unique(marks)) < len(images):
+        return None
+    ascending = marks[order]
+    return np.stack(
+        [order[np.searchsorted(ascending, image[images] @ weights)] for image in images]
+    )
+
+
+def _permutations(
+    name: str, images: np.ndarray, generators: list[np.ndarray], *, first: int = 1
+) -> Group:
+    table = cayley_table(images)
+    if table is None:
         raise RuntimeError(f"two elements of {name} have the same mark")
-    table = np.stack([ids(image[images]) for image in images])
     images.setflags(write=False)
-    names = tuple(_cycles(image, first) for image in images.tolist())
-    found = dict.fromkeys(int(ids(generator)) for generator in generators)
+    names = tuple(cycles(image, first) for image in images.tolist())
+    found = dict.fromkeys(int((images == image).all(axis=1).argmax()) for image in generators)
     return Group(name, names, _frozen(table), tuple(found), images)
 
 
-def _cycles(image: list[int], first: int = 1) -> str:
+def cycles(image: list[int], first: int = 1) -> str:
+    """A permutation in cycles of its points, which are counted from `first`; `e` if none moves."""
     separator = "" if first and len(image) < 10 else ","
     text, seen = "", set()
     for start in range(len(image)):

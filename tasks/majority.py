@@ -12,10 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tasks.base import MOST_SYMBOLS, SymbolTask, at_end, check_at_least, inside
-
-_LONG = 128
-"""Length at which chance of counts is taken."""
+from tasks.base import LONG, MOST_SYMBOLS, SymbolTask, at_end, check_at_least, inside
 
 
 @dataclass(frozen=True)
@@ -80,11 +77,6 @@ class Majority(CountedTask):
         """The symbols."""
         return self.vocabulary
 
-    @property
-    def chance(self) -> float:
-        """The accuracy of a guess among all symbols."""
-        return 1 / self.symbols
-
     def _label(self, tokens: Array, lengths: Array) -> tuple[Array, Array]:
         place = self._counts(tokens, lengths).argmax(1)[:, None]
         symbol = jnp.take_along_axis(tokens, place, axis=1)
@@ -131,7 +123,7 @@ class MajorityCount(CountedTask):
     @functools.cached_property
     def chance(self) -> float:
         """Frequency of the most frequent label at length 128."""
-        return float(self.label_frequencies(_LONG).max())
+        return float(self.label_frequencies(LONG).max())
 
     def label_frequencies(self, length: int) -> np.ndarray:
         """How often each label occurs at a length, exactly: float64 `[most]`.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.automaton import Machine
+from tasks.groups import cayley_table
+from tasks.prefix import Machine
 
 MAX_ELEMENTS = 20_000
 """Monoids, groups and sets of images with more members than this are not counted out."""
@@ -146,7 +147,7 @@ class PermutationGroup:
 
     def _commutators(self, of: list[np.ndarray]) -> list[np.ndarray]:
         """Generators of the commutator subgroup of the group that some generate."""
-        candidates = [_inverse(a)[_inverse(b)][a][b] for a in of for b in of]
+        candidates = [np.argsort(a)[np.argsort(b)][a][b] for a in of for b in of]
         chosen: list[np.ndarray] = []
         members = {self.base.tobytes()}
         for candidate in candidates:  # grows while it is walked
@@ -154,7 +155,7 @@ class PermutationGroup:
                 continue
             chosen.append(candidate)
             members = set(map(bytes, _closed(chosen, self.base)))
-            candidates += [g[candidate[_inverse(g)]] for g in of]
+            candidates += [g[candidate[np.argsort(g)]] for g in of]
         return chosen
 
     def tabulated(self, maps: np.ndarray, outputs: np.ndarray) -> TransitionGroup | None:
@@ -162,14 +163,9 @@ class PermutationGroup:
         if self.known is not None or self.order is None or self.order > MAX_TABLE:
             return self.known
         rows = _closed(self.generators, self.base)
-        # Sums of random weights tell the permutations apart.
-        marks = rows @ (weights := np.random.default_rng(0).integers(2**62, size=rows.shape[1]))
-        order = np.argsort(marks)
-        if len(np.unique(marks)) < len(rows):
+        table = cayley_table(rows)
+        if table is None:
             return None
-        table = np.stack(
-            [order[np.searchsorted(marks[order], rows[:, row] @ weights)] for row in rows]
-        )
         symbols = np.full(len(maps), -1)
         if rows.shape[1] == maps.shape[1]:
             ids = {row.tobytes(): element for element, row in enumerate(rows)}
@@ -177,7 +173,8 @@ class PermutationGroup:
         labels = None
         if self.points is not None and len(set(rows[:, 0].tolist())) == len(rows):
             labels = _all_different(outputs[self.points[rows[:, 0]]])
-        return TransitionGroup(table, symbols, labels)
+        # Words are read from left to right: the first of them acts first.
+        return TransitionGroup(table.T, symbols, labels)
 
 
 class _TooManyError(Exception):
@@ -210,10 +207,6 @@ def _all_different(labels: np.ndarray) -> np.ndarray | None:
     return labels if len(np.unique(labels)) == len(labels) else None
 
 
-def _inverse(permutation: np.ndarray) -> np.ndarray:
-    return np.argsort(permutation)
-
-
 def monoid_order(columns: np.ndarray) -> int | None:
     """Number of maps that words are, the empty one too; None above `MAX_ELEMENTS`."""
     try:
@@ -236,7 +229,9 @@ def images(columns: np.ndarray, states: int) -> tuple[list[np.ndarray], list[lis
     for one in sets:  # grows while it is walked
         work += len(columns) * (len(one) + _OVERHEAD)
         if work > MAX_WORK:
-            return sets[: len(following)], _cut(following), False
+            known = len(following)
+            cut = [[one if one < known else -1 for one in row] for row in following]
+            return sets[:known], cut, False
         row = []
         for column in columns:
             after = np.unique(column[one])
@@ -248,10 +243,6 @@ def images(columns: np.ndarray, states: int) -> tuple[list[np.ndarray], list[lis
             row.append(ids[key] if len(after) == len(one) else -1)
         following.append(row)
     return sets, following, True
-
-
-def _cut(following: list[list[int]]) -> list[list[int]]:
-    return [[one if one < len(following) else -1 for one in row] for row in following]
 
 
 def groups(

@@ -76,11 +76,6 @@ class MQAR(SymbolTask):
         """Values."""
         return tuple(f"v{value}" for value in range(self.values))
 
-    @property
-    def chance(self) -> float:
-        """The accuracy of a guess among all values."""
-        return 1 / self.values
-
     def sample(
         self, key: Array, batch: int, length: int, *, lengths: ArrayLike | None = None
     ) -> Batch:

@@ -1,29 +1,27 @@
-"""Tasks by name."""
+"""Tasks by name: those over sequences, and those over images and grids."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tasks.arithmetic import ModularArithmetic, ModularArithmeticBrackets
+from tasks.arrow_pointing import ArrowPointing
 from tasks.automaton import Automaton
 from tasks.base import SymbolTask, Task, shown
 from tasks.binary import BinaryAddition, BinaryMultiplication, ComputeSqrt
-from tasks.cycle_navigation import CycleNavigation
-from tasks.even_pairs import EvenPairs
-from tasks.flip_flop import FlipFlop
+from tasks.grid import GridParity, GridTask, GridWordProblem, ImageTask
 from tasks.majority import Majority, MajorityCount
-from tasks.missing_duplicate import MissingDuplicate
-from tasks.modular_arithmetic import ModularArithmetic
-from tasks.modular_arithmetic_brackets import ModularArithmeticBrackets
 from tasks.mqar import MQAR
-from tasks.parity import Parity
-from tasks.random_automaton import RandomAutomaton
+from tasks.named_automata import CycleNavigation, EvenPairs, FlipFlop, Parity, RandomAutomaton
+from tasks.sequences import StackManipulation
 from tasks.solve_equation import SolveEquation
-from tasks.stack_manipulation import StackManipulation
 from tasks.strings import (
     BucketSort,
     DuplicateString,
+    MissingDuplicate,
     OddsFirst,
     Repetition,
     ReverseString,
@@ -57,7 +55,14 @@ _TASKS: dict[str, type[SymbolTask]] = {
     "stack_manipulation": StackManipulation,
     "word_problem": WordProblem,
 }
-_WORD_PROBLEM = "_word_problem"
+_GRIDS: dict[str, type[ArrowPointing | GridParity | GridWordProblem]] = {
+    "arrow_pointing": ArrowPointing,
+    "grid_parity": GridParity,
+    "grid_word_problem": GridWordProblem,
+}
+WORD_PROBLEM = "_word_problem"
+"""What the name of a group's word problem ends in."""
+
 _GROUPS = ("z60", "s3", "s4", "s5", "a5", "a4xz5")
 
 
@@ -66,7 +71,7 @@ def names() -> list[str]:
 
     `get` knows the word problem of every other group too, as `<group>_word_problem`.
     """
-    return sorted((*_TASKS, *(group + _WORD_PROBLEM for group in _GROUPS)))
+    return sorted((*_TASKS, *(group + WORD_PROBLEM for group in _GROUPS)))
 
 
 def get(name: str, **options: Any) -> Task:
@@ -89,40 +94,77 @@ def get(name: str, **options: Any) -> Task:
         >>> get("s3_word_problem", generators=["(12)", "(23)"]).vocabulary
         ('(12)', '(23)')
     """
-    return make(name, *_find(name), options)
+    group, suffix, rest = name.lower().partition(WORD_PROBLEM)
+    if group and suffix and not rest:
+        return make(name, {name: WordProblem}, options, group=group)
+    return make(name, _TASKS, options, names())
 
 
-def make(name: str, task: type[Any], fixed: dict[str, str], options: dict[str, Any]) -> Any:
-    """Make a task of a class, with the options that its name fixes and those that are given.
+def grid_names() -> list[str]:
+    """List the names of all tasks over images and grids."""
+    return sorted(_GRIDS)
+
+
+def get_grid(name: str, **options: Any) -> ImageTask | GridTask:
+    """Make a task over images or grids.
+
+    Args:
+        name: One of `grid_names()`.
+        **options: Fields of the task.
+
+    Returns:
+        The task: an `ImageTask` or a `GridTask`.
 
     Raises:
-        ValueError: If there is no option of that name (with the nearest names), or its value is
-            not allowed.
+        ValueError: If there is no task or option of that name (with the nearest names), or the
+            value of an option is not allowed.
+        TypeError: If the value of an option has the wrong type.
+
+    Example:
+        >>> get_grid("grid_word_problem", group="S5").chance
+        0.008333333333333333
+    """
+    return make(name, _GRIDS, options)
+
+
+def make(
+    name: str,
+    known: Mapping[str, type[Any]],
+    options: dict[str, Any],
+    listed: Iterable[str] | None = None,
+    **fixed: str,
+) -> Any:
+    """Make a task of a kind.
+
+    Args:
+        name: Of the task.
+        known: The classes of this kind of tasks by their names.
+        options: Fields of the task; lists stand for tuples.
+        listed: The names that a message may recall; those of `known` by default.
+        **fixed: Fields that the name of the task says.
+
+    Raises:
+        ValueError: If there is no task or option of that name (with the nearest names), or the
+            value of an option is not allowed.
         TypeError: If the value of an option has the wrong type.
     """
+    if name not in known:
+        raise ValueError(f"unknown task {shown(name)}; {nearest(name, listed or known)}")
+    task = known[name]
     fields = [field.name for field in dataclasses.fields(task) if field.init]
-    known = [name for name in fields if name not in fixed]
+    free = [field for field in fields if field not in fixed]
     for option in options:
-        if option not in known:
+        if option not in free:
             raise ValueError(
-                f"task {shown(name)} has no option {shown(option)}; {nearest(option, known)}"
+                f"task {shown(name)} has no option {shown(option)}; {nearest(option, free)}"
             )
     return task(**fixed, **{option: _as_tuples(value) for option, value in options.items()})
 
 
-def _find(name: str) -> tuple[type[Any], dict[str, str]]:
-    """The class of a task, and the options that its name fixes."""
-    if name in _TASKS:
-        return _TASKS[name], {}
-    group, suffix, rest = name.lower().partition(_WORD_PROBLEM)
-    if group and suffix and not rest:
-        return WordProblem, {"group": group}
-    raise ValueError(f"unknown task {shown(name)}; {nearest(name, names())}")
-
-
-def nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     """The known names that are most alike, as the end of a message."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
+    # Nobody meant more than the first hundred letters.
+    close = difflib.get_close_matches(name[:100], list(known), n=3, cutoff=0.0)
     return f"nearest: {', '.join(close)}" if close else "it has none"
 
 

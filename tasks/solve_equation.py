@@ -11,14 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tasks.base import at_end, inside
-from tasks.expressions import ExpressionTask
-from tasks.modular_arithmetic_brackets import ModularArithmeticBrackets
+from tasks.arithmetic import ExpressionTask, ModularArithmeticBrackets
+from tasks.base import LONG, at_end, inside
 from tasks.sequences import pick
 
 _BIG = 2**30
-_LONG = 128
-"""Length at which chance is taken."""
 
 
 class _Forms(NamedTuple):
@@ -132,7 +129,7 @@ class SolveEquation(ExpressionTask):
         # The sides agree at x + k m / gcd(b, m) if at x, where b is what x is multiplied with; the
         # digit that x replaced is uniform, and says nothing about b.
         ways = np.gcd(np.arange(self.modulus), self.modulus)
-        return round(float(self._factor_frequencies(_LONG - 2) @ ways / self.modulus), 12)
+        return round(float(self._factor_frequencies(LONG - 2) @ ways / self.modulus), 12)
 
     def _factor_frequencies(self, length: int) -> np.ndarray:
         """How often x is multiplied with each residue, in expressions of a length: `[modulus]`."""

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from tasks.automaton import Machine
 from tasks.monoids import (
     TransitionGroup,
     groups,
@@ -21,6 +20,7 @@ from tasks.monoids import (
     monoid_order,
     regular_group,
 )
+from tasks.prefix import Machine
 from tasks.regular import smallest
 
 
@@ -93,7 +93,7 @@ def structure(task: Any) -> Structure | None:
     """Analyse the automaton of a task.
 
     Args:
-        task: Any task. One with an attribute `machine` (`tasks.automaton.Machine`) has an
+        task: Any task. One with an attribute `machine` (`tasks.prefix.Machine`) has an
             automaton, so also a task of your own.
 
     Returns:

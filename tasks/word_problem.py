@@ -13,10 +13,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from tasks.automaton import Machine, check_size
-from tasks.base import MOST_SYMBOLS, Batch, check_at_least, check_choice, inside, shown, token_rows
-from tasks.groups import Group, group
-from tasks.prefix import PrefixTask, prefix_products
+from tasks.base import MOST_SYMBOLS, Batch, check_at_least, check_choice, inside, shown, symbol_ids
+from tasks.groups import Group, OfGroup, group
+from tasks.prefix import Machine, PrefixTask, check_size, prefix_products
 
 FILLER = "_"
 
@@ -40,7 +39,7 @@ class WordState(NamedTuple):
 
 
 @dataclass(frozen=True)
-class WordProblem(PrefixTask):
+class WordProblem(OfGroup, PrefixTask):
     """Word problem of a finite group: which element is the product of the symbols so far?
 
     *Rule.* The label at position t is `x_0 x_1 ... x_t`, with the newest symbol on the right as in
@@ -136,11 +135,6 @@ class WordProblem(PrefixTask):
         symbols = tuple(self.labels[element] for element in self._symbol_elements)
         return (*symbols, FILLER) if self._has_filler_symbol else symbols
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """All elements of the group."""
-        return self._group.elements
-
     @functools.cached_property
     def chance(self) -> float:
         """The accuracy of a guess among all elements that the generators reach."""
@@ -150,10 +144,6 @@ class WordProblem(PrefixTask):
     def period(self) -> int:
         """`draw` makes chunks of whole transitions."""
         return self.tokens_per_transition
-
-    @property
-    def _group(self) -> Group:
-        return group(self.group)
 
     @property
     def _has_filler_symbol(self) -> bool:
@@ -192,7 +182,7 @@ class WordProblem(PrefixTask):
 
     def advance(self, inputs: ArrayLike, state: WordState) -> tuple[Array, WordState]:
         """Label the next chunk of a stream: see `PrefixTask.advance`."""
-        tokens = token_rows(inputs)
+        tokens = symbol_ids(inputs)
         length = tokens.shape[1]
         elements, recent, phase = self._transitions(tokens, state)
         table = self._group.table if self.composition == "right" else self._group.table.T

@@ -13,9 +13,8 @@ from pathlib import Path
 from experiments.files import check_writable, write_whole
 from experiments.plotting import save
 from experiments.probing.carrying import Carried, carry, carry_snapped, exact_horizons
-from experiments.probing.groups import TaskGroup, task_group
-from experiments.probing.probes import PROBES, Probed, probes_of
-from experiments.probing.showing import table
+from experiments.probing.probes import PROBES, Probed, probes_of, table
+from experiments.probing.subject import TaskGroup, task_group
 from experiments.run import Run, RunError, as_run
 from experiments.suggestions import nearest
 

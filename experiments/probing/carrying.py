@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -33,6 +34,15 @@ class Carried(NamedTuple):
     lengths: tuple[int, ...]
     accuracy: tuple[float, ...]
     horizon: str
+
+
+@contextmanager
+def declining() -> Iterator[None]:
+    """Says of what the library cannot do with a model or task that the run does not suit."""
+    try:
+        yield
+    except ValueError as error:
+        raise RunError(str(error)) from None
 
 
 def stream_of(task: tasks.Task) -> Stream:
@@ -123,10 +133,8 @@ def exact_horizons(
         raise RunError("exact constructions are for word problems with one token an element")
     whole = group(task.group)
     if whole.order <= probing.MAX_ORDER:
-        try:
+        with declining():
             matrices = probing.faithful_representation(whole.table)
-        except ValueError as error:
-            raise RunError(str(error)) from None
     elif whole.images is not None:
         matrices = probing.permutation_matrices(whole.images)
     else:

@@ -64,11 +64,11 @@ def contexts(layers: Sequence[probing.TokenGates], symbols: Sequence[str]) -> Fi
     with styled():
         figure, axes = _panels(len(layers))
         for number, (axis, found) in enumerate(zip(axes, layers, strict=True)):
-            width = 0.8 / len(found.mean)
-            for index, name in enumerate(found.mean):
-                share = (found.spread[name] / np.maximum(norms(found.mean[name]), 1e-12)).mean(1)
-                places = np.arange(len(share)) + (index - (len(found.mean) - 1) / 2) * width
-                axis.bar(places, share, width, color=COLOURS[index], label=name)
+            shares = {
+                name: (found.spread[name] / np.maximum(norms(mean), 1e-12)).mean(1)
+                for name, mean in found.mean.items()
+            }
+            _bars(axis, shares)
             axis.set(title=f"layer {number}", xlabel="token")
             axis.set_ylabel("spread over contexts / norm of the mean")
             axis.set_ylim(0, max(axis.get_ylim()[1], 1e-3))
@@ -196,13 +196,11 @@ def representations(layers: Sequence[probing.RepresentationMatch]) -> Figure:
     with styled():
         figure, axes = _panels(len(layers))
         for number, (axis, found) in enumerate(zip(axes, layers, strict=True)):
-            heads = len(found.multiplicities)
-            width = 0.8 / heads
-            for head, counts in enumerate(found.multiplicities):
-                places = np.arange(len(counts)) + (head - (heads - 1) / 2) * width
-                text = f"head {head}: {found.label(head)} (distance {found.distance[head]:.2g})"
-                colour = COLOURS[head % len(COLOURS)]
-                axis.bar(places, counts, width, color=colour, label=text)
+            texts = [
+                f"head {head}: {found.label(head)} (distance {distance:.2g})"
+                for head, distance in enumerate(found.distance)
+            ]
+            _bars(axis, dict(zip(texts, found.multiplicities, strict=True)))
             faithful = "faithful" if found.together else "not faithful"
             axis.set(title=f"layer {number}: together {faithful}", ylabel="multiplicity")
             axis.set_xlabel("irreducible real representation, by its dimension")
@@ -254,10 +252,7 @@ def separability(found: probing.Separability) -> Figure:
             found.lengths, found.accuracy, color=COLOURS[2], linestyle=":", label="model's accuracy"
         )
         other.set(ylim=(-0.03, 1.03), ylabel="accuracy")
-        other.grid(visible=False)
-        handles, labels = axis.get_legend_handles_labels()
-        more, texts = other.get_legend_handles_labels()
-        axis.legend(handles + more, labels + texts, fontsize="small")
+        _common_legend(axis, other)
         axis.set_ylabel("as a share of the distance between classes")
         return figure
 
@@ -279,10 +274,7 @@ def sensitivity(found: probing.Sensitivity) -> Figure:
         other.plot(places, mean, color=COLOURS[1], linestyle=LINES[1], label="gradient")
         other.set_ylabel("norm of the last logits' gradient")
         other.set_ylim(0, 1.1 * max(float(mean.max()), 1e-12))
-        other.grid(visible=False)
-        handles, labels = axis.get_legend_handles_labels()
-        more, texts = other.get_legend_handles_labels()
-        axis.legend(handles + more, labels + texts, fontsize="small")
+        _common_legend(axis, other)
         return figure
 
 
@@ -316,6 +308,22 @@ def _curves(axis: Axes, lengths: Sequence[int], curves: Mapping[str, Any], first
     scale_lengths(axis)
     axis.set_xlabel("length")
     axis.legend(fontsize="small")
+
+
+def _bars(axis: Axes, rows: Mapping[str, np.ndarray]) -> None:
+    """A group of bars for each place, one bar of each row in it."""
+    width = 0.8 / len(rows)
+    for index, (name, values) in enumerate(rows.items()):
+        places = np.arange(len(values)) + (index - (len(rows) - 1) / 2) * width
+        axis.bar(places, values, width, color=COLOURS[index % len(COLOURS)], label=name)
+
+
+def _common_legend(axis: Axes, other: Axes) -> None:
+    """One legend for two axes that share a panel; the other has no grid."""
+    other.grid(visible=False)
+    handles, labels = axis.get_legend_handles_labels()
+    more, texts = other.get_legend_handles_labels()
+    axis.legend(handles + more, labels + texts, fontsize="small")
 
 
 def _name(axis: Axes, names: Sequence[str]) -> None:

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.plotting import styled
-from experiments.run import Run, RunError
+from experiments.probing.carrying import declining
+from experiments.run import Run
 from plstm_seq.probing import GridLayerRecord, GridRecording, record_grid
 
 _EXAMPLES = 8
@@ -30,10 +31,8 @@ def record_run(run: Run) -> GridRecording:
     size = run.config.training.curriculum.longest
     key = jax.random.key(run.config.evaluation.seed + 2)
     inputs = run.problem.draw(key, _EXAMPLES, size).inputs
-    try:
+    with declining():
         return record_grid(run.model, inputs)
-    except ValueError as error:
-        raise RunError(str(error)) from None
 
 
 def by_cell(layer: GridLayerRecord) -> dict[str, np.ndarray]:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from rich.table import Table
 
+from experiments.console import plain, plain_table
 from experiments.probing import figures
 from experiments.probing.carrying import (
     SNAP_EVERY,
     Carried,
     carry,
     carry_snapped,
+    declining,
     exact_horizons,
 )
 from experiments.probing.grids import gates_over_grid, record_run, summary_of
 from experiments.probing.subject import Subject, layer_of
-from experiments.run import Run, RunError
+from experiments.run import Run
 from plstm_seq import probing
 from plstm_seq.models import VisionModel
 
@@ -100,10 +103,8 @@ def _group(subject: Subject) -> Probed:
         "classes": len(found.classes),
         "symbol_ranks": list(found.generator_ranks),
     }
-    try:
+    with declining():
         characters = probing.character_table(of.table)
-    except ValueError as error:
-        raise RunError(str(error)) from None
     real = probing.real_irreducibles(of.table, characters)
     for name, rotations in (("smallest_dim", False), ("smallest_dim_of_rotations", True)):
         chosen = probing.smallest_faithful(real, rotations=rotations)
@@ -128,10 +129,8 @@ def _homomorphism(subject: Subject) -> Probed:
 
 def _representations(subject: Subject) -> Probed:
     of = subject.group
-    try:
+    with declining():
         characters = probing.character_table(of.table)
-    except ValueError as error:
-        raise RunError(str(error)) from None
     real = probing.real_irreducibles(of.table, characters)
     found = [
         probing.match_representations([head.action for head in layer], characters, real)
@@ -158,10 +157,8 @@ def _linear(subject: Subject) -> Probed:
 
 
 def _separability(subject: Subject) -> Probed:
-    try:
+    with declining():
         found = probing.separability(subject.sample, reference=subject.longest)
-    except ValueError as error:
-        raise RunError(str(error)) from None
     summary = {
         "lengths": list(found.lengths),
         "ratio": found.ratio.tolist(),
@@ -184,10 +181,8 @@ def _sensitivity(subject: Subject) -> Probed:
 def _drift(subject: Subject) -> Probed:
     """The run as it is, and with what fights drift."""
     model, measured = subject.model, (subject.task, subject.lengths)
-    try:
+    with declining():
         projected = probing.with_orthogonal_transitions(model)
-    except ValueError as error:
-        raise RunError(str(error)) from None
     short = min(subject.longest, SNAP_EVERY)
     found = {
         "as trained": carry(model, *measured, seed=subject.seed),
@@ -246,3 +241,37 @@ def probes_of(run: Run, block: int) -> dict[str, Callable[[], Probed]]:
         return {"gates": partial(_gates_over_grid, run, block)}
     subject = Subject(run, block)
     return {name: partial(make, subject) for name, make in PROBES.items()}
+
+
+_MOST = 12
+
+
+def table(found: Mapping[str, Probed]) -> Table:
+    """A table with a row for each number, or list of numbers, that a probe found."""
+    shown = plain_table("probe", "", "")
+    shown.columns[1].justify = shown.columns[2].justify = "left"
+    for name, outcome in found.items():
+        for index, (key, value) in enumerate(outcome.summary.items()):
+            first = name if index == 0 else ""
+            shown.add_row(first, plain(key.replace("_", " ")), plain(_text(value)))
+    return shown
+
+
+def _text(value: Any) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.3g}"
+        case dict():
+            return ", ".join(
+                f"{key.replace('_', ' ')} {_text(part)}" for key, part in value.items()
+            )
+        case list() if len(value) == 1:
+            return _text(value[0])
+        case list():
+            texts = [_text(part) for part in value[:_MOST]]
+            return " ".join(texts) + (" ..." if len(value) > _MOST else "")
+        case None:
+            return "none"
+    return str(value)

@@ -1,22 +1,89 @@
-"""A run, and what several probes need of it."""
+"""A run, and what several probes need of it, such as the group behind its task."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 
-from experiments.probing.carrying import stream_of
-from experiments.probing.groups import TaskGroup, task_group
+import tasks
+from experiments.probing.carrying import declining, stream_of
 from experiments.run import Run, RunError
 from plstm_seq import probing
 from plstm_seq.evaluation import Stream
 from plstm_seq.models import SequenceModel
-from tasks.groups import MAX_ORDER
+from plstm_seq.probing import Composition
+from tasks.groups import MAX_ORDER, cycles, group
+
+
+class TaskGroup(NamedTuple):
+    """The group that a task's symbols generate.
+
+    Attributes:
+        name: of the group, or of that which it is part of.
+        elements: their names.
+        table: Cayley table [G, G].
+        symbols: the element of each symbol.
+        composition: the side on which the task multiplies its newest symbol.
+        images: [G, points] for permutations.
+    """
+
+    name: str
+    elements: tuple[str, ...]
+    table: np.ndarray
+    symbols: tuple[int, ...]
+    composition: Composition
+    images: np.ndarray | None
+
+
+def task_group(task: tasks.Task) -> TaskGroup | None:
+    """The group behind a task: of a word problem, or of an automaton whose symbols permute states.
+
+    None: there is no such group, or an element takes several tokens.
+    """
+    if isinstance(task, tasks.WordProblem):
+        if task.tokens_per_transition > 1:
+            return None
+        whole = group(task.group)
+        symbols = [whole.elements.index(symbol) for symbol in task.vocabulary]
+        composition = task.composition
+    else:
+        machine = getattr(task, "machine", None)
+        moves = None if machine is None else np.asarray(machine.transition).T
+        if moves is None or (np.sort(moves, axis=1) != np.arange(moves.shape[1])).any():
+            return None
+        named = dict.fromkeys(cycles(move, 0) for move in moves.tolist())
+        named.pop("e", None)
+        if not named:
+            return None
+        try:
+            whole = group(f"<{','.join(named)}>")
+        except ValueError:  # more than MAX_ORDER elements
+            return None
+        images = whole.images
+        if images is None:  # never: it was made of permutations
+            return None
+        points = images.shape[1]
+        known = {tuple(image): number for number, image in enumerate(images.tolist())}
+        symbols = [known[tuple(move[:points])] for move in moves.tolist()]
+        # The newest permutation acts last.
+        composition = "left"
+    kept = sorted(whole.closure(symbols))
+    place = {element: number for number, element in enumerate(kept)}
+    table = np.vectorize(place.__getitem__)(whole.table[np.ix_(kept, kept)])
+    return TaskGroup(
+        name=whole.name,
+        elements=tuple(whole.elements[element] for element in kept),
+        table=table,
+        symbols=tuple(place[symbol] for symbol in symbols),
+        composition=composition,
+        images=None if whole.images is None else whole.images[kept],
+    )
+
 
 POSITIONS_A_TOKEN, MOST_SEQUENCES = 50, 256
 LONGEST = 4096
@@ -63,10 +130,8 @@ class Subject:
         count = math.ceil(POSITIONS_A_TOKEN * len(self.task.vocabulary) / length)
         count = min(max(count, 8), MOST_SEQUENCES)
         tokens = self.task.sample(self.key, count, length).inputs
-        try:
+        with declining():
             return probing.record(self.model, tokens)
-        except ValueError as error:
-            raise RunError(str(error)) from None
 
     @cached_property
     def gates(self) -> list[probing.TokenGates]:
@@ -120,7 +185,5 @@ class Subject:
     @cached_property
     def sample(self) -> probing.StateSample:
         """States at `lengths`."""
-        try:
+        with declining():
             return probing.sample_states(self.model, self.stream, self.lengths, key=self.key)
-        except ValueError as error:
-            raise RunError(str(error)) from None

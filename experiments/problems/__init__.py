@@ -3,7 +3,59 @@
 `make_task(name)` finds a task of any kind, `problem_of(task)` what goes with it.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
+import tasks
 from experiments.problems.base import Problem
-from experiments.problems.find import make_task, problem_of, task_names
+from experiments.problems.graphs import GraphProblem, TUProblem
+from experiments.problems.grids import GridProblem, ImagesProblem
+from experiments.problems.sequences import SequenceProblem
+from experiments.suggestions import nearest
+from tasks.base import shown
+from tasks.graphs import TUTask
+from tasks.registry import WORD_PROBLEM, make
+from tasks.vision import ImagesTask
 
 __all__ = ["Problem", "make_task", "problem_of", "task_names"]
+
+# What is read from files, option data=PATH.
+_FROM_FILES = {task.name: task for task in (ImagesTask, TUTask)}
+
+AnyTask = tasks.Task | tasks.ImageTask | tasks.GridTask | tasks.GraphTask | ImagesTask | TUTask
+
+
+def task_names() -> list[str]:
+    """The names of all tasks that are drawn: those over sequences, then grids, then graphs."""
+    return [*tasks.names(), *tasks.grid_names(), *tasks.graph_names()]
+
+
+def make_task(name: str, **options: Any) -> AnyTask:
+    """Makes a task of any kind.
+
+    Raises:
+        ValueError: there is no such task or option, or a value is not allowed.
+        TypeError: a value has the wrong type.
+    """
+    if name in _FROM_FILES:
+        return make(name, _FROM_FILES, options)
+    if name in tasks.grid_names():
+        return tasks.get_grid(name, **options)
+    if name in tasks.graph_names():
+        return tasks.get_graph(name, **options)
+    if name not in tasks.names() and not name.lower().endswith(WORD_PROBLEM):
+        known = [*task_names(), *_FROM_FILES]
+        raise ValueError(f"unknown task {shown(name)}; {nearest(name, known)}")
+    return tasks.get(name, **options)
+
+
+def problem_of(task: AnyTask) -> Problem:
+    """What goes with a task's kind."""
+    if isinstance(task, TUTask):
+        return TUProblem(task)
+    if isinstance(task, ImagesTask):
+        return ImagesProblem(task)
+    if isinstance(task, tasks.Task):
+        return SequenceProblem(task)
+    return GraphProblem(task) if isinstance(task, tasks.GraphTask) else GridProblem(task)

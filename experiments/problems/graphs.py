@@ -1,25 +1,33 @@
-"""Directed acyclic graphs: the graph model, depths or sizes."""
+"""Directed acyclic graphs, drawn or from files: the graph model, depths or sizes."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 from flax import nnx
 from jax import Array
 
 import tasks
-from experiments.presets import recommended_graph_model, recommended_graph_training
-from experiments.problems.base import Drawn, check_kind
-from experiments.problems.labelled import Labelled
+from experiments.presets import (
+    recommended_graph_model,
+    recommended_graph_training,
+    recommended_tu_training,
+)
+from experiments.problems.base import ModelBatch, Problem, check_pooling, outputs_of
 from plstm_seq.evaluation import Axis
 from plstm_seq.graphs import LineGraph, Sizes, bucket, line_graph, padded, sizes_of
 from plstm_seq.models import GraphInputs, GraphModel, GraphModelConfig, ModelConfig
-from plstm_seq.training import TrainingConfig
+from plstm_seq.training import HostSample, TrainingConfig
+from plstm_seq.training.loop import Validate
+from plstm_seq.training.step import OF_LABELS, OF_NUMBERS, Loss
+from tasks.graphs import TUData, TUTask
 
 # Batches that are drawn to see how large they usually are, and by how much larger arrays are made
 # where a batch does not fit: each such step is another program.
@@ -32,23 +40,22 @@ class GraphSample:
 
     task: tasks.GraphTask
 
-    def on_host(self, seed: Sequence[int], step: int, batch: int, size: int) -> Labelled:
+    def on_host(self, seed: Sequence[int], step: int, batch: int, size: int) -> ModelBatch:
         """The batch of a training step."""
         return self._labelled(self.task.draw([*seed, step], batch, size), batch, size)
 
-    def __call__(self, key: Array, batch: int, size: int) -> Labelled:
+    def __call__(self, key: Array, batch: int, size: int) -> ModelBatch:
         """A batch for evaluation."""
         return self._labelled(self.task.draw(key, batch, size), batch, size)
 
-    def _labelled(self, drawn: tasks.GraphBatch, batch: int, size: int) -> Labelled:
+    def _labelled(self, drawn: tasks.GraphBatch, batch: int, size: int) -> ModelBatch:
         return labelled(drawn, usual_sizes(self, batch, size), per_node=self.task.per_node)
 
 
 @functools.lru_cache(maxsize=256)
 def usual_sizes(sample: GraphSample, batch: int, size: int) -> Sizes:
     """Sizes that hold most batches."""
-    drawn = [sample.task.draw([number], batch, size) for number in range(_TRIED)]
-    return common_sizes(drawn)
+    return common_sizes([sample.task.draw([n], batch, size) for n in range(_TRIED)])
 
 
 def common_sizes(batches: Sequence[tasks.GraphBatch]) -> Sizes:
@@ -72,7 +79,7 @@ def _holding(least: Sizes, have: Sizes) -> Sizes:
     return least
 
 
-def labelled(batch: tasks.GraphBatch, least: Sizes, *, per_node: bool) -> Labelled:
+def labelled(batch: tasks.GraphBatch, least: Sizes, *, per_node: bool) -> ModelBatch:
     """A batch as the model reads it.
 
     Args:
@@ -86,7 +93,7 @@ def labelled(batch: tasks.GraphBatch, least: Sizes, *, per_node: bool) -> Labell
     features = None if batch.edges is None else _filled(batch.edges, edges)
     inputs = GraphInputs(graph, _filled(batch.nodes, nodes), features)
     rows = nodes if per_node else len(graph.sizes)
-    return Labelled(
+    return ModelBatch(
         inputs,
         _filled(batch.targets, rows),
         _filled(batch.mask, rows),
@@ -105,45 +112,30 @@ def _filled(array: np.ndarray, rows: int) -> Any:
 
 
 @dataclass(frozen=True)
-class GraphProblem(Drawn):
+class GraphProblem(Problem):
     """A task of `tasks.get_graph`."""
 
-    task: tasks.GraphTask
+    config = GraphModelConfig
+    reads = "graphs"
 
     @property
     def axis(self) -> Axis:
         """What the task says."""
-        return "depth" if self.task.axis == "depth" else "size"
+        return "depth" if getattr(self.task, "axis", "size") == "depth" else "size"
 
     @property
-    def sample(self) -> GraphSample:
+    def sample(self) -> HostSample:
         """Graphs of one size."""
         return GraphSample(self.task)
 
-    @property
-    def draw(self) -> GraphSample:
-        """Graphs of one size."""
-        return self.sample
-
     def check_model(self, config: Any) -> None:
         """Refuses also a model that pools where every node has a label, or the reverse."""
-        check_kind(config, GraphModelConfig, "graphs")
-        if (config.pooling == "node") != self.task.per_node:
-            expected = "node" if self.task.per_node else "sum, mean or max"
-            raise ValueError(
-                f"model.pooling: got {config.pooling!r}, expected {expected} for {self.task.name}"
-            )
+        super().check_model(config)
+        each = self.task.per_node
+        check_pooling(config, self.task, "node", "sum, mean or max", labels_each=each)
 
-    def make_model(self, config: Any, rngs: nnx.Rngs, dtype: str | None = None) -> nnx.Module:
-        """A `GraphModel` over nodes that are symbols."""
-        self.check_model(config)
-        return GraphModel(
-            vocab_size=len(self.task.vocabulary),
-            config=config,
-            output_size=len(self.task.labels),
-            dtype=dtype,
-            rngs=rngs,
-        )
+    def _model(self, config: Any, **options: Any) -> nnx.Module:
+        return GraphModel(vocab_size=len(self.task.vocabulary), config=config, **options)
 
     def recommended_model(self) -> ModelConfig:
         """See `experiments.presets`."""
@@ -156,3 +148,115 @@ class GraphProblem(Drawn):
     def recommended_sizes(self) -> tuple[int, ...]:
         """Up to four times those of training."""
         return (2, 4, 6, 8, 12, 16) if self.axis == "depth" else (8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class TUSample:
+    """Goes through the training graphs in a new order every epoch; the last batch may be short."""
+
+    task: TUTask
+
+    def on_host(self, seed: Sequence[int], step: int, batch: int, size: int) -> ModelBatch:
+        """The batch of a training step."""
+        del size
+        graphs = self.task.part.train
+        epoch, number = divmod(step, -(-len(graphs) // batch))
+        order = np.random.default_rng([*seed, epoch]).permutation(graphs)
+        return self.some(order[number * batch :][:batch], min(batch, len(graphs)))
+
+    def __call__(self, key: Array, batch: int, size: int) -> ModelBatch:
+        """Test graphs, drawn without one coming twice where there are enough."""
+        del size
+        tested = self.task.part.test
+        random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+        return self.some(random.choice(tested, batch, replace=batch > len(tested)), batch)
+
+    def some(self, graphs: np.ndarray, batch: int) -> ModelBatch:
+        """Given graphs, padded to a batch of a usual size."""
+        data = self.task.graphs
+        chosen = data.batch(graphs, self.task.learned)
+        return labelled(chosen, _usual_sizes(data, batch), per_node=False)
+
+
+@functools.lru_cache(maxsize=64)
+def _usual_sizes(data: TUData, batch: int) -> Sizes:
+    graphs, targets = np.arange(len(data)), np.zeros(len(data), np.float32)
+    random = np.random.default_rng(0)
+    batch = min(batch, len(graphs))
+    # The fewer graphs a batch has, the more batches differ.
+    count = max(8, 256 // batch)
+    tried = [random.choice(graphs, batch, replace=False) for _ in range(count)]
+    return common_sizes([data.batch(chosen, targets) for chosen in tried])
+
+
+@dataclass(frozen=True)
+class TUProblem(GraphProblem):
+    """A fold of a data set of graphs: what is trained on, validated and tested.
+
+    The test set has one size; there is nothing to grow.
+    """
+
+    task: TUTask
+
+    @property
+    def sample(self) -> TUSample:
+        """The training graphs; those of the test where a key draws them."""
+        return TUSample(self.task)
+
+    @property
+    def examples(self) -> int:
+        """The test graphs."""
+        return len(self.task.part.test)
+
+    def _model(self, config: Any, **options: Any) -> nnx.Module:
+        data = self.task.graphs
+        edges = 0 if data.edge_features is None else data.edge_features.shape[1]
+        return GraphModel(
+            node_features=data.node_features.shape[1],
+            edge_features=edges,
+            config=config,
+            **options,
+        )
+
+    @property
+    def _outputs(self) -> int:
+        return self.task.outputs
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """The losses that training may use: those of classes, or those of numbers."""
+        return OF_LABELS if self.task.target == "class" else OF_NUMBERS
+
+    def recommended_training(self) -> TrainingConfig:
+        """The published protocol: 100 epochs."""
+        training = recommended_tu_training(len(self.task.part.train))
+        return dataclasses.replace(training, loss=self.losses[0])
+
+    def recommended_sizes(self) -> tuple[int, ...]:
+        """Return (1,): the graphs of a data set are evaluated as they are, at no size of choice."""
+        return (1,)
+
+    def validate(self, batch: int, size: int) -> Validate:
+        """Measures a model on the graphs that choose the epoch, and on those of the test."""
+        del size
+        part = self.task.part
+
+        def measure(model: Any) -> Mapping[str, float]:
+            graphdef, state = nnx.split(model)
+            return {
+                prefix + name: value
+                for prefix, graphs in (("", part.validation), ("test_", part.test))
+                for name, value in self._measured(graphdef, state, graphs, batch).items()
+            }
+
+        return measure
+
+    def _measured(
+        self, graphdef: Any, state: Any, graphs: np.ndarray, batch: int
+    ) -> dict[str, float]:
+        outputs = []
+        for start in range(0, len(graphs), batch):
+            chosen = graphs[start : start + batch]
+            given = self.sample.some(chosen, min(batch, len(self.task.part.train)))
+            outputs.append(np.asarray(outputs_of(graphdef, state, given.inputs))[: len(chosen)])
+        return self.task.measured(graphs, np.concatenate(outputs))

@@ -1,23 +1,30 @@
-"""Images and grids of symbols: the vision model, sizes."""
+"""Grids of symbols and images, drawn or from files: the vision model, sizes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
 import tasks
-from experiments.presets import recommended_grid_model, recommended_grid_training
-from experiments.problems.base import Drawn, check_kind
-from experiments.problems.labelled import Labelled
-from plstm_seq.evaluation import Axis
+from experiments.presets import (
+    recommended_grid_model,
+    recommended_grid_training,
+    recommended_images_model,
+    recommended_images_training,
+)
+from experiments.problems.base import ModelBatch, Problem, check_pooling, outputs_of
 from plstm_seq.models import ModelConfig, VisionModel, VisionModelConfig
-from plstm_seq.training import TrainingConfig
-from tasks.grid import ImageBatch
+from plstm_seq.training import HostSample, Sample, TrainingConfig
+from plstm_seq.training.loop import Validate
+from tasks.vision import BatchIterator, ImageBatch, ImagesTask
 
 # Of the published arrow-pointing protocol, and twice that.
 _IMAGE_SIZES = (192, 384)
@@ -31,35 +38,26 @@ class GridSample:
 
     def __call__(
         self, key: Array, batch: int, length: int, *, lengths: ArrayLike | None = None
-    ) -> Labelled:
+    ) -> ModelBatch:
         """Draw squares of `length` rows and columns; `lengths` have to say the same."""
         del lengths
         drawn = self.task.sample(key, batch, length)
         if isinstance(drawn, ImageBatch):
-            return Labelled(drawn.images, drawn.targets, jnp.ones((batch,), bool))
-        return Labelled(*drawn)
+            return ModelBatch(drawn.images, drawn.targets, jnp.ones((batch,), bool))
+        return ModelBatch(*drawn)
 
 
 @dataclass(frozen=True)
-class GridProblem(Drawn):
+class GridProblem(Problem):
     """A task of `tasks.get_grid`."""
 
-    task: tasks.ImageTask | tasks.GridTask
+    config = VisionModelConfig
+    reads = "images and grids"
 
     @property
-    def axis(self) -> Axis:
-        """What grows from training to evaluation: the size of the grid."""
-        return "size"
-
-    @property
-    def sample(self) -> GridSample:
+    def sample(self) -> Sample | HostSample:
         """Squares of one size."""
         return GridSample(self.task)
-
-    @property
-    def draw(self) -> GridSample:
-        """Squares of one size."""
-        return self.sample
 
     @property
     def _symbols(self) -> tuple[str, ...] | None:
@@ -68,26 +66,13 @@ class GridProblem(Drawn):
 
     def check_model(self, config: Any) -> None:
         """Refuses also a model that pools where every cell has a label, or the reverse."""
-        check_kind(config, VisionModelConfig, "images and grids")
-        symbols = self._symbols
-        if (config.pooling == "cells") != (symbols is not None):
-            expected = "cells" if symbols is not None else "corners or another"
-            raise ValueError(
-                f"model.pooling: got {config.pooling!r}, expected {expected} for {self.task.name}"
-            )
+        super().check_model(config)
+        each = self._symbols is not None
+        check_pooling(config, self.task, "cells", "corners or another", labels_each=each)
 
-    def make_model(self, config: Any, rngs: nnx.Rngs, dtype: str | None = None) -> nnx.Module:
-        """A `VisionModel` over the task's images or symbols."""
-        self.check_model(config)
-        symbols = self._symbols
-        vocab_size = None if symbols is None else len(symbols)
-        return VisionModel(
-            config,
-            output_size=len(self.task.labels),
-            vocab_size=vocab_size,
-            dtype=dtype,
-            rngs=rngs,
-        )
+    def _model(self, config: Any, **options: Any) -> nnx.Module:
+        vocab_size = None if self._symbols is None else len(self._symbols)
+        return VisionModel(config, vocab_size=vocab_size, **options)
 
     def recommended_model(self) -> ModelConfig:
         """See `experiments.presets`."""
@@ -100,3 +85,141 @@ class GridProblem(Drawn):
     def recommended_sizes(self) -> tuple[int, ...]:
         """Those of the published protocol, or squares to eight times those of training."""
         return _IMAGE_SIZES if self._symbols is None else (4, 8, 16, 32, 64)
+
+
+class _Reader:
+    """Batches by number; one after another they are read ahead, any other starts anew."""
+
+    def __init__(self) -> None:
+        self._next: Any = None
+        self._batches: BatchIterator | None = None
+
+    def read(
+        self, batches: Callable[..., BatchIterator], of: tuple[Any, ...], number: int
+    ) -> ImageBatch[np.ndarray]:
+        """The batch of a number, where `batches(*of, number)` iterates from there."""
+        if (batches, of, number) != self._next:
+            self.close()
+        if self._batches is None:
+            self._batches = batches(*of, number)
+        self._next = (batches, of, number + 1)
+        try:
+            return next(self._batches)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Lets go of what was read ahead."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+
+
+# One of each, so that no more is in memory than is read ahead for one training.
+_TRAINING, _MEASURED = _Reader(), _Reader()
+
+
+@dataclass(frozen=True)
+class ImageSample:
+    """Goes through the training images, in a new order every epoch."""
+
+    task: ImagesTask
+
+    def on_host(self, seed: Sequence[int], step: int, batch: int, size: int) -> ModelBatch:
+        """The batch of a training step."""
+        word = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
+        images, targets = _TRAINING.read(
+            ImagesTask.training_batches, (self.task, word, batch, size), step
+        )
+        if targets.ndim == 2 and self.task.mixed_labels == "whole":
+            targets = (targets > 0).astype(targets.dtype)
+        return ModelBatch(images, targets, np.ones(batch, bool))
+
+
+@dataclass(frozen=True)
+class MeasuredImages:
+    """The images to measure on, in order or at random."""
+
+    task: ImagesTask
+
+    def at(self, start: int, batch: int, size: int) -> ModelBatch:
+        """The images `start .. start + batch`, filled up with unscored ones behind the last."""
+        number, within = divmod(start, batch)
+        if within:
+            raise ValueError(f"start must be a multiple of batch={batch}, got {start}")
+        images, targets = _MEASURED.read(
+            ImagesTask.measured_batches, (self.task, batch, size), number
+        )
+        missing = batch - len(images)
+        if missing:
+            images = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
+            targets = np.concatenate([targets, np.zeros(missing, targets.dtype)])
+        return ModelBatch(images, targets, np.arange(batch) < batch - missing)
+
+    def __call__(self, key: Array, batch: int, size: int) -> ModelBatch:
+        """Images drawn at random."""
+        random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
+        change, source = self.task.measured(size), self.task.val
+        drawn = [change(source[int(i)], random) for i in random.integers(len(source), size=batch)]
+        images, targets = zip(*drawn, strict=True)
+        return ModelBatch(np.stack(images), np.array(targets, np.int32), np.ones(batch, bool))
+
+
+@dataclass(frozen=True)
+class ImagesProblem(GridProblem):
+    """A data set of images."""
+
+    task: ImagesTask
+
+    @property
+    def sample(self) -> ImageSample:
+        """The training images."""
+        return ImageSample(self.task)
+
+    @property
+    def draw(self) -> MeasuredImages:
+        """The images to measure on."""
+        return MeasuredImages(self.task)
+
+    @property
+    def examples(self) -> int:
+        """The images to measure on."""
+        return len(self.task.val)
+
+    @property
+    def _side(self) -> int:
+        return 192 if self.task.format == "folder" else 32
+
+    def recommended_model(self) -> ModelConfig:
+        """See `experiments.presets`."""
+        return recommended_images_model(self._side)
+
+    def recommended_training(self) -> TrainingConfig:
+        """See `experiments.presets`."""
+        return recommended_images_training(len(self.task.train), self._side)
+
+    def recommended_sizes(self) -> tuple[int, ...]:
+        """That of training."""
+        return (self._side,)
+
+    def release(self) -> None:
+        """Ends also the processes that read."""
+        _TRAINING.close()
+        _MEASURED.close()
+
+    def validate(self, batch: int, size: int) -> Validate:
+        """Measures a model on all images to measure on."""
+        draw, count = self.draw, self.examples
+        batch = min(batch, count)
+
+        def measure(model: Any) -> Mapping[str, float]:
+            graphdef, state = nnx.split(model)
+            right = 0
+            for start in range(0, count, batch):
+                given = draw.at(start, batch, size)
+                predicted = np.asarray(outputs_of(graphdef, state, given.inputs).argmax(-1))
+                right += int(((predicted == given.targets) & given.mask).sum())
+            return {"accuracy": right / count}
+
+        return measure

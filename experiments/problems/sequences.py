@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from flax import nnx
-from jax import Array
 
 import tasks
 from experiments.presets import LENGTHS
-from experiments.problems.base import Drawn, check_kind
+from experiments.problems.base import Problem
 from experiments.rules import choose
 from plstm_seq.evaluation import Axis
 from plstm_seq.models import ModelConfig, SequenceModel, SequenceModelConfig
@@ -18,10 +17,13 @@ from plstm_seq.training import Sample, TrainingConfig
 
 
 @dataclass(frozen=True)
-class SequenceProblem(Drawn):
+class SequenceProblem(Problem):
     """A task of `tasks.get`."""
 
     task: tasks.Task
+
+    config = SequenceModelConfig
+    reads = "sequences"
 
     @property
     def axis(self) -> Axis:
@@ -33,24 +35,8 @@ class SequenceProblem(Drawn):
         """Sequences of lengths up to one."""
         return self.task.sample
 
-    def draw(self, key: Array, batch: int, size: int) -> Any:
-        """Sequences of one length."""
-        return self.task.sample(key, batch, size)
-
-    def check_model(self, config: Any) -> None:
-        """Takes sequence models."""
-        check_kind(config, SequenceModelConfig, "sequences")
-
-    def make_model(self, config: Any, rngs: nnx.Rngs, dtype: str | None = None) -> nnx.Module:
-        """A `SequenceModel` over the task's symbols."""
-        self.check_model(config)
-        return SequenceModel(
-            len(self.task.vocabulary),
-            config,
-            output_size=len(self.task.labels),
-            dtype=dtype,
-            rngs=rngs,
-        )
+    def _model(self, config: Any, **options: Any) -> nnx.Module:
+        return SequenceModel(len(self.task.vocabulary), config, **options)
 
     def recommended_model(self) -> ModelConfig:
         """See `experiments.rules`."""

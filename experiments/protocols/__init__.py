@@ -6,10 +6,8 @@ for cell in cells(protocol, models=["plstm,transition.dim=4"], tasks=["parity"],
 print(export(compare(protocol), "table"))
 """
 
-from experiments.protocols.cells import Cell, begun
-from experiments.protocols.models import Model, mixers, model
+from experiments.protocols.cells import Cell, Model, begun, cells, mixers, model, run_cell
 from experiments.protocols.protocol import Protocol, load, names, read_protocol
-from experiments.protocols.running import cells, run_cell
 from experiments.protocols.table import Comparison, compare, export
 
 __all__ = [

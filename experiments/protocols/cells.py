@@ -1,4 +1,7 @@
-"""A cell of a protocol's table: one model on one task, as a sweep over seeds and learning rates."""
+"""A cell of a protocol's table: one model on one task, as a sweep over seeds and learning rates.
+
+A model is a mixer by its kind, with fields that are set in it.
+"""
 
 import hashlib
 import json
@@ -14,21 +17,109 @@ from typing import Any, NamedTuple
 
 import pydantic
 
-from experiments.config import ConfigError, ExperimentConfig, default_config
+from experiments.config import ConfigError, ExperimentConfig, default_config, to_document
 from experiments.files import DamagedError, read_json, write_whole
-from experiments.overrides import assign
+from experiments.kinds import default_fields, kinds_at
+from experiments.overrides import assign, parse_assignment, resolve
 from experiments.presets import protocol_model, scaled_training
-from experiments.protocols.models import Model, known_sizes, with_mixer
-from experiments.protocols.protocol import Protocol, ProtocolTask
+from experiments.protocols.protocol import RATE, Protocol, ProtocolTask
 from experiments.results.rows import ROOT
 from experiments.run import RunError
-from experiments.sweeps import Sweep, SweepFolder, create_sweep, product, vary
+from experiments.suggestions import nearest
+from experiments.sweeps import Sweep, SweepFolder, create_sweep, plan, product, run_sweep, vary
+from experiments.sweeps.executors import Executor
 from experiments.sweeps.values import read_values
 from plstm_seq.training import ByAccuracy, Sizes, Staged, TrainingConfig, Uniform
 
 ABOUT = "protocol.json"
-_RATE = "training.optimizer.learning_rate"
+PLSTM = "plstm"
 _LONGEST_NAME = 100
+_MIXER = ("model", "mixer")
+# A comma that ends a field's value: the next field follows.
+_BETWEEN_FIELDS = re.compile(r",(?=[\w.]+=)")
+
+Pairs = Sequence[tuple[tuple[str, ...], Any]]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of a protocol.
+
+    Attributes:
+        text: as it was asked for: `plstm,transition.dim=4`.
+        name: what of it stands before the fields.
+        mixer: the kind of mixer; None: that of the task's default config, which is pLSTM.
+        fields: that the protocol sets in it.
+        words: fields that whoever runs it sets.
+    """
+
+    text: str
+    name: str
+    mixer: str | None
+    fields: Mapping[str, Any]
+    words: Pairs
+
+
+def mixers(protocol: Protocol) -> list[str]:
+    """What `--model` may name beside the protocol's own: mixers of what reads its tasks."""
+    task = next(iter(protocol.tasks.values()))
+    config = default_config(task.name, **task.options)
+    kinds = kinds_at(_MIXER, {"model": {"kind": config.model.kind}})
+    return [PLSTM, *(kind for kind in kinds if kind != PLSTM)]
+
+
+def model(protocol: Protocol, text: str, words: Sequence[str] = ()) -> Model:
+    """The model that a text asks for.
+
+    Args:
+        protocol: whose models have names of their own beside the mixers.
+        text: `NAME`, or `NAME,field=value,...`.
+        words: further `field=value`; they belong to the model's name, too.
+
+    Raises:
+        ConfigError: there is no such model, or a field has no value.
+    """
+    name, between, rest = text.partition(",")
+    inner = _BETWEEN_FIELDS.split(rest) if between else []
+    known = list(dict.fromkeys([*mixers(protocol), *protocol.models]))
+    if name not in known:
+        raise ConfigError(f"{protocol.name} has no model {name!r}; {nearest(name, known)}")
+    fields = dict(protocol.models.get(name, {}))
+    mixer = str(fields.pop("mixer", name))
+    if mixer not in mixers(protocol):
+        raise ConfigError(
+            f"{protocol.file}: models.{name}.mixer: unknown kind {mixer!r}; "
+            f"{nearest(mixer, mixers(protocol))}"
+        )
+    assignments = (*inner, *words)
+    return Model(
+        ",".join((name, *assignments)),
+        name,
+        None if mixer == PLSTM else mixer,
+        fields,
+        tuple(map(parse_assignment, assignments)),
+    )
+
+
+def known_sizes(config: ExperimentConfig, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some fields that a config has.
+
+    Raises:
+        ConfigError: a field is one that no mixer has, either.
+    """
+    document = to_document(config)
+    classes = kinds_at(_MIXER, document).values()
+    elsewhere = {field for cls in classes for field in default_fields(cls)}
+    kept = {}
+    for name, value in sizes.items():
+        try:
+            resolve(document, tuple(name.split(".")))
+        except ConfigError:
+            if name not in elsewhere:
+                raise
+        else:
+            kept[name] = value
+    return kept
 
 
 class About(NamedTuple):
@@ -80,7 +171,11 @@ class Cell:
     def folder(self) -> Path:
         """Where its sweep is: `sweeps/PROTOCOL/SCALE/MODEL/TASK`."""
         chosen = {"seeds": self.seeds, "rates": self.rates}
-        other = [f"{name}={_numbers(given)}" for name, given in chosen.items() if given is not None]
+        other = [
+            f"{name}={'+'.join(map(str, given))}"
+            for name, given in chosen.items()
+            if given is not None
+        ]
         task = ",".join((self.task, *other))
         scale = "full" if self.scale == 1 else f"scale-{self.scale}"
         return ROOT / self.protocol.name / scale / _safe(self.model.text) / _safe(task)
@@ -94,7 +189,7 @@ class Cell:
         """
         protocol = self.protocol
         factors = [
-            vary(_RATE, self.rates or protocol.rates),
+            vary(RATE, self.rates or protocol.rates),
             vary("seed", self.seeds or protocol.seeds),
         ]
         config = self.config
@@ -118,15 +213,18 @@ class Cell:
             training = replace(training, curriculum=config.training.curriculum)
         else:  # one model for all tasks, where the defaults differ from task to task
             config = replace(config, model=protocol_model())
-        config = with_mixer(replace(config, training=training), self.model.mixer)
+        config = replace(config, training=training)
+        if self.model.mixer is not None:  # another kind, in its default sizes
+            config = assign(config, [(_MIXER, self.model.mixer)])
         with _blamed(f"{file}: model"):
             config = _assigned(config, known_sizes(config, protocol.model))
-        with _blamed(f"{file}: config"):
-            config = _assigned(config, protocol.config)
-        with _blamed(f"{file}: models.{self.model.name}"):
-            config = _assigned(config, self.model.fields)
-        with _blamed(f"{file}: {own}.fields"):
-            config = _assigned(config, task.fields)
+        for where, fields in (
+            ("config", protocol.config),
+            (f"models.{self.model.name}", self.model.fields),
+            (f"{own}.fields", task.fields),
+        ):
+            with _blamed(f"{file}: {where}"):
+                config = _assigned(config, fields)
         with _blamed(f"{file}: {own}.offset"):
             config = _our_lengths(config, task)
         config = replace(config, training=scaled_training(config.training, self.scale))
@@ -217,11 +315,82 @@ def _blamed(where: str) -> Iterator[None]:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _numbers(numbers: Sequence[float]) -> str:
-    return "+".join(map(str, numbers))
-
-
 def _safe(text: str) -> str:
     """A text as the name of a folder; two texts never share one."""
     name = re.sub(r"[^\w.+=,-]+", "-", text, flags=re.ASCII)[:_LONGEST_NAME]
     return name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def cells(
+    protocol: Protocol,
+    *,
+    models: Sequence[str] = ("plstm",),
+    words: Sequence[str] = (),
+    tasks: Sequence[str] | None = None,
+    scale: float = 1.0,
+    seeds: Sequence[int] | None = None,
+    rates: Sequence[float] | None = None,
+) -> list[Cell]:
+    """Every model on every task.
+
+    Args:
+        protocol: whose cells.
+        models: see `experiments.protocols.cells.model`.
+        words: `field=value` that every model takes.
+        tasks: by their names in the protocol; None: all.
+        scale: multiplies steps and warm-up, never test lengths or samples.
+        seeds: None: as many as published.
+        rates: learning rates; None: those published.
+
+    Raises:
+        ConfigError: there is no such model or task, or a field or number is wrong.
+    """
+    found = [
+        Cell(
+            protocol,
+            task,
+            model(protocol, name, words),
+            scale,
+            None if seeds is None else tuple(seeds),
+            None if rates is None else tuple(rates),
+        )
+        for name in dict.fromkeys(models)
+        for task in dict.fromkeys(protocol.tasks if tasks is None else tasks)
+    ]
+    for cell in found:  # a mistake in one should not show after hours of another
+        cell.sweep  # noqa: B018 (it is made, and kept)
+    return found
+
+
+def run_cell(cell: Cell, *, executor: str | Executor = "local") -> Path:
+    """Does all that is left to do of a cell; so it also resumes one that was stopped.
+
+    Args:
+        cell: of `cells`.
+        executor: see `run_sweep`.
+
+    Returns:
+        The folder of its sweep.
+
+    Raises:
+        RunError: something else is in the folder, or a group failed.
+        KeyboardInterrupt: Ctrl-C; everything is saved.
+    """
+    folder = cell.create().path
+    run_sweep(folder, executor=executor)
+    return folder
+
+
+def planned(cell: Cell) -> dict[str, Any]:
+    """What a cell would be: its folder, members, programs and budget."""
+    expanded, training = plan(cell.sweep), cell.sweep.configs()[0].training
+    return {
+        "model": cell.model.text,
+        "task": cell.task,
+        "scale": cell.scale,
+        "members": len(expanded.members),
+        "programs": len(expanded.groups),
+        "steps": training.steps,
+        "batch": training.batch_size,
+        "folder": str(cell.folder),
+    }

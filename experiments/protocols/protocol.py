@@ -2,30 +2,41 @@
 
 Protocols are YAML files beside this one. Lengths in them are the published ones; where a paper
 counts symbols that our task does not have (an answer, an `=`), the task says so by `offset`.
+Below is what `plstm-seq protocol` prints of one, and how its arguments are read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pydantic
 import yaml
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 
 from experiments import scalars
 from experiments.config import ConfigError
+from experiments.console import plain_table
 from experiments.suggestions import nearest
+from experiments.sweeps.words import parse_values
 
 FOLDER = Path(__file__).parent
+RATE = "training.optimizer.learning_rate"
 Statistic = Literal["best", "median", "mean"]
 # What a statistic is given with: the median absolute deviation, the standard deviation.
 SPREADS: Mapping[str, str] = {"median": "mad", "mean": "std"}
 
-_FORBID = {"extra": "forbid"}
+
+class _Strict:
+    """Part of a protocol's file; fields that it does not have are refused."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
 
 @dataclass(frozen=True)
-class Source:
+class Source(_Strict):
     """Where a protocol was published.
 
     Attributes:
@@ -34,15 +45,13 @@ class Source:
         repository: of its code; None: not known.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
-
     paper: str
     section: str
     repository: str | None = None
 
 
 @dataclass(frozen=True)
-class ProtocolTask:
+class ProtocolTask(_Strict):
     """One task of a protocol.
 
     Attributes:
@@ -52,8 +61,6 @@ class ProtocolTask:
         offset: our length without the published one.
         chance: what the paper takes as chance, where it scales by it.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +74,7 @@ class ProtocolTask:
 
 
 @dataclass(frozen=True)
-class Measure:
+class Measure(_Strict):
     """How members become the published number.
 
     Attributes:
@@ -80,8 +87,6 @@ class Measure:
         scaled: whether chance is at 0.
         threshold: of `horizon` and `depth`.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
 
     kind: Literal["mixture", "lengths", "horizon", "depth"]
     metric: Literal["token", "sequence", "last", "token_by_length"]
@@ -102,7 +107,7 @@ Value = float | dict[str, float]
 
 
 @dataclass(frozen=True)
-class Published:
+class Published(_Strict):
     """A published row.
 
     Attributes:
@@ -114,8 +119,6 @@ class Published:
         source: where it was published, if not with the protocol.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
-
     model: str
     values: dict[str, Value]
     read: Literal["table", "figure", "memory"] = "table"
@@ -123,7 +126,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class Protocol(_Strict):
     """A published protocol.
 
     Attributes:
@@ -143,8 +146,6 @@ class Protocol:
         differences: what here is not as published.
         findings: what the paper reports without a number.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = _FORBID
 
     name: str
     title: str
@@ -258,3 +259,99 @@ def _explain(error: pydantic.ValidationError) -> str:
         message = entry["msg"].removeprefix("Value error, ")
         lines.append(f"{where}: {message}" if where else message)
     return "; ".join(dict.fromkeys(lines))
+
+
+def row(protocol: Protocol) -> dict[str, Any]:
+    """A protocol in one row."""
+    return {
+        "name": protocol.name,
+        "tasks": len(protocol.tasks),
+        "seeds": len(protocol.seeds),
+        "rates": len(protocol.rates),
+        "title": protocol.title,
+        "paper": protocol.source.paper,
+    }
+
+
+def list_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """The protocols as a table."""
+    table = plain_table("protocol", "tasks", "seeds", "rates", "what")
+    table.columns[-1].justify = "left"
+    for one in rows:
+        numbers = (str(one[name]) for name in ("tasks", "seeds", "rates"))
+        table.add_row(one["name"], *numbers, Text(one["title"]))
+    return table
+
+
+def describe(protocol: Protocol) -> dict[str, Any]:
+    """All about a protocol but the published numbers."""
+    measure = protocol.measure
+    return {
+        **row(protocol),
+        "section": protocol.source.section,
+        "repository": protocol.source.repository,
+        "tasks": {name: {"name": t.name, **t.options} for name, t in protocol.tasks.items()},
+        "config": dict(protocol.config),
+        "model": dict(protocol.model),
+        "models": {name: dict(fields) for name, fields in protocol.models.items()},
+        "vary": dict(protocol.vary),
+        "seeds": list(protocol.seeds),
+        "rates": list(protocol.rates),
+        "measure": {
+            "kind": measure.kind,
+            "metric": measure.metric,
+            "statistics": list(protocol.statistics),
+            "scaled": measure.scaled,
+        },
+        "published_models": list(dict.fromkeys(one.model for one in protocol.published)),
+        "findings": list(protocol.findings),
+        "differences": list(protocol.differences),
+    }
+
+
+def description(about: dict[str, Any]) -> Group:
+    """A protocol for people."""
+    lines = [Text(about["title"]), Text(f"{about['paper']}; {about['section']}")]
+    if about["repository"]:
+        lines.append(Text(about["repository"]))
+    table = plain_table("field", "value")
+    table.columns[-1].justify = "left"
+    for name in ("tasks", "config", "model", "models", "vary", "measure"):
+        for key, value in about[name].items():
+            table.add_row(f"{name}.{key}", Text(str(value)))
+    for name in ("seeds", "rates"):
+        table.add_row(name, Text(", ".join(map(str, about[name]))))
+    notes = [
+        Text(line)
+        for title, name in (("Found without a number", "findings"), ("Here", "differences"))
+        if about[name]
+        for line in (f"{title}:", *(f"- {line}" for line in about[name]))
+    ]
+    return Group(*lines, Text(""), table, Text(""), *notes)
+
+
+def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """What cells would be, as a table."""
+    names = ("model", "task", "members", "programs", "steps", "batch", "folder")
+    table = plain_table(*names)
+    for column in (table.columns[1], table.columns[-1]):
+        column.justify = "left"
+    for column in table.columns:
+        column.overflow = "fold"
+    for one in rows:
+        table.add_row(*(Text(str(one[name])) for name in names))
+    return table
+
+
+def rates(option: str, text: str | None) -> list[float] | None:
+    """`1e-3,3e-3` as numbers.
+
+    Raises:
+        ConfigError: something else.
+    """
+    values = None if text is None else parse_values(option, text)
+    if values is None:
+        return None
+    if not all(isinstance(v, int | float) and v > 0 for v in values):
+        raise ConfigError(f"{option} {text}: learning rates such as 1e-3,3e-3 are expected")
+    return [float(value) for value in values]

@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import polars
 
-from experiments.protocols.protocol import Measure, Protocol
+from experiments.protocols.protocol import RATE, Measure, Protocol
 from plstm_seq.evaluation import MIXTURE, horizon, scaled
 
-_RATE = "training.optimizer.learning_rate"
 _BLOCKS = "model.num_blocks"
 
 
@@ -112,7 +111,7 @@ def _readings(protocol: Protocol, task: str, frame: polars.DataFrame) -> Iterato
             if measure.scaled:
                 value = scaled(value, about_task.chance or 0.0)
             known = None if length is None else published.get(length)
-            yield Reading(known, about[_RATE], about[_BLOCKS], value)
+            yield Reading(known, about[RATE], about[_BLOCKS], value)
 
 
 def _of_member(

@@ -21,7 +21,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
 from experiments.config import ExperimentConfig, from_document, to_document
 from experiments.problems import problem_of
-from experiments.problems.labelled import shapes_of
+from experiments.problems.base import shapes_of
 from experiments.run import new_model
 from plstm_seq.ops.device import as_on_cpu
 

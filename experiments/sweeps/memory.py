@@ -9,7 +9,7 @@ from flax import nnx
 from experiments.config import ExperimentConfig
 from experiments.overrides import override
 from experiments.problems import problem_of
-from experiments.problems.labelled import shapes_of
+from experiments.problems.base import shapes_of
 from experiments.run import new_model
 from plstm_seq.ops.choice import UnsupportedError
 from plstm_seq.training.step import score

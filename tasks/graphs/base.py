@@ -1,4 +1,4 @@
-"""What a task over directed acyclic graphs is, beside the sequences of `tasks.base`."""
+"""What a task over directed acyclic graphs is, and the order of their nodes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from tasks.base import Labelled, check_at_least, check_choice
+from tasks.base import LabelledSymbols, OverSymbols, check_at_least, check_choice
 
 Seed = int | Sequence[int] | np.ndarray | np.random.Generator | jax.Array
 """A number or several, a typed key of jax, or a generator, whose state counts then."""
@@ -52,17 +52,12 @@ class Graphs(NamedTuple):
 
 
 @runtime_checkable
-class GraphTask(Labelled, Protocol):
+class GraphTask(OverSymbols, Protocol):
     """Graphs whose nodes hold symbols, and the labels that a rule gives to nodes or graphs.
 
     A node's label depends only on the nodes from which a path leads to it, this one included.
     `chance` is the accuracy of always answering the most frequent label of large graphs.
     """
-
-    @property
-    def vocabulary(self) -> tuple[str, ...]:
-        """Symbols of nodes; the index of a symbol is its id."""
-        ...
 
     @property
     def axis(self) -> str:
@@ -92,7 +87,7 @@ class GraphTask(Labelled, Protocol):
 
 
 @dataclass(frozen=True)
-class SymbolGraphTask(abc.ABC):
+class SymbolGraphTask(LabelledSymbols):
     """Labels of nodes, and which of them count: what all tasks over graphs of symbols share.
 
     Args:
@@ -109,16 +104,6 @@ class SymbolGraphTask(abc.ABC):
 
     def __post_init__(self) -> None:
         check_choice("labels_at", self.labels_at, self._places)
-
-    @property
-    @abc.abstractmethod
-    def vocabulary(self) -> tuple[str, ...]:
-        """Symbols of nodes; the index of a symbol is its id."""
-
-    @property
-    @abc.abstractmethod
-    def labels(self) -> tuple[str, ...]:
-        """Target symbols; the index of a symbol is its label id."""
 
     @abc.abstractmethod
     def _draw(self, random: np.random.Generator, batch: int, size: int) -> Graphs:
@@ -291,3 +276,48 @@ def by_graph(graphs: Graphs, texts: list[str]) -> list[str]:
 def _has_no(ends: np.ndarray, count: int) -> np.ndarray:
     """The nodes that are no end: bool `[count]`."""
     return np.bincount(ends, minlength=count) == 0
+
+
+def node_depths(edge_index: np.ndarray, count: int) -> np.ndarray:
+    """Number of edges of the longest path to each node.
+
+    One step a depth, over the edges that leave the nodes of this depth.
+
+    Args:
+        edge_index: int `[2, E]`, the node that each edge leaves and the one it enters.
+        count: Number of nodes.
+
+    Returns:
+        int32 `[count]`.
+
+    Raises:
+        ValueError: If edges form a cycle.
+    """
+    tail, head = edge_index
+    leaving = head[np.argsort(tail, kind="stable")]
+    degree = np.bincount(tail, minlength=count)
+    first = np.cumsum(degree) - degree
+    missing = np.bincount(head, minlength=count)
+    depth = np.full(count, -1, np.int32)
+    ready, step = np.flatnonzero(missing == 0), 0
+    while ready.size:
+        depth[ready] = step
+        entered, numbers = np.unique(
+            leaving[ranges(first[ready], degree[ready])], return_counts=True
+        )
+        missing[entered] -= numbers
+        ready, step = entered[missing[entered] == 0], step + 1
+    if (depth < 0).any():
+        raise ValueError(f"the edges form a cycle, which leads to node {(depth < 0).argmax()}")
+    return depth
+
+
+def ranges(first: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The numbers `first[i] .. first[i] + sizes[i] - 1` for each i, one after another."""
+    return np.repeat(first, sizes) + ranks(sizes)
+
+
+def ranks(sizes: np.ndarray) -> np.ndarray:
+    """The numbers `0 .. sizes[i] - 1` for each i, one after another."""
+    ends = np.cumsum(sizes)
+    return np.arange(sizes.sum()) - np.repeat(ends - sizes, sizes)

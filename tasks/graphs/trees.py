@@ -7,14 +7,12 @@ import functools
 import itertools
 import re
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from tasks.base import shown, some
-from tasks.graphs.base import Graphs, SymbolGraphTask, by_graph
-from tasks.graphs.drawing import random_trees
-from tasks.graphs.order import node_depths, ranks
+from tasks.graphs.base import Graphs, SymbolGraphTask, by_graph, node_depths, ranks
 
 _LONG = 32
 """Depth at which chance is taken."""
@@ -34,7 +32,7 @@ class TreeTask(SymbolGraphTask):
         labels_at: Score "every" operator, the "output", which is the root, or one label a "graph",
             that of the root.
         branching: How many operators stand, on average, right below one that is off the path drawn
-            first (see `drawing.random_trees`), depth allowing; at least 0 and below 1. The
+            first (see `random_trees`), depth allowing; at least 0 and below 1. The
             size of trees grows linearly with the depth, and with 1 / (1 - branching).
     """
 
@@ -249,3 +247,69 @@ class TreeTask(SymbolGraphTask):
 
     def _name(self, symbol: int) -> str:
         return (*self.labels, *self._operators)[symbol % self._size]
+
+
+class Trees(NamedTuple):
+    """Trees side by side; the root of each is its last node, and edges lead to higher numbers.
+
+    Attributes:
+        edge_index: int32 `[2, E]`, from children to parents, ordered by parent and then slot.
+        kind: int32 `[N]`, which kind of inner node each is; -1 for leaves.
+        slot: int32 `[N]`, the place of each node among its siblings.
+        graph: int32 `[N]`, the tree that each belongs to.
+    """
+
+    edge_index: np.ndarray
+    kind: np.ndarray
+    slot: np.ndarray
+    graph: np.ndarray
+
+
+def random_trees(
+    random: np.random.Generator,
+    batch: int,
+    depth: int,
+    fewest: np.ndarray,
+    most: np.ndarray,
+    share: float,
+) -> Trees:
+    """Draw trees whose longest path has `depth` edges.
+
+    The root is an inner node, and a random child of each inner node on the longest path is the
+    next one on it, until the depth is reached. Every other child is an inner node with probability
+    `share` while the depth allows it, and a leaf else. Kinds of inner nodes are uniform, and the
+    number of children is uniform among those that a kind may have.
+
+    Args:
+        random: Random numbers.
+        batch: Number of trees.
+        depth: At least 1.
+        fewest: int `[kinds]`, fewest children that each kind of inner node has, at least 1.
+        most: int `[kinds]`, most children.
+        share: Probability of an inner node off the longest path.
+    """
+    graph, on_path = np.arange(batch), np.ones(batch, bool)
+    parent, slot = np.full(batch, -1), np.zeros(batch, np.int64)
+    layers, count = [], 0
+    for level in range(depth + 1):
+        inner = (on_path | (random.random(len(graph)) < share)) & (level < depth)
+        kind = np.where(inner, random.integers(len(fewest), size=len(graph)), -1)
+        layers.append((parent, kind, slot, graph))
+        drawn = random.integers(fewest[kind], most[kind] + 1)
+        children, heir = np.where(inner, drawn, 0), random.integers(drawn)
+        slot = ranks(children)
+        on_path = np.repeat(on_path, children) & (slot == np.repeat(heir, children))
+        parent = np.repeat(np.arange(count, count + len(graph)), children)
+        count, graph = count + len(graph), np.repeat(graph, children)
+    parent, kind, slot, graph = map(np.concatenate, zip(*layers, strict=True))
+    # Layer by layer from the root; to be numbered graph by graph, the root last.
+    order = np.lexsort((-np.arange(count), graph))
+    place = np.empty(count, np.int64)
+    place[order] = np.arange(count)
+    parent, slot = parent[order], slot[order]
+    children = np.flatnonzero(parent >= 0)
+    parents = place[parent[children]]
+    edges = np.lexsort((slot[children], parents))
+    edge_index = np.stack([children[edges], parents[edges]])
+    arrays = (edge_index, kind[order], slot, graph[order])
+    return Trees(*(array.astype(np.int32) for array in arrays))

@@ -3,21 +3,123 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from tasks.base import check_at_least
-from tasks.graphs.base import GraphBatch, Seed, generator
-from tasks.graphs.order import ranges
-from tasks.graphs.tu_files import TUFile, read_file
+from tasks.graphs.base import GraphBatch, Seed, generator, ranges
 
 # Zeros and ones that stand for labels: 2 GiB of float32.
 _MOST_FEATURES = 1 << 29
+
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
+
+
+class TUFile(NamedTuple):
+    """One file: a line for each node, edge or graph, its values separated by commas.
+
+    Attributes:
+        path: Where it lies.
+        values: float64 `[lines, columns]`, all finite.
+    """
+
+    path: Path
+    values: np.ndarray
+
+    def refuse(self, row: int, problem: str) -> NoReturn:
+        """Raise a ValueError that names the file and the line."""
+        raise ValueError(f"{self.path}:{row + 1}: {problem}")
+
+    def refuse_where(self, wrong: np.ndarray, problem: str) -> None:
+        """Refuse the first of the lines that are marked, if any; `{}` stands for its values."""
+        if wrong.any():
+            row = int(wrong.argmax())
+            values = ", ".join(f"{value:g}" for value in self.values[row])
+            self.refuse(row, problem.format(values))
+
+    def integers(self) -> np.ndarray:
+        """The values as int32.
+
+        Raises:
+            ValueError: If one is no integer, or too large.
+        """
+        whole = (self.values == np.rint(self.values)) & (abs(self.values) < 2**31)
+        self.refuse_where(~whole.all(axis=1), "expected integers, got {}")
+        return self.values.astype(np.int32)
+
+    def reals(self) -> np.ndarray:
+        """The values, all within the range of float32.
+
+        Raises:
+            ValueError: If one is too large.
+        """
+        most = float(np.finfo(np.float32).max)
+        large = np.any(abs(self.values) > most, axis=1)
+        self.refuse_where(np.asarray(large), f"expected numbers up to {most:.2g}, got {{}}")
+        return self.values
+
+    def singles(self) -> np.ndarray:
+        """The values as float32: see `reals`."""
+        return self.reals().astype(np.float32)
+
+    def check_lines(self, count: int, of: str) -> None:
+        """Check the number of lines.
+
+        Raises:
+            ValueError: If it is not `count`.
+        """
+        lines = len(self.values)
+        if lines != count:
+            problem = f"expected one line for each of {count} {of}, got {lines} lines"
+            self.refuse(min(lines, count), problem)
+
+
+def read_file(path: Path, columns: int | None = None) -> TUFile:
+    """Read one file.
+
+    Args:
+        path: Of the file.
+        columns: Values that each line must have; as many as the first one has by default.
+
+    Raises:
+        ValueError: If the file can't be read, or a line holds anything else than so many finite
+            numbers; empty lines at the end don't count.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").rstrip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} can't be read: {error}") from None
+    if not text:
+        return TUFile(path, np.zeros((0, columns or 1)))
+    try:
+        values = np.loadtxt(io.StringIO(text), delimiter=",", ndmin=2, comments=None)
+    except ValueError:
+        values = np.zeros((0, 0))
+    lines = text.count("\n") + 1
+    expected = columns or text.partition("\n")[0].count(",") + 1
+    if values.shape != (lines, expected) or not np.isfinite(values).all():
+        _refuse_first(path, text, expected)
+    return TUFile(path, values)
+
+
+def _refuse_first(path: Path, text: str, columns: int) -> NoReturn:
+    """Refuse the first line that doesn't hold so many finite numbers."""
+    for number, line in enumerate(text.split("\n"), 1):
+        words = line.split(",")
+        right = all(_NUMBER.fullmatch(word) and np.isfinite(float(word)) for word in words)
+        if not right or len(words) != columns:
+            numbers = "a number" if columns == 1 else f"{columns} numbers separated by commas"
+            given = line if len(line) <= 100 else line[:100] + "..."
+            raise ValueError(f"{path}:{number}: expected {numbers}, got {given!r}")
+    raise ValueError(f"{path}: expected lines of numbers separated by commas")
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,41 +291,30 @@ def read_tu(folder: str | os.PathLike[str]) -> TUData:
         )
     name = found[0].name.removesuffix("_A.txt")
 
-    def table(
-        kind: str, lines: tuple[int, str] | None, columns: int | None = None
-    ) -> TUFile | None:
+    def read(
+        kind: str,
+        as_numbers: Callable[[TUFile], np.ndarray],
+        lines: tuple[int, str],
+        columns: int | None = None,
+    ) -> np.ndarray | None:
         path = root / f"{name}_{kind}.txt"
         if not path.is_file():
             return None
         file = read_file(path, columns)
-        if lines is not None:
-            file.check_lines(*lines)
-        return file
+        file.check_lines(*lines)
+        return as_numbers(file)
 
-    indicator = table("graph_indicator", None, 1)
-    if indicator is None:
-        raise FileNotFoundError(f"there is no file {root / f'{name}_graph_indicator.txt'}")
-    graph = _graph_of_nodes(indicator)
+    indicator = root / f"{name}_graph_indicator.txt"
+    if not indicator.is_file():
+        raise FileNotFoundError(f"there is no file {indicator}")
+    graph = _graph_of_nodes(read_file(indicator, 1))
     graphs, nodes = (int(graph[-1]) + 1, "graphs"), (len(graph), "nodes")
-    adjacency = read_file(found[0], 2)
-    edge_index = _edges(adjacency, graph)
+    edge_index = _edges(read_file(found[0], 2), graph)
     edges = (edge_index.shape[1], "edges")
-
-    def integers(
-        kind: str, lines: tuple[int, str], columns: int | None = None
-    ) -> np.ndarray | None:
-        file = table(kind, lines, columns)
-        return None if file is None else file.integers()
-
-    def reals(kind: str, lines: tuple[int, str]) -> np.ndarray | None:
-        file = table(kind, lines)
-        return None if file is None else file.reals()
-
-    def features(kind: str, lines: tuple[int, str]) -> np.ndarray | None:
-        values = reals(kind, lines)
-        return None if values is None else values.astype(np.float32)
-
-    labels, attributes = integers("graph_labels", graphs, 1), reals("graph_attributes", graphs)
+    labels, attributes = (
+        read("graph_labels", TUFile.integers, graphs, 1),
+        read("graph_attributes", TUFile.reals, graphs),
+    )
     if labels is None and attributes is None:
         raise FileNotFoundError(f"there is no file {root / f'{name}_graph_labels.txt'}")
     names = ()
@@ -237,10 +328,10 @@ def read_tu(folder: str | os.PathLike[str]) -> TUData:
         edge_index=edge_index,
         graph_labels=labels,
         graph_attributes=attributes,
-        node_labels=integers("node_labels", nodes),
-        node_attributes=features("node_attributes", nodes),
-        edge_labels=integers("edge_labels", edges),
-        edge_attributes=features("edge_attributes", edges),
+        node_labels=read("node_labels", TUFile.integers, nodes),
+        node_attributes=read("node_attributes", TUFile.singles, nodes),
+        edge_labels=read("edge_labels", TUFile.integers, edges),
+        edge_attributes=read("edge_attributes", TUFile.singles, edges),
     )
 
 

@@ -5,10 +5,11 @@ A source is read example by example (`ImageFolder`, `Cifar`), an `Augmentation` 
 Reading needs the packages grain and pillow (extra `vision`); importing this needs neither.
 """
 
-from tasks.vision.augmentation import Augmentation
+from tasks.grid import ImageBatch
+from tasks.vision.augmentation import Augmentation, Mixing, cutmix, mixup
 from tasks.vision.loading import BatchIterator, batches
-from tasks.vision.mixing import Mixing, cutmix, mixup
-from tasks.vision.sources import Cifar, Example, ImageBatch, ImageFolder, ImageSource
+from tasks.vision.sources import Cifar, Example, ImageFolder, ImageSource
+from tasks.vision.task import ImagesTask
 
 __all__ = [
     "Augmentation",
@@ -18,6 +19,7 @@ __all__ = [
     "ImageBatch",
     "ImageFolder",
     "ImageSource",
+    "ImagesTask",
     "Mixing",
     "batches",
     "cutmix",

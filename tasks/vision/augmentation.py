@@ -1,7 +1,7 @@
-"""Changes of one image that keep its label.
+"""Changes of one image that keep its label, and mixtures of the images and labels of a batch.
 
-Every function takes an image uint8 `[rows, columns, 3]` and returns one; those with chance in
-them take a `numpy.random.Generator`.
+The former take an image uint8 `[rows, columns, 3]` and return one; what has chance in it takes a
+`numpy.random.Generator`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from typing import Literal
 import numpy as np
 
 from tasks.base import check_at_least, check_choice
-from tasks.vision.files import Box, FileImage, resampled
-from tasks.vision.packages import pillow
-from tasks.vision.sources import Example
+from tasks.grid import ImageBatch
+from tasks.vision.sources import Box, Example, FileImage, pillow, resampled
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _TRIES = 10
@@ -212,3 +211,104 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
     """Round float32 values in place, and make bytes of them."""
     np.rint(values, out=values)
     return np.clip(values, 0, 255, out=values).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Mixup or CutMix, one for each batch, and smooth labels.
+
+    Every image is mixed with the one at the same place of the reversed batch, by one share a batch.
+
+    Args:
+        classes: Number of classes, at least 2.
+        mixup: Parameter of mixup's Beta distribution; 0 for no mixup.
+        cutmix: Parameter of CutMix's Beta distribution; 0 for no CutMix. With both, either is
+            taken half of the time.
+        probability: Share of the batches that are mixed.
+        smoothing: Share of a label that is spread over all classes, at least 0 and below 1.
+
+    Raises:
+        ValueError: If an option leaves its range.
+    """
+
+    classes: int
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    probability: float = 1.0
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_at_least("classes", self.classes, 2)
+        for name in ("mixup", "cutmix"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"probability must lie in 0 .. 1, got {self.probability}")
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing must be at least 0 and below 1, got {self.smoothing}")
+
+    def __call__(
+        self, batch: ImageBatch[np.ndarray], random: np.random.Generator
+    ) -> ImageBatch[np.ndarray]:
+        """Mix one batch with `targets [B]`; labels come out as float32 `[B, classes]`."""
+        share = np.eye(self.classes, dtype=np.float32)[batch.targets]
+        share = (1 - self.smoothing) * share + self.smoothing / self.classes
+        mixed = ImageBatch(batch.images, share.astype(np.float32))
+        kinds = [kind for kind in (mixup, cutmix) if getattr(self, kind.__name__)]
+        if not kinds or random.random() >= self.probability:
+            return mixed
+        kind = kinds[int(random.integers(len(kinds)))]
+        return kind(mixed, random, getattr(self, kind.__name__))
+
+
+def mixup(
+    batch: ImageBatch[np.ndarray], random: np.random.Generator, alpha: float
+) -> ImageBatch[np.ndarray]:
+    """Weighted means of images, rounded to whole values, and of labels.
+
+    *Source.* Zhang et al., mixup, arXiv 1710.09412.
+
+    Args:
+        batch: With `targets` float `[B, classes]`.
+        random: What the weight is drawn with.
+        alpha: The weight of a batch's own images is drawn from Beta(alpha, alpha).
+    """
+    weight = np.float32(random.beta(alpha, alpha))
+    return ImageBatch(
+        np.rint(_mean(batch.images.astype(np.float32), weight)).astype(np.uint8),
+        _mean(batch.targets, weight),
+    )
+
+
+def cutmix(
+    batch: ImageBatch[np.ndarray], random: np.random.Generator, alpha: float
+) -> ImageBatch[np.ndarray]:
+    """A rectangle of each image taken from another, labels weighted by area.
+
+    The rectangle has the image's shape, its middle is uniform and what leaves the image is cut.
+
+    *Source.* Yun et al., CutMix, arXiv 1905.04899.
+
+    Args:
+        batch: With `targets` float `[B, classes]`.
+        random: What the rectangle is drawn with.
+        alpha: One minus the rectangle's share, before it is cut, is drawn from Beta(alpha, alpha).
+    """
+    rows, columns = batch.images.shape[1:3]
+    side = np.sqrt(1 - random.beta(alpha, alpha))
+    top, bottom = _cut(random, rows, side)
+    left, right = _cut(random, columns, side)
+    images = batch.images.copy()
+    images[:, top:bottom, left:right] = batch.images[::-1, top:bottom, left:right]
+    weight = np.float32(1 - (bottom - top) * (right - left) / (rows * columns))
+    return ImageBatch(images, _mean(batch.targets, weight))
+
+
+def _mean(values: np.ndarray, weight: np.float32) -> np.ndarray:
+    return weight * values + (1 - weight) * values[::-1]
+
+
+def _cut(random: np.random.Generator, length: int, side: float) -> tuple[int, int]:
+    middle, size = int(random.integers(length)), int(length * side)
+    start = middle - size // 2
+    return max(start, 0), min(start + size, length)

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
 
 from tasks.base import check_at_least
-from tasks.vision.augmentation import Augmentation
-from tasks.vision.files import FileImage
-from tasks.vision.mixing import Mixing
-from tasks.vision.packages import package
-from tasks.vision.sources import Example, ImageBatch, ImageFolder, ImageSource
+from tasks.grid import ImageBatch
+from tasks.vision.augmentation import Augmentation, Mixing
+from tasks.vision.sources import Example, FileImage, ImageFolder, ImageSource, package
 
 
-class BatchIterator(Protocol):
+class BatchIterator(Iterator[ImageBatch[np.ndarray]], Protocol):
     """Batches one after another.
 
     It is grain's iterator, so a checkpoint can hold it as one.
     """
-
-    def __iter__(self) -> BatchIterator:
-        """Return the iterator itself."""
-        ...
-
-    def __next__(self) -> ImageBatch:
-        """The next batch."""
-        ...
 
     def get_state(self) -> dict[str, Any]:
         """Where it stands, as what JSON can hold."""
@@ -155,7 +145,7 @@ class _AugmentedFile:
         return Example(self._augmentation.change(image, random), label)
 
 
-def _stack(examples: Sequence[Example]) -> ImageBatch:
+def _stack(examples: Sequence[Example]) -> ImageBatch[np.ndarray]:
     images, labels = zip(*examples, strict=True)
     shapes = sorted({image.shape for image in images})
     if len(shapes) > 1:

@@ -1,18 +1,23 @@
-"""Where images lie: a folder for each class, or the binary files of CIFAR."""
+"""Where images lie: a folder for each class, or the binary files of CIFAR.
+
+An image of a folder is decoded only when, and as far as, it is needed. The packages that reading
+needs are loaded when they are used.
+"""
 
 from __future__ import annotations
 
 import bisect
+import importlib
+import io
 import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from tasks.base import check_choice
-from tasks.vision.files import FileImage
 
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -26,6 +31,164 @@ _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
 
 
+def package(name: str, of: str) -> Any:
+    """Load a module of an optional package.
+
+    Args:
+        name: Of the module, such as `PIL.Image`.
+        of: Name under which its package is installed.
+
+    Raises:
+        ValueError: If the package is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"images from files need the package {of}: pip install 'plstm-seq[vision]'"
+        ) from None
+
+
+def pillow(module: str) -> Any:
+    """A module of Pillow, such as `Image`."""
+    return package(f"PIL.{module}", "pillow")
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of a part of an image, in pixels."""
+
+_GAP = 2.0
+"""How many times too large an image may be before it is resampled: what is cheaper than the
+resampling makes it smaller first, without a difference that one sees."""
+
+
+class FileImage:
+    """An image whose size is known, but not its pixels.
+
+    Args:
+        path: Of the file.
+
+    Raises:
+        ValueError: If the file can't be read as an image.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        image = pillow("Image")
+        try:
+            self._image = image.open(io.BytesIO(path.read_bytes()))
+        except Exception as error:  # of Pillow's formats, each raises what it likes
+            raise self._unreadable(error) from error
+        self._orientation = _orientation(self._image)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, columns and channels of the pixels, turned as the camera says."""
+        rows, columns = self._image.height, self._image.width
+        return (columns, rows, 3) if self._orientation in _ON_ITS_SIDE else (rows, columns, 3)
+
+    def pixels(self) -> np.ndarray:
+        """Decode the whole image: uint8 `[rows, columns, 3]`.
+
+        Raises:
+            ValueError: If the file can't be read as an image.
+        """
+        return np.asarray(self._decoded())
+
+    def resized(self, size: int, box: Box) -> np.ndarray:
+        """Decode a part, resized to a square as by `resampled`: uint8 `[size, size, 3]`.
+
+        A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size where the part is, even so, at least
+        twice as large as the square.
+
+        Raises:
+            ValueError: If the file can't be read as an image.
+        """
+        rows, columns, _ = self.shape
+        enough = [
+            _GAP * size * whole / part
+            for whole, part in ((columns, box[2] - box[0]), (rows, box[3] - box[1]))
+        ]
+        drafted = None
+        if self._orientation == _UPRIGHT:
+            drafted = self._image.draft(None, tuple(max(1, round(side)) for side in enough))
+        if drafted is not None:
+            scale = drafted[1][2] / columns
+            box = (scale * box[0], scale * box[1], scale * box[2], scale * box[3])
+        return resampled(self._decoded(), size, box)
+
+    def _decoded(self) -> Any:
+        """The image in RGB, upright."""
+        try:
+            self._image.load()
+            image = self._image if self._image.mode == "RGB" else _in_rgb(self._image)
+            if self._orientation != _UPRIGHT:
+                turn = getattr(pillow("Image").Transpose, _TURNS[self._orientation])
+                image = image.transpose(turn)
+        except Exception as error:
+            raise self._unreadable(error) from error
+        return image
+
+    def _unreadable(self, error: Exception) -> ValueError:
+        return ValueError(f"{self._path} can't be read as an image: {error}")
+
+
+_UPRIGHT = 1
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+"""What EXIF's orientations ask for."""
+
+_ON_ITS_SIDE = (5, 6, 7, 8)
+
+
+def _orientation(image: Any) -> int:
+    """EXIF's number for it, 1 where there is none or none that can be read."""
+    try:
+        found = image.getexif().get(pillow("ExifTags").Base.Orientation, _UPRIGHT)
+    except Exception:  # a damaged EXIF block, common in collections, is no damaged image
+        return _UPRIGHT
+    return found if found in _TURNS else _UPRIGHT
+
+
+def _in_rgb(image: Any) -> Any:
+    """An image of another mode; numbers of more than 8 bits in the range that they have.
+
+    Pillow would cut them off at 255. Those of 16 bits go to 65,535; floats go to 1, 255 or 65,535,
+    the smallest that none is above.
+
+    Raises:
+        ValueError: If numbers lie outside of all these ranges, or are not finite.
+    """
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image.convert("RGB")
+    numbers = np.asarray(image, np.float64)
+    low, high = numbers.min(), numbers.max()
+    ends = (1, 255, 65535) if image.mode == "F" else (65535,)
+    end = next((end for end in ends if low >= 0 and high <= end), None)
+    if end is None:
+        raise ValueError(f"its numbers go from {low:g} to {high:g}, not from 0 to {ends[-1]}")
+    return pillow("Image").fromarray(np.rint(numbers * (255 / end)).astype(np.uint8)).convert("RGB")
+
+
+def resampled(image: Any, size: int, box: Box) -> np.ndarray:
+    """Resize a part of an image of Pillow to a square by bicubic interpolation.
+
+    Args:
+        image: RGB image of Pillow.
+        size: Rows and columns of the result.
+        box: The part.
+    """
+    bicubic = pillow("Image").Resampling.BICUBIC
+    return np.asarray(image.resize((size, size), bicubic, box=box, reducing_gap=_GAP))
+
+
 class Example(NamedTuple):
     """One image.
 
@@ -36,18 +199,6 @@ class Example(NamedTuple):
 
     image: np.ndarray
     label: int
-
-
-class ImageBatch(NamedTuple):
-    """Images of one size.
-
-    Attributes:
-        images: uint8 `[B, rows, columns, 3]`; models see them divided by 255.
-        targets: int32 `[B]`, indices of classes; float32 `[B, classes]` where labels are mixed.
-    """
-
-    images: np.ndarray
-    targets: np.ndarray
 
 
 class ImageSource(Protocol):
@@ -67,7 +218,23 @@ class ImageSource(Protocol):
         ...
 
 
-class ImageFolder:
+class _InParts:
+    """Images that lie in several parts, one after another."""
+
+    _ends: list[int]
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def _find(self, index: int) -> tuple[int, int]:
+        """The part of an image, and its place there."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"index must lie in 0 .. {len(self) - 1}, got {index}")
+        part = bisect.bisect_right(self._ends, index)
+        return part, int(index) - (self._ends[part - 1] if part else 0)
+
+
+class ImageFolder(_InParts):
     """A folder that holds a folder of images for each class, such as that of ImageNet.
 
     Images are all files below a class's folder that are named like one (`SUFFIXES`), in the order
@@ -100,9 +267,6 @@ class ImageFolder:
         self._files = [_images_below(self.root / name) for name in self.classes]
         self._ends = list(itertools.accumulate(map(len, self._files)))
 
-    def __len__(self) -> int:
-        return self._ends[-1]
-
     def path(self, index: int) -> Path:
         """The file of an image.
 
@@ -124,12 +288,6 @@ class ImageFolder:
             ValueError: If its file can't be read as an image.
         """
         return FileImage(self.path(index)), self._find(index)[0]
-
-    def _find(self, index: int) -> tuple[int, int]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"index must lie in 0 .. {len(self) - 1}, got {index}")
-        label = bisect.bisect_right(self._ends, index)
-        return label, int(index) - (self._ends[label - 1] if label else 0)
 
 
 def _images_below(folder: Path) -> list[str]:
@@ -160,7 +318,7 @@ def _is_by_the_way(name: str) -> bool:
     return name.startswith(".") or name in _LEFT_BY_SYSTEMS
 
 
-class Cifar:
+class Cifar(_InParts):
     """The binary files of CIFAR-10 or CIFAR-100, 32 x 32.
 
     A record is a byte for the class (in CIFAR-100, one for the coarse class before it) and 3072
@@ -200,14 +358,8 @@ class Cifar:
             raise ValueError(f"{path} must hold whole records of {record} bytes, got {size} bytes")
         return np.memmap(path, np.uint8, mode="r").reshape(-1, record)
 
-    def __len__(self) -> int:
-        return self._ends[-1]
-
     def __getitem__(self, index: int) -> Example:
-        if not 0 <= index < len(self):
-            raise IndexError(f"index must lie in 0 .. {len(self) - 1}, got {index}")
-        file = bisect.bisect_right(self._ends, index)
-        place = int(index) - (self._ends[file - 1] if file else 0)
+        file, place = self._find(index)
         record = np.array(self._records[file][place])
         label = int(record[self._before - 1])
         if label >= len(self.classes):

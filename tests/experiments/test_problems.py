@@ -12,7 +12,7 @@ from experiments.config import from_document, to_document
 from experiments.cross_validation import cross_validate
 from experiments.evaluating import evaluate as evaluate_run
 from experiments.problems import make_task, problem_of, task_names
-from experiments.problems.labelled import shapes_of
+from experiments.problems.base import shapes_of
 from experiments.results.costs import costs_of
 from experiments.run import RunError
 from experiments.sweeps.memory import member_bytes

@@ -10,8 +10,8 @@ from flax import nnx
 from experiments.config import ConfigError
 from experiments.presets import scaled_training
 from experiments.protocols import Cell, cells, load, mixers, model, names, read_protocol
+from experiments.protocols.cells import planned
 from experiments.protocols.protocol import FOLDER, Protocol
-from experiments.protocols.running import planned
 from experiments.protocols.values import numbers
 from experiments.run import new_model
 from plstm_seq.training import OptimizerConfig, Staged, TrainingConfig

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tasks import ArrowPointing, GridTask, ImageTask, get_grid, grid_names
-from tasks.grid_registry import _TASKS
 from tasks.groups import group
+from tasks.registry import _GRIDS as _TASKS
 
 GRID_TASKS = [
     ("grid_parity", {}),

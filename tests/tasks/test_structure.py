@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tasks
-from tasks.automaton import Machine
+from tasks.prefix import Machine
 from tasks.structure import analyse, minimise
 
 # Kind, states, elements of the monoid, order of the largest group, abelian, solvable.

@@ -8,9 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from tasks.graphs import GraphTask, get_graph, graph_names
-from tasks.graphs.order import node_depths
-from tasks.graphs.registry import _TASKS
+from tasks.graphs import _TASKS, GraphTask, get_graph, graph_names
+from tasks.graphs.base import node_depths
 from tasks.groups import group
 
 TASKS = [

@@ -5,7 +5,7 @@ import pytest
 from fuzz import refusals
 
 from tasks.graphs import read_tu
-from tasks.graphs.order import node_depths
+from tasks.graphs.base import node_depths
 
 # A triangle, a path of two nodes and a node alone; nodes from 1 on.
 FILES = {

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from tasks import digits
+from tasks import binary
 
 WIDTH = 520
 
@@ -31,21 +31,21 @@ def drawn(size):
 def test_results_are_exact(name, size):
     a, b = drawn(size), drawn(size)[::-1]
     exact = {"add": operator.add, "multiply": operator.mul}[name]
-    result = jax.jit(getattr(digits, name))(bits(a), bits(b))
+    result = jax.jit(getattr(binary, name))(bits(a), bits(b))
     assert numbers(result) == list(map(exact, a, b))
     sizes = [max(1, n.bit_length()) for n in numbers(result)]
-    np.testing.assert_array_equal(digits.size_of(result), sizes)
+    np.testing.assert_array_equal(binary.size_of(result), sizes)
 
 
 def test_square_roots_are_exact():
     near = [root * root + offset for root in drawn(250)[1:] for offset in (-1, 0)]
     values = drawn(WIDTH) + near
-    assert numbers(jax.jit(digits.square_root)(bits(values))) == list(map(math.isqrt, values))
+    assert numbers(jax.jit(binary.square_root)(bits(values))) == list(map(math.isqrt, values))
 
 
 def test_numbers_other_than_zero_are_uniform():
     sizes = np.repeat([0, 1, 2, 3], 2000)
-    values = np.array(numbers(digits.nonzero(jax.random.key(0), sizes, 4)))
+    values = np.array(numbers(binary.nonzero(jax.random.key(0), sizes, 4)))
     assert not values[sizes == 0].any()
     assert (values[sizes == 1] == 1).all()
     counts = np.bincount(values[sizes == 3], minlength=8)

@@ -10,10 +10,12 @@ from plstm_seq.evaluation.length import (
     AVERAGED,
     HORIZON_THRESHOLDS,
     METRICS,
+    MIXTURE,
     Axis,
     LengthGeneralization,
     Row,
     length_generalization,
+    mixture_of_lengths,
 )
 from plstm_seq.evaluation.metrics import (
     Estimate,
@@ -23,7 +25,6 @@ from plstm_seq.evaluation.metrics import (
     scaled,
     wilson,
 )
-from plstm_seq.evaluation.mixture import MIXTURE, mixture_of_lengths
 from plstm_seq.evaluation.outcomes import Bookmark, Outcomes, Place
 from plstm_seq.evaluation.size import size_generalization
 from plstm_seq.evaluation.snapping import SNAPPED, Prototypes, Snapped, learn_prototypes

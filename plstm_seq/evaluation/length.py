@@ -1,15 +1,18 @@
-"""Accuracy far beyond the training length."""
+"""Accuracy far beyond the training length: at many lengths, or over a mixture of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from plstm_seq.evaluation.metrics import (
     Estimate,
@@ -21,13 +24,14 @@ from plstm_seq.evaluation.metrics import (
 )
 from plstm_seq.evaluation.outcomes import (
     Bookmark,
-    EvaluatedModel,
     Outcomes,
     Plan,
+    Tally,
+    count,
     sampled_outcomes,
     stream_outcomes,
 )
-from plstm_seq.evaluation.sources import Source, Stream
+from plstm_seq.evaluation.sources import EvaluatedModel, Sample, Source, Stream
 
 Axis = Literal["length", "size", "depth"]
 Metric = Literal["token", "sequence", "last"]
@@ -35,6 +39,9 @@ METRICS: tuple[Metric, ...] = ("token", "sequence", "last")
 SEGMENT = "segment"
 # Before the metric of a model whose parameters are averages over training.
 AVERAGED = "averaged_"
+# Before the metric of sequences of many lengths at once.
+MIXTURE = "mixture_"
+BY_LENGTH = "token_by_length"
 HORIZON_THRESHOLDS = (0.9, 0.99)
 # The longest sequences that a model whose state grows is run on, whole.
 WHOLE_MAXIMUM = 4096
@@ -215,7 +222,9 @@ def length_generalization(
     evaluated = cast(EvaluatedModel, model)
     carried = evaluated.bounded_state
     sizes = {"num_sequences": num_sequences, "batch_size": batch_size, "chunk_size": chunk_size}
-    wanted = _check_arguments(lengths, sizes)
+    wanted = check_arguments("length", lengths, sizes)
+    if wanted[-1] > LONGEST:
+        raise ValueError(f"lengths must be at most {LONGEST:,}, got {wanted[-1]:,}")
     kept = [length for length in wanted if carried or length <= whole_maximum]
     if not kept:
         raise ValueError(
@@ -239,15 +248,14 @@ def length_generalization(
     )
 
 
-def _check_arguments(lengths: Sequence[int], sizes: dict[str, int]) -> list[int]:
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be >= 1, got {size}")
+def check_arguments(axis: Axis, lengths: Sequence[int], numbers: dict[str, int]) -> list[int]:
+    """The different lengths, ascending; `ValueError` if one, or one of the numbers, is below 1."""
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be >= 1, got {number}")
     wanted = sorted({int(length) for length in lengths})
     if not wanted or wanted[0] < 1:
-        raise ValueError(f"lengths must be one or more numbers >= 1, got {list(lengths)}")
-    if wanted[-1] > LONGEST:
-        raise ValueError(f"lengths must be at most {LONGEST:,}, got {wanted[-1]:,}")
+        raise ValueError(f"{axis}s must be one or more numbers >= 1, got {list(lengths)}")
     return wanted
 
 
@@ -264,13 +272,15 @@ def rows_of(outcomes: Outcomes, chance: float, confidence: float) -> Iterator[Ro
             "last": sequence_estimate(outcomes.last[index], confidence=confidence),
         }
         for metric in METRICS:
-            estimate = estimates[metric]
-            by_chance = scaled(estimate.value, guess[metric])
-            yield Row(metric, length, 0, *estimate, by_chance, count)
+            yield _row(metric, length, 0, estimates[metric], guess[metric], count)
     if outcomes.nested:
         for start, stop in pairwise(outcomes.lengths):
             estimate = _segment(outcomes, start, stop, confidence)
-            yield Row(SEGMENT, stop, start, *estimate, scaled(estimate.value, chance), count)
+            yield _row(SEGMENT, stop, start, estimate, chance, count)
+
+
+def _row(metric: str, length: int, start: int, estimate: Estimate, guess: float, count: int) -> Row:
+    return Row(metric, length, start, *estimate, scaled(estimate.value, guess), count)
 
 
 def _segment(outcomes: Outcomes, start: int, stop: int, confidence: float) -> Estimate:
@@ -285,3 +295,83 @@ def _segment(outcomes: Outcomes, start: int, stop: int, confidence: float) -> Es
         return counts[known.index(stop) - 1] - before
 
     return bootstrap(between(outcomes.correct), between(outcomes.scored), confidence=confidence)
+
+
+def mixture_of_lengths(
+    model: nnx.Module,
+    sample: Sample,
+    minimum: int,
+    maximum: int,
+    *,
+    chance: float,
+    key: Array,
+    num_sequences: int,
+    batch_size: int = 128,
+    confidence: float = 0.95,
+) -> tuple[Row, ...]:
+    """Measure accuracies pooled over sequences whose lengths fill `minimum .. maximum`.
+
+    Every length occurs equally often (up to one sequence, where their number is no multiple): the
+    mean that lengths drawn uniformly have, without the noise of drawing them. Sequences are run
+    whole, padded to the longest.
+
+    Args:
+        model: an nnx module, `model(inputs [B, T])` -> logits [B, T, V].
+        sample: draws `batch` sequences of given lengths, padded to a common one.
+        minimum: the shortest length.
+        maximum: the longest.
+        chance: accuracy of a guess at one scored position, in [0, 1).
+        key: typed key; batch b draws from `fold_in(key, b)`.
+        num_sequences: of all lengths together.
+        batch_size: sequences run at once.
+        confidence: coverage of the intervals.
+
+    Returns:
+        A row each for `mixture_token`, `mixture_sequence`, `mixture_last` and
+        `mixture_token_by_length`, where `start` is the shortest length and `length` the longest.
+        The first is the mean over all scored positions, so that long sequences weigh more; the last
+        is the mean over lengths of the token accuracy at each. Of a sequence the guess is that of
+        its mean number of scored positions.
+
+    Raises:
+        ValueError: the lengths are not 1 <= minimum <= maximum, or a number is below 1.
+    """
+    if not 1 <= minimum <= maximum:
+        raise ValueError(f"lengths must satisfy 1 <= minimum <= maximum, got {minimum}, {maximum}")
+    if min(num_sequences, batch_size) < 1:
+        raise ValueError(
+            f"num_sequences and batch_size must be >= 1, got {num_sequences} and {batch_size}"
+        )
+    batch = min(batch_size, num_sequences)
+    batches = -(-num_sequences // batch)
+    lengths = minimum + np.arange(batches * batch, dtype=np.int32) % (maximum - minimum + 1)
+    graphdef, variables = nnx.split(model)
+    tallies = [
+        _tally(graphdef, variables, sample, maximum, jax.random.fold_in(key, number), part)
+        for number, part in enumerate(lengths.reshape(batches, batch))
+    ]
+    correct, scored, last = (
+        np.concatenate(parts)[:num_sequences] for parts in zip(*tallies, strict=True)
+    )
+    outcomes = Outcomes((maximum,), correct[None], scored[None], last[None], nested=False)
+    own = lengths[:num_sequences]
+    at_length = np.maximum(np.bincount(own, scored)[own], 1)
+    by_length = bootstrap(correct / at_length, scored / at_length, confidence=confidence)
+    rows = [row._replace(start=minimum) for row in rows_of(outcomes, chance, confidence)]
+    rows.append(_row(BY_LENGTH, maximum, minimum, by_length, chance, num_sequences))
+    return tuple(row._replace(metric=MIXTURE + row.metric) for row in rows)
+
+
+@partial(jax.jit, static_argnames=("graphdef", "sample", "longest"))
+def _tally(
+    graphdef: nnx.GraphDef[Any],
+    variables: Any,
+    sample: Sample,
+    longest: int,
+    key: Array,
+    lengths: Int[Array, " B"],
+) -> Tally:
+    batch = sample(key, lengths.shape[0], longest, lengths=lengths)
+    model: Any = nnx.merge(graphdef, variables)
+    right = model(batch.inputs).argmax(-1) == batch.targets
+    return count(Tally.empty(lengths.shape[0]), right, batch.mask, jnp.int32(batch.mask.shape[1]))

@@ -21,24 +21,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Int
 
-from plstm_seq.evaluation.sources import Sample, Stream
+from plstm_seq.evaluation.sources import EvaluatedModel, Sample, Stream
 
 # A program reads so many chunks that it takes about as long: then the host is not waited for, and
 # an evaluation can be stopped and shows where it is.
 _SECONDS_A_DISPATCH = 0.5
-
-
-class EvaluatedModel(Protocol):
-    """What evaluation asks of a model.
-
-    `bounded_state` says whether the size of the state is the same after any number of symbols; if
-    not, only `model(inputs)` is called.
-    """
-
-    @property
-    def bounded_state(self) -> bool: ...  # noqa: D102
-    def init_state(self, batch_size: int, /) -> Any: ...  # noqa: D102
-    def __call__(self, inputs: Array, /, **options: Any) -> Any: ...  # noqa: D102
 
 
 class Chunk(NamedTuple):
@@ -52,9 +39,15 @@ class Chunk(NamedTuple):
 class Tally(NamedTuple):
     """Of each sequence so far: right and scored positions; whether the last scored one is right."""
 
-    correct: Int[Array, " B"]
-    scored: Int[Array, " B"]
-    last: Bool[Array, " B"]
+    correct: Int[Array | np.ndarray, " B"]
+    scored: Int[Array | np.ndarray, " B"]
+    last: Bool[Array | np.ndarray, " B"]
+
+    @classmethod
+    def empty(cls, batch_size: int) -> Tally:
+        """Of sequences of which nothing is read."""
+        zeros = jnp.zeros((batch_size,), jnp.int32)
+        return cls(zeros, zeros, zeros.astype(bool))
 
 
 class Reading(NamedTuple):
@@ -193,7 +186,7 @@ def stream_outcomes(
         )
         reached = (first + number) * size
         tallies = [
-            _count(before, right, every, jnp.int32(length - (reached - size)))
+            count(before, right, every, jnp.int32(length - (reached - size)))
             for length in lengths[work.passed :]
             if length <= reached
         ]
@@ -243,7 +236,7 @@ def sampled_outcomes(
             chunk, state, _, tally = work.place.reading
             piece = jax.tree.map(lambda array: jnp.asarray(array[:, begin : begin + size]), batch)  # noqa: B023
             right, state = _right(graphdef, variables, piece, state)
-            tally = _count(tally, right, piece.mask, jnp.int32(end - begin))
+            tally = count(tally, right, piece.mask, jnp.int32(end - begin))
             jax.block_until_ready(work.place.reading)  # one chunk ahead of what is measured
             reading = Reading(chunk + 1, state, None, tally)
             read = plan.batch_size * (shorter + min(begin + size, length))
@@ -314,8 +307,7 @@ class _Work:
 
 def _start(model: EvaluatedModel, plan: Plan, labels: Any) -> Reading:
     state = model.init_state(plan.batch_size) if plan.carried else None
-    zeros = jnp.zeros((plan.batch_size,), jnp.int32)
-    reading = Reading(jnp.int32(0), state, labels, Tally(zeros, zeros, zeros.astype(bool)))
+    reading = Reading(jnp.int32(0), state, labels, Tally.empty(plan.batch_size))
     # Without weak types: those would make the second chunk another program.
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), reading)
 
@@ -361,7 +353,7 @@ def _read_chunk(
     targets, labels = stream.advance(inputs, reading.labels)
     chunk = Chunk(inputs, targets, jnp.ones_like(inputs, dtype=bool))
     right, state = _right(graphdef, variables, chunk, reading.state)
-    tally = _count(reading.tally, right, chunk.mask, jnp.int32(size))
+    tally = count(reading.tally, right, chunk.mask, jnp.int32(size))
     return Reading(reading.chunk + 1, state, labels, tally), right
 
 
@@ -384,7 +376,7 @@ def _right(
 
 
 @jax.jit
-def _count(tally: Tally, right: Array, mask: Array, limit: Int[Array, ""]) -> Tally:
+def count(tally: Tally, right: Array, mask: Array, limit: Int[Array, ""]) -> Tally:
     """Adds the first `limit` positions of a chunk."""
     positions = jnp.arange(mask.shape[1], dtype=jnp.int32)
     mask = mask & (positions < limit)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
-from plstm_seq.evaluation.length import Axis, LengthGeneralization, rows_of
+from plstm_seq.evaluation.length import Axis, LengthGeneralization, check_arguments, rows_of
 from plstm_seq.evaluation.metrics import scaled
-from plstm_seq.evaluation.outcomes import Outcomes
+from plstm_seq.evaluation.outcomes import Outcomes, Tally
 from plstm_seq.evaluation.sources import Examples
 
 
@@ -31,14 +31,6 @@ class InOrder(Protocol):
     def at(self, start: int, batch: int, size: int) -> Examples:
         """The examples `start .. start + batch`, filled up with unscored ones behind the last."""
         ...
-
-
-class _Counts(NamedTuple):
-    """Of each example: scored positions that are right, scored ones, whether the last is right."""
-
-    correct: Int[np.ndarray, " B"]
-    scored: Int[np.ndarray, " B"]
-    last: Bool[np.ndarray, " B"]
 
 
 def size_generalization(
@@ -75,17 +67,13 @@ def size_generalization(
     Raises:
         ValueError: a number below 1, no size, or `chance` outside [0, 1).
     """
-    for name, number in (("num_examples", num_examples), ("batch_size", batch_size)):
-        if number < 1:
-            raise ValueError(f"{name} must be >= 1, got {number}")
-    wanted = sorted({int(size) for size in sizes})
-    if not wanted or wanted[0] < 1:
-        raise ValueError(f"{axis}s must be one or more numbers >= 1, got {list(sizes)}")
+    numbers = {"num_examples": num_examples, "batch_size": batch_size}
+    wanted = check_arguments(axis, sizes, numbers)
     scaled(0.0, chance)
     batch_size = min(batch_size, num_examples)
     graphdef, variables = nnx.split(model)
 
-    def measure(size: int) -> _Counts:
+    def measure(size: int) -> Tally:
         batches = []
         for number in range(-(-num_examples // batch_size)):
             if isinstance(draw, InOrder):
@@ -96,15 +84,13 @@ def size_generalization(
             predicted = np.asarray(_predicted(graphdef, variables, batch.inputs))
             batches.append(_count(predicted, batch, batch_size))
         joined = (np.concatenate(parts)[:num_examples] for parts in zip(*batches, strict=True))
-        return _Counts(*joined)
+        return Tally(*joined)
 
     counts = [measure(size) for size in wanted]
     outcomes = Outcomes(
         lengths=tuple(wanted),
-        correct=np.stack([c.correct for c in counts]),
-        scored=np.stack([c.scored for c in counts]),
-        last=np.stack([c.last for c in counts]),
         nested=False,
+        **{name: np.stack([getattr(c, name) for c in counts]) for name in Tally._fields},
     )
     return LengthGeneralization(
         outcomes=outcomes,
@@ -124,7 +110,7 @@ def _predicted(graphdef: nnx.GraphDef[Any], variables: Any, inputs: Any) -> Int[
     return model(inputs).argmax(-1)
 
 
-def _count(predicted: np.ndarray, batch: Examples, examples: int) -> _Counts:
+def _count(predicted: np.ndarray, batch: Examples, examples: int) -> Tally:
     mask = np.asarray(batch.mask)
     owner = getattr(batch, "owner", None)
     if owner is None:
@@ -134,7 +120,7 @@ def _count(predicted: np.ndarray, batch: Examples, examples: int) -> _Counts:
     right = (predicted == np.asarray(batch.targets))[mask]
     final = np.full(examples, -1)
     np.maximum.at(final, whose, np.arange(len(whose)))
-    return _Counts(
+    return Tally(
         correct=np.bincount(whose[right], minlength=examples),
         scored=np.bincount(whose, minlength=examples),
         last=np.append(right, False)[final],

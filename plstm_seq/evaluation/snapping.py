@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool
 
-from plstm_seq.evaluation.outcomes import EvaluatedModel
-from plstm_seq.evaluation.sources import Sample
+from plstm_seq.evaluation.sources import EvaluatedModel, Sample
 
 SNAPPED = "snapped_"
 

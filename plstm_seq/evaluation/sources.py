@@ -1,4 +1,4 @@
-"""Where evaluation gets labelled sequences from, as plain callables."""
+"""What evaluation asks of tasks, as plain callables, and of models."""
 
 from __future__ import annotations
 
@@ -53,3 +53,16 @@ class Sample(Protocol):
 
 
 Source = Stream | Sample
+
+
+class EvaluatedModel(Protocol):
+    """What evaluation asks of a model.
+
+    `bounded_state` says whether the size of the state is the same after any number of symbols; if
+    not, only `model(inputs)` is called.
+    """
+
+    @property
+    def bounded_state(self) -> bool: ...  # noqa: D102
+    def init_state(self, batch_size: int, /) -> Any: ...  # noqa: D102
+    def __call__(self, inputs: Array, /, **options: Any) -> Any: ...  # noqa: D102

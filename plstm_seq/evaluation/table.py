@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from plstm_seq.evaluation.length import (
     AVERAGED,
     METRICS,
+    MIXTURE,
     SEGMENT,
     WHOLE_MAXIMUM,
     LengthGeneralization,
     Row,
 )
-from plstm_seq.evaluation.mixture import MIXTURE
 from plstm_seq.evaluation.snapping import SNAPPED
 
 if TYPE_CHECKING:

@@ -1,9 +1,8 @@
 """Graphs on the host: from networkx or edge arrays to the index arrays that ops and layers read."""
 
 from plstm_seq.graphs.combine import Sizes, bucket, padded, sizes_of, union
-from plstm_seq.graphs.convert import from_networkx, orient
-from plstm_seq.graphs.line_graph import LineGraph, line_graph, reverse
-from plstm_seq.graphs.prune import multitree
+from plstm_seq.graphs.line_graph import LineGraph, from_networkx, line_graph, orient, reverse
+from plstm_seq.graphs.order import multitree
 
 __all__ = [
     "LineGraph",

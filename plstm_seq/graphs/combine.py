@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from plstm_seq.graphs.blocks import in_blocks
 from plstm_seq.graphs.line_graph import LineGraph, padding
-from plstm_seq.graphs.order import Index
+from plstm_seq.graphs.order import Index, in_blocks
 
 
 class Sizes(NamedTuple):
@@ -19,6 +18,39 @@ class Sizes(NamedTuple):
     lines: int
     steps: int
     width: int
+
+
+class Axis(NamedTuple):
+    """What an index array of a `LineGraph` is over, and of what its entries are numbers.
+
+    Attributes:
+        length: the size that is its length.
+        numbers: the size that its entries are below, such as "nodes" of the tails of edges; None:
+            they are no numbers of graphs, nodes or edges.
+    """
+
+    length: str
+    numbers: str | None = None
+
+    def behind(self, sizes: Sizes) -> int:
+        """The entry that is padding: the number behind the last; 0 for what is no number."""
+        return getattr(sizes, self.numbers) if self.numbers else 0
+
+
+AXES = {
+    "tail": Axis("edges", "nodes"),
+    "head": Axis("edges", "nodes"),
+    "out_slot": Axis("edges"),
+    "in_slot": Axis("edges"),
+    "level": Axis("edges"),
+    "before": Axis("lines", "edges"),
+    "after": Axis("lines", "edges"),
+    "node": Axis("lines", "nodes"),
+    "graph": Axis("nodes", "graphs"),
+    "sizes": Axis("graphs"),
+    "multitree": Axis("lines"),
+}
+"""Of every array of a `LineGraph` but `blocks`, which is [steps, width]."""
 
 
 def sizes_of(graph: LineGraph) -> Sizes:
@@ -41,33 +73,21 @@ def union(graphs: Sequence[LineGraph]) -> LineGraph:
         raise ValueError("no graphs: at least one is expected")
     if any(map(padding, graphs)):
         raise ValueError("a graph is padded: pad the union instead")
-    sizes = np.asarray([sizes_of(graph)[:3] for graph in graphs], np.int32)
-    offsets = np.cumsum(sizes, axis=0, dtype=np.int32) - sizes
+    sizes = np.asarray([sizes_of(graph) for graph in graphs], np.int32)
+    offsets = Sizes(*(np.cumsum(sizes, axis=0, dtype=np.int32) - sizes).T)
+    pruned = {graph.multitree is not None for graph in graphs}
+    if len(pruned) > 1:
+        raise ValueError("some graphs know their multitree and some do not: build all in one mode")
 
-    def joined(name: str, of: int | None = None) -> Index:
-        shift = np.zeros(len(graphs), np.int32) if of is None else offsets[:, of]
+    def joined(name: str, numbers: str | None) -> Index:
+        shift = getattr(offsets, numbers) if numbers else [0] * len(graphs)
         return np.concatenate(
             [getattr(graph, name) + by for graph, by in zip(graphs, shift, strict=True)]
         )
 
-    pruned = {graph.multitree is not None for graph in graphs}
-    if len(pruned) > 1:
-        raise ValueError("some graphs know their multitree and some do not: build all in one mode")
-    level, after = joined("level"), joined("after", 2)
-    return LineGraph(
-        tail=joined("tail", 1),
-        head=joined("head", 1),
-        out_slot=joined("out_slot"),
-        in_slot=joined("in_slot"),
-        level=level,
-        before=joined("before", 2),
-        after=after,
-        node=joined("node", 1),
-        blocks=in_blocks(level[after]),
-        graph=joined("graph", 0),
-        sizes=joined("sizes"),
-        multitree=joined("multitree") if pruned == {True} else None,
-    )
+    names = AXES if pruned == {True} else AXES.keys() - {"multitree"}
+    arrays = {name: joined(name, AXES[name].numbers) for name in names}
+    return LineGraph(**arrays, blocks=in_blocks(arrays["level"][arrays["after"]]))
 
 
 def bucket(sizes: Sizes) -> Sizes:
@@ -106,19 +126,12 @@ def padded(graph: LineGraph, sizes: Sizes) -> LineGraph:
     def fill(array: Index, size: int, value: int) -> Index:
         return np.pad(array, (0, size - array.size), constant_values=value)
 
-    G, N, E, P, steps, width = sizes
-    blocks = np.where(blocks == have.lines, P, blocks)
-    return LineGraph(
-        tail=fill(graph.tail, E, N),
-        head=fill(graph.head, E, N),
-        out_slot=fill(graph.out_slot, E, 0),
-        in_slot=fill(graph.in_slot, E, 0),
-        level=fill(graph.level, E, 0),
-        before=fill(graph.before, P, E),
-        after=fill(graph.after, P, E),
-        node=fill(graph.node, P, N),
-        blocks=fill(blocks.reshape(-1), steps * width, P).reshape(steps, width),
-        graph=fill(graph.graph, N, G),
-        sizes=fill(graph.sizes, G, 0),
-        multitree=None if graph.multitree is None else fill(graph.multitree, P, 0),
-    )
+    arrays = {
+        name: fill(array, getattr(sizes, axis.length), axis.behind(sizes))
+        for name, axis in AXES.items()
+        if (array := getattr(graph, name)) is not None
+    }
+    blocks = np.where(blocks == have.lines, sizes.lines, blocks)
+    shape = (sizes.steps, sizes.width)
+    blocks = fill(blocks.reshape(-1), sizes.steps * sizes.width, sizes.lines).reshape(shape)
+    return LineGraph(**arrays, blocks=blocks)

@@ -1,14 +1,13 @@
-"""A directed acyclic graph and its line graph as index arrays."""
+"""A directed acyclic graph and its line graph as index arrays, from edges or from networkx."""
 
+from collections.abc import Hashable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import networkx as nx
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from plstm_seq.graphs.blocks import in_blocks
-from plstm_seq.graphs.order import Index, generations, grouped, rank_within
-from plstm_seq.graphs.prune import multitree
+from plstm_seq.graphs.order import Index, generations, grouped, in_blocks, multitree, rank_within
 
 Mode = Literal["P", "D", "PD"]
 
@@ -65,11 +64,11 @@ def line_graph(
         edge_index: tails and heads, [2, E]; E may be 0, and a node may have no edge.
         nodes: their number; they are 0 .. nodes - 1. There may be none where `graph` is an empty
             array: no graphs.
-        mode: P keeps every line, D prunes them to a multitree (`prune.multitree`); PD keeps every
+        mode: P keeps every line, D prunes them to a multitree (`multitree`); PD keeps every
             line and marks those of D, for models with layers of both modes.
         lines: pairs of edges, [2, P], where not all that meet in a node are to be joined; None: all
             of them, ordered by the first and then the second edge.
-        width: of the blocks; None: chosen (`blocks.in_blocks`).
+        width: of the blocks; None: chosen (`in_blocks`).
         graph: the graph that each node belongs to, [N], 0 to G - 1; None: one graph.
 
     Raises:
@@ -114,6 +113,68 @@ def line_graph(
         sizes=sizes,
         multitree=tree,
     )
+
+
+def from_networkx(
+    graph: nx.Graph, *, order: Sequence[Hashable] | None = None, mode: Mode = "P"
+) -> LineGraph:
+    """Node i is the i-th of `graph.nodes`, whatever its label, and edge i of `graph.edges`.
+
+    Args:
+        graph: a directed one keeps its directions, an undirected one is given them: every edge
+            from its earlier to its later node.
+        order: of the nodes of an undirected graph; None: that of `graph.nodes`.
+        mode: as in `line_graph`.
+
+    Raises:
+        ValueError: the graph has no node or a cycle, an edge joins a node to itself, or `order`
+            is not one of the nodes, or is given for a directed graph.
+    """
+    place = {node: i for i, node in enumerate(graph.nodes)}
+    pairs = [(place[u], place[v]) for u, v in graph.edges()]
+    edge_index = np.asarray(pairs, np.int32).reshape(-1, 2).T
+    if graph.is_directed():
+        if order is not None:
+            raise ValueError("order is given for a directed graph, which keeps its directions")
+        return line_graph(edge_index, len(place), mode=mode)
+    ranks = np.arange(len(place))
+    if order is not None:
+        if len(order) != len(place) or set(order) != set(place):
+            raise ValueError(f"order is {list(order)}: every node once is expected, {list(place)}")
+        ranks[[place[node] for node in order]] = np.arange(len(place))
+    return line_graph(_ascending(edge_index, ranks), len(place), mode=mode)
+
+
+def orient(
+    edge_index: ArrayLike, order: ArrayLike | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Directs undirected edges from the earlier to the later node, each pair of nodes once.
+
+    Args:
+        edge_index: ends, [2, n]; an edge may be named in one direction or in both.
+        order: the nodes in their order, [N]; None: by number.
+
+    Returns:
+        Edges in the order in which they first come, [2, E], and where each is in the input, [E]:
+        `features[first]` are theirs.
+
+    Raises:
+        ValueError: an edge joins a node to itself, or `order` is not one.
+    """
+    pairs = np.stack(index_pairs("edge_index", edge_index))
+    if pairs.min(initial=0) < 0:
+        raise ValueError(f"edge_index names node {pairs.min()}: nodes are counted from 0")
+    ranks = np.arange(pairs.max(initial=-1) + 1)
+    if order is not None:
+        places = np.asarray(order)
+        if not np.array_equal(np.sort(places), np.arange(places.size)) or places.size < ranks.size:
+            raise ValueError(
+                f"order is {places.tolist()}: the nodes from 0 on, each once, expected"
+            )
+        ranks = np.argsort(places)
+    _, first = np.unique(_ascending(pairs, ranks), axis=1, return_index=True)
+    first = np.sort(first).astype(np.int32)
+    return _ascending(pairs[:, first], ranks), first
 
 
 def reverse(graph: LineGraph) -> LineGraph:
@@ -212,3 +273,11 @@ def _all_lines(tail: Index, head: Index, nodes: int) -> tuple[Index, Index]:
     before = np.repeat(edges, counts)
     within = np.arange(before.size) - np.repeat(np.cumsum(counts) - counts, counts)
     return before, leaving[starts[head[before]] + within]
+
+
+def _ascending(pairs: NDArray[np.int32], ranks: NDArray[np.intp]) -> NDArray[np.int32]:
+    loops = np.flatnonzero(pairs[0] == pairs[1])
+    if loops.size:
+        raise ValueError(f"edge {loops[0]} joins node {pairs[0, loops[0]]} to itself")
+    turned = ranks[pairs[0]] > ranks[pairs[1]]
+    return np.where(turned, pairs[::-1], pairs)

@@ -1,9 +1,10 @@
-"""Topological order and depth of every node of a directed graph."""
+"""Topological order: the depth of every node, blocks of lines, and pruning to a multitree."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Index = NDArray[np.int32]
+WIDEST = 256
 
 
 def generations(tail: Index, head: Index, nodes: int) -> tuple[Index, Index]:
@@ -48,3 +49,67 @@ def rank_within(by: Index) -> Index:
     rank = np.empty_like(by)
     rank[order] = np.arange(by.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return rank
+
+
+def in_blocks(level: Index, width: int | None = None) -> Index:
+    """Groups lines by the level of the edge they lead to, each level in blocks of its own.
+
+    Together the blocks hold fewer empty places than one block a level.
+
+    Args:
+        level: of the edge that each line leads to, [P].
+        width: of a block; None: the mean of a level's lines, rounded up to a power of two, and
+            `WIDEST` at most.
+
+    Returns:
+        [steps, width], lines in ascending order of level; an empty place is P.
+    """
+    levels, group, counts = np.unique(level, return_inverse=True, return_counts=True)
+    if width is None:
+        mean = -(-level.size // max(levels.size, 1))
+        width = min(1 << max(mean - 1, 0).bit_length(), WIDEST)
+    per_level = -(-counts // width)
+    blocks = np.full((int(per_level.sum()), width), level.size, np.int32)
+    lines = np.argsort(group, kind="stable")
+    first = np.cumsum(per_level) - per_level
+    within = np.arange(level.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    blocks.reshape(-1)[np.repeat(first, counts) * width + within] = lines
+    return blocks
+
+
+def multitree(tail: Index, head: Index, nodes: int) -> NDArray[np.bool_]:
+    """The edges of a directed acyclic graph that the published greedy pruning keeps.
+
+    Edges are gone through by their tails in topological order; one is kept if it opens no second
+    path, that is if no node leads to both of its ends already. On the line graph of a grid this
+    keeps both turns in places: it is not the D-mode of `plstm_2d`, which leaves out one turn.
+
+    Args:
+        tail: the node each edge leaves, [E].
+        head: the node it enters, [E].
+        nodes: how many there are.
+
+    Returns:
+        Whether each edge is kept, [E].
+
+    Raises:
+        ValueError: there is a cycle.
+    """
+    order, _ = generations(tail, head, nodes)
+    if order.size < nodes:
+        raise ValueError("the graph has a cycle: a multitree is made of an acyclic one")
+    if min(np.bincount(ends, minlength=1).max() for ends in (tail, head)) <= 1:
+        return np.ones(tail.size, bool)  # trees, all directed one way
+    # A set of nodes is an integer, whose bit at a node's position in the order says it is in it.
+    leading = [0] * nodes
+    edges, starts = grouped(tail, np.arange(tail.size, dtype=np.int32), nodes)
+    heads = head.tolist()
+    kept = np.zeros(tail.size, bool)
+    for position, node in enumerate(order.tolist()):
+        mine = leading[node] | 1 << position
+        leading[node] = 0
+        for edge in edges[starts[node] : starts[node + 1]]:
+            if not mine & leading[heads[edge]]:
+                leading[heads[edge]] |= mine
+                kept[edge] = True
+    return kept

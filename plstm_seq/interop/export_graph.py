@@ -13,6 +13,7 @@ from jax import Array, export
 from jax.typing import ArrayLike
 
 from plstm_seq.graphs import LineGraph, Sizes, padded
+from plstm_seq.graphs.combine import AXES
 from plstm_seq.interop.export import export_program
 from plstm_seq.models import GraphInputs, GraphModel
 
@@ -116,11 +117,5 @@ def _int32(*shape: int) -> jax.ShapeDtypeStruct:
 
 def _index_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """The shapes of a `LineGraph` of these sizes."""
-    of_edges = dict.fromkeys(("tail", "head", "out_slot", "in_slot", "level"), (sizes.edges,))
-    of_lines = dict.fromkeys(("before", "after", "node", "multitree"), (sizes.lines,))
-    rest = {
-        "blocks": (sizes.steps, sizes.width),
-        "graph": (sizes.nodes,),
-        "sizes": (sizes.graphs,),
-    }
-    return {**of_edges, **of_lines, **rest}
+    shapes = {name: (getattr(sizes, axis.length),) for name, axis in AXES.items()}
+    return {**shapes, "blocks": (sizes.steps, sizes.width)}

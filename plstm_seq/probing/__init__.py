@@ -26,7 +26,6 @@ from plstm_seq.probing.exact_automata import (
     exact_modular_arithmetic,
     modular_arithmetic_form,
 )
-from plstm_seq.probing.grid_recording import GridLayerRecord, GridRecording, record_grid
 from plstm_seq.probing.groups import GroupAnalysis, analyse
 from plstm_seq.probing.homomorphism import (
     Composition,
@@ -37,15 +36,17 @@ from plstm_seq.probing.homomorphism import (
     relators,
 )
 from plstm_seq.probing.learned_group import LearnedGroup, NotAGroupError, learned_group
-from plstm_seq.probing.polar import with_orthogonal_transitions
-from plstm_seq.probing.realization import Realization, realization, realizations
+from plstm_seq.probing.realization import Realization, Spectrum, realization, realizations, spectrum
 from plstm_seq.probing.recording import (
     GATES,
+    GridLayerRecord,
+    GridRecording,
     LayerRecord,
     Recording,
     TokenGates,
     by_token,
     record,
+    record_grid,
 )
 from plstm_seq.probing.representations import (
     MAX_ORDER,
@@ -59,9 +60,9 @@ from plstm_seq.probing.rounding import (
     RoundingError,
     round_model,
     round_transitions,
+    with_orthogonal_transitions,
 )
 from plstm_seq.probing.sensitivity import Sensitivity, sensitivity
-from plstm_seq.probing.spectrum import Spectrum, spectrum
 from plstm_seq.probing.states import (
     TOO_CLOSE,
     LinearProbe,

@@ -1,7 +1,8 @@
-"""What the recurrences of a model run on, position by position; the model stays as it is."""
+"""What the layers of a model compute at each position or cell; the model stays as it is."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from plstm_seq.layers import PLSTM1DLayer
-from plstm_seq.models import SequenceModel
+from plstm_seq.layers.grid import Mode, PLSTM2DLayer
+from plstm_seq.models import SequenceModel, VisionModel
 from plstm_seq.ops import plstm_1d_step
 
 GATES = ("source", "transition", "mark", "direct")
@@ -79,11 +81,19 @@ def record(model: SequenceModel, tokens: Int[Array, "B T"]) -> Recording:
     Raises:
         ValueError: no block of the model has a pLSTM layer.
     """
-    if not any(isinstance(block.mixer, PLSTM1DLayer) for block in model.blocks):
-        raise ValueError("model: got one without a pLSTM layer, whose gates could be recorded")
+    _layers_of(model, PLSTM1DLayer)
     logits, layers = jax.device_get(_record(*nnx.split(model), jnp.asarray(tokens)))
     made = tuple(LayerRecord(block, **arrays) for block, arrays in layers.items())
     return Recording(np.asarray(tokens), logits, made)
+
+
+def _layers_of(model: SequenceModel | VisionModel, kind: type) -> dict[int, Any]:
+    """The pLSTM layers of a model, by the number of their block."""
+    mixers = {number: block.mixer for number, block in enumerate(model.blocks)}
+    layers = {number: mixer for number, mixer in mixers.items() if isinstance(mixer, kind)}
+    if not layers:
+        raise ValueError("model: got one without a pLSTM layer, whose gates could be recorded")
+    return layers
 
 
 @partial(jax.jit, static_argnums=0)
@@ -168,3 +178,76 @@ def _mean(values: np.ndarray, groups: np.ndarray, count: np.ndarray) -> np.ndarr
     np.add.at(sums, groups, values)
     known = count.reshape(-1, *(1,) * (values.ndim - 1))
     return np.where(known > 0, sums / np.maximum(known, 1), np.nan)
+
+
+@dataclass(frozen=True)
+class GridLayerRecord:
+    """The gates of one pLSTM layer over a batch of grids; arrays on the host.
+
+    Attributes:
+        block: number of the block, from 0.
+        mode: "P" or "D".
+        orientations: the corners from which the grid is read, see `PLSTM2DConfig`.
+        gates: of `PLSTM2DLayer.gates`, by name: [B, H, O, X, Y, ...], `direct` [B, H, X, Y, ...].
+    """
+
+    block: int
+    mode: Mode
+    orientations: tuple[int, ...]
+    gates: dict[str, Float[np.ndarray, "B H ..."]]
+
+
+class GridRecording(NamedTuple):
+    """A run over some images or grids.
+
+    Attributes:
+        inputs: what the model read, [B, X, Y, C] or [B, X, Y].
+        outputs: what it returned.
+        layers: of each block whose mixer is a pLSTM layer, in order.
+    """
+
+    inputs: Shaped[np.ndarray, "B X Y *C"]
+    outputs: Float[np.ndarray, "B *S V"]
+    layers: tuple[GridLayerRecord, ...]
+
+
+def record_grid(model: VisionModel, inputs: Shaped[Array, "B X Y *C"]) -> GridRecording:
+    """Run a model over images or grids, and keep the gates of its pLSTM layers.
+
+    Args:
+        model: any; it is not changed.
+        inputs: images or symbols, as the model reads them. All gates of all cells are kept.
+
+    Raises:
+        ValueError: no block of the model has a pLSTM layer.
+    """
+    layers = _layers_of(model, PLSTM2DLayer)
+    outputs, gates = jax.device_get(_record_grid(*nnx.split(model), jnp.asarray(inputs)))
+    made = []
+    for number, layer in layers.items():
+        names = (*layer.gate_names, "direct")  # a compiled function sorts them
+        ordered = {name: gates[number][name] for name in names if name in gates[number]}
+        made.append(GridLayerRecord(number, layer.mode, layer.config.orientations, ordered))
+    return GridRecording(np.asarray(inputs), outputs, tuple(made))
+
+
+class _Heard(nnx.Module):
+    """A layer that tells its gates."""
+
+    def __init__(self, layer: PLSTM2DLayer, tell: Callable[[dict[str, Array]], None]):
+        self.layer, self.tell = layer, tell
+
+    def __call__(self, x: Array) -> Array:
+        self.tell(self.layer.gates(x))
+        return self.layer(x)
+
+
+@partial(jax.jit, static_argnums=0)
+def _record_grid(
+    graphdef: nnx.GraphDef[Any], variables: Any, inputs: Array
+) -> tuple[Array, dict[int, dict[str, Array]]]:
+    model: VisionModel = nnx.merge(graphdef, variables)
+    gates: dict[int, dict[str, Array]] = {}
+    for number, layer in _layers_of(model, PLSTM2DLayer).items():
+        model.blocks[number].mixer = _Heard(layer, partial(gates.__setitem__, number))
+    return model(inputs), gates

@@ -5,6 +5,7 @@ do: small errors add up, and nothing pulls a state back. Which elements those ar
 model's own answers; neither the task's labels nor its rule go in. Then each matrix is averaged over
 what the others say it should be, `T_a <- polar(mean_b T_b^-1 T_ba)`, which converges quadratically
 (Grove, Karcher and Ruh, 1974: near an almost representation there is an exact one).
+`with_orthogonal_transitions` asks for less: the nearest orthogonal matrices.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import Array
 from jaxtyping import Float
 
+from plstm_seq.layers import PLSTM1DLayer
 from plstm_seq.layers.transition import Table
 from plstm_seq.models import SequenceModel, SequenceModelConfig
 from plstm_seq.probing.homomorphism import homomorphism
@@ -308,3 +311,41 @@ def _all_steps(model: SequenceModel, group: LearnedGroup) -> tuple[int, float]:
                 states[element] = row(after, place)
                 waiting.append(element)
     return wrong, margin
+
+
+class Polar(nnx.Module):
+    """A transition, projected onto the orthogonal matrices: `U V^T` of its decomposition `U S V^T`.
+
+    What a transition forgets on purpose is lost, so this is for models that only track.
+
+    Args:
+        transition: maps [..., I] to [..., H, JT, JT].
+    """
+
+    def __init__(self, transition: nnx.Module):
+        self.transition = transition
+
+    def __call__(self, x: Float[Array, "*S I"]) -> Float[Array, "*S H JT JT"]:
+        """The nearest orthogonal matrices, in the Frobenius norm (and every unitary one)."""
+        transition: Any = self.transition
+        left, _, right = jnp.linalg.svd(transition(x), full_matrices=False)
+        return left @ right
+
+
+def with_orthogonal_transitions(model: SequenceModel) -> SequenceModel:
+    """A copy of a model whose pLSTM layers have orthogonal transitions.
+
+    Args:
+        model: any; it is not changed.
+
+    Raises:
+        ValueError: no block of the model has a pLSTM layer.
+    """
+    copy = nnx.clone(model)
+    layers = [block.mixer for block in copy.blocks if isinstance(block.mixer, PLSTM1DLayer)]
+    if not layers:
+        raise ValueError("model: got one without a pLSTM layer, whose transitions could be changed")
+    for layer in layers:
+        projected: Any = Polar(layer.transition)
+        layer.transition = projected
+    return copy

@@ -16,8 +16,8 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from plstm_seq.evaluation import Stream, horizon
-from plstm_seq.evaluation.outcomes import EvaluatedModel
 from plstm_seq.evaluation.snapping import tracks
+from plstm_seq.evaluation.sources import EvaluatedModel
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from op_dag import random_edges
 
 from plstm_seq.graphs import LineGraph, line_graph, reverse, union
-from plstm_seq.graphs.blocks import in_blocks
+from plstm_seq.graphs.order import in_blocks
 
 
 def pairs(graph):

@@ -16,7 +16,7 @@ from plstm_seq.layers.transition import Orthogonal
 from plstm_seq.models import SequenceModel, SequenceModelConfig
 from plstm_seq.models.sequence import state_tracking
 from plstm_seq.probing import by_token, realizations, record, with_orthogonal_transitions
-from plstm_seq.probing.polar import Polar
+from plstm_seq.probing.rounding import Polar
 
 TOLERANCE = AGREEMENT["float64"]
 TOKENS = jax.random.randint(jax.random.key(0), (3, 7), 0, 3)

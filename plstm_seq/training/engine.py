@@ -18,11 +18,11 @@ from jaxtyping import Array
 
 from plstm_seq.training.checkpoint import Checkpoints
 from plstm_seq.training.config import SOLVED_ACCURACY, VALIDATION, TrainingConfig
+from plstm_seq.training.devices import anywhere
 from plstm_seq.training.interrupt import deferred_interrupt
 from plstm_seq.training.layout import Layout
 from plstm_seq.training.ledger import FitResult, Ledger, NonFiniteLossError, Status
 from plstm_seq.training.manifest import CorruptCheckpointError
-from plstm_seq.training.mesh import anywhere
 from plstm_seq.training.optimizer import make_optimizer
 from plstm_seq.training.step import TrainState, init_state
 from plstm_seq.training.trackers import CompositeTracker, Record, Tracker

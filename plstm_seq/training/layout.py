@@ -21,8 +21,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array
 
 from plstm_seq.training.config import TrainingConfig
-from plstm_seq.training.memory import Device, device_memory
-from plstm_seq.training.mesh import member_mesh, replicate, split_members
+from plstm_seq.training.devices import Device, device_memory, member_mesh, replicate, split_members
 from plstm_seq.training.programs import (
     Shapes,
     compile_program,

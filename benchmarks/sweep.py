@@ -34,7 +34,7 @@ from plstm_seq.layers.transition import Factorized
 from plstm_seq.models import SequenceModel, SequenceModelConfig
 from plstm_seq.models.sequence import state_tracking
 from plstm_seq.training import OptimizerConfig, TrainingConfig, Uniform, init_state, make_optimizer
-from plstm_seq.training.members import stacked
+from plstm_seq.training.layout import stacked
 from plstm_seq.training.programs import (
     compile_program,
     length_range,

@@ -30,7 +30,7 @@ from experiments.rules import PLACES, reasons
 from experiments.run import ROOT, Run, RunError, load_run
 from experiments.running import fit_run, new_run
 from plstm_seq.training import Tracker, WandbTracker
-from plstm_seq.training.mesh import check_mesh
+from plstm_seq.training.devices import check_mesh
 from plstm_seq.training.trackers.wandb import require_wandb
 from tasks.base import shown
 

@@ -14,7 +14,6 @@ from experiments.bookmarks import Bookmarks
 from experiments.files import check_writable
 from experiments.lock import waited_for
 from experiments.run import Run, as_run
-from experiments.signals import terminate_as_interrupt
 from plstm_seq.evaluation import (
     AVERAGED,
     SNAPPED,
@@ -31,6 +30,7 @@ from plstm_seq.evaluation import (
 from plstm_seq.evaluation.length import Row
 from plstm_seq.evaluation.size import InOrder
 from plstm_seq.evaluation.sources import Source
+from plstm_seq.training.interrupt import terminate_as_interrupt
 
 # Of the training length; from them prototypes of states are learned.
 SEQUENCES_A_PROTOTYPE = 64

@@ -17,7 +17,6 @@ from experiments.new_runs import create_run, starting_model
 from experiments.problems import problem_of
 from experiments.problems.base import shapes_of
 from experiments.run import Run, RunError, RunStatus, load_run, new_model
-from experiments.signals import terminate_as_interrupt
 from experiments.status import StatusTracker, write_status
 from plstm_seq.training import (
     CompositeTracker,
@@ -33,6 +32,7 @@ from plstm_seq.training import (
     fit,
     fit_members,
 )
+from plstm_seq.training.interrupt import terminate_as_interrupt
 
 
 def train(

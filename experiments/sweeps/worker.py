@@ -10,9 +10,9 @@ import sys
 from typing import TextIO
 
 from experiments.results.rows import gather
-from experiments.signals import terminate_as_interrupt
 from experiments.sweeps.folder import SweepFolder
 from experiments.sweeps.group import run_group
+from plstm_seq.training.interrupt import terminate_as_interrupt
 
 DONE, FAILED, BUSY, INTERRUPTED = 0, 1, 3, 130
 

@@ -8,12 +8,11 @@ result = fit(model, task.sample, config, key=jax.random.key(0), folder="run/chec
 from plstm_seq.training.checkpoint import Checkpoint, Checkpoints, load_model, load_parameters
 from plstm_seq.training.config import Solved, TrainingConfig
 from plstm_seq.training.curriculum import ByAccuracy, Curriculum, Sizes, Staged, Uniform
+from plstm_seq.training.devices import data_mesh
+from plstm_seq.training.engine import Member
 from plstm_seq.training.ledger import FitResult, NonFiniteLossError
-from plstm_seq.training.loop import fit
+from plstm_seq.training.loop import fit, fit_members
 from plstm_seq.training.manifest import CorruptCheckpointError
-from plstm_seq.training.member import Member
-from plstm_seq.training.members import fit_members
-from plstm_seq.training.mesh import data_mesh
 from plstm_seq.training.optimizer import (
     OptimizerConfig,
     is_decayed,

@@ -74,6 +74,7 @@ class Ledger:
         self.record: Record = {}
         self.standing = START
         self._streak = 0
+        self._taken: Phase | None = None  # of the steps that the record is of
 
     @property
     def phase(self) -> Phase:
@@ -122,14 +123,19 @@ class Ledger:
         self.record = restored.notes["record"]
         return restored.state
 
+    @property
+    def is_to_save(self) -> bool:
+        """Whether checkpoints are kept, and there is none of this step."""
+        return self.checkpoints is not None and self.saved != self.step
+
     def save(self, state: TrainState) -> None:
-        """Writes a checkpoint unless there is one of this step."""
-        if self.checkpoints is not None and self.saved != self.step:
+        """Writes a checkpoint, where checkpoints are kept."""
+        if self.checkpoints is not None:
             notes = {"streak": self._streak, "record": self.record, "standing": self.standing}
             self.checkpoints.save(state, notes)
             self.saved = self.step
 
-    def next_stop(self, phase: Phase, *strides: int) -> int:
+    def next_stop(self, *strides: int) -> int:
         """The step at which the host looks next: a multiple of a stride, or an end."""
         # Multiples counted from step 0, so that a resumed run stops where the whole one did.
         config = self.config
@@ -137,14 +143,21 @@ class Ledger:
         if config.solved is not None and config.solved.is_measured:
             every.append(config.solved.stride)
         stops = [(self.step // stride + 1) * stride for stride in every]
-        return min(*stops, self.end, *([] if phase.until is None else [phase.until]))
+        until = self.phase.until
+        return min(*stops, self.end, *([] if until is None else [until]))
 
-    def measures(self, phase: Phase) -> bool:
+    @property
+    def in_last_stage(self) -> bool:
+        """Whether the steps just taken were of the last stage."""
+        return self._taken is not None and self._taken.until is None
+
+    @property
+    def is_measured(self) -> bool:
         """Whether the accuracy that ends training is to be measured after the steps just taken."""
         solved = self.config.solved
         if solved is None or not solved.is_measured:
             return False
-        return phase.until is None and self.step % solved.stride == 0
+        return self.in_last_stage and self.step % solved.stride == 0
 
     def divergence(self, metrics: Mapping[str, np.ndarray]) -> NonFiniteLossError | None:
         """What to raise where a step's loss or gradient is not finite."""
@@ -158,31 +171,27 @@ class Ledger:
         )
 
     def take(
-        self,
-        metrics: Mapping[str, np.ndarray],
-        phase: Phase,
-        *,
-        seconds: float,
-        compile_seconds: float,
+        self, metrics: Mapping[str, np.ndarray], *, seconds: float, compile_seconds: float
     ) -> None:
         """Goes on by the steps that `metrics` [steps] are of, and makes their record."""
+        self._taken = self.phase
         self.step += len(metrics["loss"])
         stage = {} if self.config.curriculum.foreseen else {"stage": self.standing.stage + 1}
         self.record = {
             "step": self.step,
             **summarize(metrics),
             **stage,
-            "maximum_length": phase.maximum,
+            "maximum_length": self._taken.maximum,
             "seconds": seconds,
             "tokens_per_second": float(metrics["tokens"].sum()) / seconds,
             "compile_seconds": compile_seconds,
         }
 
-    def log(self, phase: Phase, extra: Mapping[str, Any] | None = None) -> None:
+    def log(self, extra: Mapping[str, Any]) -> None:
         """Counts the record for the rules that end a stage or all, and hands it to the trackers."""
-        self.record |= extra or {}
+        self.record |= extra
         solved = self.config.solved
-        if solved is not None and phase.until is None and solved.recorded in self.record:
+        if solved is not None and self.in_last_stage and solved.recorded in self.record:
             reached = self.record[solved.recorded] >= solved.threshold
             self._streak = self._streak + 1 if reached else 0
         self.standing = self.config.curriculum.after(self.standing, self.step, self.record)

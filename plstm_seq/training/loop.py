@@ -1,41 +1,30 @@
-"""`fit`: the loop on the host around the program on the device."""
+"""`fit` trains one model, `fit_members` many of one shape in one program, both by one engine."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from jaxtyping import Array
 
-from plstm_seq.training.ahead import Ahead
-from plstm_seq.training.checkpoint import Checkpoints
-from plstm_seq.training.config import SOLVED_ACCURACY, VALIDATION, TrainingConfig
+from plstm_seq.training.config import VALIDATION, TrainingConfig
 from plstm_seq.training.consistency import check_consistency
-from plstm_seq.training.curriculum import Phase
-from plstm_seq.training.interrupt import deferred_interrupt
+from plstm_seq.training.devices import Device, check_mesh
+from plstm_seq.training.engine import Engine, Member, Validate
+from plstm_seq.training.layout import Drawn, Hosted, Stacked
 from plstm_seq.training.leaves import is_key
-from plstm_seq.training.ledger import FitResult, Ledger
-from plstm_seq.training.mesh import anywhere, check_mesh, replicate
-from plstm_seq.training.optimizer import make_optimizer
-from plstm_seq.training.programs import (
-    Shapes,
-    compile_program,
-    larger,
-    measured_accuracy,
-    memory_of,
-    program_key,
-)
-from plstm_seq.training.step import Examples, HostSample, Sample, init_state
-from plstm_seq.training.trackers import CompositeTracker, Record, Tracker
-
-Validate = Callable[[Any], Mapping[str, float]]
+from plstm_seq.training.ledger import FitResult
+from plstm_seq.training.step import HostSample, Sample
+from plstm_seq.training.trackers import Tracker
 
 
 def fit(
@@ -100,16 +89,16 @@ def fit(
     if mesh is not None:
         for bucket in config.curriculum.buckets:
             check_mesh(mesh, config.batch_of(bucket))
+    graphdef = nnx.split(model, nnx.Param, ...)[0]
     with ExitStack() as stack:
-        checkpoints = None
-        if folder is not None:
-            checkpoints = stack.enter_context(Checkpoints(folder, keep=config.keep_checkpoints))
-            if not resume and checkpoints.steps():
-                raise FileExistsError(
-                    f"folder {checkpoints.folder} holds checkpoints: resume=True continues them"
-                )
-        ledger = Ledger(config, checkpoints, CompositeTracker(trackers))
-        return _Run(model, sample, ledger, key, validate, mesh).execute()
+        if isinstance(sample, HostSample):
+            layout = stack.enter_context(Hosted(graphdef, sample, config, mesh, key=key))
+        else:
+            layout = Drawn(graphdef, sample, config, mesh)
+        engine = Engine(layout, tolerant=False, validate=validate)
+        place = None if folder is None else Path(folder)
+        member = Member(model, config, key, place, trackers)
+        return engine.train([member], resume=resume)[0]
 
 
 def _check_arguments(config: TrainingConfig, key: jax.Array, validate: Validate | None) -> None:
@@ -119,152 +108,112 @@ def _check_arguments(config: TrainingConfig, key: jax.Array, validate: Validate 
         raise ValueError(f"solved.metric is {config.solved.metric!r} but no validate was given")
 
 
-class _Run:
-    """One call of `fit`: the state on the device and what the host remembers of it."""
+def fit_members(
+    members: Sequence[Member],
+    sample: Sample,
+    *,
+    progress: Tracker | None = None,
+    memory_limit: int | None = None,
+    devices: Sequence[Device] | None = None,
+    ended: Callable[[int, FitResult], None] | None = None,
+) -> list[FitResult]:
+    """Train members in one compiled program, each as `fit` would train it alone.
 
-    def __init__(
-        self,
-        model: nnx.Module,
-        sample: Sample | HostSample,
-        ledger: Ledger,
-        key: jax.Array,
-        validate: Validate | None,
-        mesh: Mesh | None,
-    ):
-        self.model = model
-        self.ledger = ledger
-        self.config = ledger.config
-        self.validate = validate
-        self.sample = sample
-        self.mesh = mesh
-        optimizer = make_optimizer(self.config.optimizer, self.config.steps)
-        averages = self.config.average is not None
-        self.graphdef, state = init_state(model, optimizer, key, average=averages)
-        self.state = state if mesh is None else replicate(state, mesh)
-        self.memory_bytes: int | None = None
-        self.compile_seconds = 0.0
-        self.programs: dict[Any, jax.stages.Compiled] = {}
-        self.seed = [int(word) for word in np.asarray(jax.random.key_data(key)).ravel()]
-        self.batches: Ahead[Examples] | None = None
+    A member that is solved or has diverged is left as it is while the others go on, and taken out
+    where a smaller program pays. All are resumed from their own folders; one that has ended is not
+    touched. Each is at its own step and in its own stage of the curriculum; where stages have
+    arrays of other lengths, those that are ahead wait for the others.
 
-    def execute(self) -> FitResult:
-        ledger = self.ledger
-        self.state = ledger.restore(self.state)
-        if ledger.has_ended and ledger.saved is not None:  # nothing is left to do, or to write
-            self._hand_over()
-            return FitResult(ledger.status, ledger.step, ledger.record, average=self.state.average)
-        status: str = "failed"
-        ledger.tracker.start(ledger.step, ledger.end)
-        try:
-            if ledger.saved is None:
-                ledger.save(self.state)
-            self._loop()
-            status = ledger.status
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise
-        finally:
-            ledger.tracker.close(status)
-        return FitResult(
-            ledger.status,
-            ledger.step,
-            ledger.record,
-            memory_bytes=self.memory_bytes,
-            average=self.state.average,
+    Args:
+        members: of one structure: same shapes, same training apart from learning rate and weight
+            decay, and forward passes that differ in nothing but variables.
+        sample: draws a batch, see `Sample`.
+        progress: takes the mean records of all that are being trained.
+        memory_limit: bytes on one device that a program may take, by the compiler's account;
+            members that do not fit together are trained one group after another. None: what the
+            device has.
+        devices: over which members are split; None: all of this process.
+        ended: called with a member's number and how it ended, as soon as it has.
+
+    Returns:
+        How each ended, in order. A diverged member holds its last checkpoint, and the result says
+        why it diverged. One whose checkpoints cannot be read, or whose files cannot be written,
+        has `failed`; the others go on.
+
+    Raises:
+        ValueError: members differ in more than they may, or stop early by validation, or have no
+            transitions by token for a consistency term.
+        TypeError: a key is not a typed key.
+        KeyboardInterrupt: Ctrl-C; every member was saved first (a second Ctrl-C does not wait).
+    """
+    if not members:
+        return []
+    _check_members(members, sample)
+    layout = Stacked(
+        nnx.split(members[0].model, nnx.Param, ...)[0],
+        sample,
+        members[0].config,
+        devices=jax.local_devices() if devices is None else list(devices),
+        memory_limit=memory_limit,
+    )
+    return Engine(layout, tolerant=True, ended=ended).train(members, progress=progress)
+
+
+def _check_members(members: Sequence[Member], sample: Sample) -> None:
+    """Refuses members that one program cannot train; see `fit_members`."""
+    first = members[0]
+    check_consistency(first.model, first.config.consistency)
+    inputs = _inputs(sample, first.config)
+    solved = first.config.solved
+    if solved is not None and solved.metric.startswith(VALIDATION):
+        raise ValueError(
+            f"solved.metric is {solved.metric!r}: members are not validated while they train"
         )
-
-    def _loop(self) -> None:
-        ledger = self.ledger
-        with ExitStack() as stack:
-            interrupted = stack.enter_context(deferred_interrupt())
-            if isinstance(self.sample, HostSample):
-                self.batches = stack.enter_context(
-                    Ahead(partial(self._batch, self.sample), self.config.steps)
-                )
-            while not ledger.has_ended:
-                self._advance()
-                pressed = anywhere(interrupted())
-                stopping = ledger.has_ended or pressed
-                if stopping or ledger.step % self.config.checkpoint_every == 0:
-                    ledger.save(self.state)
-                if pressed:
-                    self._hand_over()
-                    raise KeyboardInterrupt(f"stopped at step {ledger.step}")
-        self._hand_over()
-
-    def _advance(self) -> None:
-        ledger = self.ledger
-        phase = ledger.phase
-        strides = () if self.validate is None else (self.config.validate_every,)
-        count = ledger.next_stop(phase, *strides) - ledger.step
-        entered = time.perf_counter()
-        self.compile_seconds = 0.0
-        if self.batches is None:
-            metrics = self._dispatch(phase, count)
-        else:
-            metrics = self._one_by_one(phase, count, self.batches)
-        compile_seconds = self.compile_seconds
-        seconds = time.perf_counter() - entered - compile_seconds
-        if error := ledger.divergence(metrics):
-            if ledger.checkpoints is not None:
-                ledger.checkpoints.restore_model(self.model)
-            raise error
-        ledger.take(metrics, phase, seconds=seconds, compile_seconds=compile_seconds)
-        ledger.log(phase, {**self._validated(), **self._measured(phase)})
-
-    def _dispatch(self, phase: Phase, count: int) -> dict[str, np.ndarray]:
-        """Takes `count` steps in one program; their metrics."""
-        sample: Any = self.sample
-        program = self._program(sample, phase)
-        self.state, metrics = program(self.state, self.ledger.orders, np.int32(count))
-        return {name: np.asarray(value)[:count] for name, value in metrics.items()}
-
-    def _one_by_one(
-        self, phase: Phase, count: int, batches: Ahead[Examples]
-    ) -> dict[str, np.ndarray]:
-        """Takes `count` steps on batches from the host; their metrics."""
-        taken = []
-        for step in range(self.ledger.step, self.ledger.step + count):
-            batch = batches.take(step)
-            self.state, metrics = self._program(batch, phase)(self.state, batch)
-            taken.append(metrics)
-        return {name: np.stack([np.asarray(m[name]) for m in taken]) for name in taken[0]}
-
-    def _program(self, batch: Sample | Examples, phase: Phase) -> jax.stages.Compiled:
-        # Few keys, each soon made: that of `compile_program` takes milliseconds to hash.
-        key = (phase.bucket, None if callable(batch) else Shapes.of(batch))
-        if key not in self.programs:
-            entered = time.perf_counter()
-            program = compile_program(
-                program_key(
-                    self.graphdef, batch, self.config, phase.bucket, self.state, mesh=self.mesh
-                )
+    folders = [member.folder for member in members if member.folder is not None]
+    if len(set(folders)) < len(folders):
+        raise ValueError("two members have the same folder")
+    shared = _shared(first.config)
+    forms: dict[Any, str] = {}
+    for number, member in enumerate(members):
+        if not is_key(member.key):
+            raise TypeError(f"key must be a typed key (jax.random.key), got {member.key!r}")
+        if _shared(member.config) != shared:
+            raise ValueError(
+                f"member {number} trains otherwise than member 0: members may differ in "
+                "learning_rate and weight_decay alone"
             )
-            self.memory_bytes = larger(self.memory_bytes, memory_of(program))
-            self.compile_seconds += time.perf_counter() - entered
-            self.programs[key] = program
-        return self.programs[key]
-
-    def _batch(self, sample: HostSample, step: int) -> Examples:
-        """The batch of a step, from the host."""
-        phase = self.config.curriculum.phase(step)
-        return sample.on_host(self.seed, step, self.config.batch_of(phase.bucket), phase.maximum)
-
-    def _validated(self) -> Record:
-        if self.validate is None or self.ledger.step % self.config.validate_every:
-            return {}
-        model = nnx.merge(self.graphdef, self.state.parameters, self.state.rest)
-        return {VALIDATION + name: float(value) for name, value in self.validate(model).items()}
-
-    def _measured(self, phase: Phase) -> Record:
-        if not self.ledger.measures(phase):
-            return {}
-        sample: Any = self.sample
-        return {
-            SOLVED_ACCURACY: float(
-                measured_accuracy(self.graphdef, sample, self.config, self.state)
+        graphdef = nnx.split(member.model)[0]
+        if graphdef not in forms:
+            forms[graphdef] = _form(member.model, inputs)
+        if forms[graphdef] != next(iter(forms.values())):
+            raise ValueError(
+                f"the model of member {number} computes otherwise than that of member 0: only "
+                "values of variables may differ"
             )
-        }
 
-    def _hand_over(self) -> None:
-        nnx.update(self.model, self.state.parameters, self.state.rest)
+
+def _shared(config: TrainingConfig) -> TrainingConfig:
+    return replace(config, optimizer=replace(config.optimizer, learning_rate=1.0, weight_decay=0.0))
+
+
+def _inputs(sample: Sample, config: TrainingConfig) -> Any:
+    """Shapes of what a model is called with."""
+    length = config.curriculum.phase(0).bucket
+    lengths = jax.ShapeDtypeStruct((1,), jnp.int32)
+
+    def draw(key: Array, lengths: Array) -> Any:
+        return sample(key, 1, length, lengths=lengths).inputs
+
+    return jax.eval_shape(draw, jax.eval_shape(lambda: jax.random.key(0)), lengths)
+
+
+def _form(model: nnx.Module, inputs: Any) -> str:
+    """What a model computes, as text: two that differ in variables alone have the same."""
+    graphdef, state = nnx.split(model)
+
+    def forward(state: nnx.State, inputs: Any) -> Any:
+        return nnx.merge(graphdef, state)(inputs)  # pyright: ignore[reportCallIssue]
+
+    jaxpr = jax.make_jaxpr(forward)(state, inputs)
+    constants = [np.asarray(x).tolist() for x in jaxpr.consts]
+    return re.sub(r"0x[0-9a-f]+", "", f"{jaxpr.jaxpr} {constants}")

@@ -30,7 +30,7 @@ from plstm_seq.training import (
     fit_members,
     read_jsonl,
 )
-from plstm_seq.training import members as module
+from plstm_seq.training import engine as module
 from plstm_seq.training.leaves import named_leaves
 
 TASK = Parity()
@@ -286,18 +286,18 @@ import numpy as np, jax
 from flax import nnx
 from toy import Parity, ToyModel
 from plstm_seq.training import Member, TrainingConfig, Uniform, fit, fit_members
-from plstm_seq.training import members
+from plstm_seq.training import layout
 
 task, config = Parity(), TrainingConfig(
     steps=6, batch_size=4, steps_per_dispatch=3, curriculum=Uniform(2, 6), solved=None
 )
 texts = []
-compile_program = members.compile_program
+compile_program = layout.compile_program
 def watched(key):
     program = compile_program(key)
     texts.append(program.as_text())
     return program
-members.compile_program = watched
+layout.compile_program = watched
 models = [ToyModel(width=4, rngs=nnx.Rngs(seed)) for seed in range(3)]
 group = [Member(m, config, jax.random.key(s)) for s, m in enumerate(models)]
 results = fit_members(group, task.sample)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.console import err, one_line, plain
-from experiments.signals import terminate_as_interrupt
 from experiments.sweeps.executors.base import GroupsFailedError
 from experiments.sweeps.folder import SweepFolder
 from experiments.sweeps.group import run_group
+from plstm_seq.training.interrupt import terminate_as_interrupt
 
 
 class LocalExecutor:

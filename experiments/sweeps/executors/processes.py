@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.console import err, plain
-from experiments.signals import terminate_as_interrupt
 from experiments.sweeps.executors.base import GroupsFailedError
 from experiments.sweeps.folder import SweepFolder
 from experiments.sweeps.worker import BUSY, DONE, FAILED
+from plstm_seq.training.interrupt import terminate_as_interrupt
 
 _PAUSE = 0.1
 _WORKER = (sys.executable, "-m", "experiments.sweeps.worker")

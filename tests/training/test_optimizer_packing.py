@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plstm_seq.training.packing import pack, unpack
+from plstm_seq.training.optimizer import pack, unpack
 
 SHAPES = st.sampled_from([(), (0, 2), (3,), (2, 3)])
 LEAVES = st.lists(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from plstm_seq.training.memory import control_group_limits
+from plstm_seq.training.devices import control_group_limits
 
 
 @pytest.mark.parametrize(

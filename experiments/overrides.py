@@ -14,8 +14,7 @@ import yaml
 from experiments import scalars
 from experiments.config import ConfigError, ExperimentConfig, from_document, to_document
 from experiments.kinds import default_fields, fits, kinds_at
-from experiments.suggestions import nearest
-from tasks.base import shown
+from tasks.base import nearest, shown
 
 Path = tuple[str, ...]
 

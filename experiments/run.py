@@ -17,7 +17,6 @@ from experiments.files import DamagedError, RunError, read_json
 from experiments.lock import holder, locked
 from experiments.problems import Problem, make_task, problem_of
 from experiments.status import WHOLE, RunStatus, read_status
-from experiments.suggestions import nearest
 from plstm_seq.evaluation import Asked, choose_rows, filled, read_parquet
 from plstm_seq.training import (
     Checkpoint,
@@ -28,6 +27,7 @@ from plstm_seq.training import (
 )
 from plstm_seq.training.config import VALIDATION
 from plstm_seq.training.step import OF_LABELS
+from tasks.base import nearest
 
 ROOT = Path("runs")
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import Any
 
 from tasks.automaton import Automaton
-from tasks.base import SymbolTask, Task, shown
+from tasks.base import SymbolTask, Task, nearest, shown
 from tasks.binary import BinaryAddition, BinaryMultiplication, ComputeSqrt
 from tasks.cycle_navigation import CycleNavigation
 from tasks.even_pairs import EvenPairs
@@ -105,7 +104,7 @@ def make(name: str, task: type[Any], fixed: dict[str, str], options: dict[str, A
     for option in options:
         if option not in known:
             raise ValueError(
-                f"task {shown(name)} has no option {shown(option)}; {nearest(option, known)}"
+                f"task {shown(name)} has no option {shown(option)}; {nearest(option, known, none='it has none')}"
             )
     return task(**fixed, **{option: _as_tuples(value) for option, value in options.items()})
 
@@ -118,12 +117,6 @@ def _find(name: str) -> tuple[type[Any], dict[str, str]]:
     if group and suffix and not rest:
         return WordProblem, {"group": group}
     raise ValueError(f"unknown task {shown(name)}; {nearest(name, names())}")
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """The known names that are most alike, as the end of a message."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.0)
-    return f"nearest: {', '.join(close)}" if close else "it has none"
 
 
 def _as_tuples(value: Any) -> Any:

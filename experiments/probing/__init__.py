@@ -17,7 +17,7 @@ from experiments.probing.groups import TaskGroup, task_group
 from experiments.probing.probes import PROBES, Probed, probes_of
 from experiments.probing.showing import table
 from experiments.run import Run, RunError, as_run
-from experiments.suggestions import nearest
+from tasks.base import nearest
 
 __all__ = [
     "PROBES",

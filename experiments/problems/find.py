@@ -12,8 +12,7 @@ from experiments.problems.images import ImagesProblem, ImagesTask
 from experiments.problems.sequences import SequenceProblem
 from experiments.problems.tu import TUProblem
 from experiments.problems.tu_task import TUTask
-from experiments.suggestions import nearest
-from tasks.base import shown
+from tasks.base import nearest, shown
 from tasks.registry import make
 
 # Of any group: the names of those are not all listed.

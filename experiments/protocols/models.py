@@ -9,7 +9,7 @@ from experiments.config import ConfigError, ExperimentConfig, default_config, to
 from experiments.kinds import default_fields, kinds_at
 from experiments.overrides import assign, parse_assignment, resolve
 from experiments.protocols.protocol import Protocol
-from experiments.suggestions import nearest
+from tasks.base import nearest
 
 PLSTM = "plstm"
 _MIXER = ("model", "mixer")

@@ -14,7 +14,7 @@ import yaml
 
 from experiments import scalars
 from experiments.config import ConfigError
-from experiments.suggestions import nearest
+from tasks.base import nearest
 
 FOLDER = Path(__file__).parent
 Statistic = Literal["best", "median", "mean"]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from experiments.config import ConfigError, ExperimentConfig, to_document
-from experiments.suggestions import nearest
+from tasks.base import nearest
 
 Scalar = str | int | float | bool | None
 

@@ -12,9 +12,9 @@ import polars
 from experiments.files import DamagedError, RunError, kept_where_writable
 from experiments.results.columns import flatten
 from experiments.run import Run
-from experiments.suggestions import nearest
 from plstm_seq.evaluation import AVERAGED, METRICS, SNAPPED, choose_rows, complete_sets, horizon
 from plstm_seq.evaluation.table import read_frame, write_frame
+from tasks.base import nearest
 
 if TYPE_CHECKING:
     from experiments.sweeps.plan import MemberPlan

@@ -19,13 +19,13 @@ from experiments.console import err, plain
 from experiments.files import read_json, write_whole
 from experiments.overrides import split_assignment
 from experiments.run import RunError
-from experiments.suggestions import nearest
 from experiments.sweeps.executors import slurm_job
 from experiments.sweeps.executors.base import GroupsFailedError
 from experiments.sweeps.executors.slurm_job import GroupJob
 from experiments.sweeps.executors.slurm_queue import FINISHED, SKIPPED, follow, queued
 from experiments.sweeps.folder import SweepFolder
 from experiments.sweeps.worker import BUSY, DONE
+from tasks.base import nearest
 
 if TYPE_CHECKING:
     from submitit.core.core import Job

@@ -114,7 +114,7 @@ def show_task(
         )
         task = default_config(name, **given).task.make()
         if picture is not None:
-            from experiments.pictures import draw_examples
+            from experiments.plotting import draw_examples
 
             files = draw_examples(task, picture, size=length, count=count, seed=seed)
             print_result([str(file) for file in files], "\n".join(map(str, files)), as_json)
@@ -352,7 +352,7 @@ def quickstart(
 ) -> None:
     """Train three small models in minutes, and see which of them hold beyond their training."""
     from experiments import demonstration
-    from experiments.sweeps.words import whole_numbers
+    from experiments.sweeps.values import whole_numbers
 
     with user_errors():
         numbers = whole_numbers("--seeds", seeds)

@@ -35,8 +35,8 @@ def cross_validate(
     from experiments import commands
     from experiments.cross_validation import create_folds, folds, folds_table
     from experiments.cross_validation import cross_validate as validate
-    from experiments.results.rows import ROOT
     from experiments.sweeps.commands import check_members
+    from experiments.sweeps.folder import ROOT
 
     with user_errors():
         where = commands.place(name, folder, root=ROOT)

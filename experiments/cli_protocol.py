@@ -91,8 +91,8 @@ def run(
     """
     from experiments.protocols import load, running, show
     from experiments.sweeps.commands import check_members
-    from experiments.sweeps.executors import make_executor
-    from experiments.sweeps.words import whole_numbers
+    from experiments.sweeps.launch import make_executor
+    from experiments.sweeps.values import whole_numbers
 
     with user_errors():
         cells = running.cells(

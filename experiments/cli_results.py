@@ -67,7 +67,7 @@ def results(
     from experiments import commands
     from experiments.results import export, gather, summarize
     from experiments.results import where as rows_where
-    from experiments.results.rows import DAMAGED, measured_with
+    from experiments.sweeps.rows import DAMAGED, measured_with
 
     with user_errors():
         frame = rows_where(gather(sweep, num_sequences=num_sequences), where or [])
@@ -110,8 +110,7 @@ def compare(
     learning rate.
     """
     from experiments.results.comparing import compare as draw
-    from experiments.results.cost_summary import readable_costs
-    from experiments.results.export import to_text
+    from experiments.results.export import readable_costs, to_text
 
     with user_errors():
         figures, costs, measured = draw(

@@ -104,11 +104,10 @@ def sweep(
     """
     from experiments.commands import place, warn_of, with_generators
     from experiments.sweeps import create_sweep, plan
-    from experiments.sweeps.commands import check_members, choose_sweep
-    from experiments.sweeps.executors import make_executor
+    from experiments.sweeps.commands import check_members, choose_sweep, plan_rows, plan_tables
     from experiments.sweeps.folder import ROOT
+    from experiments.sweeps.launch import make_executor
     from experiments.sweeps.matching import match_costs
-    from experiments.sweeps.show import plan_rows, plan_tables
 
     with user_errors():
         where = place(name, folder, root=ROOT)
@@ -135,7 +134,7 @@ def sweep(
 def status(name: SweepName, as_json: Json = False) -> None:
     """Show how far the members of a sweep are; a running sweep is not disturbed."""
     from experiments.sweeps import status as read_status
-    from experiments.sweeps.show import status_table
+    from experiments.sweeps.commands import status_table
 
     with user_errors():
         rows = read_status(name)
@@ -153,7 +152,7 @@ def resume(
 ) -> None:
     """Go on with a sweep that was stopped or killed; members that have ended are not rerun."""
     from experiments.sweeps import open_sweep
-    from experiments.sweeps.executors import make_executor
+    from experiments.sweeps.launch import make_executor
 
     with user_errors():
         worker = make_executor(
@@ -169,7 +168,7 @@ def resume(
 def _run(folder: Path, executor: "Executor", as_json: bool) -> None:
     from experiments.sweeps import run_sweep
     from experiments.sweeps import status as read_status
-    from experiments.sweeps.show import summary
+    from experiments.sweeps.commands import summary
 
     with endings(folder):
         results = run_sweep(folder, executor=executor)

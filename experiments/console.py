@@ -115,6 +115,11 @@ def speak_in_lines() -> None:
     sys.excepthook = print_exception
 
 
+def announce(text: object) -> None:
+    """What a command begins or has done, in one line on standard error."""
+    err.print(plain(text), soft_wrap=True)
+
+
 def print_error(message: object) -> None:
     """An error in one line on standard error."""
     err.print(f"[red]error:[/red] {plain(message)}", soft_wrap=True)

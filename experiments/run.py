@@ -13,8 +13,7 @@ from flax import nnx
 
 from experiments.config import ExperimentConfig
 from experiments.config_files import COMPLETE, READABLE, has_config, stored_config
-from experiments.files import DamagedError, RunError, read_json
-from experiments.lock import holder, locked
+from experiments.files import DamagedError, RunError, holder, locked, read_json
 from experiments.problems import Problem, make_task, problem_of
 from experiments.status import WHOLE, RunStatus, read_status
 from plstm_seq.evaluation import Asked, choose_rows, filled, read_parquet

@@ -104,7 +104,8 @@ def make(name: str, task: type[Any], fixed: dict[str, str], options: dict[str, A
     for option in options:
         if option not in known:
             raise ValueError(
-                f"task {shown(name)} has no option {shown(option)}; {nearest(option, known, none='it has none')}"
+                f"task {shown(name)} has no option {shown(option)}; "
+                f"{nearest(option, known, none='it has none')}"
             )
     return task(**fixed, **{option: _as_tuples(value) for option, value in options.items()})
 

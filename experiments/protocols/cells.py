@@ -20,9 +20,9 @@ from experiments.overrides import assign
 from experiments.presets import protocol_model, scaled_training
 from experiments.protocols.models import Model, known_sizes, with_mixer
 from experiments.protocols.protocol import Protocol, ProtocolTask
-from experiments.results.rows import ROOT
 from experiments.run import RunError
 from experiments.sweeps import Sweep, SweepFolder, create_sweep, product, vary
+from experiments.sweeps.folder import ROOT
 from experiments.sweeps.values import read_values
 from plstm_seq.training import ByAccuracy, Sizes, Staged, TrainingConfig, Uniform
 

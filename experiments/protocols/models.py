@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.config import ConfigError, ExperimentConfig, default_config, to_document
-from experiments.kinds import default_fields, kinds_at
-from experiments.overrides import assign, parse_assignment, resolve
+from experiments.overrides import assign, default_fields, kinds_at, parse_assignment, resolve
 from experiments.protocols.protocol import Protocol
 from tasks.base import nearest
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from experiments.config import ConfigError
 from experiments.console import plain_table
 from experiments.protocols.protocol import Protocol
-from experiments.sweeps.words import parse_values
+from experiments.sweeps.values import parse_values
 
 
 def row(protocol: Protocol) -> dict[str, Any]:

@@ -9,10 +9,10 @@ Exit codes: 0: done; 3: another process has the group; 130: interrupted; 1: it f
 import sys
 from typing import TextIO
 
-from experiments.results.rows import gather
 from experiments.signals import terminate_as_interrupt
 from experiments.sweeps.folder import SweepFolder
 from experiments.sweeps.group import run_group
+from experiments.sweeps.rows import gather
 
 DONE, FAILED, BUSY, INTERRUPTED = 0, 1, 3, 130
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 import experiments.cli
 from experiments.sweeps import create_sweep, status
-from experiments.sweeps.executors import GroupsFailedError, local, make_executor
-from experiments.sweeps.executors.processes import ProcessesExecutor
+from experiments.sweeps.executors import GroupsFailedError, LocalExecutor, ProcessesExecutor
+from experiments.sweeps.launch import make_executor
 from experiments.sweeps.sweep import to_yaml
 
 TINY = (*SMALL, "transition=diagonal", "convolution=null")
@@ -213,4 +213,4 @@ def test_a_worker_that_fails_is_reported_with_its_log(tmp_path):
 
 def test_executors_by_name():
     assert isinstance(make_executor("processes", max_parallel=3), ProcessesExecutor)
-    assert isinstance(make_executor("local"), local.LocalExecutor)
+    assert isinstance(make_executor("local"), LocalExecutor)

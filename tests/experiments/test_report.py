@@ -12,9 +12,7 @@ from small_run import small_config
 from typer.testing import CliRunner
 
 from experiments import RunError, cli_results
-from experiments.reporting import report
-from experiments.reporting.html import Markup, table, tag
-from experiments.reporting.svg import inline
+from experiments.reporting import Markup, inline, report, table, tag
 from experiments.sweeps.sweep import read_sweep
 
 VOID = {"meta", "br", "hr"}

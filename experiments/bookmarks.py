@@ -19,8 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from experiments.config import to_document
 from experiments.console import err
 from experiments.files import text_checksum, write_whole
-from experiments.new_runs import read_environment
-from experiments.run import Run
+from experiments.run import Run, read_environment
 from plstm_seq.evaluation import Place
 from plstm_seq.training.leaves import Leaves, describe, named_leaves, replace_leaves, undescribe
 

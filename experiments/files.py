@@ -1,4 +1,4 @@
-"""The files of runs and sweeps: written whole, read with one line about what is damaged, and locked.
+"""The files of runs and sweeps: written whole, read with a line on what is damaged, and locked.
 
 A lock is the operating system's, which lets go of it when a process dies.
 """

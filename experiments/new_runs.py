@@ -1,23 +1,16 @@
 """What a run begins with: its folder, the machine that it is made on, and its first parameters."""
 
 import os
-import platform
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import jax
 
 from experiments.config import ConfigError, ExperimentConfig, to_document
 from experiments.config_files import has_config, store_config, stored_config
 from experiments.files import RunError, free_folder, write_json
-from experiments.run import ROOT, Run, new_model
-from plstm_seq import __version__
+from experiments.run import ROOT, Run, new_model, read_environment
 from plstm_seq.training import CorruptCheckpointError, load_parameters
 from plstm_seq.training.disk import check_path
-
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
@@ -74,20 +67,6 @@ def complete_run(config: ExperimentConfig, folder: Path) -> Run:
         environment = {**read_environment(), "xla_flags": os.environ.get("XLA_FLAGS", "")}
         write_json(folder / "environment.json", environment)
     return Run(folder, config)
-
-
-def read_environment() -> dict[str, Any]:
-    """Device and versions that numbers were made with."""
-    devices = jax.devices()
-    return {
-        "device": devices[0].device_kind,
-        "platform": devices[0].platform,
-        "device_count": len(devices),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "plstm-seq": __version__,  # a checkout need not be installed
-        **{package: version(package) for package in _PACKAGES},
-    }
 
 
 def starting_model(config: ExperimentConfig) -> Any:

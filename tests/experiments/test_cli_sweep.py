@@ -14,7 +14,7 @@ from small_sweep import small_sweep
 from typer.testing import CliRunner
 
 import experiments.cli
-from experiments.sweeps import create_sweep, status
+from experiments.sweeps import create_sweep, executors, status
 from experiments.sweeps.executors import GroupsFailedError, LocalExecutor, ProcessesExecutor
 from experiments.sweeps.launch import make_executor
 from experiments.sweeps.sweep import to_yaml
@@ -144,11 +144,11 @@ def test_interruptions_and_failures_say_how_to_go_on(command, monkeypatch):
         raise MemoryError("not enough")
 
     words = ("parity", *TINY, "seed=0..1", "--name", "mine")
-    monkeypatch.setattr(local, "run_group", interrupted)
+    monkeypatch.setattr(executors, "run_group", interrupted)
     result = command("sweep", *words)
     assert result.exit_code == 130
     assert "stopped; continue with: plstm-seq resume sweeps/mine" in result.stderr
-    monkeypatch.setattr(local, "run_group", failing)
+    monkeypatch.setattr(executors, "run_group", failing)
     result = command("resume", "mine")
     assert result.exit_code == 1
     hint = "try again: plstm-seq resume sweeps/mine"

@@ -137,9 +137,13 @@ def _checksum(document: Mapping[str, Any]) -> str:
     return text_checksum(json.dumps(document, sort_keys=True))
 
 
-def text_checksum(text: str) -> str:
+def text_checksum(text: str | bytes) -> str:
     """The SHA-256 of a text, in hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_as_bytes(text)).hexdigest()
+
+
+def _as_bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
 
 
 def _first_line(reason: object) -> str:
@@ -151,7 +155,7 @@ def _first_line(reason: object) -> str:
 def _written_beside(path: Path, content: str | bytes) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(_as_bytes(content))
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

@@ -92,6 +92,31 @@ def table(
     return tag("div", inner, class_="scroll", tabindex="0")
 
 
+_SIZE = re.compile(r'\s(?:width|height)="[\d.]+pt"')
+_METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
+# Matplotlib's rule for `*` would reach the whole page; report.css has it for figures.
+_STYLE_TAG = re.compile(r"<style[^>]*>.*?</style>", re.DOTALL)
+_NAME = re.compile(r'(\bid="|url\(#|href="#)')
+
+
+def inline(figure: Figure, name: str, description: str) -> Markup:
+    """A figure as an `<svg>` element.
+
+    Args:
+        figure: any.
+        name: goes before the names of its parts, which have to be unique in a page.
+        description: for those who do not see it.
+    """
+    file = io.StringIO()
+    with styled():
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    text = _STYLE_TAG.sub("", _METADATA.sub("", file.getvalue()))
+    opening, rest = text[text.index("<svg") :].split(">", 1)
+    rest = _NAME.sub(rf"\g<1>{name}-", rest)
+    label = html.escape(description)
+    return Markup(f'{_SIZE.sub("", opening)} role="img" aria-label="{label}">{rest.strip()}')
+
+
 _STYLE = Path(__file__).with_name("report.css")
 
 
@@ -162,31 +187,6 @@ def _document(title: str, parts: list[Markup]) -> str:
     )
     body = tag("body", tag("main", *(Markup(f"{part}\n") for part in parts)))
     return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en')}\n"
-
-
-_SIZE = re.compile(r'\s(?:width|height)="[\d.]+pt"')
-_METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
-# Matplotlib's rule for `*` would reach the whole page; report.css has it for figures.
-_STYLE_TAG = re.compile(r"<style[^>]*>.*?</style>", re.DOTALL)
-_NAME = re.compile(r'(\bid="|url\(#|href="#)')
-
-
-def inline(figure: Figure, name: str, description: str) -> Markup:
-    """A figure as an `<svg>` element.
-
-    Args:
-        figure: any.
-        name: goes before the names of its parts, which have to be unique in a page.
-        description: for those who do not see it.
-    """
-    file = io.StringIO()
-    with styled():
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    text = _STYLE_TAG.sub("", _METADATA.sub("", file.getvalue()))
-    opening, rest = text[text.index("<svg") :].split(">", 1)
-    rest = _NAME.sub(rf"\g<1>{name}-", rest)
-    label = html.escape(description)
-    return Markup(f'{_SIZE.sub("", opening)} role="img" aria-label="{label}">{rest.strip()}')
 
 
 _KINDS = {"solved": "good", "diverged": "bad", "failed": "bad", DAMAGED: "bad", UNFINISHED: "quiet"}

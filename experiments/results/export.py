@@ -1,4 +1,4 @@
-"""Summaries as text, CSV, LaTeX and Markdown."""
+"""Summaries and costs of settings, for people: as text, CSV, LaTeX and Markdown."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence

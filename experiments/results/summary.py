@@ -1,4 +1,7 @@
-"""Seeds in one row: what a setting reaches at best, typically, and how often."""
+"""Settings, and their seeds in one row: what a setting reaches at best, typically, and how often.
+
+A setting is what members have in common that differ in their seeds alone.
+"""
 
 import json
 import statistics

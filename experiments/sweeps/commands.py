@@ -1,4 +1,4 @@
-"""What `sweep` does before the functions that it wraps."""
+"""What `sweep` and `status` do before the functions that they wrap, and what they print."""
 
 from collections import Counter
 from collections.abc import Sequence

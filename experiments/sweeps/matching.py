@@ -1,4 +1,11 @@
-"""Members that cost the same: sizes solved, and written into a sweep's settings."""
+"""Fair comparison: sizes chosen such that settings cost the same.
+
+Another JT means other parameters, another state and other operations. `matched` changes the width
+of every model such that one of these costs is that of the first config of its task, to 5 %. Heads,
+DK and everything else stay as they are. Where the state does not depend on the width (DK and DV
+are both given, as in the recommended models), it is the value features a head, DV, that are solved.
+`match_costs` writes the solved sizes into the settings of a sweep.
+"""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -221,7 +228,7 @@ def match_costs(
 
     Args:
         sweep: what is compared; its first member is the reference.
-        match: `state`, `parameters` or `flops`, see `experiments.sweeps.matching.matched`.
+        match: `state`, `parameters` or `flops`, see `matched`.
         announce: is told what was chosen, a line a model.
 
     Returns:

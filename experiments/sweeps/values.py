@@ -1,5 +1,7 @@
 """What varies, as a value: lists of settings, and settings are flat dicts from field to value.
 
+On a command line a field and its values are a word: `transition.dim=1,2,4 seed=0..7`.
+
 Every combination of two fields:
 >>> product(vary("transition.dim", [1, 2]), vary("seed", range(2)))
 [{'transition.dim': 1, 'seed': 0}, {'transition.dim': 1, 'seed': 1}, \

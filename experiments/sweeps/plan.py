@@ -22,7 +22,6 @@ from plstm_seq.layers.configured import structure
 from plstm_seq.ops.choice import UnsupportedError
 from plstm_seq.training.step import score
 
-
 _ABSENT = object()
 
 

@@ -201,7 +201,9 @@ def test_two_sweeps_of_one_task_are_told_apart(folder, tmp_path):
 def command(tmp_path, monkeypatch):
     """Runs a command in an empty folder."""
     app = typer.Typer()
-    cli_results.register(app)
+    app.command()(cli_results.results)
+    app.command()(cli_results.compare)
+    app.command()(cli_results.report)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -196,7 +196,9 @@ def test_figures_stand_beside_each_other():
 
 def test_report_command(folder, tmp_path, monkeypatch):
     app = typer.Typer()
-    cli_results.register(app)
+    app.command()(cli_results.results)
+    app.command()(cli_results.compare)
+    app.command()(cli_results.report)
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["report", str(folder), "--output", "page.html"])
     assert result.exit_code == 0, result.stderr

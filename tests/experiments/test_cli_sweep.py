@@ -36,7 +36,7 @@ def worked_on(monkeypatch):
     """Nothing is trained; the groups that would be."""
     groups = []
     monkeypatch.setattr(
-        local, "run_group", lambda folder, group, **_: groups.append((folder.path.name, group))
+        executors, "run_group", lambda folder, group, **_: groups.append((folder.path.name, group))
     )
     return groups
 

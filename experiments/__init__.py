@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from experiments.demonstration import quickstart
     from experiments.evaluating import evaluate
     from experiments.overrides import override
-    from experiments.pictures import draw_examples
-    from experiments.plotting import plot
+    from experiments.plotting import draw_examples, plot
     from experiments.probing import probe
     from experiments.rounding import round_run
     from experiments.run import Run, RunError, load_run
@@ -78,8 +77,7 @@ _MODULES = {
     "demonstration": ("quickstart",),
     "evaluating": ("evaluate",),
     "overrides": ("override",),
-    "pictures": ("draw_examples",),
-    "plotting": ("plot",),
+    "plotting": ("draw_examples", "plot"),
     "probing": ("probe",),
     "rounding": ("round_run",),
     "run": ("Run", "RunError", "load_run"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -19,8 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from experiments.config import to_document
 from experiments.console import err
 from experiments.files import text_checksum, write_whole
-from experiments.new_runs import read_environment
-from experiments.run import Run
+from experiments.run import Run, read_environment
 from plstm_seq.evaluation import Place
 from plstm_seq.training.leaves import Leaves, describe, named_leaves, replace_leaves, undescribe
 
@@ -156,7 +154,7 @@ class Bookmarks:
         body = b"".join([head.encode(), b"\n", *(array.tobytes() for array in arrays)])
         # What it holds can be measured again: a full disk does not end the evaluation.
         with suppress(OSError):
-            write_whole(self.path, _checksum(body) + b"\n" + body)
+            write_whole(self.path, text_checksum(body).encode() + b"\n" + body)
             return True
         return False
 
@@ -173,7 +171,7 @@ class Bookmarks:
         except OSError as error:
             raise UnusableError(f"{self.path} cannot be read ({error.strerror})") from None
         checksum, _, body = data.partition(b"\n")
-        if checksum != _checksum(body):
+        if checksum != text_checksum(body).encode():
             raise UnusableError(f"{self.path} is damaged (its checksum is another)")
         head, _, rest = body.partition(b"\n")
         try:
@@ -218,10 +216,6 @@ def _make_bar() -> Progress:
         console=err,
         transient=True,
     )
-
-
-def _checksum(body: bytes) -> bytes:
-    return hashlib.sha256(body).hexdigest().encode()
 
 
 def _unpack(passes: dict[str, dict[str, str]], data: bytes) -> dict[str, Leaves]:

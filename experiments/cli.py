@@ -7,21 +7,14 @@ from typing import Annotated, Any
 import typer
 
 import plstm_seq
-from experiments import (
-    cli_export,
-    cli_graphs,
-    cli_probe,
-    cli_protocol,
-    cli_results,
-    cli_round,
-    cli_sweep,
-)
+from experiments import cli_protocol, cli_results, cli_runs, cli_sweep
 from experiments.console import (
     Json,
+    RunName,
+    announce,
     environment_problem,
     err,
     out,
-    plain,
     print_error,
     print_result,
     speak_in_lines,
@@ -39,8 +32,6 @@ app = typer.Typer(
 )
 tasks_app = typer.Typer(help="List the tasks, or show one.", invoke_without_command=True)
 app.add_typer(tasks_app, name="tasks")
-
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or name in runs/.")]
 
 
 def main() -> None:
@@ -114,7 +105,7 @@ def show_task(
         )
         task = default_config(name, **given).task.make()
         if picture is not None:
-            from experiments.pictures import draw_examples
+            from experiments.plotting import draw_examples
 
             files = draw_examples(task, picture, size=length, count=count, seed=seed)
             print_result([str(file) for file in files], "\n".join(map(str, files)), as_json)
@@ -220,7 +211,7 @@ def _train(
         record = commands.fit_and_report(run, commands.make_trackers(trackers, run), devices)
     except KeyboardInterrupt:
         again = f"plstm-seq train {commands.named(run.folder)} --resume"
-        err.print(plain(f"stopped; continue with: {again}"), soft_wrap=True)
+        announce(f"stopped; continue with: {again}")
         raise typer.Exit(130) from None
     except NonFiniteLossError as error:
         print_error(f"{error} Run: {run.folder}")
@@ -352,7 +343,7 @@ def quickstart(
 ) -> None:
     """Train three small models in minutes, and see which of them hold beyond their training."""
     from experiments import demonstration
-    from experiments.sweeps.words import whole_numbers
+    from experiments.sweeps.values import whole_numbers
 
     with user_errors():
         numbers = whole_numbers("--seeds", seeds)
@@ -390,10 +381,18 @@ def tune(
     print_result(str(path), f"wrote {path}", as_json)
 
 
-cli_sweep.register(app)
-cli_results.register(app)
-cli_protocol.register(app)
-cli_graphs.register(app)
-cli_probe.register(app)
-cli_export.register(app)
-cli_round.register(app)
+# Commands that stand in their own files, in the order of `plstm-seq --help`.
+for _command in (
+    cli_sweep.sweep,
+    cli_sweep.status,
+    cli_sweep.resume,
+    cli_results.results,
+    cli_results.compare,
+    cli_results.report,
+    cli_sweep.cross_validate,
+    cli_runs.probe,
+    cli_runs.export,
+):
+    app.command()(_command)
+app.command("round")(cli_runs.round_transitions)
+app.add_typer(cli_protocol.app, name="protocol")

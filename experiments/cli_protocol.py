@@ -1,6 +1,5 @@
 """The commands `protocol list`, `protocol run` and `protocol table`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +12,17 @@ from experiments.cli_sweep import (
     Trackers,
     endings,
 )
-from experiments.console import Json, err, plain, print_result, user_errors
+from experiments.console import (
+    Form,
+    Json,
+    Output,
+    err,
+    form_of,
+    plain,
+    print_result,
+    user_errors,
+    write_output,
+)
 
 # What takes long to import (jax, flax, polars) is imported by the commands that need it.
 
@@ -22,7 +31,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A protocol: plstm-seq protocol list.")]
-_ENDINGS = {".csv": "csv", ".tex": "latex", ".md": "markdown"}
 
 
 @app.command("list")
@@ -92,8 +100,8 @@ def run(
     from experiments.protocols import cells, load, protocol, run_cell
     from experiments.protocols.cells import planned
     from experiments.sweeps.commands import check_members
-    from experiments.sweeps.executors import make_executor
-    from experiments.sweeps.words import whole_numbers
+    from experiments.sweeps.launch import make_executor
+    from experiments.sweeps.values import whole_numbers
 
     with user_errors():
         chosen = cells(
@@ -109,13 +117,7 @@ def run(
             rows = [planned(cell) for cell in chosen]
             print_result(rows, protocol.plan_table(rows), as_json)
             return
-        worker = make_executor(
-            executor,
-            max_parallel=max_parallel,
-            slurm=slurm or (),
-            detach=detach,
-            trackers=trackers or (),
-        )
+        worker = make_executor(executor, max_parallel, slurm, detach, trackers)
         for cell in chosen:
             check_members(cell.sweep, cell.folder, executor)
         for cell in chosen:
@@ -134,14 +136,8 @@ def table(
     scale: Annotated[
         float | None, typer.Option(help="Only runs of this scale (default: of every scale).")
     ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="table, csv, latex or markdown (default: by the ending of --output, else table).",
-        ),
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    form: Form = None,
+    output: Output = None,
     as_json: Json = False,
 ) -> None:
     """Show what was measured here beside what was published, and what was not run.
@@ -153,18 +149,11 @@ def table(
 
     with user_errors():
         compared = compare(load(name), scale=scale)
-        text = export(compared, form or _ENDINGS.get(output.suffix if output else "", "table"))
+        text = export(compared, form_of(form, output))
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
-        print_result(str(output), f"wrote {output}", as_json)
+        write_output(output, text, as_json)
     elif as_json:
         data = {"rows": compared.frame.to_dicts(), "not_run": not_run(compared)}
         print_result(data, None, as_json)
     else:
         print(text, end="")  # noqa: T201
-
-
-def register(to: typer.Typer) -> None:
-    """Adds the commands to an app."""
-    to.add_typer(app, name="protocol")

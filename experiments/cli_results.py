@@ -5,13 +5,20 @@ from typing import Annotated
 
 import typer
 
-from experiments.console import Json, print_result, print_warning, user_errors
+from experiments.console import (
+    Form,
+    Json,
+    Output,
+    SweepName,
+    form_of,
+    print_result,
+    print_warning,
+    user_errors,
+    write_output,
+)
 
 # What takes long to import (jax, polars, matplotlib) is imported by the commands that need it.
 
-SweepName = Annotated[
-    str, typer.Argument(metavar="SWEEP", help="A sweep's folder or name in sweeps/.")
-]
 By = Annotated[
     str | None,
     typer.Option(
@@ -27,7 +34,6 @@ NumSequences = Annotated[
         "all members have).",
     ),
 ]
-_ENDINGS = {".csv": "csv", ".tex": "latex", ".md": "markdown"}
 
 
 def results(
@@ -49,15 +55,9 @@ def results(
             help="Only members with that value, or one of several between commas; repeatable.",
         ),
     ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="table, csv, latex or markdown (default: by the ending of --output, else table).",
-        ),
-    ] = None,
+    form: Form = None,
     num_sequences: NumSequences = None,
-    output: Annotated[Path | None, typer.Option(help="Write to this file instead.")] = None,
+    output: Output = None,
     as_json: Json = False,
 ) -> None:
     """Summarize a sweep: best, median, mean, success rate and horizon of each setting over seeds.
@@ -67,17 +67,15 @@ def results(
     from experiments import commands
     from experiments.results import export, gather, summarize
     from experiments.results import where as rows_where
-    from experiments.results.rows import DAMAGED, measured_with
+    from experiments.sweeps.rows import DAMAGED, measured_with
 
     with user_errors():
         frame = rows_where(gather(sweep, num_sequences=num_sequences), where or [])
         summary = summarize(frame, _names(by), metric, commands.parse_numbers(length, "--length"))
-        chosen = form or _ENDINGS.get(output.suffix if output else "", "table")
+        chosen = form_of(form, output)
         text = export(summary, chosen)
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
-        print_result(str(output), f"wrote {output}", as_json)
+        write_output(output, text, as_json)
     elif as_json:
         measured = {"measured": measured_with(frame)}
         print_result([{**row, **measured} for row in summary.to_dicts()], None, as_json)
@@ -110,8 +108,7 @@ def compare(
     learning rate.
     """
     from experiments.results.comparing import compare as draw
-    from experiments.results.cost_summary import readable_costs
-    from experiments.results.export import to_text
+    from experiments.results.export import readable_costs, to_text
 
     with user_errors():
         figures, costs, measured = draw(
@@ -142,10 +139,3 @@ def report(
 
 def _names(by: str | None) -> list[str] | None:
     return None if by is None else [name.strip() for name in by.split(",") if name.strip()]
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the commands to an app."""
-    app.command()(results)
-    app.command()(compare)
-    app.command()(report)

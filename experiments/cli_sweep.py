@@ -1,4 +1,4 @@
-"""The commands `sweep`, `status` and `resume`."""
+"""The commands `sweep`, `status`, `resume` and `cross-validate`."""
 
 import shlex
 from collections.abc import Iterator
@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from experiments.console import Json, err, plain, print_error, print_result, user_errors
+from experiments.console import (
+    Json,
+    SweepName,
+    announce,
+    err,
+    plain,
+    print_error,
+    print_result,
+    user_errors,
+)
 
 if TYPE_CHECKING:
     from experiments.sweeps.executors import Executor
 
 # What takes long to import (jax, flax, polars) is imported by the commands that need it.
 
-SweepName = Annotated[
-    str, typer.Argument(metavar="SWEEP", help="A sweep's folder or name in sweeps/.")
-]
 Folder = Annotated[
     Path | None, typer.Option(help="The sweep goes to this folder, outside sweeps/ as well.")
 ]
@@ -104,11 +110,10 @@ def sweep(
     """
     from experiments.commands import place, warn_of, with_generators
     from experiments.sweeps import create_sweep, plan
-    from experiments.sweeps.commands import check_members, choose_sweep
-    from experiments.sweeps.executors import make_executor
+    from experiments.sweeps.commands import check_members, choose_sweep, plan_rows, plan_tables
     from experiments.sweeps.folder import ROOT
+    from experiments.sweeps.launch import make_executor
     from experiments.sweeps.matching import match_costs
-    from experiments.sweeps.show import plan_rows, plan_tables
 
     with user_errors():
         where = place(name, folder, root=ROOT)
@@ -121,13 +126,7 @@ def sweep(
             expanded = plan(chosen, memory=True)
             print_result(plan_rows(expanded), plan_tables(expanded), as_json)
             return
-        worker = make_executor(
-            executor,
-            max_parallel=max_parallel,
-            slurm=slurm or (),
-            detach=detach,
-            trackers=trackers or (),
-        )
+        worker = make_executor(executor, max_parallel, slurm, detach, trackers)
         check_members(chosen, where, executor)
         _run(create_sweep(chosen, where).path, worker, as_json)
 
@@ -135,7 +134,7 @@ def sweep(
 def status(name: SweepName, as_json: Json = False) -> None:
     """Show how far the members of a sweep are; a running sweep is not disturbed."""
     from experiments.sweeps import status as read_status
-    from experiments.sweeps.show import status_table
+    from experiments.sweeps.commands import status_table
 
     with user_errors():
         rows = read_status(name)
@@ -153,23 +152,17 @@ def resume(
 ) -> None:
     """Go on with a sweep that was stopped or killed; members that have ended are not rerun."""
     from experiments.sweeps import open_sweep
-    from experiments.sweeps.executors import make_executor
+    from experiments.sweeps.launch import make_executor
 
     with user_errors():
-        worker = make_executor(
-            executor,
-            max_parallel=max_parallel,
-            slurm=slurm or (),
-            detach=detach,
-            trackers=trackers or (),
-        )
+        worker = make_executor(executor, max_parallel, slurm, detach, trackers)
         _run(open_sweep(name).path, worker, as_json)
 
 
 def _run(folder: Path, executor: "Executor", as_json: bool) -> None:
     from experiments.sweeps import run_sweep
     from experiments.sweeps import status as read_status
-    from experiments.sweeps.show import summary
+    from experiments.sweeps.commands import summary
 
     with endings(folder):
         results = run_sweep(folder, executor=executor)
@@ -192,15 +185,43 @@ def endings(folder: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         again = f"plstm-seq resume {shlex.quote(str(folder))}"
-        err.print(plain(f"stopped; continue with: {again}"), soft_wrap=True)
+        announce(f"stopped; continue with: {again}")
         raise typer.Exit(130) from None
     except GroupsFailedError as error:
         print_error(f"{error}; try again: plstm-seq resume {folder}")
         raise typer.Exit(1) from None
 
 
-def register(app: typer.Typer) -> None:
-    """Adds the commands to an app."""
-    app.command()(sweep)
-    app.command()(status)
-    app.command()(resume)
+def cross_validate(
+    assignments: Annotated[
+        list[str],
+        typer.Argument(metavar="data=PATH [KEY=VALUE]...", help="The data set, and fields."),
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="The folds go to sweeps/NAME (default: sweeps/tu-N).")
+    ] = None,
+    folder: Folder = None,
+    executor: ExecutorName = "local",
+    max_parallel: MaxParallel = None,
+    as_json: Json = False,
+) -> None:
+    """Train and test on every fold of a TU data set, as published.
+
+    plstm-seq cross-validate data=MUTAG mixer=gin width=48. The same command with --name goes on
+    where it was stopped. Steps are 100 epochs in batches of 64; with another training.batch_size
+    set training.steps too.
+    """
+    from experiments import commands
+    from experiments.cross_validation import create_folds, folds, folds_table
+    from experiments.cross_validation import cross_validate as validate
+    from experiments.sweeps.commands import check_members
+    from experiments.sweeps.folder import ROOT
+
+    with user_errors():
+        where = commands.place(name, folder, root=ROOT)
+        config = commands.choose_config("tu", assignments, None, None, resume=False)
+        check_members(folds(config), where, executor)
+        made = create_folds(config, where).path
+        with endings(made):
+            result = validate(config, made, executor=executor, max_parallel=max_parallel)
+    print_result({"folder": str(made), **result.document()}, folds_table(result), as_json)

@@ -24,7 +24,7 @@ from experiments.config_files import brief_yaml, read_config
 from experiments.console import print_warning
 from experiments.distributed import is_alone, is_first, make_mesh, wait
 from experiments.new_runs import starting_model
-from experiments.overrides import override, parse_assignment
+from experiments.overrides import override, parse_assignment, value_at
 from experiments.presets import shortened
 from experiments.rules import PLACES, reasons
 from experiments.run import ROOT, Run, RunError, load_run
@@ -263,14 +263,10 @@ def _rules(config: ExperimentConfig, document: Mapping[str, Any]) -> list[str]:
     if not isinstance(task, tasks.Task):
         return []
     default = to_document(default_config(config.task.name, **config.task.options))
-    same = [name for name, path in PLACES.items() if _at(document, path) == _at(default, path)]
+    same = [
+        name for name, path in PLACES.items() if value_at(document, path) == value_at(default, path)
+    ]
     return reasons(task, same)
-
-
-def _at(document: Any, path: Sequence[str]) -> Any:
-    for name in path:
-        document = document.get(name) if isinstance(document, Mapping) else None
-    return document
 
 
 def parse_sizes(run: Run, **given: str | None) -> list[int] | None:

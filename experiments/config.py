@@ -12,11 +12,10 @@ import pydantic
 from experiments import scalars
 from experiments.presets import LENGTHS
 from experiments.problems import Problem, make_task, problem_of
-from experiments.suggestions import nearest
 from plstm_seq.models import ModelConfig, SequenceModelConfig
 from plstm_seq.training import TrainingConfig
 from plstm_seq.training.step import OF_NUMBERS
-from tasks.base import shown
+from tasks.base import nearest, shown
 
 LARGEST_SEED = 2**32 - 1
 

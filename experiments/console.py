@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +19,19 @@ from rich.table import Table
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+# Arguments and options of several commands.
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or name in runs/.")]
+SweepName = Annotated[
+    str, typer.Argument(metavar="SWEEP", help="A sweep's folder or name in sweeps/.")
+]
+Form = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="table, csv, latex or markdown (default: by the ending of --output, else table).",
+    ),
+]
+Output = Annotated[Path | None, typer.Option(help="Write to this file instead.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -115,6 +129,11 @@ def speak_in_lines() -> None:
     sys.excepthook = print_exception
 
 
+def announce(text: object) -> None:
+    """What a command begins or has done, in one line on standard error."""
+    err.print(plain(text), soft_wrap=True)
+
+
 def print_error(message: object) -> None:
     """An error in one line on standard error."""
     err.print(f"[red]error:[/red] {plain(message)}", soft_wrap=True)
@@ -137,3 +156,16 @@ def print_result(data: Any, text: Any, as_json: bool) -> None:
     else:
         # Text is printed as it is: paths are not folded, and brackets are no markup.
         out.print(plain(text) if isinstance(text, str) else text, soft_wrap=isinstance(text, str))
+
+
+def form_of(form: str | None, output: Path | None) -> str:
+    """The format of a table: the one that is named, or that of the file's ending."""
+    endings = {".csv": "csv", ".tex": "latex", ".md": "markdown"}
+    return form or endings.get(output.suffix if output else "", "table")
+
+
+def write_output(output: Path, text: str, as_json: bool) -> None:
+    """Writes the text of a command into a file, and says so."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
+    print_result(str(output), f"wrote {output}", as_json)

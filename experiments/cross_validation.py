@@ -1,6 +1,5 @@
 """Cross validation on a data set of graphs: a training for each fold, and what they come to."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from experiments.config import ConfigError, ExperimentConfig
 from experiments.console import plain_table
-from experiments.files import write_whole
+from experiments.files import write_json
 from experiments.run import Run, RunError
 from experiments.sweeps import Sweep, SweepFolder, create_sweep, run_sweep, vary
 from plstm_seq.training.config import VALIDATION
@@ -125,8 +124,7 @@ def cross_validate(
     run_sweep(sweep.path, executor=executor, max_parallel=max_parallel, progress=progress)
     results = [_best(sweep.run(member)) for member in sweep.plan.members]
     result = CrossValidation(sweep.path, tuple(sorted(results, key=lambda fold: fold.fold)))
-    text = json.dumps(result.document(), indent=2) + "\n"
-    write_whole(sweep.path / "cross_validation.json", text)
+    write_json(sweep.path / "cross_validation.json", result.document())
     return result
 
 

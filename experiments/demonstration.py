@@ -12,6 +12,7 @@ from rich.text import Text
 from experiments.config import ExperimentConfig, default_config
 from experiments.console import plain_table
 from experiments.evaluating import evaluate
+from experiments.files import free_folder
 from experiments.overrides import override
 from experiments.plotting import plot
 from experiments.run import ROOT, Run
@@ -106,7 +107,7 @@ def quickstart(
     Raises:
         RunError: the folder holds runs already.
     """
-    folder = _free_folder() if folder is None else Path(folder)
+    folder = free_folder(ROOT, "quickstart") if folder is None else Path(folder)
     results = []
     for seed in seeds:
         for variant in VARIANTS:
@@ -117,13 +118,6 @@ def quickstart(
     titles = [result.variant.title for result in first]
     runs = [result.run for result in first]
     return results, plot(runs, folder / "accuracy_against_length", labels=titles)
-
-
-def _free_folder() -> Path:
-    number = 1
-    while (folder := ROOT / f"quickstart-{number}").exists():
-        number += 1
-    return folder
 
 
 def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:

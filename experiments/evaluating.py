@@ -11,8 +11,7 @@ import polars
 
 import tasks
 from experiments.bookmarks import Bookmarks
-from experiments.files import check_writable
-from experiments.lock import waited_for
+from experiments.files import check_writable, waited_for
 from experiments.run import Run, as_run
 from plstm_seq.evaluation import (
     AVERAGED,

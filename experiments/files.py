@@ -1,9 +1,14 @@
-"""The files of runs and sweeps: written whole, and read with one line about what is damaged."""
+"""The files of runs and sweeps: written whole, read with a line on what is damaged, and locked.
+
+A lock is the operating system's, which lets go of it when a process dies.
+"""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
+from filelock import FileLock, Timeout
 
 
 class RunError(Exception):
@@ -39,6 +45,24 @@ def write_new(path: Path, text: str) -> None:
     """
     with _written_beside(path, text) as temporary:
         os.link(temporary, path)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Writes a document as JSON, whole."""
+    write_whole(path, json.dumps(document, indent=2) + "\n")
+
+
+def free_folder(root: Path, name: str) -> Path:
+    """Makes the folder `root/<name>-<n>` with the first n that is free."""
+    number = 1
+    while True:
+        folder = root / f"{name}-{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
 
 
 @contextmanager
@@ -113,9 +137,13 @@ def _checksum(document: Mapping[str, Any]) -> str:
     return text_checksum(json.dumps(document, sort_keys=True))
 
 
-def text_checksum(text: str) -> str:
+def text_checksum(text: str | bytes) -> str:
     """The SHA-256 of a text, in hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_as_bytes(text)).hexdigest()
+
+
+def _as_bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
 
 
 def _first_line(reason: object) -> str:
@@ -127,7 +155,66 @@ def _first_line(reason: object) -> str:
 def _written_beside(path: Path, content: str | bytes) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(_as_bytes(content))
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+# `holder` takes the lock for a moment, too.
+_PATIENCE, _PAUSE = 0.25, 0.05
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Holds the lock of a file while the block runs, if no other process does.
+
+    Works across hosts as far as the file system has `flock`.
+
+    Yields:
+        Whether this process got the lock.
+    """
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=_PATIENCE, poll_interval=_PAUSE)
+    except Timeout:
+        yield False
+        return
+    note = _note(path)
+    try:
+        note.write_text(f"process {os.getpid()} on {socket.gethostname()}\n", encoding="utf-8")
+        yield True
+    finally:
+        with kept_where_writable():
+            note.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def waited_for(path: Path) -> Iterator[None]:
+    """Holds the lock of a file for the moment that the block takes; waits for it."""
+    with FileLock(path, thread_local=False):
+        yield
+
+
+def holder(path: Path) -> str | None:
+    """Who holds the lock of a file; None: nobody. Writes nothing."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        try:
+            return _note(path).read_text(encoding="utf-8").strip() or "another process"
+        except OSError:
+            return "another process"
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _note(path: Path) -> Path:
+    """A file that says who has the lock: that of the lock itself is emptied by whoever tries."""
+    return path.with_name(f"{path.name}.holder")

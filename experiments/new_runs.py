@@ -1,24 +1,16 @@
 """What a run begins with: its folder, the machine that it is made on, and its first parameters."""
 
-import json
 import os
-import platform
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from experiments.config import ConfigError, ExperimentConfig, to_document
 from experiments.config_files import has_config, store_config, stored_config
-from experiments.files import RunError, write_whole
-from experiments.run import ROOT, Run, new_model
-from plstm_seq import __version__
+from experiments.files import RunError, free_folder, write_json
+from experiments.run import ROOT, Run, new_model, read_environment
 from plstm_seq.training import CorruptCheckpointError, load_parameters
 from plstm_seq.training.disk import check_path
-
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
@@ -35,14 +27,7 @@ def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
     check_path(ROOT if folder is None else Path(folder))
     made = True
     if folder is None:
-        number = 1
-        while True:
-            folder = ROOT / f"{config.task.name}-{number}"
-            try:
-                folder.mkdir(parents=True)
-                break
-            except FileExistsError:
-                number += 1
+        folder = free_folder(ROOT, config.task.name)
     else:
         folder = Path(folder)
         try:
@@ -80,22 +65,8 @@ def complete_run(config: ExperimentConfig, folder: Path) -> Run:
             raise RunError(f"{folder} holds another config than belongs there: move it away")
     if not (folder / "environment.json").exists():
         environment = {**read_environment(), "xla_flags": os.environ.get("XLA_FLAGS", "")}
-        write_whole(folder / "environment.json", json.dumps(environment, indent=2) + "\n")
+        write_json(folder / "environment.json", environment)
     return Run(folder, config)
-
-
-def read_environment() -> dict[str, Any]:
-    """Device and versions that numbers were made with."""
-    devices = jax.devices()
-    return {
-        "device": devices[0].device_kind,
-        "platform": devices[0].platform,
-        "device_count": len(devices),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "plstm-seq": __version__,  # a checkout need not be installed
-        **{package: version(package) for package in _PACKAGES},
-    }
 
 
 def starting_model(config: ExperimentConfig) -> Any:

@@ -1,16 +1,19 @@
-"""The style of all figures, and accuracy against length of runs."""
+"""The style of all figures, accuracy against length of runs, and pictures of what a task draws."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import jax
 import matplotlib
+import numpy as np
 import polars
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from experiments.problems import problem_of
 from experiments.run import Run, RunError, as_run
 
 # Okabe and Ito's colours, told apart by the colour-blind, and markers that survive a black print.
@@ -90,8 +93,10 @@ def plot(
             for axis in axes:
                 axis.axvline(longest, color="0.5", linestyle=":", linewidth=1)
             axes[0].axhline(run.task.chance, color=colour, linestyle="--", linewidth=0.8, alpha=0.5)
+        counts = (n for frame in frames for n in frame.filter(metric="sequence")["num_sequences"])
+        sizes = size_label(runs[0].problem.axis, counts)
         for axis, title in zip(axes, TITLES.values(), strict=True):
-            axis.set(xlabel=size_label(runs[0].problem.axis, frames), title=title)
+            axis.set(xlabel=sizes, title=title)
             axis.set_ylim(-0.03, 1.03)
             scale_lengths(axis)
         axes[0].set_ylabel("accuracy")
@@ -118,10 +123,9 @@ def plain_numbers(axis: Any) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def size_label(axis: str, frames: Sequence[polars.DataFrame]) -> str:
+def size_label(axis: str, counts: Iterable[int]) -> str:
     """`length (512 sequences each)`: what grows, and how many were measured at each."""
-    counts = {n for frame in frames for n in frame.filter(metric="sequence")["num_sequences"]}
-    each = " or ".join(map(str, sorted(counts)))
+    each = " or ".join(map(str, sorted(set(counts))))
     return f"{axis} ({each} {'sequences' if axis == 'length' else 'examples'} each)"
 
 
@@ -150,3 +154,54 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
         figure.savefig(files[0], dpi=200)
         figure.savefig(files[1], metadata={"Date": None})
     return files
+
+
+_COLUMNS = 4
+
+
+def draw_examples(
+    task: Any, path: str | Path, *, size: int | None = None, count: int = 8, seed: int = 0
+) -> list[Path]:
+    """Draws examples of a task with their labels, as PNG and SVG.
+
+    Args:
+        task: over images, or over grids: their symbols are shown by colour, and the label of every
+            scored cell is written into it.
+        path: of the figure, without its ending.
+        size: rows and columns; None: the smallest size that is evaluated.
+        count: how many examples.
+        seed: of the examples.
+
+    Returns:
+        The two files.
+
+    Raises:
+        ValueError: the task has no pictures, or `size` is too small for it.
+    """
+    problem = problem_of(task)
+    if problem.axis != "size" or not hasattr(task, "sample"):
+        raise ValueError(f"{task.name} has no pictures: images and grids have")
+    size = problem.recommended_sizes()[0] if size is None else size
+    batch = problem.draw(jax.random.key(seed), count, size)
+    rows = -(-count // _COLUMNS)
+    with styled():
+        figure = Figure(figsize=(7.2, 2.0 * rows), layout="constrained")
+        axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+        for axis in axes:
+            axis.set_axis_off()
+        arrays = map(np.asarray, (batch.inputs, batch.targets, batch.mask))
+        for axis, *example in zip(axes, *arrays, strict=False):
+            _draw(axis, task, *example)
+        return save(figure, Path(path))
+
+
+def _draw(axis: Any, task: Any, inputs: Any, targets: Any, mask: Any) -> None:
+    if targets.ndim == 0:
+        axis.imshow(inputs)
+        axis.set_title(task.labels[int(targets)])
+        return
+    axis.imshow(inputs, cmap="GnBu", vmin=0, vmax=1.5 * max(len(task.vocabulary) - 1, 1))
+    for (row, column), target in np.ndenumerate(targets):
+        if mask[row, column]:
+            text = task.labels[int(target)]
+            axis.text(column, row, text, ha="center", va="center", fontsize=7)

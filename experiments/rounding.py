@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from rich.table import Table
 
-from experiments.files import write_whole
+from experiments.files import write_json, write_whole
 from experiments.new_runs import create_run
 from experiments.run import ROOT, Run, RunError, as_run
 from experiments.running import write_cost
@@ -81,7 +80,7 @@ def _fill(new: Run, run: Run, rounded: Rounded, length: int, num_sequences: int)
         "num_sequences": num_sequences,
         **summary(rounded),
     }
-    write_whole(new.folder / NOTE, json.dumps(note, indent=2) + "\n")
+    write_json(new.folder / NOTE, note)
     write_whole(new.metrics_path, "")
     ending = RunStatus("interrupted", step) if given is None else given._replace(step=step)
     write_cost(new, FitResult("finished", step, {}))

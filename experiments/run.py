@@ -1,23 +1,25 @@
 """A run is a folder: its config, environment, metrics, checkpoints and evaluation."""
 
 import json
+import platform
 import warnings
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jax
 import polars
 import pydantic
 from flax import nnx
 
 from experiments.config import ExperimentConfig
 from experiments.config_files import COMPLETE, READABLE, has_config, stored_config
-from experiments.files import DamagedError, RunError, read_json
-from experiments.lock import holder, locked
+from experiments.files import DamagedError, RunError, holder, locked, read_json
 from experiments.problems import Problem, make_task, problem_of
 from experiments.status import WHOLE, RunStatus, read_status
-from experiments.suggestions import nearest
+from plstm_seq import __version__
 from plstm_seq.evaluation import Asked, choose_rows, filled, read_parquet
 from plstm_seq.training import (
     Checkpoint,
@@ -28,8 +30,10 @@ from plstm_seq.training import (
 )
 from plstm_seq.training.config import VALIDATION
 from plstm_seq.training.step import OF_LABELS
+from tasks.base import nearest
 
 ROOT = Path("runs")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 @dataclass(frozen=True)
@@ -331,6 +335,20 @@ def new_model(config: ExperimentConfig) -> Any:
     dtype = None if config.dtype == "float32" else config.dtype
     problem = problem_of(config.task.make())
     return problem.make_model(config.model, nnx.Rngs(config.seed), dtype)
+
+
+def read_environment() -> dict[str, Any]:
+    """Device and versions that numbers were made with."""
+    devices = jax.devices()
+    return {
+        "device": devices[0].device_kind,
+        "platform": devices[0].platform,
+        "device_count": len(devices),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "plstm-seq": __version__,  # a checkout need not be installed
+        **{package: version(package) for package in _PACKAGES},
+    }
 
 
 def load_run(path: str | Path) -> Run:

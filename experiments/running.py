@@ -328,7 +328,7 @@ def _write_failure(run: Run, tracker: StatusTracker, error: Exception | None) ->
 
 def write_cost(run: Run, result: FitResult) -> None:
     """Writes `cost.json`: what the model takes, and what training it took."""
-    from experiments.results.costs import costs_of
+    from experiments.costs import costs_of
 
     speeds = [
         record["tokens_per_second"] for record in run.metrics if "tokens_per_second" in record

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import difflib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -353,6 +354,13 @@ def shown(value: object, most: int = 200) -> str:
     """How an error message writes a value: as Python does, and what is long shortened."""
     text = repr(value)
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 4 :]}"
+
+
+def nearest(name: str, known: Iterable[str], *, none: str = "there are none") -> str:
+    """The known names that are most alike, as the end of an error message."""
+    name = name[:100]  # nobody meant more
+    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.0)
+    return f"nearest: {', '.join(close)}" if close else none
 
 
 def some(words: Sequence[str], between: str = " ", most: int = 20) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tasks.arithmetic import ModularArithmetic, ModularArithmeticBrackets
 from tasks.arrow_pointing import ArrowPointing
 from tasks.automaton import Automaton
-from tasks.base import SymbolTask, Task, shown
+from tasks.base import SymbolTask, Task, nearest, shown
 from tasks.binary import BinaryAddition, BinaryMultiplication, ComputeSqrt
 from tasks.grid import GridParity, GridTask, GridWordProblem, ImageTask
 from tasks.majority import Majority, MajorityCount
@@ -156,16 +155,10 @@ def make(
     for option in options:
         if option not in free:
             raise ValueError(
-                f"task {shown(name)} has no option {shown(option)}; {nearest(option, free)}"
+                f"task {shown(name)} has no option {shown(option)}; "
+                f"{nearest(option, free, none='it has none')}"
             )
     return task(**fixed, **{option: _as_tuples(value) for option, value in options.items()})
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known names that are most alike, as the end of a message."""
-    # Nobody meant more than the first hundred letters.
-    close = difflib.get_close_matches(name[:100], list(known), n=3, cutoff=0.0)
-    return f"nearest: {', '.join(close)}" if close else "it has none"
 
 
 def _as_tuples(value: Any) -> Any:

@@ -19,17 +19,16 @@ import pydantic
 
 from experiments.config import ConfigError, ExperimentConfig, default_config, to_document
 from experiments.files import DamagedError, read_json, write_whole
-from experiments.kinds import default_fields, kinds_at
-from experiments.overrides import assign, parse_assignment, resolve
+from experiments.overrides import assign, default_fields, kinds_at, parse_assignment, resolve
 from experiments.presets import protocol_model, scaled_training
 from experiments.protocols.protocol import RATE, Protocol, ProtocolTask
-from experiments.results.rows import ROOT
 from experiments.run import RunError
-from experiments.suggestions import nearest
 from experiments.sweeps import Sweep, SweepFolder, create_sweep, plan, product, run_sweep, vary
 from experiments.sweeps.executors import Executor
+from experiments.sweeps.folder import ROOT
 from experiments.sweeps.values import read_values
 from plstm_seq.training import ByAccuracy, Sizes, Staged, TrainingConfig, Uniform
+from tasks.base import nearest
 
 ABOUT = "protocol.json"
 PLSTM = "plstm"

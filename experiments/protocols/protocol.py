@@ -19,8 +19,8 @@ from rich.text import Text
 from experiments import scalars
 from experiments.config import ConfigError
 from experiments.console import plain_table
-from experiments.suggestions import nearest
-from experiments.sweeps.words import parse_values
+from experiments.sweeps.values import parse_values
+from tasks.base import nearest
 
 FOLDER = Path(__file__).parent
 RATE = "training.optimizer.learning_rate"

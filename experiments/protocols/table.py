@@ -13,7 +13,7 @@ from experiments.protocols.cells import About, begun, check_scale
 from experiments.protocols.protocol import SPREADS, Protocol
 from experiments.protocols.values import numbers
 from experiments.results.export import FORMATS, Table, to_latex, to_markdown, to_text
-from experiments.results.rows import gather
+from experiments.sweeps.rows import gather
 
 PAPER, HERE = "paper", "here"
 _SCHEMA = {

@@ -7,6 +7,71 @@ Recipes are YAML files beside this one, configs as `train --config` reads them, 
 from how many images there are and from the batch size.
 """
 
-from experiments.recipes.recipe import names, read_recipe
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments import scalars
+from experiments.config import ConfigError, ExperimentConfig, TaskConfig, from_document
+from tasks.base import nearest
 
 __all__ = ["names", "read_recipe"]
+
+FOLDER = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The names of the recipes."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def read_recipe(
+    name: str, options: Mapping[str, Any], batch_size: int | None = None
+) -> ExperimentConfig:
+    """The config of a recipe.
+
+    Args:
+        name: of the recipe.
+        options: of its task, among them where the data set is.
+        batch_size: of training; None: that of the recipe. Epochs stay what they are.
+
+    Raises:
+        ConfigError: there is no such recipe, or the options or the data set do not fit it.
+    """
+    if name not in names():
+        raise ConfigError(f"no recipe {name!r}; {nearest(name, names())}")
+    document = scalars.load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    document["task"] |= options
+    training = document["training"]
+    if batch_size is not None:
+        if type(batch_size) is not int or batch_size < 1:
+            raise ConfigError(f"training.batch_size: got {batch_size!r}, expected a number >= 1")
+        training["batch_size"] = batch_size
+    epochs, size = document.pop("epochs"), document.pop("size")
+    epoch = _images(document["task"]) / training["batch_size"]
+    steps = max(1, round(epochs["whole"] * epoch))
+    each = max(1, round(epoch))
+    return from_document(
+        {
+            **document,
+            "training": {
+                **training,
+                "steps": steps,
+                "checkpoint_every": each,
+                "validate_every": each,
+                "optimizer": {
+                    **training["optimizer"],
+                    "warmup_steps": round(epochs["warmup"] * epoch),
+                },
+                "curriculum": {"kind": "sizes", "stages": [[size, steps]]},
+            },
+        }
+    )
+
+
+def _images(task: Mapping[str, Any]) -> int:
+    options = {name: value for name, value in task.items() if name != "name"}
+    try:
+        return len(TaskConfig(task["name"], options).make().train)
+    except (TypeError, ValueError, OSError) as error:
+        raise ConfigError(str(error)) from None

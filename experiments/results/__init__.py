@@ -4,12 +4,12 @@ frame = gather("sweeps/jt")
 print(summarize(frame, by=["transition.dim"], metric="sequence", length=256))
 """
 
-from experiments.results.costs import Costs, costs_of
+from experiments.costs import Costs, costs_of
 from experiments.results.export import export, readable, to_csv, to_latex, to_markdown, to_text
-from experiments.results.matching import choices, matched
-from experiments.results.rows import find_sweep, gather
-from experiments.results.settings import where
-from experiments.results.summary import summarize
+from experiments.results.summary import summarize, where
+from experiments.sweeps.folder import find_sweep
+from experiments.sweeps.matching import choices, matched
+from experiments.sweeps.rows import gather
 
 __all__ = [
     "Costs",

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 
 from experiments.plotting import save
 from experiments.results import figures
-from experiments.results.cost_summary import summarize_costs
-from experiments.results.curves import training_curves, training_records
-from experiments.results.matching import TOLERANCE
-from experiments.results.rows import find_sweep, gather, measured_with
-from experiments.results.settings import grouping
-from experiments.results.summary import default_length
+from experiments.results.export import summarize_costs
+from experiments.results.figures import training_curves
+from experiments.results.summary import default_length, grouping
+from experiments.sweeps.folder import find_sweep
+from experiments.sweeps.matching import TOLERANCE
+from experiments.sweeps.rows import gather, measured_with, training_records
 
 TASK = "task.name"
 

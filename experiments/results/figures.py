@@ -6,26 +6,118 @@ the upper quartile (linear between members), except where they are said to be so
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import polars
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator, PercentFormatter
 
-from experiments.plotting import TITLES, plain_numbers, scale_lengths, styled
-from experiments.results.panels import (
-    draw_band,
-    finish,
-    levels,
-    looks,
-    panel,
-    quartiles,
-    ticks_at,
+from experiments.files import RunError
+from experiments.plotting import (
+    COLOURS,
+    LINES,
+    MARKERS,
+    TITLES,
+    plain_numbers,
+    scale_lengths,
+    size_label,
+    styled,
 )
-from experiments.results.settings import grouping, settings, titles
-from experiments.results.summary import THRESHOLD, at, summarize
-from experiments.run import RunError
+from experiments.results.summary import (
+    THRESHOLD,
+    Setting,
+    at,
+    grouping,
+    settings,
+    summarize,
+    text,
+    titles,
+)
+
+_WIDTH, _HEIGHT, _LEGEND_ROW = 4.6, 3.4, 0.18
+# Entries up to this many letters stand in two columns.
+_SHORT = 30
+
+
+def panel() -> tuple[Figure, Axes]:
+    """A figure with one panel."""
+    figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
+    return figure, figure.subplots()
+
+
+def looks(chosen: Sequence[Setting]) -> list[dict[str, Any]]:
+    """How each setting is drawn: its first field makes colour and marker, the others the line."""
+    pairs = [(next(iter(v), None), v[1:]) for v in (tuple(s.values.values()) for s in chosen)]
+    first = list(dict.fromkeys(value for value, _ in pairs))
+    rest = list(dict.fromkeys(values for _, values in pairs))
+    return [
+        _look(first.index(value), rest.index(values) + first.index(value) // len(COLOURS))
+        for value, values in pairs
+    ]
+
+
+def _look(colour: int, line: int) -> dict[str, Any]:
+    shade = COLOURS[colour % len(COLOURS)]
+    return {
+        "color": shade,
+        "marker": MARKERS[colour % len(MARKERS)],
+        "linestyle": LINES[line % len(LINES)],
+        "markerfacecolor": "white" if line % 2 else shade,
+        "markersize": 4,
+    }
+
+
+def levels(rows: polars.DataFrame, x: str, y: str) -> polars.DataFrame:
+    """Of y at each x: `low` (the lower quartile), `middle` (the median) and `high`."""
+    value = polars.col(y)
+    return (
+        rows.group_by(polars.col(x).alias("x"))
+        .agg(
+            low=value.quantile(0.25, "linear"),
+            middle=value.median(),
+            high=value.quantile(0.75, "linear"),
+        )
+        .sort("x")
+    )
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile, linear between values."""
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    return float(low), float(middle), float(high)
+
+
+def draw_band(axis: Axes, rows: polars.DataFrame, label: str, look: dict[str, Any]) -> None:
+    """A line through the medians of `levels`, and a band between the quartiles."""
+    axis.plot(rows["x"], rows["middle"], label=label, **look)
+    axis.fill_between(rows["x"], rows["low"], rows["high"], color=look["color"], alpha=0.15, lw=0)
+
+
+def ticks_at(axis: Axes, values: Sequence[float]) -> None:
+    """A tick at each value of x and nowhere else."""
+    axis.set_xticks(values, [text(value) for value in values])
+    axis.xaxis.set_minor_locator(NullLocator())
+
+
+def finish(figure: Figure, axis: Axes) -> Figure:
+    """Puts the legend below the panel, which keeps its size."""
+    handles, labels = axis.get_legend_handles_labels()
+    if len(labels) < 2:
+        return figure
+    columns = 2 if max(map(len, labels)) <= _SHORT else 1
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize="small",
+        handlelength=3,
+    )
+    figure.set_size_inches(_WIDTH, _HEIGHT + _LEGEND_ROW * -(-len(labels) // columns))
+    return figure
+
 
 JT = "model.mixer.transition.dim"
 LEARNING_RATE = "training.optimizer.learning_rate"
@@ -66,7 +158,11 @@ def accuracy(
         if metric != "sequence":
             for chance in rows["chance"].unique():
                 axis.axhline(chance, color="0.5", linestyle="--", linewidth=0.8)
-        axis.set(xlabel=_sizes(rows), ylabel=METRIC_TITLES[metric], ylim=(-0.03, 1.03))
+        axis.set(
+            xlabel=size_label(_size(rows), rows["num_sequences"].drop_nulls()),
+            ylabel=METRIC_TITLES[metric],
+            ylim=(-0.03, 1.03),
+        )
         scale_lengths(axis)
         return finish(figure, axis)
 
@@ -226,16 +322,79 @@ def _lines(frame: polars.DataFrame, by: Sequence[str] | None, x: str) -> list[st
     return [name for name in grouping(frame, by) if name != x]
 
 
-def _sizes(rows: polars.DataFrame) -> str:
-    """`length (512 sequences each)`: what lengths are, and how many were measured at each."""
-    counts = " or ".join(map(str, rows["num_sequences"].drop_nulls().unique().sort()))
-    size = _size(rows)
-    return f"{size} ({counts} {'sequences' if size == 'length' else 'examples'} each)"
-
-
 def _size(frame: polars.DataFrame) -> str:
     """What the lengths of a table are."""
     kinds = frame["model.kind"].unique().to_list() if "model.kind" in frame.columns else []
     if set(kinds) <= {"sequence", None}:
         return "length"
     return "depth or size" if set(kinds) == {"graph"} else "size"
+
+
+Against = Literal["step", "seconds"]
+_AXES: dict[Against, str] = {
+    "step": "optimizer step",
+    "seconds": "seconds of training (a member's share of its group's)",
+}
+# Members of a group have their own clock; their curves are read at common places.
+_PLACES = 120
+
+
+def training_curves(
+    frame: polars.DataFrame,
+    records: polars.DataFrame,
+    by: Sequence[str] | None = None,
+    *,
+    against: Against = "step",
+    metric: str = "sequence_accuracy",
+) -> Figure:
+    """Accuracy in training against steps or time, a line a setting, with bands between quartiles.
+
+    Lengths grow along the curriculum, so a curve may fall where longer ones begin. A member that
+    has ended keeps its last value.
+
+    Args:
+        frame: of `gather`.
+        records: of `training_records`.
+        by: what makes a setting; None: all that varies but the seed.
+        against: `step` or `seconds`.
+        metric: `sequence_accuracy`, `token_accuracy` or `loss`.
+
+    Raises:
+        ConfigError: a column is not in the table.
+        RunError: there are no records.
+    """
+    if records.is_empty():
+        raise RunError("no member has begun to train: plstm-seq resume SWEEP")
+    about = frame.unique(subset=["member"], maintain_order=True)
+    about = about.filter(polars.col("member").is_in(records["member"].unique().to_list()))
+    chosen = list(settings(about, grouping(frame, by)))
+    with styled():
+        figure, axis = panel()
+        for setting, look in zip(chosen, looks(chosen), strict=True):
+            own = records.join(setting.rows.select("member"), on="member", maintain_order="left")
+            rows = levels(at_common_places(own, against, metric), against, metric)
+            every = 1 + len(rows) // 12
+            draw_band(axis, rows, setting.label, look | {"markevery": every})
+        axis.set(xlabel=_AXES[against], ylabel=f"{metric.replace('_', ' ')} in training")
+        axis.set_xlim(left=0)
+        if metric != "loss":
+            axis.set_ylim(-0.03, 1.03)
+        return finish(figure, axis)
+
+
+def at_common_places(records: polars.DataFrame, against: Against, metric: str) -> polars.DataFrame:
+    """Each member's last value at or before common places: all steps, or evenly spaced times.
+
+    Members have no value before their first record, and keep their last one.
+    """
+    places = records[against].unique().sort().to_numpy()
+    if len(places) > _PLACES:
+        places = np.linspace(places[0], places[-1], _PLACES).astype(places.dtype)
+    parts = []
+    for (member,), rows in records.group_by("member", maintain_order=True):
+        rows = rows.sort(against)
+        index = np.searchsorted(rows[against].to_numpy(), places, side="right") - 1
+        known = index >= 0
+        values = rows[metric].to_numpy()[index[known]]
+        parts.append(polars.DataFrame({"member": member, against: places[known], metric: values}))
+    return polars.concat(parts)

@@ -7,9 +7,8 @@ run_sweep(folder.path)
 """
 
 from experiments.sweeps.folder import SweepFolder, create_sweep, open_sweep
-from experiments.sweeps.grouping import group_key
 from experiments.sweeps.launch import MemberStatus, run_sweep, status
-from experiments.sweeps.plan import GroupPlan, MemberPlan, Plan, plan
+from experiments.sweeps.plan import GroupPlan, MemberPlan, Plan, group_key, plan
 from experiments.sweeps.sweep import Sweep, read_sweep, sweep_of_words
 from experiments.sweeps.values import chain, product, vary, zip_together
 

@@ -5,15 +5,15 @@ from functools import cached_property
 from pathlib import Path
 
 from experiments.config import ConfigError
-from experiments.files import write_new
-from experiments.lock import holder, locked
+from experiments.files import free_folder, holder, locked, write_new
 from experiments.new_runs import complete_run
-from experiments.results.rows import ROOT, find_sweep
 from experiments.run import Run, RunError
 from experiments.sweeps.plan import MemberPlan, Plan, plan
 from experiments.sweeps.sweep import Sweep, sealed_yaml, stored_sweep, to_yaml
 from plstm_seq.training.disk import check_path
+from tasks.base import nearest
 
+ROOT = Path("sweeps")
 SWEEP = "sweep.yaml"
 
 
@@ -81,6 +81,22 @@ class SweepFolder:
         return self.path / "groups"
 
 
+def find_sweep(path: str | Path) -> Path:
+    """The folder of a sweep.
+
+    Args:
+        path: its folder, or its name in `sweeps/`.
+
+    Raises:
+        RunError: there is no such sweep; the nearest names are given.
+    """
+    for folder in (Path(path), ROOT / path):
+        if (folder / SWEEP).is_file():
+            return folder
+    known = [file.parent.name for file in ROOT.glob(f"*/{SWEEP}")]
+    raise RunError(f"no sweep at {str(path)!r}, nor in {ROOT}/; {nearest(Path(path).name, known)}")
+
+
 def open_sweep(path: str | Path) -> SweepFolder:
     """Opens a sweep.
 
@@ -106,7 +122,7 @@ def create_sweep(sweep: Sweep, path: str | Path | None = None) -> SweepFolder:
     """
     plan(sweep)
     check_path(ROOT if path is None else Path(path))
-    folder = SweepFolder(_free_folder(sweep) if path is None else path)
+    folder = SweepFolder(free_folder(ROOT, sweep.base.task.name) if path is None else path)
     _refuse_others(folder.path)
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
@@ -114,18 +130,6 @@ def create_sweep(sweep: Sweep, path: str | Path | None = None) -> SweepFolder:
     except FileExistsError:
         _refuse_another(folder, sweep)
     return folder
-
-
-def _free_folder(sweep: Sweep) -> Path:
-    number = 1
-    while True:
-        folder = ROOT / f"{sweep.base.task.name}-{number}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
 
 
 def _refuse_others(path: Path) -> None:

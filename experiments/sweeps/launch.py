@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.commands import check_trackers
+from experiments.config import ConfigError
 from experiments.config_files import has_config
-from experiments.results.rows import gather
 from experiments.run import Run, RunError
-from experiments.sweeps.executors import Executor, make_executor
+from experiments.sweeps.executors import Executor, LocalExecutor, ProcessesExecutor
 from experiments.sweeps.folder import SweepFolder, open_sweep
+from experiments.sweeps.rows import gather
+from experiments.sweeps.slurm import SlurmExecutor, read_options
 from plstm_seq.training import ByAccuracy
 
 
@@ -48,6 +51,51 @@ def run_sweep(
         if any(has_config(folder) for folder in (opened.path / "members").glob("*")):
             gather(opened.path)
     return opened.path / "results.parquet"
+
+
+def make_executor(
+    name: str,
+    max_parallel: int | None = None,
+    slurm: Sequence[str] | None = None,
+    detach: bool = False,
+    trackers: Sequence[str] | None = None,
+    progress: bool = True,
+) -> Executor:
+    """The executor of a name.
+
+    Args:
+        name: `local`, `processes` or `slurm`.
+        max_parallel: how many groups are worked on at once; None: one (slurm: as many as start).
+        slurm: `option=value` each, see `slurm.SlurmOptions`.
+        detach: return once the jobs are in Slurm's queue.
+        trackers: names of those that members have beside their own files: `wandb`.
+        progress: whether progress is written to standard error, where this process trains.
+
+    Raises:
+        ConfigError: there is no such executor, or it does not take what is given.
+    """
+    if max_parallel is not None and max_parallel < 1:
+        raise ConfigError(f"max_parallel must be 1 or more, got {max_parallel}")
+    if slurm and name != "slurm":
+        raise ConfigError(f"options for Slurm go with --executor slurm, not {name}")
+    if detach and name != "slurm":
+        raise ConfigError(f"--detach goes with --executor slurm, not {name}")
+    if trackers and name == "slurm":
+        raise ConfigError("--tracker goes with --executor local or processes, not slurm")
+    trackers = trackers or ()
+    check_trackers(trackers)
+    if name == "local":
+        if max_parallel not in (None, 1):
+            raise ConfigError(
+                "this process works on one group at a time: several at once take --executor "
+                "processes"
+            )
+        return LocalExecutor(progress=progress, trackers=trackers)
+    if name == "processes":
+        return ProcessesExecutor(max_parallel or 1, trackers)
+    if name == "slurm":
+        return SlurmExecutor(read_options(slurm or ()), max_parallel=max_parallel, detach=detach)
+    raise ConfigError(f"unknown executor {name!r}; there are local, processes, slurm")
 
 
 class MemberStatus(NamedTuple):

@@ -1,17 +1,26 @@
-"""What a sweep comes to: its members, and the groups that each are one program."""
+"""What a sweep comes to: its members with their names, and the groups that each are one program."""
 
 import json
+import math
+import re
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax
+from flax import nnx
+
 from experiments.config import ConfigError, ExperimentConfig, to_document
-from experiments.overrides import resolve, sets_kind
-from experiments.results.columns import short_names
-from experiments.sweeps.grouping import group_key
-from experiments.sweeps.memory import member_bytes
-from experiments.sweeps.naming import member_names
+from experiments.files import text_checksum
+from experiments.overrides import override, resolve, sets_kind, short_names
+from experiments.problems import problem_of
+from experiments.problems.base import shapes_of
+from experiments.run import new_model
 from experiments.sweeps.sweep import Sweep
+from plstm_seq.layers.configured import structure
+from plstm_seq.ops.choice import UnsupportedError
+from plstm_seq.training.step import score
 
 _ABSENT = object()
 
@@ -148,3 +157,99 @@ def _refuse_twins(
                 f"members {first + 1} and {index + 1} are the same ({values or 'nothing varies'}): "
                 "leave one out"
             )
+
+
+def group_key(config: ExperimentConfig) -> Hashable:
+    """Something that is equal for configs whose runs can be trained by one program.
+
+    Such configs differ only in arrays. What fills an array, or is one, is a *leaf*: the seed, the
+    learning rate, the weight decay, and in the model every `Initializer` and the fields that a
+    config lists in `leaf_fields`. How a member is evaluated does not touch its training. All else
+    decides shapes and operations.
+    """
+    training = config.training
+    return (
+        config.task.name,
+        json.dumps(config.task.options, sort_keys=True),
+        structure(config.model),
+        config.dtype,
+        replace(training, optimizer=training.optimizer.without_leaves()),
+    )
+
+
+_LONGEST = 120
+
+
+def member_names(varied: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A name for each member, safe as that of a folder, and no two alike.
+
+    Args:
+        varied: of each member, the values of what varies, by short name.
+    """
+    names = [",".join(f"{name}={_text(value)}" for name, value in v.items()) for v in varied]
+    names = [name or "only" for name in names]
+    taken = Counter(name.lower() for name in names)
+    return [
+        name
+        if taken[name.lower()] == 1 and len(name) <= _LONGEST
+        else f"{name[:_LONGEST]}-{_hash(values)}"
+        for name, values in zip(names, varied, strict=True)
+    ]
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool | int | float):
+        return json.dumps(value)
+    if isinstance(value, dict):
+        kind = [value["kind"]] if "kind" in value else []
+        others = [other for name, other in value.items() if name != "kind"]
+        return "-".join(map(_text, [*kind, *others]))
+    if isinstance(value, list):
+        return "-".join(map(_text, value)) or "none"
+    return re.sub(r"[^\w.+-]+", "-", str(value), flags=re.ASCII).strip("-") or "none"
+
+
+def _hash(values: Mapping[str, Any]) -> str:
+    return text_checksum(json.dumps(values, sort_keys=True, default=str))[:8]
+
+
+COUNTED = (
+    "parameters, gradients, the two moments of Adam and an average if there is one, and what the "
+    "backward pass of the longest batch reads, before XLA fuses operations"
+)
+
+
+def member_bytes(config: ExperimentConfig) -> int:
+    """Bytes that training one member takes, see `COUNTED`; members of a group add up.
+
+    An upper estimate for choosing a machine. How many members really fit is taken from the
+    compiled program when they are trained. An implementation that does not run here, as in a sweep
+    for a cluster, is replaced by one that does.
+    """
+    try:
+        return _member_bytes(config)
+    except UnsupportedError:
+        return _member_bytes(override(config, ["mixer.implementation=null"]))
+
+
+def _member_bytes(config: ExperimentConfig) -> int:
+    model = nnx.eval_shape(lambda: new_model(config))
+    graphdef, parameters, rest = nnx.split(model, nnx.Param, ...)
+    training = config.training
+    problem = problem_of(config.task.make())
+    batch = shapes_of(problem, *training.largest_batch)
+
+    def backward(parameters: Any, rest: Any, batch: Any) -> Any:
+        def loss(parameters: Any) -> jax.Array:
+            merged: Any = nnx.merge(graphdef, parameters, rest, copy=True)
+            outputs = merged(batch.inputs)
+            return score(outputs, batch.targets, batch.mask, loss=training.loss)[0]
+
+        return jax.vjp(loss, parameters)[1]  # its leaves are what it reads
+
+    copies = 4 if training.average is None else 5
+    return copies * _bytes(parameters) + _bytes(jax.eval_shape(backward, parameters, rest, batch))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

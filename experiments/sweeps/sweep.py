@@ -16,12 +16,12 @@ from experiments.overrides import assign, sets_kind
 from experiments.sweeps.values import (
     COMBINATIONS,
     Setting,
+    parse_word,
     product,
     read_values,
     vary,
     zip_together,
 )
-from experiments.sweeps.words import parse_word
 
 MEMBERS = "members"
 _SEAL = "# sha256 of what follows: "

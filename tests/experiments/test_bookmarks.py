@@ -148,7 +148,7 @@ def test_a_damaged_file_is_named_and_not_used(run, whole, monkeypatch, damage):
 
 
 def sealed(body):
-    return bookmarks._checksum(body) + b"\n" + body
+    return bookmarks.text_checksum(body).encode() + b"\n" + body
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from small_sweep import small_sweep
 from typer.testing import CliRunner
 
 import experiments.cli
-from experiments.sweeps import create_sweep, status
-from experiments.sweeps.executors import GroupsFailedError, local, make_executor
-from experiments.sweeps.executors.processes import ProcessesExecutor
+from experiments.sweeps import create_sweep, executors, status
+from experiments.sweeps.executors import GroupsFailedError, LocalExecutor, ProcessesExecutor
+from experiments.sweeps.launch import make_executor
 from experiments.sweeps.sweep import to_yaml
 
 TINY = (*SMALL, "transition=diagonal", "convolution=null")
@@ -36,7 +36,7 @@ def worked_on(monkeypatch):
     """Nothing is trained; the groups that would be."""
     groups = []
     monkeypatch.setattr(
-        local, "run_group", lambda folder, group, **_: groups.append((folder.path.name, group))
+        executors, "run_group", lambda folder, group, **_: groups.append((folder.path.name, group))
     )
     return groups
 
@@ -144,11 +144,11 @@ def test_interruptions_and_failures_say_how_to_go_on(command, monkeypatch):
         raise MemoryError("not enough")
 
     words = ("parity", *TINY, "seed=0..1", "--name", "mine")
-    monkeypatch.setattr(local, "run_group", interrupted)
+    monkeypatch.setattr(executors, "run_group", interrupted)
     result = command("sweep", *words)
     assert result.exit_code == 130
     assert "stopped; continue with: plstm-seq resume sweeps/mine" in result.stderr
-    monkeypatch.setattr(local, "run_group", failing)
+    monkeypatch.setattr(executors, "run_group", failing)
     result = command("resume", "mine")
     assert result.exit_code == 1
     hint = "try again: plstm-seq resume sweeps/mine"
@@ -213,4 +213,4 @@ def test_a_worker_that_fails_is_reported_with_its_log(tmp_path):
 
 def test_executors_by_name():
     assert isinstance(make_executor("processes", max_parallel=3), ProcessesExecutor)
-    assert isinstance(make_executor("local"), local.LocalExecutor)
+    assert isinstance(make_executor("local"), LocalExecutor)

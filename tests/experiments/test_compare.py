@@ -14,10 +14,10 @@ from experiments import RunError, cli_results
 from experiments.plotting import COLOURS, MARKERS
 from experiments.results import figures, gather
 from experiments.results.comparing import compare, drawings, gather_all
-from experiments.results.cost_summary import readable_costs, summarize_costs
-from experiments.results.curves import at_common_places, training_curves, training_records
-from experiments.results.panels import looks
-from experiments.results.settings import settings
+from experiments.results.export import readable_costs, summarize_costs
+from experiments.results.figures import at_common_places, looks, training_curves
+from experiments.results.summary import settings
+from experiments.sweeps.rows import training_records
 
 
 def result(config):
@@ -201,7 +201,9 @@ def test_two_sweeps_of_one_task_are_told_apart(folder, tmp_path):
 def command(tmp_path, monkeypatch):
     """Runs a command in an empty folder."""
     app = typer.Typer()
-    cli_results.register(app)
+    app.command()(cli_results.results)
+    app.command()(cli_results.compare)
+    app.command()(cli_results.report)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -6,8 +6,8 @@ from flax import nnx
 
 from experiments import default_config, override
 from experiments.config import from_document, to_document
-from experiments.kinds import kinds_at
-from experiments.results.costs import costs_of
+from experiments.costs import costs_of
+from experiments.overrides import kinds_at
 from experiments.run import new_model
 
 KINDS = kinds_at(("model", "mixer"))

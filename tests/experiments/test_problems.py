@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 from experiments import ConfigError, default_config, evaluate, load_run, override, plot, train
 from experiments.cli import app
 from experiments.config import from_document, to_document
+from experiments.costs import costs_of
 from experiments.cross_validation import cross_validate
 from experiments.evaluating import evaluate as evaluate_run
 from experiments.problems import make_task, problem_of, task_names
 from experiments.problems.base import shapes_of
-from experiments.results.costs import costs_of
 from experiments.run import RunError
-from experiments.sweeps.memory import member_bytes
+from experiments.sweeps.plan import member_bytes
 from plstm_seq.training import HostSample, NonFiniteLossError
 
 OTHERS = [name for name in task_names() if problem_of(make_task(name)).axis != "length"]

@@ -12,9 +12,7 @@ from small_run import small_config
 from typer.testing import CliRunner
 
 from experiments import RunError, cli_results
-from experiments.reporting import report
-from experiments.reporting.html import Markup, table, tag
-from experiments.reporting.svg import inline
+from experiments.reporting import Markup, inline, report, table, tag
 from experiments.sweeps.sweep import read_sweep
 
 VOID = {"meta", "br", "hr"}
@@ -198,7 +196,9 @@ def test_figures_stand_beside_each_other():
 
 def test_report_command(folder, tmp_path, monkeypatch):
     app = typer.Typer()
-    cli_results.register(app)
+    app.command()(cli_results.results)
+    app.command()(cli_results.compare)
+    app.command()(cli_results.report)
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["report", str(folder), "--output", "page.html"])
     assert result.exit_code == 0, result.stderr

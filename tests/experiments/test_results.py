@@ -14,12 +14,11 @@ from matplotlib.figure import Figure
 from polars.testing import assert_frame_equal
 
 from experiments import ConfigError, RunError
+from experiments.overrides import resolve_column, short_names
 from experiments.plotting import scale_lengths, styled
 from experiments.results import export, gather, readable, summarize, where
-from experiments.results.columns import resolve, short_names
-from experiments.results.rows import ROOT, find_sweep
-from experiments.results.settings import varied
-from experiments.results.summary import default_length, mean_interval
+from experiments.results.summary import default_length, mean_interval, varied
+from experiments.sweeps.folder import ROOT, find_sweep
 
 # By JT and seed: how many of 100 sequences are right at lengths 4 and 8, and tokens at 8.
 RIGHT = {
@@ -184,7 +183,10 @@ def test_where(frame):
         (lambda frame: summarize(frame, metric="loss"), r"one of token, sequence, last"),
         (lambda frame: summarize(frame, length=7), r"length 7 has not been evaluated.*4, 8"),
         (lambda frame: export(summarize(frame), "pdf"), r"one of table, csv, latex, markdown"),
-        (lambda _: resolve("name", ["task.name", "run.name"]), r"ambiguous.*task\.name, run"),
+        (
+            lambda _: resolve_column("name", ["task.name", "run.name"]),
+            r"ambiguous.*task\.name, run",
+        ),
     ],
     ids=["form", "value", "column", "by", "metric", "length", "format", "ambiguous"],
 )

@@ -6,8 +6,8 @@ import pytest
 from small_run import small_config
 
 from experiments import default_config, override
+from experiments.costs import flops, flops_per_token, parameters, state_size
 from experiments.results import choices, costs_of, matched
-from experiments.results.costs import flops, flops_per_token, parameters, state_size
 
 WIDTH, HEADS, DK, DV, INNER, LABELS = 8, 2, 2, 3, 32, 2
 TINY = (

@@ -11,8 +11,7 @@ from small_run import small_config
 
 import plstm_seq
 from experiments import RunError, decode, evaluate, load_run, plot, train
-from experiments.new_runs import read_environment
-from experiments.run import ROOT
+from experiments.run import ROOT, read_environment
 from plstm_seq.evaluation import read_parquet
 
 
@@ -30,7 +29,7 @@ def test_a_checkout_need_not_be_installed(monkeypatch):
             raise PackageNotFoundError(package)
         return "1.0"
 
-    monkeypatch.setattr("experiments.new_runs.version", version)
+    monkeypatch.setattr("experiments.run.version", version)
     assert read_environment()["plstm-seq"] == plstm_seq.__version__
 
 

@@ -13,10 +13,10 @@ from small_run import small_config
 
 from experiments import RunError
 from experiments.config import ConfigError
-from experiments.sweeps import Sweep, create_sweep
-from experiments.sweeps.executors import GroupsFailedError, slurm, slurm_queue
-from experiments.sweeps.executors.slurm import SlurmExecutor, SlurmOptions, read_options
-from experiments.sweeps.executors.slurm_job import GroupJob
+from experiments.sweeps import Sweep, create_sweep, slurm
+from experiments.sweeps.executors import GroupsFailedError
+from experiments.sweeps.slurm import SlurmExecutor, SlurmOptions, read_options
+from experiments.sweeps.slurm_job import GroupJob
 
 pytestmark = pytest.mark.slow
 
@@ -48,8 +48,8 @@ STUBBORN = """
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(slurm_queue, "_POLL_SECONDS", 0.1)
-    monkeypatch.setattr(slurm_queue, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(slurm, "_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(slurm, "_PATIENCE_SECONDS", 0.3)
 
 
 def job_of(tmp_path, script, *arguments, grace_seconds=10.0):
@@ -64,7 +64,7 @@ def submit_locally(tmp_path, job):
 
 def follow(job):
     lines = []
-    return slurm_queue.follow({"g00": job}, lines.append), lines
+    return slurm.follow({"g00": job}, lines.append), lines
 
 
 def wait_until_begun(job):
@@ -120,7 +120,7 @@ def test_a_job_runs_the_worker_of_its_group(tmp_path):
     folder = create_sweep(Sweep(small_config(), ({"seed": 0},)), tmp_path / "sweep")
     with folder.lock("g00"):
         jobs = slurm.submit(folder.path, ["g00"], SlurmOptions(), cluster="local")
-        assert slurm_queue.follow(jobs, print) == {"g00": "skipped"}
+        assert slurm.follow(jobs, print) == {"g00": "skipped"}
     assert "works on it; skipped" in folder.log("g00").read_text()
 
 
@@ -219,7 +219,7 @@ def test_what_is_in_the_queue_is_not_submitted_again(cluster, folder):
     assert "--array" in first
     assert "--array" not in cluster.script
     cluster.answer([])
-    assert slurm_queue.follow(jobs, print) == {"g00": "lost", "g01": "lost"}
+    assert slurm.follow(jobs, print) == {"g00": "lost", "g01": "lost"}
 
 
 def test_ctrl_c_leaves_the_jobs(cluster, folder, capsys, monkeypatch):

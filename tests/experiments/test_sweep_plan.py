@@ -8,7 +8,7 @@ from small_run import small_config
 from experiments import ConfigError, default_config, override
 from experiments.presets import protocol_model
 from experiments.sweeps import Sweep, chain, group_key, plan, product, sweep_of_words, vary
-from experiments.sweeps.memory import member_bytes
+from experiments.sweeps.plan import member_bytes
 
 
 def test_the_sweep_of_the_issue():

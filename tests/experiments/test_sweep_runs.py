@@ -16,10 +16,10 @@ from small_sweep import small_sweep
 from tolerances import AGREEMENT
 
 from experiments import RunError, load_run, override, train
-from experiments.lock import holder, locked
-from experiments.results.rows import ROOT
+from experiments.files import holder, locked
 from experiments.run import RunStatus
 from experiments.sweeps import Sweep, create_sweep, open_sweep, run_sweep, status, vary
+from experiments.sweeps.folder import ROOT
 from plstm_seq.training import FitResult, NonFiniteLossError, read_jsonl
 from plstm_seq.training.trackers import TIMING_FIELDS
 

@@ -9,8 +9,8 @@ from small_sweep import small_sweep
 from experiments import commands
 from experiments.config import ConfigError
 from experiments.sweeps import create_sweep, group, worker
-from experiments.sweeps.executors import make_executor
-from experiments.sweeps.executors.processes import ProcessesExecutor
+from experiments.sweeps.executors import ProcessesExecutor
+from experiments.sweeps.launch import make_executor
 from plstm_seq.training import FitResult
 
 

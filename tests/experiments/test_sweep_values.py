@@ -20,8 +20,7 @@ from experiments.sweeps import (
     zip_together,
 )
 from experiments.sweeps import sweep as sweeps
-from experiments.sweeps.values import read_values
-from experiments.sweeps.words import parse_word
+from experiments.sweeps.values import parse_word, read_values
 
 FIELDS = st.lists(
     st.sampled_from(["seed", "transition.dim", "width", "steps", "learning_rate"]),

@@ -15,7 +15,7 @@ from experiments.exporting import export_run
 from experiments.presets import scaled_training
 from experiments.show import evaluation_table
 from experiments.sweeps import Sweep, create_sweep, product, run_sweep, status, vary
-from experiments.sweeps.show import status_table
+from experiments.sweeps.commands import status_table
 from plstm_seq.training import ByAccuracy, Solved
 from plstm_seq.training.leaves import named_leaves
 

@@ -15,9 +15,10 @@ import slurm_node
 from flax import nnx
 from small_run import small_config
 
-from experiments.sweeps import Sweep, create_sweep, run_sweep, status
-from experiments.sweeps.executors import GroupsFailedError, slurm
-from experiments.sweeps.executors.slurm import SlurmExecutor, SlurmOptions
+from experiments import console
+from experiments.sweeps import Sweep, create_sweep, run_sweep, slurm, status
+from experiments.sweeps.executors import GroupsFailedError
+from experiments.sweeps.slurm import SlurmExecutor, SlurmOptions
 
 MISSING = slurm_node.missing()
 pytestmark = [
@@ -94,7 +95,7 @@ class Interference(threading.Thread):
         self.records = [r for r in self.run_of_group.metrics if r["step"] <= saved]
         jobs = json.loads((self._folder.path / "slurm" / "jobs.json").read_text())
         command = [word.format(job=jobs[self._group]) for word in self._command]
-        slurm._announce(f"{self._group} is at step {self._step()}: {' '.join(command)}")
+        console.announce(f"{self._group} is at step {self._step()}: {' '.join(command)}")
         subprocess.run(command, check=True)
 
     def _step(self):

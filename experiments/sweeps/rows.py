@@ -5,21 +5,18 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import polars
 
 from experiments.files import DamagedError, RunError, kept_where_writable
-from experiments.results.columns import flatten
+from experiments.overrides import flatten
 from experiments.run import Run
-from experiments.suggestions import nearest
+from experiments.sweeps.folder import SweepFolder, find_sweep
+from experiments.sweeps.plan import MemberPlan
 from plstm_seq.evaluation import AVERAGED, METRICS, SNAPPED, choose_rows, complete_sets, horizon
 from plstm_seq.evaluation.table import read_frame, write_frame
 
-if TYPE_CHECKING:
-    from experiments.sweeps.plan import MemberPlan
-
-ROOT = Path("sweeps")
 UNFINISHED, DAMAGED = "unfinished", "damaged"
 # Horizons at 0.9 and 0.99, as they are called in the table.
 HORIZONS: Mapping[str, float] = {"horizon_90": 0.9, "horizon_99": 0.99}
@@ -47,22 +44,6 @@ _REACHED: Mapping[str, Any] = {
     for column, kind in ((name, polars.Int64), (f"{name}_open", polars.Boolean))
 }
 _SCHEMA = {"member": polars.String, **_MEASURED, **_REACHED}
-
-
-def find_sweep(path: str | Path) -> Path:
-    """The folder of a sweep.
-
-    Args:
-        path: its folder, or its name in `sweeps/`.
-
-    Raises:
-        RunError: there is no such sweep; the nearest names are given.
-    """
-    for folder in (Path(path), ROOT / path):
-        if (folder / "sweep.yaml").is_file():
-            return folder
-    known = [file.parent.name for file in ROOT.glob("*/sweep.yaml")]
-    raise RunError(f"no sweep at {str(path)!r}, nor in {ROOT}/; {nearest(Path(path).name, known)}")
 
 
 def gather(sweep_folder: str | Path, *, num_sequences: int | None = None) -> polars.DataFrame:
@@ -100,8 +81,9 @@ def gather(sweep_folder: str | Path, *, num_sequences: int | None = None) -> pol
     table = folder / "results.parquet"
     if table.is_file() and not (folder / "members").exists():
         return _with_sequences(_read_table(table), num_sequences)
-    plans = planned(folder)
-    runs = [_run(folder, plan) for plan in plans]
+    opened = SweepFolder(folder)
+    plans = opened.plan.members
+    runs = [opened.run(plan) for plan in plans]
     found = [_Found.of(plan, run) for plan, run in zip(plans, runs, strict=True)]
     frames = _one_set(runs, [one.rows for one in found], num_sequences)
     about = _table([one.about for one in found])
@@ -117,23 +99,6 @@ def gather(sweep_folder: str | Path, *, num_sequences: int | None = None) -> pol
     return frame
 
 
-def planned(folder: Path) -> Sequence["MemberPlan"]:
-    """The members that a sweep should have, in its order."""
-    # Planning a sweep solves widths with this package, so the import waits.
-    from experiments.sweeps.folder import SweepFolder
-
-    return SweepFolder(folder).plan.members
-
-
-def members(folder: Path) -> list[Run]:
-    """The runs of a sweep, in its order; the folders of some may not be there yet."""
-    return [_run(folder, plan) for plan in planned(folder)]
-
-
-def _run(folder: Path, plan: "MemberPlan") -> Run:
-    return Run(folder / "members" / plan.name, plan.config)
-
-
 class _Found(NamedTuple):
     """What there is of a member, as far as it can be read.
 
@@ -146,7 +111,7 @@ class _Found(NamedTuple):
     rows: polars.DataFrame | None
 
     @staticmethod
-    def of(plan: "MemberPlan", run: Run) -> "_Found":
+    def of(plan: MemberPlan, run: Run) -> "_Found":
         problems: list[str] = []
 
         def read(name: str, default: Any) -> Any:
@@ -311,3 +276,40 @@ def _column(values: Sequence[Any]) -> polars.Series:
         return polars.Series(values=values)
     texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
     return polars.Series(values=texts)
+
+
+def training_records(sweep_folder: str | Path) -> polars.DataFrame:
+    """The records of all members, `metrics.jsonl`.
+
+    Args:
+        sweep_folder: the folder of a sweep, or its name in `sweeps/`.
+
+    Returns:
+        One row per member and record: `member`, `step`, `seconds` (since training began,
+        compiling apart; each member's share of its program's time), `loss`,
+        `token_accuracy`, `sequence_accuracy` (null where numbers are predicted).
+
+    Raises:
+        RunError: there is no such sweep.
+        ConfigError: its sweep.yaml is not valid.
+    """
+    rows = []
+    opened = SweepFolder(find_sweep(sweep_folder))
+    for run in map(opened.run, opened.plan.members):
+        seconds = 0.0
+        for record in _records(run):
+            seconds += record.get("seconds", 0.0)
+            names = ("step", "loss", "token_accuracy", "sequence_accuracy")
+            values = {name: record.get(name) for name in names}
+            rows.append({"member": run.name, **values, "seconds": seconds})
+    schema = {"member": polars.String, "step": polars.Int64, "seconds": polars.Float64}
+    measured = dict.fromkeys(("loss", "token_accuracy", "sequence_accuracy"), polars.Float64)
+    return polars.DataFrame(rows, schema={**schema, **measured})
+
+
+def _records(run: Run) -> list[dict[str, Any]]:
+    """The records of a member; none of one whose file is damaged, which `gather` says."""
+    try:
+        return run.metrics
+    except DamagedError:
+        return []

@@ -1,12 +1,14 @@
-"""A sweep on a Slurm cluster: one array task per group, through submitit."""
+"""A sweep on a Slurm cluster: one array task per group, through submitit, followed in the queue."""
 
 from __future__ import annotations
 
 import importlib
-import json
 import os
+import pickle
+import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
@@ -15,20 +17,31 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from experiments.config import ConfigError
-from experiments.console import err, plain
-from experiments.files import read_json, write_whole
+from experiments.console import announce
+from experiments.files import read_json, write_json
 from experiments.overrides import split_assignment
 from experiments.run import RunError
-from experiments.suggestions import nearest
-from experiments.sweeps.executors import slurm_job
-from experiments.sweeps.executors.base import GroupsFailedError
-from experiments.sweeps.executors.slurm_job import GroupJob
-from experiments.sweeps.executors.slurm_queue import FINISHED, SKIPPED, follow, queued
+from experiments.sweeps import slurm_job
+from experiments.sweeps.executors import GroupsFailedError
 from experiments.sweeps.folder import SweepFolder
+from experiments.sweeps.slurm_job import GroupJob
 from experiments.sweeps.worker import BUSY, DONE
+from tasks.base import nearest
 
 if TYPE_CHECKING:
     from submitit.core.core import Job
+
+FINISHED, SKIPPED = "finished", "skipped"
+_POLL_SECONDS = 2.0
+_PATIENCE_SECONDS = 60.0
+# Slurm's states of a job that has not come to its end; the others are ends.
+_PENDING = frozenset(
+    ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
+)
+_RUNNING = frozenset(
+    ("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED")
+)
+
 
 _JOB_IDS = pydantic.TypeAdapter(dict[str, str])
 # The part of the time between signal and kill that a worker has to end.
@@ -139,13 +152,13 @@ class SlurmExecutor:
         jobs = submit(folder, groups, self._options, max_parallel=self._max_parallel)
         ids = " ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs.values()))
         what = "1 group is" if len(jobs) == 1 else f"{len(jobs)} groups are"
-        _announce(f"{what} in the queue as job {ids}; it ends with: scancel {ids}")
+        announce(f"{what} in the queue as job {ids}; it ends with: scancel {ids}")
         if self._detach:
             return
         try:
-            outcomes = follow(jobs, _announce)
+            outcomes = follow(jobs, announce)
         except KeyboardInterrupt:
-            _announce(f"what is in the queue goes on; it ends with: scancel {ids}")
+            announce(f"what is in the queue goes on; it ends with: scancel {ids}")
             raise
         failed = [group for group in groups if outcomes[group] not in (FINISHED, SKIPPED)]
         if failed:
@@ -262,8 +275,7 @@ def _memory(folder: Path) -> Path:
 
 
 def _remember(folder: Path, jobs: dict[str, Job[Any]]) -> None:
-    ids = {group: job.job_id for group, job in jobs.items()}
-    write_whole(_memory(folder), json.dumps(ids, indent=2) + "\n")
+    write_json(_memory(folder), {group: job.job_id for group, job in jobs.items()})
 
 
 def _submitit() -> ModuleType:
@@ -283,5 +295,95 @@ def _submitit() -> ModuleType:
             del os.environ[name]
 
 
-def _announce(text: str) -> None:
-    err.print(plain(text), soft_wrap=True)
+def queued(jobs: Mapping[str, Job[Any]]) -> set[str]:
+    """The groups whose jobs have not come to their ends.
+
+    Args:
+        jobs: of the groups, by name.
+
+    Raises:
+        RunError: the queue does not answer, for a minute.
+    """
+    return {group for group, state in _states(jobs).items() if state in _PENDING | _RUNNING}
+
+
+def follow(jobs: Mapping[str, Job[Any]], announce: Callable[[str], None]) -> dict[str, str]:
+    """Waits until every job has come to its end.
+
+    Args:
+        jobs: of the groups, by name.
+        announce: takes a line for every change.
+
+    Returns:
+        What became of each group: `FINISHED`, `SKIPPED` (another process works on it), or else
+        how its job ended, such as "failed" or "cancelled".
+
+    Raises:
+        RunError: the queue does not answer, for a minute.
+    """
+    known: dict[str, str] = {}
+    left = dict(jobs)
+    while left:
+        for group, state in _states(left).items():
+            ended = state not in _PENDING | _RUNNING
+            word = _outcome(left[group], state) if ended else _word(state)
+            if word != known.get(group):
+                again = " again" if word == "pending" and group in known else ""
+                announce(f"{group}: {word}{again} (job {left[group].job_id})")
+            known[group] = word
+            if ended:
+                del left[group]
+        if left:
+            time.sleep(_POLL_SECONDS)
+    return known
+
+
+def _word(state: str) -> str:
+    return "pending" if state in _PENDING else "running"
+
+
+def _outcome(job: Job[Any], state: str) -> str:
+    """What became of a job; one that Slurm has forgotten is known by the result that it left."""
+    try:
+        kind, code = pickle.loads(job.paths.result_pickle.read_bytes())
+    except FileNotFoundError:
+        return FINISHED if state == "COMPLETED" else (state or "lost").lower()
+    if kind != "success":
+        return "failed"
+    return SKIPPED if code == BUSY else FINISHED
+
+
+def _states(jobs: Mapping[str, Job[Any]]) -> dict[str, str]:
+    """Slurm's word for the state of each job; empty: Slurm does not know the job any more."""
+    slurm = _squeue() if any(map(_is_slurm, jobs.values())) else {}
+    return {
+        group: slurm.get(job.job_id, "") if _is_slurm(job) else job.state.upper()
+        for group, job in jobs.items()
+    }
+
+
+def _is_slurm(job: Job[Any]) -> bool:
+    from submitit import SlurmJob
+
+    return isinstance(job, SlurmJob)
+
+
+def _squeue() -> dict[str, str]:
+    """States by job; not from sacct, as submitit has them: that needs a cluster with accounts."""
+    command = ["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%i|%T"]
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            lines = (line.strip().partition("|") for line in done.stdout.splitlines())
+            return {job: state for job, _, state in lines}
+        if time.monotonic() > deadline:
+            raise RunError(
+                f"squeue does not answer ({done.stderr.strip()}); what is queued goes on without "
+                "this command"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+if TYPE_CHECKING:
+    from submitit.core.core import Job

@@ -1,18 +1,80 @@
-"""Worker processes on this machine, some at a time."""
+"""Where the groups of a sweep are worked on: in this process, or in worker processes beside it."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
-from experiments.console import err, plain
-from experiments.sweeps.executors.base import GroupsFailedError
+from experiments.console import announce, one_line
+from experiments.run import RunError
 from experiments.sweeps.folder import SweepFolder
+from experiments.sweeps.group import run_group
 from experiments.sweeps.worker import BUSY, DONE, FAILED
 from plstm_seq.training.interrupt import terminate_as_interrupt
+
+
+class GroupsFailedError(RunError):
+    """Some groups failed; the others were worked on all the same."""
+
+
+class Executor(Protocol):
+    """Works on groups of a sweep."""
+
+    def run(self, folder: Path, groups: Sequence[str]) -> None:
+        """Does what is left to do of each group; returns when nothing is left to do here.
+
+        Args:
+            folder: of the sweep. What is done and what is left stands in it alone.
+            groups: their names, in the order in which to start them.
+
+        Raises:
+            GroupsFailedError: a group failed, for another reason than diverging members.
+            KeyboardInterrupt: Ctrl-C; what was being trained is saved.
+        """
+        ...
+
+
+class LocalExecutor:
+    """Works on groups in this process, which keeps what it has compiled."""
+
+    def __init__(self, *, progress: bool = True, trackers: Sequence[str] = ()):
+        self._progress, self._trackers = progress, trackers
+
+    def run(self, folder: Path, groups: Sequence[str]) -> None:
+        """See `Executor`."""
+        opened = SweepFolder(folder)
+        failures: dict[str, Exception] = {}
+        with terminate_as_interrupt():
+            for group in groups:
+                try:
+                    run_group(
+                        opened,
+                        group,
+                        progress=self._progress,
+                        trackers=self._trackers,
+                        announce=self._announce,
+                    )
+                except Exception as error:  # the other groups go on
+                    failures[group] = error
+                    with opened.log(group).open("a", encoding="utf-8") as log:
+                        traceback.print_exc(file=log)
+                    log_path = opened.log(group)
+                    self._announce(f"{group}: failed: {one_line(error)} (more in {log_path})")
+        if failures:
+            reasons = "; ".join(f"{name}: {one_line(error)}" for name, error in failures.items())
+            raise GroupsFailedError(
+                f"{len(failures)} of {len(groups)} groups failed: {reasons}"
+            ) from ExceptionGroup("groups failed", list(failures.values()))
+
+    def _announce(self, text: str) -> None:
+        if self._progress:
+            announce(text)
+
 
 _PAUSE = 0.1
 _WORKER = (sys.executable, "-m", "experiments.sweeps.worker")
@@ -55,7 +117,7 @@ class ProcessesExecutor:
         if self._max_parallel > 1 and not any(name in environment for name in _GPU_MEMORY):
             # By default each would take most of a GPU's memory.
             environment[_GPU_MEMORY[0]] = f"{0.9 / self._max_parallel:.3f}"
-        _announce(f"{group}: started, log: {folder.log(group)}")
+        announce(f"{group}: started, log: {folder.log(group)}")
         with folder.log(group).open("ab") as log:
             # A session of its own: a terminal's Ctrl-C comes to this process alone.
             return subprocess.Popen(
@@ -79,11 +141,11 @@ class ProcessesExecutor:
             del working[group]
             if code == BUSY:
                 holder = folder.holder(group) or "another process"
-                _announce(f"{group}: {holder} works on it; skipped")
+                announce(f"{group}: {holder} works on it; skipped")
             elif code == DONE:
-                _announce(f"{group}: done")
+                announce(f"{group}: done")
             else:
-                _announce(f"{group}: failed" if code == FAILED else f"{group}: ended with {code}")
+                announce(f"{group}: failed" if code == FAILED else f"{group}: ended with {code}")
                 failed.append(group)
         return failed
 
@@ -98,8 +160,4 @@ def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
             for process in processes:
                 process.wait()
         except KeyboardInterrupt:
-            _announce("ending without saving")
-
-
-def _announce(text: str) -> None:
-    err.print(plain(text), soft_wrap=True)
+            announce("ending without saving")

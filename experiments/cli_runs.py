@@ -1,0 +1,141 @@
+"""The commands `probe`, `export` and `round`: what is done with a trained run.
+
+What takes long to import (jax, matplotlib) is imported by the command that needs it.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from experiments.console import Json, RunName, err, out, plain, print_result, user_errors
+
+
+def export(
+    run: RunName,
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="safetensors (the arrays) or stablehlo (a program); default: by OUT's ending.",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Length, side of images and grids, or size or depth of graphs that a program "
+            "takes (default: any length; the largest in training).",
+        ),
+    ] = None,
+    graphs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Graphs that the program of a graph model takes (default: a batch)."
+        ),
+    ] = None,
+    platforms: Annotated[
+        list[str] | None,
+        typer.Option("--platform", help="What a program runs on: cpu, cuda or tpu; repeatable."),
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="last, or average: those averaged with training.average.")
+    ] = "last",
+    as_json: Json = False,
+) -> None:
+    """Write a trained model for use without this library.
+
+    plstm-seq export s3 s3.safetensors, or plstm-seq export s3 s3.stablehlo --platform cuda
+    """
+    from experiments import load_run
+    from experiments.exporting import export_run
+
+    with user_errors():
+        try:
+            path = export_run(
+                load_run(run),
+                output,
+                form=form,
+                size=size,
+                graphs=graphs,
+                platforms=platforms,
+                weights=weights,
+            )
+        except ImportError as error:
+            raise ValueError(str(error)) from None
+    print_result(str(path), f"wrote {path}", as_json)
+
+
+def probe(
+    run: RunName,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="NAME",
+            help="gates, contexts, spectrum, group, homomorphism, representations, linear, "
+            "separability, sensitivity, drift or exact; repeatable (default: all that suit).",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The folder of figures and numbers (default: probes in the run's)."),
+    ] = None,
+    block: Annotated[int, typer.Option(min=0, help="The block whose gates are drawn, from 0.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """See what a run has learned: its gates, transitions, states, and how far they carry.
+
+    A PNG and an SVG for every probe, and the numbers in probes.json. A model over images or
+    grids has one probe, gates: they are drawn over an example.
+    """
+    from experiments import load_run
+    from experiments.probing import probe as probe_run
+    from experiments.probing import table
+
+    with user_errors():
+        found = probe_run(
+            load_run(run),
+            only=only,
+            output=output,
+            block=block,
+            announce=lambda text: err.print(plain(text)),
+        )
+    summaries = {name: outcome.summary for name, outcome in found.items()}
+    print_result(summaries, table(found), as_json)
+
+
+def round_transitions(
+    run: RunName,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the new run in runs/ (default: that of RUN with -rounded)."),
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="The new run's folder, instead of --name.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a run exact: its transitions become the nearest representation of a group.
+
+    For models of one block without a convolution that track a group. Which group is read off the
+    model's own answers. The new run has one transition a token and no source; evaluate,
+    probe, decode and plot it as any run.
+    """
+    from experiments import load_run
+    from experiments.commands import place
+    from experiments.rounding import round_run, summary, table
+
+    with user_errors():
+        new, rounded = round_run(load_run(run), place(name, folder))
+    found = {"folder": str(new.folder), **summary(rounded)}
+    print_result(found, table(rounded), as_json)
+    if not as_json:
+        right = rounded.steps - rounded.wrong_steps
+        out.print(
+            f"{rounded.group.order} elements; {right:,} of {rounded.steps:,} steps from any "
+            f"element by any token are right; all of a sequence is right before {rounded.before:g} "
+            f"and after {rounded.after:g}\nwrote {new.folder}",
+            soft_wrap=True,
+        )

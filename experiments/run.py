@@ -29,7 +29,7 @@ from plstm_seq.training import (
     read_jsonl,
 )
 from plstm_seq.training.config import VALIDATION
-from plstm_seq.training.step import OF_LABELS
+from plstm_seq.training.loss import OF_LABELS
 from tasks.base import nearest
 
 ROOT = Path("runs")

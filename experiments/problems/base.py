@@ -15,7 +15,7 @@ from plstm_seq.evaluation.size import Draw
 from plstm_seq.models import ModelConfig
 from plstm_seq.training import HostSample, Sample, TrainingConfig
 from plstm_seq.training.loop import Validate
-from plstm_seq.training.step import OF_LABELS, Loss
+from plstm_seq.training.loss import OF_LABELS, Loss
 
 
 class ModelBatch(NamedTuple):

@@ -26,7 +26,7 @@ from plstm_seq.graphs import LineGraph, Sizes, bucket, line_graph, padded, sizes
 from plstm_seq.models import GraphInputs, GraphModel, GraphModelConfig, ModelConfig
 from plstm_seq.training import HostSample, TrainingConfig
 from plstm_seq.training.loop import Validate
-from plstm_seq.training.step import OF_LABELS, OF_NUMBERS, Loss
+from plstm_seq.training.loss import OF_LABELS, OF_NUMBERS, Loss
 from tasks.graphs import TUData, TUTask
 
 # Batches that are drawn to see how large they usually are, and by how much larger arrays are made

@@ -20,7 +20,7 @@ from experiments.run import new_model
 from experiments.sweeps.sweep import Sweep
 from plstm_seq.layers.configured import structure
 from plstm_seq.ops.choice import UnsupportedError
-from plstm_seq.training.step import score
+from plstm_seq.training.loss import score
 
 _ABSENT = object()
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, get_args
 
 from plstm_seq.training.curriculum import ByAccuracy, Curriculum, Uniform
+from plstm_seq.training.loss import OF_NUMBERS, Loss
 from plstm_seq.training.optimizer import OptimizerConfig
-from plstm_seq.training.step import OF_NUMBERS, Loss
 
 ACCURACIES = ("token_accuracy", "sequence_accuracy")
 MEASURED_ACCURACIES = (*ACCURACIES, "last_accuracy")
@@ -142,7 +142,7 @@ class TrainingConfig:
             `min(average, (1 + t) / (10 + t))`, so that the first parameters are soon forgotten.
             None: no average.
         consistency: weight in the loss of a term that asks transitions to multiply as the model's
-            own answers say, see `plstm_seq.training.consistency`; 0: there is none. For models of
+            own answers say, see `plstm_seq.training.loss`; 0: there is none. For models of
             one block whose transitions depend on the token alone.
     """
 

@@ -16,11 +16,11 @@ from jaxtyping import Array
 from plstm_seq.training.config import Solved, TrainingConfig
 from plstm_seq.training.curriculum import Draw, Phase
 from plstm_seq.training.devices import over_data, over_members, whole
+from plstm_seq.training.loss import Loss
 from plstm_seq.training.optimizer import OptimizerConfig, make_optimizer
 from plstm_seq.training.step import (
     Examples,
     LengthRange,
-    Loss,
     Sample,
     TrainState,
     make_dispatch,

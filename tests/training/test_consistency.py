@@ -19,7 +19,7 @@ from plstm_seq.models import PreUpConfig, SequenceModel
 from plstm_seq.models.sequence import state_tracking
 from plstm_seq.probing import exact_model, faithful_representation, homomorphism, record
 from plstm_seq.training import Member, OptimizerConfig, TrainingConfig, Uniform, fit, fit_members
-from plstm_seq.training.consistency import PAIRS, consistency_term, own_products
+from plstm_seq.training.loss import PAIRS, consistency_term, own_products
 from tasks.groups import group
 
 KEY = jax.random.key(0)

@@ -13,7 +13,7 @@ from plstm_seq.training import (
     TrainingConfig,
     fit,
 )
-from plstm_seq.training.step import score
+from plstm_seq.training.loss import score
 
 CONFIG = TrainingConfig(
     steps=6,

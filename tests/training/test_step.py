@@ -17,7 +17,7 @@ from plstm_seq.training import (
     make_train_step,
     with_hyperparameters,
 )
-from plstm_seq.training.step import score
+from plstm_seq.training.loss import score
 
 OPTIMIZER = make_optimizer(
     OptimizerConfig(learning_rate=0.01, warmup_steps=3, weight_decay=0.1), 40

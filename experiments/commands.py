@@ -32,7 +32,7 @@ from experiments.running import fit_run, new_run
 from plstm_seq.training import Tracker, WandbTracker
 from plstm_seq.training.devices import check_mesh
 from plstm_seq.training.trackers.wandb import require_wandb
-from tasks.base import shown
+from tasks.options import shown
 
 # Where the files of a task are, which is said without `task.`.
 _DATA = ("data",)

@@ -15,7 +15,7 @@ from experiments.problems import Problem, make_task, problem_of
 from plstm_seq.models import ModelConfig, SequenceModelConfig
 from plstm_seq.training import TrainingConfig
 from plstm_seq.training.loss import OF_NUMBERS
-from tasks.base import nearest, shown
+from tasks.options import nearest, shown
 
 LARGEST_SEED = 2**32 - 1
 

@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 
 from experiments import scalars
 from experiments.config import ConfigError, ExperimentConfig, from_document, to_document
-from tasks.base import nearest, shown
+from tasks.options import nearest, shown
 
 Path = tuple[str, ...]
 

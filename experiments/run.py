@@ -30,7 +30,7 @@ from plstm_seq.training import (
 )
 from plstm_seq.training.config import VALIDATION
 from plstm_seq.training.loss import OF_LABELS
-from tasks.base import nearest
+from tasks.options import nearest
 
 ROOT = Path("runs")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")

@@ -12,7 +12,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from tasks.base import LONG, SymbolTask, at_end, check_at_least, shown, symbol_ids
+from tasks.base import LONG, SymbolTask, at_end, symbol_ids
+from tasks.options import check_at_least, shown
 from tasks.prefix import Machine, PrefixTask, check_size
 
 OPERATORS = "+-*"

@@ -15,8 +15,8 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from tasks.arrow_pointing_drawing import draw
-from tasks.base import check_at_least
 from tasks.grid import ImageBatch, Size, resolve_size
+from tasks.options import check_at_least
 
 
 class Scene(NamedTuple):

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tasks.base import LONG, shown
+from tasks.base import LONG
+from tasks.options import shown
 from tasks.prefix import AutomatonTask, Machine, check_size, reachable
 from tasks.regular import Table, read_table, regular_table
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import abc
-import difflib
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -16,8 +15,13 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from tasks.options import check_at_least, shown, some
+
 Numbers = TypeVar("Numbers", Array, np.ndarray)
 """An array, on the device or on the host."""
+
+LONG = 128
+"""Length at which the frequencies of labels are taken, where they depend on the length."""
 
 State = Any
 """A pytree of arrays with a leading batch axis: what a stream has seen so far."""
@@ -348,59 +352,3 @@ def resolve_lengths(lengths: ArrayLike | None, batch: int, length: int) -> Array
         if low < 1 or high > length:
             raise ValueError(f"lengths must lie in 1 .. {length}, got {low} .. {high}")
     return jnp.asarray(array, jnp.int32)
-
-
-def shown(value: object, most: int = 200) -> str:
-    """How an error message writes a value: as Python does, and what is long shortened."""
-    text = repr(value)
-    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 4 :]}"
-
-
-def nearest(name: str, known: Iterable[str], *, none: str = "there are none") -> str:
-    """The known names that are most alike, as the end of an error message."""
-    name = name[:100]  # nobody meant more
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.0)
-    return f"nearest: {', '.join(close)}" if close else none
-
-
-def some(words: Sequence[str], between: str = " ", most: int = 20) -> str:
-    """The first of some words, and dots where there are more."""
-    return between.join([*words[:most], *(["..."] if len(words) > most else [])])
-
-
-LONG = 128
-"""Length at which the frequencies of labels are taken, where they depend on the length."""
-
-MOST_SYMBOLS = 2**16
-"""Largest size of an alphabet, a set of states or labels, that a task can be given as an option."""
-
-
-def check_at_least(name: str, value: object, minimum: int, most: int | None = None) -> None:
-    """Check an integer option.
-
-    Args:
-        name: Of the option.
-        value: That was given.
-        minimum: The smallest value.
-        most: The largest one, such as `MOST_SYMBOLS` for what is written out; None if any will do.
-
-    Raises:
-        TypeError: If the value is not an integer.
-        ValueError: If it is below the minimum, or above `most`.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {shown(value)}")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")
-    if most is not None and value > most:
-        raise ValueError(f"{name} must be at most {most:,}, got {value:,}")
-
-
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Check an option that is one of a few words.
-
-    Raises:
-        ValueError: If the value is none of the choices.
-    """
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {shown(value)}")

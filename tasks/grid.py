@@ -16,19 +16,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from tasks.base import (
-    Batch,
-    Bits,
-    Labelled,
-    LabelledSymbols,
-    Numbers,
-    OverSymbols,
-    check_at_least,
-    check_choice,
-    shown,
-    symbol_ids,
-)
+from tasks.base import Batch, Bits, Labelled, LabelledSymbols, Numbers, OverSymbols, symbol_ids
 from tasks.groups import OfGroup, group
+from tasks.options import check_at_least, check_choice, shown
 from tasks.prefix import prefix_products
 
 Size = int | tuple[int, int]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.base import shown, some
+from tasks.options import shown, some
 
 MAX_ORDER = 5040
 """Largest order of a group (that of S7): a Cayley table has as many entries as its square."""

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from tasks.base import LONG, MOST_SYMBOLS, SymbolTask, at_end, check_at_least, inside
+from tasks.base import LONG, SymbolTask, at_end, inside
+from tasks.options import MOST_SYMBOLS, check_at_least
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from tasks.base import MOST_SYMBOLS, Batch, SymbolTask, check_at_least, check_choice, inside
+from tasks.base import Batch, SymbolTask, inside
+from tasks.options import MOST_SYMBOLS, check_at_least, check_choice
 from tasks.sequences import pick
 
 

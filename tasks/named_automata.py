@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from tasks.base import MOST_SYMBOLS, Bits, check_at_least, check_choice
+from tasks.base import Bits
+from tasks.options import MOST_SYMBOLS, check_at_least, check_choice
 from tasks.prefix import AutomatonTask, Machine, reachable
 
 

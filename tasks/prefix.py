@@ -13,16 +13,8 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from tasks.base import (
-    State,
-    SymbolTask,
-    Task,
-    at_end,
-    check_at_least,
-    check_choice,
-    inside,
-    symbol_ids,
-)
+from tasks.base import State, SymbolTask, Task, at_end, inside, symbol_ids
+from tasks.options import check_at_least, check_choice
 
 MAX_MONOID = 512
 """Automata with more elements in their transition monoid than this are run step by step."""

@@ -9,12 +9,13 @@ from typing import Any
 from tasks.arithmetic import ModularArithmetic, ModularArithmeticBrackets
 from tasks.arrow_pointing import ArrowPointing
 from tasks.automaton import Automaton
-from tasks.base import SymbolTask, Task, nearest, shown
+from tasks.base import SymbolTask, Task
 from tasks.binary import BinaryAddition, BinaryMultiplication, ComputeSqrt
 from tasks.grid import GridParity, GridTask, GridWordProblem, ImageTask
 from tasks.majority import Majority, MajorityCount
 from tasks.mqar import MQAR
 from tasks.named_automata import CycleNavigation, EvenPairs, FlipFlop, Parity, RandomAutomaton
+from tasks.options import nearest, shown
 from tasks.sequences import StackManipulation
 from tasks.solve_equation import SolveEquation
 from tasks.strings import (

@@ -13,7 +13,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from tasks.base import shown, some
+from tasks.options import shown, some
 
 
 class Table(NamedTuple):

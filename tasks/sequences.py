@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tasks.base import Numbers, SymbolTask, check_choice
+from tasks.base import Numbers, SymbolTask
+from tasks.options import check_choice
 
 EMPTY, ACT = "_", "!"
 """What stands where an answer is to be given, and what opens the answer in the SLiCE data."""

@@ -9,15 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from tasks.base import (
-    MOST_SYMBOLS,
-    Numbers,
-    SymbolTask,
-    at_end,
-    check_at_least,
-    check_choice,
-    inside,
-)
+from tasks.base import Numbers, SymbolTask, at_end, inside
+from tasks.options import MOST_SYMBOLS, check_at_least, check_choice
 from tasks.sequences import CONVENTIONS, SequenceTask, pick
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
-from tasks.base import MOST_SYMBOLS, Batch, check_at_least, check_choice, inside, shown, symbol_ids
+from tasks.base import Batch, inside, symbol_ids
 from tasks.groups import Group, OfGroup, group
+from tasks.options import MOST_SYMBOLS, check_at_least, check_choice, shown
 from tasks.prefix import Machine, PrefixTask, check_size, prefix_products
 
 FILLER = "_"

@@ -16,7 +16,7 @@ from experiments.probing.carrying import Carried, carry, carry_snapped, exact_ho
 from experiments.probing.probes import PROBES, Probed, probes_of, table
 from experiments.probing.subject import TaskGroup, task_group
 from experiments.run import Run, RunError, as_run
-from tasks.base import nearest
+from tasks.options import nearest
 
 __all__ = [
     "PROBES",

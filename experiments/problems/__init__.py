@@ -12,8 +12,8 @@ from experiments.problems.base import Problem
 from experiments.problems.graphs import GraphProblem, TUProblem
 from experiments.problems.grids import GridProblem, ImagesProblem
 from experiments.problems.sequences import SequenceProblem
-from tasks.base import nearest, shown
 from tasks.graphs import TUTask
+from tasks.options import nearest, shown
 from tasks.registry import WORD_PROBLEM, make
 from tasks.vision import ImagesTask
 

@@ -28,7 +28,7 @@ from experiments.sweeps.executors import Executor
 from experiments.sweeps.folder import ROOT
 from experiments.sweeps.values import read_values
 from plstm_seq.training import ByAccuracy, Sizes, Staged, TrainingConfig, Uniform
-from tasks.base import nearest
+from tasks.options import nearest
 
 ABOUT = "protocol.json"
 PLSTM = "plstm"

@@ -20,7 +20,7 @@ from experiments import scalars
 from experiments.config import ConfigError
 from experiments.console import plain_table
 from experiments.sweeps.values import parse_values
-from tasks.base import nearest
+from tasks.options import nearest
 
 FOLDER = Path(__file__).parent
 RATE = "training.optimizer.learning_rate"

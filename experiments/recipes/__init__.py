@@ -13,7 +13,7 @@ from typing import Any
 
 from experiments import scalars
 from experiments.config import ConfigError, ExperimentConfig, TaskConfig, from_document
-from tasks.base import nearest
+from tasks.options import nearest
 
 __all__ = ["names", "read_recipe"]
 

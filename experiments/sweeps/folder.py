@@ -11,7 +11,7 @@ from experiments.run import Run, RunError
 from experiments.sweeps.plan import MemberPlan, Plan, plan
 from experiments.sweeps.sweep import Sweep, sealed_yaml, stored_sweep, to_yaml
 from plstm_seq.training.disk import check_path
-from tasks.base import nearest
+from tasks.options import nearest
 
 ROOT = Path("sweeps")
 SWEEP = "sweep.yaml"

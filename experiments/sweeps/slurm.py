@@ -26,7 +26,7 @@ from experiments.sweeps.executors import GroupsFailedError
 from experiments.sweeps.folder import SweepFolder
 from experiments.sweeps.slurm_job import GroupJob
 from experiments.sweeps.worker import BUSY, DONE
-from tasks.base import nearest
+from tasks.options import nearest
 
 if TYPE_CHECKING:
     from submitit.core.core import Job

@@ -28,7 +28,7 @@ import yaml
 
 from experiments.config import ConfigError
 from experiments.overrides import parse_value, split_assignment
-from tasks.base import shown
+from tasks.options import shown
 
 MOST_MEMBERS = 100_000
 """The most members of a sweep, and values of a range."""

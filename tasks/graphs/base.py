@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from tasks.base import LabelledSymbols, OverSymbols, check_at_least, check_choice
+from tasks.base import LabelledSymbols, OverSymbols
+from tasks.options import check_at_least, check_choice
 
 Seed = int | Sequence[int] | np.ndarray | np.random.Generator | jax.Array
 """A number or several, a typed key of jax, or a generator, whose state counts then."""

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from tasks.base import check_at_least
 from tasks.graphs.base import Graphs, SymbolGraphTask, node_depths
 from tasks.groups import OfGroup, group
+from tasks.options import check_at_least
 
 _COLOURS = ("black", "white")
 

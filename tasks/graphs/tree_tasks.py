@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from tasks.base import check_at_least, check_choice, shown
 from tasks.graphs.trees import TreeTask
+from tasks.options import check_at_least, check_choice, shown
 
 _OPERATORS = ("not", "and", "or", "xor")
 _ON_LISTS = ("min", "max", "med", "sum")

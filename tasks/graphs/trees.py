@@ -11,8 +11,8 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from tasks.base import shown, some
 from tasks.graphs.base import Graphs, SymbolGraphTask, by_graph, node_depths, ranks
+from tasks.options import shown, some
 
 _LONG = 32
 """Depth at which chance is taken."""

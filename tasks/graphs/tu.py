@@ -14,8 +14,8 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tasks.base import check_at_least
 from tasks.graphs.base import GraphBatch, Seed, generator, ranges
+from tasks.options import check_at_least
 
 # Zeros and ones that stand for labels: 2 GiB of float32.
 _MOST_FEATURES = 1 << 29

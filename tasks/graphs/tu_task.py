@@ -11,8 +11,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tasks.base import check_at_least, check_choice
 from tasks.graphs.tu import TUData, read_tu
+from tasks.options import check_at_least, check_choice
 
 
 class Fold(NamedTuple):

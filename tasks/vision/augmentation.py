@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from tasks.base import check_at_least, check_choice
 from tasks.grid import ImageBatch
+from tasks.options import check_at_least, check_choice
 from tasks.vision.sources import Box, Example, FileImage, pillow, resampled
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)

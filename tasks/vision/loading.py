@@ -7,8 +7,8 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from tasks.base import check_at_least
 from tasks.grid import ImageBatch
+from tasks.options import check_at_least
 from tasks.vision.augmentation import Augmentation, Mixing
 from tasks.vision.sources import Example, FileImage, ImageFolder, ImageSource, package
 

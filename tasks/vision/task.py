@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from tasks.base import check_at_least, check_choice
+from tasks.options import check_at_least, check_choice
 from tasks.vision.augmentation import Augmentation, Mixing
 from tasks.vision.loading import BatchIterator, batches
 from tasks.vision.sources import Cifar, ImageFolder, ImageSource

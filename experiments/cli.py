@@ -201,14 +201,14 @@ def _train(
     chosen: Any, place: Path | None, resume: bool, mesh: str | None, trackers: list[str]
 ) -> tuple[Any, dict[str, Any]]:
     """Trains; an interruption or divergence ends the command and says what to do."""
-    from experiments import commands
+    from experiments import commands, running
     from plstm_seq.training import NonFiniteLossError
 
-    commands.check_trackers(trackers)
+    running.check_trackers(trackers)
     devices = commands.devices(mesh, chosen)
     run = commands.open_run(chosen, place, resume)
     try:
-        record = commands.fit_and_report(run, commands.make_trackers(trackers, run), devices)
+        record = commands.fit_and_report(run, running.make_trackers(trackers, run), devices)
     except KeyboardInterrupt:
         again = f"plstm-seq train {commands.named(run.folder)} --resume"
         announce(f"stopped; continue with: {again}")

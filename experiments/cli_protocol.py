@@ -99,7 +99,7 @@ def run(
     """
     from experiments.protocols import cells, load, protocol, run_cell
     from experiments.protocols.cells import planned
-    from experiments.sweeps.commands import check_members
+    from experiments.sweep_commands import check_members
     from experiments.sweeps.launch import make_executor
     from experiments.sweeps.values import whole_numbers
 

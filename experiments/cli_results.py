@@ -108,7 +108,8 @@ def compare(
     learning rate.
     """
     from experiments.results.comparing import compare as draw
-    from experiments.results.export import readable_costs, to_text
+    from experiments.results.export import readable_costs
+    from experiments.tables import to_text
 
     with user_errors():
         figures, costs, measured = draw(

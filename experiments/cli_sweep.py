@@ -109,8 +109,8 @@ def sweep(
     the same --name goes on where it was stopped.
     """
     from experiments.commands import place, warn_of, with_generators
+    from experiments.sweep_commands import check_members, choose_sweep, plan_rows, plan_tables
     from experiments.sweeps import create_sweep, plan
-    from experiments.sweeps.commands import check_members, choose_sweep, plan_rows, plan_tables
     from experiments.sweeps.folder import ROOT
     from experiments.sweeps.launch import make_executor
     from experiments.sweeps.matching import match_costs
@@ -133,8 +133,8 @@ def sweep(
 
 def status(name: SweepName, as_json: Json = False) -> None:
     """Show how far the members of a sweep are; a running sweep is not disturbed."""
+    from experiments.sweep_commands import status_table
     from experiments.sweeps import status as read_status
-    from experiments.sweeps.commands import status_table
 
     with user_errors():
         rows = read_status(name)
@@ -160,9 +160,9 @@ def resume(
 
 
 def _run(folder: Path, executor: "Executor", as_json: bool) -> None:
+    from experiments.sweep_commands import summary
     from experiments.sweeps import run_sweep
     from experiments.sweeps import status as read_status
-    from experiments.sweeps.commands import summary
 
     with endings(folder):
         results = run_sweep(folder, executor=executor)
@@ -214,7 +214,7 @@ def cross_validate(
     from experiments import commands
     from experiments.cross_validation import create_folds, folds, folds_table
     from experiments.cross_validation import cross_validate as validate
-    from experiments.sweeps.commands import check_members
+    from experiments.sweep_commands import check_members
     from experiments.sweeps.folder import ROOT
 
     with user_errors():

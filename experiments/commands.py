@@ -29,9 +29,8 @@ from experiments.presets import shortened
 from experiments.rules import PLACES, reasons
 from experiments.run import ROOT, Run, RunError, load_run
 from experiments.running import fit_run, new_run
-from plstm_seq.training import Tracker, WandbTracker
+from plstm_seq.training import Tracker
 from plstm_seq.training.devices import check_mesh
-from plstm_seq.training.trackers.wandb import require_wandb
 from tasks.options import shown
 
 # Where the files of a task are, which is said without `task.`.
@@ -188,34 +187,6 @@ def open_run(config: ExperimentConfig, place: Path | None, resume: bool) -> Run:
     run = new_run(config, place) if is_first() else Run(place, config)
     wait("the run's folder is made")
     return run
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """Refuses names that `make_trackers` does not know, and what is not installed.
-
-    Raises:
-        ConfigError: there is no such tracker, or its package is missing.
-    """
-    for name in names:
-        if name != "wandb":
-            raise ConfigError(f"--tracker {name!r}: wandb is the one to choose")
-        require_wandb()
-
-
-def make_trackers(names: Sequence[str], run: Run, group: str | None = None) -> list[Tracker]:
-    """The trackers that a user names, beside those that every run has.
-
-    Args:
-        names: of trackers.
-        run: what is tracked.
-        group: what shows it together with others: the name of its sweep.
-
-    Raises:
-        ValueError: what one needs is not installed.
-    """
-    if not names or not is_first():
-        return []
-    return [WandbTracker(run.folder, group=group, config=to_document(run.config))]
 
 
 def devices(mesh: str | None, config: ExperimentConfig) -> Mesh | None:

@@ -29,10 +29,12 @@ from plstm_seq.training import (
     ProgressTracker,
     TensorBoardTracker,
     Tracker,
+    WandbTracker,
     fit,
     fit_members,
 )
 from plstm_seq.training.interrupt import terminate_as_interrupt
+from plstm_seq.training.trackers.wandb import require_wandb
 
 
 def train(
@@ -130,6 +132,34 @@ def new_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
     if config.initial_run is not None:
         starting_model(config)
     return create_run(config, folder)
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Refuses names that `make_trackers` does not know, and what is not installed.
+
+    Raises:
+        ConfigError: there is no such tracker, or its package is missing.
+    """
+    for name in names:
+        if name != "wandb":
+            raise ConfigError(f"--tracker {name!r}: wandb is the one to choose")
+        require_wandb()
+
+
+def make_trackers(names: Sequence[str], run: Run, group: str | None = None) -> list[Tracker]:
+    """The trackers that a user names, beside those that every run has.
+
+    Args:
+        names: of trackers.
+        run: what is tracked.
+        group: what shows it together with others: the name of its sweep.
+
+    Raises:
+        ValueError: what one needs is not installed.
+    """
+    if not names or not is_first():
+        return []
+    return [WandbTracker(run.folder, group=group, config=to_document(run.config))]
 
 
 def check_trains(config: ExperimentConfig) -> None:

@@ -12,8 +12,8 @@ from experiments.files import RunError
 from experiments.protocols.cells import About, begun, check_scale
 from experiments.protocols.protocol import SPREADS, Protocol
 from experiments.protocols.values import numbers
-from experiments.results.export import FORMATS, Table, to_latex, to_markdown, to_text
 from experiments.sweeps.rows import gather
+from experiments.tables import Table, check_format, to_latex, to_markdown, to_text
 
 PAPER, HERE = "paper", "here"
 _SCHEMA = {
@@ -258,8 +258,7 @@ def export(comparison: Comparison, form: str) -> str:
     Raises:
         ConfigError: another form.
     """
-    if form not in FORMATS:
-        raise ConfigError(f"format is {form!r}: one of {', '.join(FORMATS)} is expected")
+    check_format(form)
     if form == "csv":
         return comparison.frame.write_csv()
     table, lines = readable(comparison), notes(comparison)

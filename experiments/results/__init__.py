@@ -5,11 +5,12 @@ print(summarize(frame, by=["transition.dim"], metric="sequence", length=256))
 """
 
 from experiments.costs import Costs, costs_of
-from experiments.results.export import export, readable, to_csv, to_latex, to_markdown, to_text
+from experiments.results.export import export, readable, to_csv
 from experiments.results.summary import summarize, where
 from experiments.sweeps.folder import find_sweep
 from experiments.sweeps.matching import choices, matched
 from experiments.sweeps.rows import gather
+from experiments.tables import to_latex, to_markdown, to_text
 
 __all__ = [
     "Costs",

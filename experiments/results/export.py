@@ -2,42 +2,12 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars
 
-from experiments.config import ConfigError
 from experiments.results.summary import grouping, settings, text, titles
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "≥": r"$\geq$",
-}
-
-
-class Table(NamedTuple):
-    """A table for people: a header a column, and rows of cells.
-
-    Attributes:
-        headers: of the columns.
-        rows: of text.
-        words: how many of the first columns hold words (the others hold numbers).
-    """
-
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    words: int
-
+from experiments.tables import Table, check_format, to_latex, to_markdown, to_text
 
 Cell = Callable[[Mapping[str, Any]], str]
 
@@ -100,62 +70,9 @@ def _value(name: str) -> Cell:
     return lambda row: text(row[name])
 
 
-def to_text(table: Table) -> str:
-    """Columns beside each other, words to the left, numbers to the right."""
-    lines = [table.headers, *table.rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "".join(f"{_text_row(line, widths, table.words)}\n" for line in lines)
-
-
-def _text_row(cells: Sequence[str], widths: Sequence[int], words: int) -> str:
-    padded = (
-        cell.ljust(width) if index < words else cell.rjust(width)
-        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join(padded).rstrip()
-
-
 def to_csv(summary: polars.DataFrame) -> str:
     """All columns of a summary, with all digits."""
     return summary.write_csv()
-
-
-def to_latex(table: Table) -> str:
-    r"""A `tabular` with booktabs rules; needs `\usepackage{booktabs}` and nothing else."""
-    lines = [
-        rf"\begin{{tabular}}{{{'l' * table.words}{'r' * (len(table.headers) - table.words)}}}",
-        r"\toprule",
-        _latex_row(table.headers),
-        r"\midrule",
-        *map(_latex_row, table.rows),
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    escaped = ("".join(_LATEX.get(letter, letter) for letter in cell) for cell in cells)
-    return " & ".join(escaped) + r" \\"
-
-
-def to_markdown(table: Table) -> str:
-    """A table of GitHub's Markdown."""
-    sides = [":--"] * table.words + ["--:"] * (len(table.headers) - table.words)
-    lines = [table.headers, sides, *table.rows]
-    return "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)
-
-
-def _markdown_cell(cell: str) -> str:
-    return cell.replace("\\", r"\\").replace("|", r"\|").replace("\n", " ")
-
-
-FORMATS: Mapping[str, Callable[[polars.DataFrame], str]] = {
-    "table": lambda summary: to_text(readable(summary)),
-    "csv": to_csv,
-    "latex": lambda summary: to_latex(readable(summary)),
-    "markdown": lambda summary: to_markdown(readable(summary)),
-}
 
 
 def export(summary: polars.DataFrame, form: str) -> str:
@@ -168,9 +85,11 @@ def export(summary: polars.DataFrame, form: str) -> str:
     Raises:
         ConfigError: another form.
     """
-    if form not in FORMATS:
-        raise ConfigError(f"format is {form!r}: one of {', '.join(FORMATS)} is expected")
-    return FORMATS[form](summary)
+    check_format(form)
+    if form == "csv":
+        return to_csv(summary)
+    to = {"table": to_text, "latex": to_latex, "markdown": to_markdown}[form]
+    return to(readable(summary))
 
 
 # In cost.json, and what they are called where people read them.

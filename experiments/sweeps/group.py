@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
-from experiments.commands import make_trackers
 from experiments.evaluating import evaluate
 from experiments.run import Run, RunError
-from experiments.running import train_members
+from experiments.running import make_trackers, train_members
 from experiments.sweeps.folder import SweepFolder
 
 # What is left to do about a member that ended, and whose last checkpoint is damaged.

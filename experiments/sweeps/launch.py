@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.commands import check_trackers
 from experiments.config import ConfigError
 from experiments.config_files import has_config
 from experiments.run import Run, RunError
+from experiments.running import check_trackers
 from experiments.sweeps.executors import Executor, LocalExecutor, ProcessesExecutor
 from experiments.sweeps.folder import SweepFolder, open_sweep
 from experiments.sweeps.rows import gather

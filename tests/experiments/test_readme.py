@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from experiments import read_config
 from experiments.cli import app
 from experiments.commands import choose_config
-from experiments.sweeps.commands import choose_sweep
+from experiments.sweep_commands import choose_sweep
 from experiments.sweeps.sweep import from_document, read_sweep
 
 ROOT = Path(__file__).parents[2]

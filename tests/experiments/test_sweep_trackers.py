@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 from small_sweep import small_sweep
 
-from experiments import commands
+from experiments import running
 from experiments.config import ConfigError
 from experiments.sweeps import create_sweep, group, worker
 from experiments.sweeps.executors import ProcessesExecutor
@@ -18,8 +18,8 @@ from plstm_seq.training import FitResult
 def tracked(monkeypatch):
     """Nothing is trained; the trackers that members would have."""
     made = []
-    monkeypatch.setattr(commands, "WandbTracker", lambda folder, **options: (folder, options))
-    monkeypatch.setattr(commands, "require_wandb", lambda: None)
+    monkeypatch.setattr(running, "WandbTracker", lambda folder, **options: (folder, options))
+    monkeypatch.setattr(running, "require_wandb", lambda: None)
 
     def train_members(runs, trackers, **_):
         made.extend(map(trackers, runs))

@@ -14,8 +14,8 @@ from experiments.config import from_document, to_document
 from experiments.exporting import export_run
 from experiments.presets import scaled_training
 from experiments.show import evaluation_table
+from experiments.sweep_commands import status_table
 from experiments.sweeps import Sweep, create_sweep, product, run_sweep, status, vary
-from experiments.sweeps.commands import status_table
 from plstm_seq.training import ByAccuracy, Solved
 from plstm_seq.training.leaves import named_leaves
 

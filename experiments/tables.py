@@ -1,0 +1,91 @@
+"""Tables for people, as text, LaTeX and Markdown."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from experiments.config import ConfigError
+
+FORMATS = ("table", "csv", "latex", "markdown")
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "≥": r"$\geq$",
+}
+
+
+class Table(NamedTuple):
+    """A table for people: a header a column, and rows of cells.
+
+    Attributes:
+        headers: of the columns.
+        rows: of text.
+        words: how many of the first columns hold words (the others hold numbers).
+    """
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: int
+
+
+def to_text(table: Table) -> str:
+    """Columns beside each other, words to the left, numbers to the right."""
+    lines = [table.headers, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "".join(f"{_text_row(line, widths, table.words)}\n" for line in lines)
+
+
+def _text_row(cells: Sequence[str], widths: Sequence[int], words: int) -> str:
+    padded = (
+        cell.ljust(width) if index < words else cell.rjust(width)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return "  ".join(padded).rstrip()
+
+
+def to_latex(table: Table) -> str:
+    r"""A `tabular` with booktabs rules; needs `\usepackage{booktabs}` and nothing else."""
+    lines = [
+        rf"\begin{{tabular}}{{{'l' * table.words}{'r' * (len(table.headers) - table.words)}}}",
+        r"\toprule",
+        _latex_row(table.headers),
+        r"\midrule",
+        *map(_latex_row, table.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    escaped = ("".join(_LATEX.get(letter, letter) for letter in cell) for cell in cells)
+    return " & ".join(escaped) + r" \\"
+
+
+def to_markdown(table: Table) -> str:
+    """A table of GitHub's Markdown."""
+    sides = [":--"] * table.words + ["--:"] * (len(table.headers) - table.words)
+    lines = [table.headers, sides, *table.rows]
+    return "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)
+
+
+def _markdown_cell(cell: str) -> str:
+    return cell.replace("\\", r"\\").replace("|", r"\|").replace("\n", " ")
+
+
+def check_format(name: str) -> None:
+    """Refuses the name of a format that tables are not written in.
+
+    Raises:
+        ConfigError: it is none of `FORMATS`.
+    """
+    if name not in FORMATS:
+        raise ConfigError(f"format is {name!r}: one of {', '.join(FORMATS)} is expected")

@@ -91,7 +91,7 @@ def _fields(text: str) -> list[str]:
 
 
 def _is_sweep(file: Path) -> bool:
-    """Whether a file is a sweep rather than a config; what cannot be read is said by its reader."""
+    """Whether a file holds a sweep and not a config; False for one that cannot be read."""
     try:
         document = scalars.load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):

@@ -236,9 +236,11 @@ def reachable(transition: np.ndarray) -> np.ndarray:
     states = np.arange(len(transition))
     reach = np.eye(len(states), dtype=bool)
     reach[states[:, None], transition] = True
-    for _ in range(len(states).bit_length()):
-        reach = (reach.astype(np.float32) @ reach) > 0
-    return reach
+    while True:
+        wider = (reach.astype(np.float32) @ reach) > 0
+        if (wider == reach).all():
+            return reach
+        reach = wider
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def model(protocol: Protocol, text: str, words: Sequence[str] = ()) -> Model:
 
 
 def known_sizes(config: ExperimentConfig, sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of some fields that a config has.
+    """Select the fields that a config has, out of some fields.
 
     Raises:
         ConfigError: a field is one that no mixer has, either.

@@ -70,7 +70,7 @@ def _look(colour: int, line: int) -> dict[str, Any]:
 
 
 def levels(rows: polars.DataFrame, x: str, y: str) -> polars.DataFrame:
-    """Of y at each x: `low` (the lower quartile), `middle` (the median) and `high`."""
+    """The quartiles of y at each x, as columns `low`, `middle` (the median) and `high`."""
     value = polars.col(y)
     return (
         rows.group_by(polars.col(x).alias("x"))

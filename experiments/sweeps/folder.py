@@ -1,5 +1,6 @@
 """A sweep on disk: `sweep.yaml`, `members/`, `groups/`, `results.parquet`."""
 
+import re
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -49,7 +50,20 @@ class SweepFolder:
 
     def run(self, member: MemberPlan) -> Run:
         """The run of a member; its folder may not be there yet."""
-        return Run(self.path / "members" / member.name, member.config)
+        return Run(self._member(member.name), member.config)
+
+    def _member(self, name: str) -> Path:
+        """The folder of a member.
+
+        A long name ends with a hash of what varies, and begins with the values of a config's
+        fields in their order, which was another one in the version that may have made the folder.
+        """
+        members = self.path / "members"
+        tail = re.search(r"-[0-9a-f]{8}$", name)
+        if tail is None or (members / name).exists():
+            return members / name
+        (found, *others) = [*members.glob(f"*{tail[0]}"), members / name]
+        return found if len(others) == 1 else members / name
 
     def create_run(self, member: MemberPlan) -> Run:
         """The run of a member; what its folder lacks is written.

@@ -45,7 +45,7 @@ class Tally(NamedTuple):
 
     @classmethod
     def empty(cls, batch_size: int) -> Tally:
-        """Of sequences of which nothing is read."""
+        """The counts before anything has been read."""
         zeros = jnp.zeros((batch_size,), jnp.int32)
         return cls(zeros, zeros, zeros.astype(bool))
 

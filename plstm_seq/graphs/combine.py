@@ -50,7 +50,7 @@ AXES = {
     "sizes": Axis("graphs"),
     "multitree": Axis("lines"),
 }
-"""Of every array of a `LineGraph` but `blocks`, which is [steps, width]."""
+"""What the arrays of a `LineGraph` are over; not of `blocks`, which is [steps, width]."""
 
 
 def sizes_of(graph: LineGraph) -> Sizes:

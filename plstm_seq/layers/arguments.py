@@ -4,13 +4,15 @@ Each check raises with the argument's name.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, TypeVar, get_args
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.typing import DTypeLike
+
+T = TypeVar("T")
 
 
 class HasShape(Protocol):
@@ -22,24 +24,29 @@ class HasShape(Protocol):
         ...
 
 
-def require_positive(**sizes: int | None) -> None:
-    """Raise `ValueError` for the first size below 1; None is no size, and left to its default."""
+def given(**values: T | None) -> dict[str, T]:
+    """The values that are not None, for the checks of options that may be left out."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def require_positive(**sizes: int) -> None:
+    """Raise `ValueError` for the first size below 1, or None."""
     for name, size in sizes.items():
-        if size is not None and size < 1:
+        if size is None or size < 1:
             raise ValueError(f"{name}: got {size}, expected at least 1")
 
 
-def require_above_zero(**values: float | None) -> None:
-    """Raise `ValueError` for the first number that is not above 0; None is no number."""
+def require_above_zero(**values: float) -> None:
+    """Raise `ValueError` for the first number that is not above 0, or None."""
     for name, value in values.items():
-        if value is not None and not value > 0:
+        if value is None or not value > 0:
             raise ValueError(f"{name}: got {value}, expected above 0")
 
 
 def require_non_negative(**values: float) -> None:
-    """Raise `ValueError` for the first number that is below 0, or none."""
+    """Raise `ValueError` for the first number that is below 0 or NaN, or None."""
     for name, value in values.items():
-        if not value >= 0:
+        if value is None or not value >= 0:
             raise ValueError(f"{name}: got {value}, expected a non-negative number")
 
 
@@ -53,7 +60,7 @@ def require_choice(name: str, value: Any, choices: Any) -> None:
 def require_count(**counts: int) -> None:
     """Raise `ValueError` for the first number of parts, each written out, beyond 1 to 1,000."""
     for name, count in counts.items():
-        if not 1 <= count <= 1000:
+        if count is None or not 1 <= count <= 1000:
             raise ValueError(f"{name}: got {count}, expected 1 to 1000")
 
 

@@ -14,7 +14,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
-from plstm_seq.layers.arguments import require_divisible, require_positive
+from plstm_seq.layers.arguments import given, require_divisible, require_positive
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.gates import Gate, GateConfig
 from plstm_seq.layers.head_projection import HeadProjection, HeadProjectionConfig
@@ -22,7 +22,7 @@ from plstm_seq.layers.initializers import Initializer, Small, Zeros
 from plstm_seq.layers.norm import Norm, NormConfig, Scale
 
 Mode = Literal["P", "D"]
-"""Of a layer over grids or graphs: directed propagation, or diffusive distribution."""
+"""How a layer over grids or graphs moves information: P, directed propagation; D, diffusion."""
 
 CONVOLVED: Final = ("source", "transition", "mark", "direct", "query", "key")
 """The branches that read the convolved input by default, in a sequence and in a grid."""
@@ -99,8 +99,8 @@ class PLSTMConfig:
     implementation: str | None = None
 
     def __post_init__(self):
-        named = ("num_heads", "JK", "JQ", "JV", "JO", "DK", "DV", "sub_heads")
-        require_positive(**{name: getattr(self, name) for name in named})
+        optional = given(JV=self.JV, JO=self.JO, DK=self.DK, DV=self.DV, sub_heads=self.sub_heads)
+        require_positive(num_heads=self.num_heads, JK=self.JK, JQ=self.JQ, **optional)
         if self.tie_query_key and self.JQ != self.JK:
             raise ValueError(
                 f"tie_query_key: got JQ = {self.JQ} and JK = {self.JK}, expected the same"

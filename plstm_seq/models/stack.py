@@ -14,6 +14,7 @@ from plstm_seq.layers import NormConfig
 from plstm_seq.layers.activations import soft_cap
 from plstm_seq.layers.arguments import (
     accumulation_dtype,
+    given,
     promote,
     require_above_zero,
     require_count,
@@ -46,7 +47,7 @@ class StackConfig:
     def __post_init__(self):
         require_positive(width=self.width)
         require_count(num_blocks=self.num_blocks)
-        require_above_zero(logit_soft_cap=self.logit_soft_cap)
+        require_above_zero(**given(logit_soft_cap=self.logit_soft_cap))
 
 
 @dataclass(frozen=True, kw_only=True)

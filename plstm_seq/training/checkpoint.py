@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,47 +13,28 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jax.experimental import multihost_utils
 
-from plstm_seq.training.disk import check_path, check_space, first_line, place, quiet_threads, why
+from plstm_seq.training.disk import check_path, check_space, place, quiet_threads, why
 from plstm_seq.training.leaves import (
     Leaves,
     describe,
     named_leaves,
     replace_leaves,
-    undescribe,
 )
 from plstm_seq.training.manifest import (
     SEALED,
-    CorruptCheckpointError,
-    check_manifest,
     is_sealed,
     read_identity,
     read_sealed,
     write_manifest,
     write_sealed,
 )
+from plstm_seq.training.reading import META, Checkpoint, Reader
 from plstm_seq.training.step import TrainState
 
 # Saved as two items, so that evaluation reads the model without the optimizer's moments.
-MODEL, TRAINING, META = "model", "training", "meta"
+MODEL, TRAINING = "model", "training"
 # The averaged parameters, where training keeps them.
 AVERAGE = "average"
-
-# Whether a saved array, by name and description, may be left where it is.
-PassedOver = Callable[[str, str], bool]
-
-
-class Checkpoint(NamedTuple):
-    """Which checkpoint was read.
-
-    Attributes:
-        step: the training step that it was saved at.
-        identity: digits that no other checkpoint has.
-        passed_over: a line about each later one that is damaged.
-    """
-
-    step: int
-    identity: str
-    passed_over: tuple[str, ...] = ()
 
 
 class Restored(NamedTuple):
@@ -115,6 +95,7 @@ class Checkpoints:
                 META: ocp.JsonCheckpointHandler(),
             },
         )
+        self._reader = Reader(self.folder, self._manager)
         self._place = place(self.folder)
         self._list = self.folder / SEALED
         self._listed = False
@@ -126,7 +107,7 @@ class Checkpoints:
 
     def _clean_up(self) -> None:
         """Removes what was cut off while it was saved, where the list of complete ones says so."""
-        steps, sealed = self._all_steps(), read_sealed(self.folder)
+        steps, sealed = self._reader.steps(), read_sealed(self.folder)
         if sealed is None and not steps:
             write_sealed(self.folder, {})
         self._listed = self._list.exists()
@@ -135,15 +116,11 @@ class Checkpoints:
                 shutil.rmtree(self._path(step))
 
     def _path(self, step: int) -> Path:
-        return self.folder / str(step)
+        return self._reader.path(step)
 
     def steps(self) -> list[int]:
         """Steps of the complete checkpoints, ascending."""
-        return [step for step in self._all_steps() if is_sealed(self._path(step))]
-
-    def _all_steps(self) -> list[int]:
-        self._manager.reload()
-        return sorted(self._manager.all_steps())
+        return [step for step in self._reader.steps() if is_sealed(self._path(step))]
 
     def save(self, state: TrainState, notes: Mapping[str, Any]) -> None:
         """Write a checkpoint named after `state.step`, then remove the oldest past `keep`.
@@ -210,7 +187,7 @@ class Checkpoints:
             ValueError: the checkpoint is of another model or optimizer than `target`.
             CorruptCheckpointError: there are checkpoints, and none can be read.
         """
-        found = self._latest(_leaves(target))
+        found = self._reader.latest(_leaves(target))
         if found is None:
             return None
         checkpoint, items, notes = found
@@ -234,7 +211,7 @@ class Checkpoints:
         target = {MODEL: named_leaves(state)}
         if average:
             target[AVERAGE] = named_leaves(parameters)
-        found = self._latest(target)
+        found = self._reader.latest(target)
         if found is None:
             return None
         nnx.update(model, replace_leaves(state, found[1][MODEL]))
@@ -257,7 +234,7 @@ class Checkpoints:
         _, parameters, rest = nnx.split(model, nnx.Param, ...)
         others = named_leaves(rest).keys()
         # Those of the other model, too: they are rates, of shape [].
-        found = self._latest(
+        found = self._reader.latest(
             {MODEL: named_leaves(parameters)},
             lambda name, description: name in others or description.endswith("[]"),
         )
@@ -274,7 +251,7 @@ class Checkpoints:
         """
         self._check_writable()
         with _first_process("set aside") as first:
-            later = [other for other in self._all_steps() if first and other > step]
+            later = [other for other in self._reader.steps() if first and other > step]
             for other in later:
                 target = self.folder / f"corrupt-{other}"
                 number = 1
@@ -300,66 +277,6 @@ class Checkpoints:
     def _check_writable(self) -> None:
         if self._read_only:
             raise PermissionError(f"{self.folder} was opened with read_only=True")
-
-    def _latest(
-        self, target: dict[str, Leaves], passed_over: PassedOver | None = None
-    ) -> tuple[Checkpoint, dict[str, Leaves], dict] | None:
-        failures: list[Exception] = []
-        sealed = read_sealed(self.folder)
-        for step in sorted({*self._all_steps(), *(sealed or ())}, reverse=True):
-            if sealed is not None and step not in sealed and not is_sealed(self._path(step)):
-                continue  # cut off while it was saved
-            if step == 0 and failures:
-                raise CorruptCheckpointError(
-                    f"{first_line(failures[0])}; the only one before it in {self.folder} is that "
-                    "of step 0, which is not trained"
-                )
-            try:
-                identity = self._check(step, None if sealed is None else sealed.get(step))
-                items, notes = self._read(step, target, passed_over)
-            except _MismatchError as error:
-                raise ValueError(f"{self._path(step)}: {error}") from None
-            except Exception as error:  # orbax raises many types for a damaged file
-                failures.append(_failure(self._path(step), error))
-            else:
-                for failure in failures:
-                    warnings.warn(f"{failure}; trying the one before", RuntimeWarning, stacklevel=4)
-                return Checkpoint(step, identity, tuple(map(str, failures))), items, notes
-        if failures:
-            raise CorruptCheckpointError(
-                f"none of the {len(failures)} checkpoints in {self.folder} can be read: "
-                f"{failures[0]}"
-            ) from ExceptionGroup("every checkpoint failed", failures)
-        return None
-
-    def _check(self, step: int, identity: str | None) -> str:
-        """Looks for damage before orbax does, whose readers leave threads that fail loudly."""
-        if not self._path(step).is_dir():
-            raise CorruptCheckpointError("its folder is missing")
-        return check_manifest(self._path(step), identity)
-
-    def _read(
-        self, step: int, target: dict[str, Leaves], passed_over: PassedOver | None
-    ) -> tuple[dict[str, Leaves], dict]:
-        restore = self._manager.restore
-        meta = restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[META]
-        abstract = {}
-        for name, leaves in target.items():
-            if name not in meta["leaves"]:
-                raise _MismatchError(f"{name} is missing in the checkpoint and wanted here")
-            saved, wanted = meta["leaves"][name], describe(leaves)
-            passed_over = passed_over or (lambda *_: False)
-            passed = {
-                n: text for n, text in saved.items() if n not in wanted and passed_over(n, text)
-            }
-            _compare({n: text for n, text in saved.items() if n not in passed}, wanted)
-            # Orbax reads all of an item or nothing.
-            place = next(iter(leaves.values())).sharding
-            others = {n: undescribe(text, place) for n, text in passed.items()}
-            mine = jax.tree.map(ocp.utils.to_shape_dtype_struct, leaves)
-            abstract[name] = ocp.args.StandardRestore({**mine, **others})  # pyright: ignore[reportCallIssue]
-        read = restore(step, args=ocp.args.Composite(**abstract))
-        return {name: dict(read[name]) for name in target}, meta["notes"]
 
 
 def load_model(model: nnx.Module, folder: str | Path, *, average: bool = False) -> Checkpoint:
@@ -408,10 +325,6 @@ def load_parameters(model: nnx.Module, folder: str | Path) -> Checkpoint:
     return found
 
 
-class _MismatchError(Exception):
-    """The checkpoint is whole, and of something else."""
-
-
 @contextmanager
 def _first_process(what: str) -> Iterator[bool]:
     """Yields whether this is the first of several processes; at the end all wait for it."""
@@ -446,19 +359,3 @@ def _with_leaves(target: TrainState, items: dict[str, Leaves]) -> TrainState:
         rest=replace_leaves(target.rest, items[MODEL]),
         **training,
     )
-
-
-def _compare(saved: dict[str, str], wanted: dict[str, str]) -> None:
-    for name in sorted(saved.keys() | wanted.keys()):
-        there, here = saved.get(name, "missing"), wanted.get(name, "missing")
-        if there != here:
-            raise _MismatchError(f"{name} is {there} in the checkpoint and {here} here")
-
-
-def _failure(path: Path, error: Exception) -> CorruptCheckpointError:
-    reason = first_line(error)
-    if not isinstance(error, CorruptCheckpointError):
-        reason = f"{type(error).__name__}: {reason}"
-    failure = CorruptCheckpointError(f"checkpoint {path} is corrupt ({reason})")
-    failure.__cause__ = error
-    return failure

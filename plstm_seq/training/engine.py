@@ -137,9 +137,8 @@ class Engine:
             seat.state = seat.ledger.restore(state)
 
     def _train(self, seats: Sequence[_Seat], progress: Tracker | None) -> None:
-        state = seats[0].state
-        assert state is not None
-        self.width = self.layout.fitting(len(seats), state)
+        like = next(seat.state for seat in seats if seat.state is not None)
+        self.width = self.layout.fitting(len(seats), like)
         with deferred_interrupt() as interrupted:
             for start in range(0, len(seats), self.width):
                 _Together(self, seats[start : start + self.width]).run(progress, interrupted)
@@ -310,10 +309,10 @@ class _Together:
                 self._let_go(seat)
 
     def _let_go(self, seat: _Seat) -> None:
+        self.training.remove(seat)  # first: its trackers are closed once, whatever that raises
         with self.engine.noted(seat):
             seat.ledger.tracker.close(seat.status)
             self.engine.announce(seat)
-        self.training.remove(seat)
 
     def _compact(self, seconds_a_step: float, compile_seconds: float) -> None:
         """Goes on with a smaller program where that pays."""

@@ -163,6 +163,7 @@ class Hosted(_Single):
         depth: int = 2,
     ):
         super().__init__(graphdef, sample, config, mesh)
+        self._sample = sample
         self._seed = [int(word) for word in np.asarray(jax.random.key_data(key)).ravel()]
         self._depth = depth
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
@@ -194,9 +195,9 @@ class Hosted(_Single):
         return self._made.pop(step).result()
 
     def _make(self, step: int) -> Examples:
-        phase, sample = self.config.curriculum.phase(step), self.sample
-        assert isinstance(sample, HostSample)
-        return sample.on_host(self._seed, step, self.config.batch_of(phase.bucket), phase.maximum)
+        phase = self.config.curriculum.phase(step)
+        batch = self.config.batch_of(phase.bucket)
+        return self._sample.on_host(self._seed, step, batch, phase.maximum)
 
 
 class Stacked(Layout):

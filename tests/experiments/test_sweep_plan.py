@@ -7,7 +7,16 @@ from small_run import small_config
 
 from experiments import ConfigError, default_config, override
 from experiments.presets import protocol_model
-from experiments.sweeps import Sweep, chain, group_key, plan, product, sweep_of_words, vary
+from experiments.sweeps import (
+    Sweep,
+    chain,
+    create_sweep,
+    group_key,
+    plan,
+    product,
+    sweep_of_words,
+    vary,
+)
 from experiments.sweeps.plan import member_bytes
 
 
@@ -105,6 +114,16 @@ def test_names_that_would_be_alike_or_too_long_get_a_hash():
     assert all(len(name) < 140 for name in names)
     (only,) = plan(Sweep(base, ({"seed": 3},))).members
     assert only.name == "only"
+
+
+def test_a_member_keeps_the_folder_that_a_version_with_another_order_of_fields_made(tmp_path):
+    blocks = [{"block": {"kind": "post_up", "bias": bias}} for bias in (False, True)]
+    folder = create_sweep(Sweep(small_config(), tuple(blocks)), tmp_path / "sweep")
+    first, second = folder.plan.members
+    old = folder.path / "members" / f"block=post_up-in-another-order{first.name[-9:]}"
+    old.mkdir(parents=True)
+    assert folder.run(first).folder == old
+    assert folder.run(second).folder.name == second.name
 
 
 def test_memory_of_an_implementation_for_other_machines():

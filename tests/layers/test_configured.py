@@ -1,6 +1,9 @@
 """Numbers of a config as leaves: what differs in them shares a structure and a program."""
 
 import dataclasses
+import importlib
+import pkgutil
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +12,11 @@ import pytest
 from flax import nnx
 from random_parameters import randomised
 
+import plstm_seq.layers
+import plstm_seq.models
 from plstm_seq.layers import Hyperparameter, PLSTM1DConfig, PLSTM1DLayer, structure
 from plstm_seq.layers.configured import fill_hyperparameters
-from plstm_seq.layers.initializers import Constant, FanIn, Normal
+from plstm_seq.layers.initializers import Constant, FanIn, Initializer, Normal
 from plstm_seq.layers.transition import (
     Bounded,
     Diagonal,
@@ -156,3 +161,23 @@ def test_a_module_tells_its_own_config():
     assert "eigenvalue_factor=3.0" in repr(make(config).kept)
     with pytest.raises(AttributeError):
         make(config).config = config
+
+
+def configs():
+    """Every config of a layer or a model that has a default."""
+    found = {}
+    for package in (plstm_seq.layers, plstm_seq.models):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            for cls in vars(importlib.import_module(module.name)).values():
+                if isinstance(cls, type) and "kind" in getattr(cls, "__dataclass_fields__", ()):
+                    found[cls.__name__] = cls
+    return [cls for name, cls in sorted(found.items()) if not issubclass(cls, Initializer)]
+
+
+@pytest.mark.parametrize("cls", configs(), ids=lambda cls: cls.__name__)
+def test_none_in_place_of_a_whole_number_is_refused_by_name(cls):
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        if hints[field.name] is int:
+            with pytest.raises(ValueError, match=rf"{field.name}: got None"):
+                dataclasses.replace(cls(), **{field.name: None})

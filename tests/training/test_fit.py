@@ -223,6 +223,20 @@ def test_records_add_up(uninterrupted):
         assert 0 <= record["sequence_accuracy"] <= record["token_accuracy"] <= 1
 
 
+def test_trackers_are_closed_once_whatever_that_raises():
+    class Full(Recorder):
+        def close(self, status):
+            super().close(status)
+            raise OSError("no space left")
+
+    config = TrainingConfig(steps=4, batch_size=4, steps_per_dispatch=4, curriculum=Uniform(1, 4))
+    recorder, key = Full(), jax.random.key(0)
+    model = ToyModel(width=4, rngs=nnx.Rngs(0))
+    with pytest.raises(OSError, match="no space left"):
+        fit(model, Parity().sample, config, key=key, trackers=[recorder])
+    assert recorder.statuses == ["finished"]
+
+
 def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(tmp_path):
     poisoned = 23
 

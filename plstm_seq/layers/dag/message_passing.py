@@ -16,6 +16,7 @@ from jaxtyping import Float
 from plstm_seq.layers.arguments import (
     accumulation_dtype,
     computed,
+    given,
     require_choice,
     require_divisible,
     require_positive,
@@ -173,7 +174,7 @@ class _HiddenConfig(MessagePassingConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require_positive(hidden_dim=self.hidden_dim)
+        require_positive(**given(hidden_dim=self.hidden_dim))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,7 @@ class PLSTMDAGConfig(PLSTMConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require_positive(max_edges=self.max_edges)
+        require_positive(max_edges=self.max_edges, sub_heads=self.sub_heads)
         require_above_zero(share_offset=self.share_offset)
         require_choice("mark_reads", self.mark_reads, MarkReads)
         require_choice("published", self.published, (None, "node", "edge"))

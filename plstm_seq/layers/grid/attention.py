@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from plstm_seq.layers.arguments import (
     accumulation_dtype,
+    given,
     require_choice,
     require_positive,
     require_shape,
@@ -49,7 +50,7 @@ class GridAttentionConfig:
     kind: Literal["attention"] = "attention"
 
     def __post_init__(self):
-        require_positive(num_heads=self.num_heads, head_dim=self.head_dim)
+        require_positive(num_heads=self.num_heads, **given(head_dim=self.head_dim))
         require_choice("implementation", self.implementation, AttentionImplementation)
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from plstm_seq.layers.arguments import require_choice, require_positive
+from plstm_seq.layers.arguments import given, require_choice, require_positive
 from plstm_seq.layers.mixers.base import Baseline, BaselineConfig, head_features
 from plstm_seq.ops.attention import causal_attention
 
@@ -36,7 +36,7 @@ class AttentionConfig(BaselineConfig):
     kind: Literal["attention"] = "attention"
 
     def __post_init__(self):
-        require_positive(num_heads=self.num_heads, head_dim=self.head_dim)
+        require_positive(num_heads=self.num_heads, **given(head_dim=self.head_dim))
         require_choice("position", self.position, Position)
         if not self.rope_base > 1:
             raise ValueError(f"rope_base: got {self.rope_base}, expected above 1")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from plstm_seq.layers.arguments import require_positive
+from plstm_seq.layers.arguments import given, require_positive
 from plstm_seq.layers.mixers.base import Baseline, BaselineConfig, wide
 
 
@@ -23,7 +23,7 @@ class CellConfig(BaselineConfig):
     hidden_dim: int | None = None
 
     def __post_init__(self):
-        require_positive(hidden_dim=self.hidden_dim)
+        require_positive(**given(hidden_dim=self.hidden_dim))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from plstm_seq.layers.arguments import require_above_zero, require_count, require_positive
+from plstm_seq.layers.arguments import given, require_above_zero, require_count, require_positive
 from plstm_seq.layers.mixers.base import Baseline, Readout, ReadoutConfig, head_features, wide
 from plstm_seq.layers.transition.matrices import unit
 from plstm_seq.ops.linear import gated_delta_rule
@@ -31,7 +31,7 @@ class MatrixMemoryConfig(ReadoutConfig):
     head_dim: int | None = None
 
     def __post_init__(self):
-        require_positive(num_heads=self.num_heads, head_dim=self.head_dim)
+        require_positive(num_heads=self.num_heads, **given(head_dim=self.head_dim))
 
 
 C = TypeVar("C", bound=MatrixMemoryConfig)

@@ -17,6 +17,7 @@ from jax import Array
 from jaxtyping import Complex, Float
 
 from plstm_seq.layers.arguments import (
+    given,
     require_above_zero,
     require_choice,
     require_divisible,
@@ -57,7 +58,7 @@ class VectorStateConfig(ReadoutConfig):
     state_dim: int | None = None
 
     def __post_init__(self):
-        require_positive(state_dim=self.state_dim)
+        require_positive(**given(state_dim=self.state_dim))
 
     def state_size(self, input_dim: int) -> int:
         """N, filled in."""
@@ -161,7 +162,8 @@ class PDConfig(VectorStateConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require_positive(dictionary_size=self.dictionary_size, hidden_dim=self.hidden_dim)
+        sizes = given(hidden_dim=self.hidden_dim)
+        require_positive(dictionary_size=self.dictionary_size, **sizes)
         require_choice("factors", self.factors, Factors)
 
 
@@ -258,7 +260,7 @@ class SliceConfig(VectorStateConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        require_positive(block_size=self.block_size)
+        require_positive(**given(block_size=self.block_size))
         require_above_zero(transition_scale=self.transition_scale)
 
 

@@ -1,4 +1,4 @@
-"""Arithmetic modulo m: expressions without brackets, and with all of them."""
+"""Arithmetic modulo m: expressions without brackets, and with brackets around every operation."""
 
 from __future__ import annotations
 

@@ -133,9 +133,9 @@ class PLSTMConfig:
         )
 
     def _features(self, name: str, input_dim: int, letter: str, dim: int) -> int:
-        given = getattr(self, name)
-        if given is not None:
-            return given
+        size = getattr(self, name)
+        if size is not None:
+            return size
         by = self.num_heads * dim
         what = f"input_dim, where {name} is None,"
         require_divisible(what, input_dim, f"num_heads * {letter}", by)
@@ -219,7 +219,7 @@ class PLSTMLayer(Configured[C]):
         ValueError: sizes do not fit each other.
     """
 
-    # A 1D layer that writes nothing has none.
+    # None in a 1D layer without a source, which writes nothing.
     value: Any
 
     options: ClassVar[type]

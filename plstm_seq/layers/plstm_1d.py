@@ -252,6 +252,27 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
         read, state = self._enter(at_positions(x), initial_state)
         return self._op_inputs(read, self._convolve(read, state)[0], self._tokens(x))
 
+    def record(self, x: Float[Array, "B T I"] | ByToken) -> dict[str, Array | None]:
+        """Return what a call computes on the way.
+
+        Args:
+            x: [B, T, I], from the first step on.
+
+        Returns:
+            The arguments of the op by name, each [B, T, H, and its own axes]; `initial_state`
+            [H, DK, DV, JT]; and `states` [B, T, H, DK, DV, JT], after each step.
+        """
+        inputs = self.op_inputs(x)
+        start = self.init_state(x.shape[0]).C
+
+        def step(state: Array, at: Inputs) -> tuple[Array, Array]:
+            _, state = plstm_1d_step(*at, state=state)
+            return state, state
+
+        time_first = jax.tree.map(lambda array: jnp.moveaxis(array, 1, 0), inputs)
+        _, states = jax.lax.scan(step, start, time_first)
+        return inputs._asdict() | {"initial_state": start[0], "states": jnp.moveaxis(states, 0, 1)}
+
     def _init_state(self, batch_size: int, dtype: DTypeLike) -> PLSTM1DState:
         shape, wide = self._state_shape, accumulation_dtype(dtype)
         if self.config.learned_initial_state:

@@ -219,6 +219,26 @@ class SequenceModel(Stack[SequenceModelConfig]):
             last.append(block_state)
         return self._head(x), tuple(last)
 
+    def from_embeddings(
+        self, x: Float[Array, "B T D"], tokens: Int[Array, "B T"]
+    ) -> Float[Array, "B T V"]:
+        """Read a sequence of embeddings, for instance to differentiate by them.
+
+        Args:
+            x: [B, T, D], what stands in place of the embeddings of the tokens.
+            tokens: [B, T], read where the first block's transitions are a table by token.
+
+        Returns:
+            The logits [B, T, output_size].
+        """
+        read: Any = x
+        if self.needs_tokens:
+            rows = jnp.arange(tokens.size).reshape(tokens.shape)
+            read = ByToken(x.reshape(tokens.size, -1), rows, tokens.ravel())
+        for block in self.blocks:
+            read = block(read)
+        return self._head(read)
+
     def transitions_by_token(self) -> Float[Array, "V H JT JT"]:
         """Return the matrix by which each token multiplies the state of each head.
 

@@ -1,7 +1,8 @@
 """What all models share: blocks one after another, between an embedding and a head."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar, get_args
 
 import jax
@@ -91,6 +92,37 @@ class Stack(Configured[C]):
         """Whether training has to hand over a `dropout_key`."""
         return any(block.uses_dropout for block in self.blocks)
 
+    def record(self, *inputs: Any) -> tuple[Any, dict[int, dict[str, Array]]]:
+        """Run the model, and keep what its mixers compute on the way.
+
+        A mixer takes part by having a method `record`, which takes what a call takes and returns
+        arrays by their names, as those of `PLSTM1DLayer` and `PLSTM2DLayer` do.
+
+        Args:
+            inputs: those of a call.
+
+        Returns:
+            What a call returns, and of each block whose mixer has that method, by the number of
+            the block, the arrays by name; `outputs` are those of the mixer's call. The model stays
+            as it is.
+
+        Example:
+            >>> import jax.numpy as jnp
+            >>> from flax import nnx
+            >>> from plstm_seq.models import SequenceModel
+            >>> model = SequenceModel(3, rngs=nnx.Rngs(0))
+            >>> logits, recorded = model.record(jnp.zeros((2, 5), int))
+            >>> logits.shape, recorded[0]["transition"].shape
+            ((2, 5, 3), (2, 5, 4, 1, 1))
+        """
+        recorded: dict[int, dict[str, Array]] = {}
+        model = nnx.clone(self)
+        for number, block in enumerate(model.blocks):
+            if hasattr(block.mixer, "record"):
+                block.mixer = _Recorded(block.mixer, partial(recorded.__setitem__, number))
+        run: Any = model
+        return run(*inputs), recorded
+
     def _blocks_and_keys(self, dropout_key: Array | None) -> Iterator[tuple[Any, Array | None]]:
         """Each block, and its own key for what to drop, None where nothing is dropped."""
         keys: Any = [None] * len(self.blocks)
@@ -114,3 +146,19 @@ class Stack(Configured[C]):
             logits = logits + bias[...].astype(wide)
         cap = self.config.logit_soft_cap
         return logits if cap is None else soft_cap(logits, cap)
+
+
+class _Recorded(nnx.Module):
+    """A mixer that tells what it computes on the way."""
+
+    def __init__(self, mixer: Any, tell: Callable[[dict[str, Array]], None]):
+        self.mixer, self.tell = mixer, tell
+        self.needs_tokens = getattr(mixer, "needs_tokens", False)
+
+    def __call__(self, x: Any, *inputs: Any, return_state: bool = False, **options: Any) -> Any:
+        if return_state:
+            options["return_state"] = True
+        result = self.mixer(x, *inputs, **options)
+        outputs = result[0] if return_state else result
+        self.tell(self.mixer.record(x, *inputs) | {"outputs": outputs})
+        return result

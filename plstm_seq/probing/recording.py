@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,7 +16,6 @@ from jaxtyping import Float, Int, Shaped
 from plstm_seq.layers import PLSTM1DLayer
 from plstm_seq.layers.grid import Mode, PLSTM2DLayer
 from plstm_seq.models import SequenceModel, VisionModel
-from plstm_seq.ops import plstm_1d_step
 
 GATES = ("source", "transition", "mark", "direct")
 
@@ -81,9 +79,9 @@ def record(model: SequenceModel, tokens: Int[Array, "B T"]) -> Recording:
     Raises:
         ValueError: no block of the model has a pLSTM layer.
     """
-    _layers_of(model, PLSTM1DLayer)
+    numbers = _layers_of(model, PLSTM1DLayer)
     logits, layers = jax.device_get(_record(*nnx.split(model), jnp.asarray(tokens)))
-    made = tuple(LayerRecord(block, **arrays) for block, arrays in layers.items())
+    made = tuple(LayerRecord(block, **layers[block]) for block in numbers)
     return Recording(np.asarray(tokens), logits, made)
 
 
@@ -98,33 +96,10 @@ def _layers_of(model: SequenceModel | VisionModel, kind: type) -> dict[int, Any]
 
 @partial(jax.jit, static_argnums=0)
 def _record(
-    graphdef: nnx.GraphDef[Any], variables: Any, tokens: Array
-) -> tuple[Array, dict[int, dict[str, Any]]]:
-    model: SequenceModel = nnx.merge(graphdef, variables)
-    layers: dict[int, dict[str, Any]] = {}
-    x: Any = model._embed(tokens, table=model.needs_tokens)
-    for number, block in enumerate(model.blocks):
-
-        def mix(h: Any, number: int = number, mixer: Any = block.mixer) -> tuple[Array, Any]:
-            y, state = mixer(h, return_state=True)
-            if isinstance(mixer, PLSTM1DLayer):
-                layers[number] = _layer(mixer, h) | {"outputs": y}
-            return y, state
-
-        x, _ = block._around(x, mix)
-    return model._head(x), layers
-
-
-def _layer(layer: PLSTM1DLayer, x: Array) -> dict[str, Any]:
-    inputs = layer.op_inputs(x)
-    start = layer.init_state(x.shape[0]).C
-
-    def step(state: Array, at: Any) -> tuple[Array, Array]:
-        _, state = plstm_1d_step(*at, state=state)
-        return state, state
-
-    _, states = jax.lax.scan(step, start, jax.tree.map(lambda a: jnp.moveaxis(a, 1, 0), inputs))
-    return inputs._asdict() | {"initial_state": start[0], "states": jnp.moveaxis(states, 0, 1)}
+    graphdef: nnx.GraphDef[Any], variables: Any, inputs: Array
+) -> tuple[Array, dict[int, dict[str, Array]]]:
+    model: SequenceModel | VisionModel = nnx.merge(graphdef, variables)
+    return model.record(inputs)
 
 
 @dataclass(frozen=True)
@@ -188,7 +163,7 @@ class GridLayerRecord:
         block: number of the block, from 0.
         mode: "P" or "D".
         orientations: the corners from which the grid is read, see `PLSTM2DConfig`.
-        gates: of `PLSTM2DLayer.gates`, by name: [B, H, O, X, Y, ...], `direct` [B, H, X, Y, ...].
+        gates: of `PLSTM2DLayer.record`, by name: [B, H, O, X, Y, ...], `direct` [B, H, X, Y, ...].
     """
 
     block: int
@@ -222,32 +197,10 @@ def record_grid(model: VisionModel, inputs: Shaped[Array, "B X Y *C"]) -> GridRe
         ValueError: no block of the model has a pLSTM layer.
     """
     layers = _layers_of(model, PLSTM2DLayer)
-    outputs, gates = jax.device_get(_record_grid(*nnx.split(model), jnp.asarray(inputs)))
+    outputs, gates = jax.device_get(_record(*nnx.split(model), jnp.asarray(inputs)))
     made = []
     for number, layer in layers.items():
         names = (*layer.gate_names, "direct")  # a compiled function sorts them
         ordered = {name: gates[number][name] for name in names if name in gates[number]}
         made.append(GridLayerRecord(number, layer.mode, layer.config.orientations, ordered))
     return GridRecording(np.asarray(inputs), outputs, tuple(made))
-
-
-class _Heard(nnx.Module):
-    """A layer that tells its gates."""
-
-    def __init__(self, layer: PLSTM2DLayer, tell: Callable[[dict[str, Array]], None]):
-        self.layer, self.tell = layer, tell
-
-    def __call__(self, x: Array) -> Array:
-        self.tell(self.layer.gates(x))
-        return self.layer(x)
-
-
-@partial(jax.jit, static_argnums=0)
-def _record_grid(
-    graphdef: nnx.GraphDef[Any], variables: Any, inputs: Array
-) -> tuple[Array, dict[int, dict[str, Array]]]:
-    model: VisionModel = nnx.merge(graphdef, variables)
-    gates: dict[int, dict[str, Array]] = {}
-    for number, layer in _layers_of(model, PLSTM2DLayer).items():
-        model.blocks[number].mixer = _Heard(layer, partial(gates.__setitem__, number))
-    return model(inputs), gates

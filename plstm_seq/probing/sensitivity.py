@@ -13,7 +13,6 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Bool, Float, Int
 
-from plstm_seq.layers.by_token import ByToken
 from plstm_seq.models import SequenceModel
 
 
@@ -61,16 +60,10 @@ def _sensitivity(
     model: SequenceModel = nnx.merge(graphdef, variables)
     batch, length = tokens.shape
 
-    def last(x: Any) -> Array:
-        if model.needs_tokens:
-            rows = jnp.arange(tokens.size).reshape(tokens.shape)
-            x = ByToken(x.reshape(tokens.size, -1), rows, tokens.ravel())
-        for block in model.blocks:
-            x = block(x)
-        return model._head(x)[:, -1]
+    def last(x: Array) -> Array:
+        return model.from_embeddings(x, tokens)[:, -1]
 
-    x = model.token_embedding(tokens)
-    logits, pull = jax.vjp(last, x)
+    logits, pull = jax.vjp(last, model.token_embedding(tokens))
 
     def squares(total: Array, label: Array) -> tuple[Array, None]:
         (gradient,) = pull(jnp.zeros_like(logits).at[:, label].set(1))

@@ -224,8 +224,10 @@ class PLSTM2DLayer(ConvolvedLayer[PLSTM2DConfig]):
         """
         return self._op_inputs(*self._enter(x))
 
-    def gates(self, x: Float[Array, "B X Y I"]) -> dict[str, Array]:
-        """Compute the gates by name, before P-mode shares source and transition out.
+    def record(self, x: Float[Array, "B X Y I"]) -> dict[str, Array]:
+        """Return what a call computes on the way: the gates by name.
+
+        Those of P-mode are from before it shares source and transition out.
 
         Args:
             x: [B, X, Y, I].

@@ -22,6 +22,7 @@ STATE_TRACKING = (ROOT / "docs" / "state_tracking.md").read_text(encoding="utf-8
 GRAPHS = (ROOT / "docs" / "graphs.md").read_text(encoding="utf-8")
 GRIDS = (ROOT / "docs" / "grids.md").read_text(encoding="utf-8")
 SWEEPS = (ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+TASKS = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
 
 
 def commands_in(text):
@@ -31,7 +32,8 @@ def commands_in(text):
 COMMANDS = commands_in(README)
 TRAINING = [
     command
-    for command in (*COMMANDS, *commands_in(GRIDS), *commands_in(GRAPHS))
+    for page in (README, TASKS, GRIDS, GRAPHS)
+    for command in commands_in(page)
     if command.startswith("train ")
     and not any(word in command for word in ("--resume", "--dry-run", "data="))
 ]
@@ -178,3 +180,16 @@ def test_the_quickstart_installs_what_runs_it_alone():
     steps = recipe("quickstart").splitlines()
     assert [step for step in steps if "pip install" in step][-1].endswith(" --editable .")
     assert steps[-1].endswith("/bin/plstm-seq quickstart")
+
+
+def test_pages_name_files_that_exist():
+    """Every link of the README and of docs/ that stays in the repository, and its heading."""
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            name, _, heading = target.partition("#")
+            path = (page.parent / name) if name else page
+            assert path.exists(), f"{page.name}: {target}"
+            if heading:
+                titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.M)
+                slugs = {re.sub(r"[^\w\- ]", "", t.lower()).replace(" ", "-") for t in titles}
+                assert heading in slugs, f"{page.name}: {target}"

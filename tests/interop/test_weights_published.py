@@ -12,12 +12,11 @@ from fake_torch import FakeTorch
 from flax import nnx
 from golden import Golden, golden_files, load
 
-from plstm_seq.interop.arrays import read_arrays, write_arrays
 from plstm_seq.interop.published import read_config
-from plstm_seq.interop.published.defaults import complete
 from plstm_seq.interop.published.dialects import from_nnx, to_nnx
-from plstm_seq.interop.published.files import load_published, read_config_file
+from plstm_seq.interop.published.files import complete, load_published, read_config_file
 from plstm_seq.interop.published.writing import published_parameters
+from plstm_seq.interop.weights import read_arrays, write_arrays
 from plstm_seq.layers import PLSTM1DConfig
 
 FILES = golden_files(

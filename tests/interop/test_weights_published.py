@@ -107,8 +107,9 @@ def test_biases_of_torch_norms():
     bias = np.zeros((2, 4))
     assert to_nnx({"mhnorm.bias": bias}, layer_norms=True)["mhnorm.norm.bias"].shape == (2, 4)
     assert to_nnx({"mhnorm.bias": bias})["mhnorm.bias"].shape == (8,)
-    back = from_nnx({"mhnorm.norm.scale": bias, "mhnorm.bias": bias.reshape(-1)}, "torch")
-    assert back["mhnorm.bias"].shape == (2, 4)
+    for ours, theirs in (("", ""), ("block_stack.block0.", "block_stack.blocks.0.")):
+        norm = {f"{ours}mhnorm.norm.scale": bias, f"{ours}mhnorm.bias": bias.reshape(-1)}
+        assert from_nnx(norm, "torch")[f"{theirs}mhnorm.bias"].shape == (2, 4)
 
 
 def test_nested_variables_of_linen():

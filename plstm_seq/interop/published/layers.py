@@ -128,9 +128,8 @@ def _read_options(
     heads, features, output_dim = sizes["num_heads"], sizes["input_dim"], fields.take("output_dim")
 
     def at(names: str, num_heads: int = heads) -> dict[str, int]:
-        return {name: sizes[name] for name in f"input_dim {names}".split()} | {
-            "num_heads": num_heads
-        }
+        named = {name: sizes[name] for name in names.split()}
+        return {"num_heads": num_heads, "input_dim": features, **named}
 
     gates = orientations * heads
     query, key, norm = fields.required("query"), fields.below("key"), fields.below("mhnorm")
@@ -148,10 +147,7 @@ def _read_options(
         "output_dim": output_dim,
         "source": read_gate(fields.required("source"), **at("JK JV JT", gates)),
         "transition": read_transition(
-            fields.required("transition"),
-            num_heads=gates,
-            transition_dim=sizes["JT"],
-            input_dim=features,
+            fields.required("transition"), transition_dim=sizes["JT"], **at("", gates)
         ),
         "mark": read_gate(fields.required("mark"), **at("JQ JO JT", gates)),
         "direct": read_gate(fields.required("direct"), **at("JQ JK JO JV")),

@@ -211,6 +211,16 @@ def test_fields_left_out_take_the_published_defaults(name, write, tmp_path):
     assert read_config_file(file) == read_config(golden(name).meta["config"])
 
 
+@pytest.mark.parametrize("mixer", ["pLSTM1D", "pLSTM2D", "pLSTM2DFused"])
+@pytest.mark.parametrize(("kind", "sub_heads"), [("PreUp", 16), ("PostUp", 4)])
+def test_blocks_take_the_default_mixer_of_the_name_they_give(kind, sub_heads, mixer):
+    class_name = f"{kind}ProjectionBlockConfig"
+    config = {"class_name": class_name, "input_dim": 24, "interaction_module_name": mixer}
+    block = read_config(complete(config))
+    assert (block.mixer.num_heads, block.mixer.sub_heads) == (4, sub_heads)
+    assert getattr(block, "mode", None) == (None if mixer == "pLSTM1D" else "D")
+
+
 @pytest.mark.parametrize("path", [*FILES, *GRAPHS], ids=lambda path: path.stem)
 def test_a_whole_configuration_is_complete(path):
     config = load(path).meta["config"]

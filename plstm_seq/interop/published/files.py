@@ -135,7 +135,7 @@ def _filled(given: Mapping[str, Any], defaults: Config, around: _Scope | None = 
         if config.get(name) or scope.value(part.get("when", True)):
             config[name] = _filled(config.get(name) or {}, part, scope)
     of_class = _defaults()["classes"].get(config.get("class_name", ""))
-    if of_class is not None and of_class is not defaults:
+    if of_class is not None and of_class is not defaults:  # once more, for its class
         return _filled(config, of_class, around)
     initializers = _defaults()["initializers"]
     for name, value in config.items():

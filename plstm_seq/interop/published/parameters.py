@@ -1,7 +1,7 @@
 """The names and shapes of published parameters and of ours, and parameters put into our modules."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from plstm_seq.models.patches import PatchEmbedding, PositionEmbedding
 
 Path = tuple[Any, ...]
 Shape = tuple[int, ...]
+Pairs = tuple[tuple[str, str], ...]
 
 # Published name, ours: whole pieces between the dots of a parameter's path.
 _NAMES = (
@@ -47,8 +48,8 @@ _ATTENTION_NAMES = (
     ("multiheadattention", "mixer"),
     ("scale.scale", "scale1.scale"),
 )
-# Of the parts of a graph layer: ours, published.
-_GRAPH_NAMES = {"share": "transition", "outprojection": "out", "value": "value_"}
+# In layers of graphs, instead.
+_GRAPH_NAMES = (("transition", "share"), ("out", "outprojection"), ("value_", "value"))
 
 
 def parameter_name(published: str) -> str:
@@ -78,15 +79,19 @@ def published_name(parts: Mapping[Path, Any], path: Path) -> str:
         block = f"block{number // 2}.block{number % 2}" if pairs else f"block{number}"
         name = name.replace(f"blocks.{number}", f"block_stack.{block}", 1)
     if attention:
-        name = _renamed(name, ((ours, published) for published, ours in _ATTENTION_NAMES))
+        name = _renamed(name, _backwards(_ATTENTION_NAMES))
     if "multiheadattention" not in name:
-        name = _renamed(name, ((ours, published) for published, ours in _NAMES))
+        name = _renamed(name, _backwards(_NAMES))
     if parameter_name(name) != ours:
         raise ValueError(f"{ours}: the published code has no such parameter")
     return name
 
 
-def _renamed(name: str, pairs: Iterable[tuple[str, str]]) -> str:
+def _backwards(pairs: Pairs) -> Pairs:
+    return tuple((ours, published) for published, ours in pairs)
+
+
+def _renamed(name: str, pairs: Pairs) -> str:
     """Replace whole pieces of a dotted name, those of each pair in the order of the pairs."""
     for old, new in pairs:
         name = re.sub(rf"(?<![^.]){re.escape(old)}(?![^.])", new, name)
@@ -101,11 +106,11 @@ def published_shape(parts: Mapping[Path, Any], path: Path, shape: Shape) -> Shap
 
     Args:
         parts: the modules inside the module, by path.
-        path: of the parameter.
-        shape: of the parameter.
+        path: the path of the parameter.
+        shape: its shape in our module.
     """
     *above, name = path
-    owner, parent = parts[tuple(above)], parts.get(tuple(above[:-1]))
+    owner, parent = parts.get(tuple(above)), parts.get(tuple(above[:-1]))
     if isinstance(parent, Norm):
         return parent.axes
     if isinstance(parent, GridAttention):
@@ -168,8 +173,9 @@ def _graph_pieces(layer: PLSTMDAGLayer) -> dict[str, list[tuple[str, Any]]]:
     pieces: dict[str, list[tuple[str, Any]]] = {}
     for path, variable in nnx.to_flat_state(nnx.state(layer, nnx.Param)):
         part, *_, name = map(str, path)
-        published = _GRAPH_NAMES.get(part, part), "weight" if name == "kernel" else name
-        pieces.setdefault(".".join(published), []).append((".".join(map(str, path)), variable))
+        published = _renamed(part, _backwards(_GRAPH_NAMES))
+        published = f"{published}.{'weight' if name == 'kernel' else name}"
+        pieces.setdefault(published, []).append((".".join(map(str, path)), variable))
     for published, named in pieces.items():  # "edges" or "nodes"
         named.sort(key=lambda piece: piece[0], reverse=not published.startswith("transition"))
     return pieces

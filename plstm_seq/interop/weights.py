@@ -1,14 +1,28 @@
-"""The arrays of our modules in files that others read: safetensors and `.npz`."""
+"""The arrays of our modules in files that others read, and files of named arrays in general.
 
-from collections.abc import Mapping
+`.npz` and `.safetensors` are written and read; files of PyTorch are only read.
+"""
+
+import hashlib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
-from plstm_seq.interop.arrays import read_arrays, write_arrays
+from plstm_seq.interop.torch_file import read_torch
+
+# In the head of a `.safetensors` file, beside the metadata.
+CHECKSUM = "content_sha256"
+_TORCH = (".pt", ".pth", ".bin", ".ckpt")
 
 
 def named_arrays(module: nnx.Module) -> dict[str, Array]:
@@ -64,3 +78,127 @@ def load_weights(module: nnx.Module, source: str | Path | Mapping[str, ArrayLike
 def _variables(module: nnx.Module) -> dict[str, tuple[tuple, nnx.Variable]]:
     flat = nnx.to_flat_state(nnx.state(module))
     return {".".join(map(str, path)): (path, variable) for path, variable in flat}
+
+
+def read_arrays(path: str | Path, key: str | None = None) -> dict[str, np.ndarray]:
+    """Read a file of named arrays; nothing in it is executed.
+
+    Args:
+        path: `.npz`, `.safetensors` (extra `interop`), or a `state_dict` that `torch.save` wrote:
+            `.pt`, `.pth`, `.bin`, `.ckpt`.
+        key: where in PyTorch's file the tensors are, such as "state_dict"; see `read_torch`.
+
+    Returns:
+        Name -> array, in the types of the file.
+
+    Raises:
+        ValueError: another ending, or the file is damaged or holds something else.
+        ImportError: the package that reads it is missing.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        return _read_npz(path)
+    if path.suffix == ".safetensors":
+        load_file = _safetensors().load_file
+        path.stat()  # a file that is not there says so itself
+        try:
+            arrays = load_file(path)
+        except Exception as error:  # the package has an exception of its own
+            raise ValueError(f"{path}: {error}") from None
+        head = _head(path)
+        written = head.pop(CHECKSUM, None)
+        if written not in (None, _checksum(arrays, head)):
+            raise ValueError(f"{path} is damaged: its content is not what was written")
+        return arrays
+    if path.suffix in _TORCH:
+        return read_torch(path, key)
+    endings = ", ".join((".npz", ".safetensors", *_TORCH))
+    raise ValueError(f"{path}: the ending is {path.suffix!r}, expected one of {endings}")
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array without a name")
+            return {name: file[name] for name in file.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def write_arrays(
+    path: str | Path,
+    arrays: Mapping[str, ArrayLike],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a file of named arrays.
+
+    Args:
+        path: `.npz` or `.safetensors` (extra `interop`).
+        arrays: name -> array.
+        metadata: texts for the head of a `.safetensors` file, which also gets a checksum of the
+            arrays and texts (`content_sha256`); None: there are none.
+
+    Raises:
+        ValueError: another ending, or what the format cannot hold: bfloat16 and metadata in
+            `.npz`.
+        ImportError: the package that writes it is missing.
+    """
+    path = Path(path)
+    # Contiguous copies: safetensors writes the memory of an array as it lies.
+    plain = {name: np.array(array, order="C") for name, array in arrays.items()}
+    if path.suffix == ".safetensors":
+        head = {**(metadata or {}), CHECKSUM: _checksum(plain, metadata or {})}
+        with written_beside(path) as temporary:
+            _safetensors().save_file(plain, temporary, metadata=head)
+        return
+    if path.suffix != ".npz":
+        raise ValueError(f"{path}: the ending is {path.suffix!r}, expected .npz or .safetensors")
+    foreign = [name for name, array in plain.items() if array.dtype.kind == "V"]
+    if foreign or metadata is not None:
+        what = f"the type of {', '.join(foreign)}" if foreign else "metadata"
+        raise ValueError(f"{path}: .npz cannot hold {what}; take .safetensors")
+    with written_beside(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **plain)  # pyright: ignore[reportArgumentType]
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """A file to write that takes the place of `path` once the block has written it whole."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
+    """The SHA-256 of the metadata and of each array's name, type, shape and bytes."""
+    total = hashlib.sha256(repr(sorted(metadata.items())).encode())
+    for name, array in sorted(arrays.items()):
+        total.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Read the texts in the head of a `.safetensors` file, without the checksum."""
+    return {name: text for name, text in _head(path).items() if name != CHECKSUM}
+
+
+def _head(path: str | Path) -> dict[str, str]:
+    with _safetensors().safe_open(path, framework="np") as file:
+        return dict(file.metadata() or {})
+
+
+def _safetensors() -> Any:
+    """The package, or what to do without it."""
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError(
+            "files of safetensors need the package: pip install 'plstm-seq[interop]'"
+        ) from None
+    return safetensors.numpy

@@ -18,10 +18,9 @@ from experiments.exporting import export_run
 from experiments.new_runs import create_run
 from experiments.run import RunError, new_model
 from plstm_seq.graphs import line_graph
-from plstm_seq.interop.arrays import read_metadata
 from plstm_seq.interop.export import load_program
 from plstm_seq.interop.export_graph import graph_arrays
-from plstm_seq.interop.weights import load_weights, named_arrays
+from plstm_seq.interop.weights import load_weights, named_arrays, read_metadata
 from plstm_seq.models import GraphInputs
 from plstm_seq.training import Checkpoint
 

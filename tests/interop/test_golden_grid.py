@@ -20,7 +20,7 @@ from plstm_seq.interop.published import (
     read_config,
 )
 from plstm_seq.interop.published.fields import Fields
-from plstm_seq.interop.published.parts import read_grid_convolution
+from plstm_seq.interop.published.layers import read_grid_convolution
 from plstm_seq.layers.grid import GridConvolution, PLSTM2DConfig
 
 ROUNDING = 1e-14

@@ -13,7 +13,7 @@ from tolerances import AGREEMENT
 
 from plstm_seq.interop.published import load_parameters, parameter_name
 from plstm_seq.interop.published.fields import Fields
-from plstm_seq.interop.published.parts import (
+from plstm_seq.interop.published.layers import (
     read_convolution,
     read_gate,
     read_norm,

@@ -14,9 +14,15 @@ from fake_torch import FakeTorch
 from flax import nnx
 from fuzz import refusals
 
-from plstm_seq.interop.arrays import read_arrays, read_metadata, write_arrays
 from plstm_seq.interop.torch_file import read_torch
-from plstm_seq.interop.weights import load_weights, named_arrays, save_weights
+from plstm_seq.interop.weights import (
+    load_weights,
+    named_arrays,
+    read_arrays,
+    read_metadata,
+    save_weights,
+    write_arrays,
+)
 
 ARRAYS = {
     "a.weight": np.arange(6, dtype=np.float32).reshape(2, 3).T,

@@ -12,12 +12,11 @@ from fake_torch import FakeTorch
 from flax import nnx
 from golden import Golden, golden_files, load
 
-from plstm_seq.interop.arrays import read_arrays, write_arrays
 from plstm_seq.interop.published import read_config
-from plstm_seq.interop.published.defaults import complete
 from plstm_seq.interop.published.dialects import from_nnx, to_nnx
-from plstm_seq.interop.published.files import load_published, read_config_file
+from plstm_seq.interop.published.files import complete, load_published, read_config_file
 from plstm_seq.interop.published.writing import published_parameters
+from plstm_seq.interop.weights import read_arrays, write_arrays
 from plstm_seq.layers import PLSTM1DConfig
 
 FILES = golden_files(
@@ -108,8 +107,9 @@ def test_biases_of_torch_norms():
     bias = np.zeros((2, 4))
     assert to_nnx({"mhnorm.bias": bias}, layer_norms=True)["mhnorm.norm.bias"].shape == (2, 4)
     assert to_nnx({"mhnorm.bias": bias})["mhnorm.bias"].shape == (8,)
-    back = from_nnx({"mhnorm.norm.scale": bias, "mhnorm.bias": bias.reshape(-1)}, "torch")
-    assert back["mhnorm.bias"].shape == (2, 4)
+    for ours, theirs in (("", ""), ("block_stack.block0.", "block_stack.blocks.0.")):
+        norm = {f"{ours}mhnorm.norm.scale": bias, f"{ours}mhnorm.bias": bias.reshape(-1)}
+        assert from_nnx(norm, "torch")[f"{theirs}mhnorm.bias"].shape == (2, 4)
 
 
 def test_nested_variables_of_linen():
@@ -209,6 +209,16 @@ def test_fields_left_out_take_the_published_defaults(name, write, tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(write(SHORT[name]))
     assert read_config_file(file) == read_config(golden(name).meta["config"])
+
+
+@pytest.mark.parametrize("mixer", ["pLSTM1D", "pLSTM2D", "pLSTM2DFused"])
+@pytest.mark.parametrize(("kind", "sub_heads"), [("PreUp", 16), ("PostUp", 4)])
+def test_blocks_take_the_default_mixer_of_the_name_they_give(kind, sub_heads, mixer):
+    class_name = f"{kind}ProjectionBlockConfig"
+    config = {"class_name": class_name, "input_dim": 24, "interaction_module_name": mixer}
+    block = read_config(complete(config))
+    assert (block.mixer.num_heads, block.mixer.sub_heads) == (4, sub_heads)
+    assert getattr(block, "mode", None) == (None if mixer == "pLSTM1D" else "D")
 
 
 @pytest.mark.parametrize("path", [*FILES, *GRAPHS], ids=lambda path: path.stem)

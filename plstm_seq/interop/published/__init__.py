@@ -3,13 +3,13 @@
 from plstm_seq.interop.published.config import (
     Arguments,
     BlockArguments,
-    LayerArguments,
+    GridBlockArguments,
     ModelArguments,
+    VisionArguments,
     read_config,
 )
-from plstm_seq.interop.published.grid import GridLayerArguments
+from plstm_seq.interop.published.layers import GridLayerArguments, LayerArguments
 from plstm_seq.interop.published.parameters import load_parameters, parameter_name
-from plstm_seq.interop.published.vision import GridBlockArguments, VisionArguments
 
 __all__ = [
     "Arguments",

@@ -1,37 +1,24 @@
-"""Reads the published configurations of layers, blocks and models."""
+"""Reads the published configurations of blocks and models, and of layers by `layers.py`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from plstm_seq.interop.published.fields import Fields
-from plstm_seq.interop.published.graph import (
-    GRAPH_LAYERS,
+from plstm_seq.interop.published.layers import (
+    FUSED,
+    UNFUSED,
     GraphLayerArguments,
+    GridLayerArguments,
+    LayerArguments,
     read_graph_layer,
-)
-from plstm_seq.interop.published.grid import FUSED, UNFUSED, GridLayerArguments, read_grid_layer
-from plstm_seq.interop.published.parts import (
-    ignore_types,
-    read_block_options,
-    read_convolution,
-    read_gate,
-    read_head_norm,
-    read_initializer,
+    read_grid_layer,
+    read_layer,
     read_norm,
-    read_outprojection,
-    read_passthrough,
-    read_projection,
-    read_rate,
-    read_scale,
 )
-from plstm_seq.interop.published.transition import read_transition
-from plstm_seq.interop.published.vision import (
-    GridBlockArguments,
-    VisionArguments,
-    read_transformer_block,
-    read_vision_model,
-)
-from plstm_seq.layers import PLSTM1DConfig, PLSTM1DLayer
+from plstm_seq.layers import PLSTM1DConfig
+from plstm_seq.layers.grid import GridAttentionConfig, GridMixerConfig, Mode
+from plstm_seq.layers.initializers import Initializer
 from plstm_seq.models import (
     BlockConfig,
     PostUpBlock,
@@ -42,29 +29,7 @@ from plstm_seq.models import (
     SequenceModelConfig,
     make_block,
 )
-
-_BRANCHES = {
-    "S": "source",
-    "T": "transition",
-    "M": "mark",
-    "D": "direct",
-    "Q": "query",
-    "K": "key",
-    "V": "value",
-    "P": "passthrough",
-}
-
-
-class LayerArguments(NamedTuple):
-    """What `PLSTM1DLayer` is built from."""
-
-    input_dim: int
-    config: PLSTM1DConfig
-    output_dim: int
-
-    def build(self, **types: Any) -> PLSTM1DLayer:
-        """Build the layer; `dtype`, `param_dtype` and `rngs` are passed on."""
-        return PLSTM1DLayer(self.input_dim, self.config, output_dim=self.output_dim, **types)
+from plstm_seq.models.vision import VisionModel, VisionModelConfig, make_grid_block
 
 
 class BlockArguments(NamedTuple):
@@ -76,7 +41,20 @@ class BlockArguments(NamedTuple):
 
     def build(self, **types: Any) -> PreUpBlock | PostUpBlock:
         """Build the block; `dtype`, `param_dtype` and `rngs` are passed on."""
-        return make_block(*self, **types)
+        return make_block(**self._asdict(), **types)
+
+
+class GridBlockArguments(NamedTuple):
+    """What `plstm_seq.models.vision.make_grid_block` builds a block from."""
+
+    width: int
+    config: BlockConfig
+    mixer: GridMixerConfig
+    mode: Mode = "P"
+
+    def build(self, **types: Any) -> PreUpBlock | PostUpBlock:
+        """Build the block; `dtype`, `param_dtype` and `rngs` are passed on."""
+        return make_grid_block(**self._asdict(), **types)
 
 
 class ModelArguments(NamedTuple):
@@ -87,7 +65,19 @@ class ModelArguments(NamedTuple):
 
     def build(self, **types: Any) -> SequenceModel:
         """Build the model; `dtype`, `param_dtype` and `rngs` are passed on."""
-        return SequenceModel(*self, **types)
+        return SequenceModel(**self._asdict(), **types)
+
+
+class VisionArguments(NamedTuple):
+    """What `VisionModel` is built from."""
+
+    config: VisionModelConfig
+    output_size: int
+    channels: int
+
+    def build(self, **types: Any) -> VisionModel:
+        """Build the model; `dtype`, `param_dtype` and `rngs` are passed on."""
+        return VisionModel(**self._asdict(), **types)
 
 
 Arguments = (
@@ -121,162 +111,205 @@ def read_config(config: Mapping[str, Any]) -> Arguments:
         KeyError: a field is missing.
     """
     fields = Fields(config)
-    arguments = _read(fields, config)
+    class_name = fields.take("class_name", "")
+    shortname = config.get("_shortname", config.get("_short_name"))
+    name = class_name if class_name in _READERS else shortname
+    if name not in _READERS:
+        raise ValueError(
+            f"config: got class_name {class_name!r} and _shortname {shortname!r}, expected a 1D, "
+            "2D or graph layer, a pre- or post-up-projection or transformer block, or a language "
+            "or vision model"
+        )
+    arguments = _READERS[name](fields)
     leftovers = fields.leftovers()
     if leftovers:
         raise ValueError("fields with no counterpart:\n  " + "\n  ".join(leftovers))
     return arguments
 
 
-def _read(fields: Fields, config: Mapping[str, Any]) -> Arguments:
-    class_name = fields.take("class_name", "")
-    shortname = config.get("_shortname", config.get("_short_name"))
-    if class_name == "pLSTM1DLayer":
-        return _read_layer(fields)
-    if class_name in (FUSED, UNFUSED):
-        return read_grid_layer(fields, class_name)
-    if class_name in GRAPH_LAYERS:
-        return read_graph_layer(fields, class_name)
-    if class_name in ("PreUpProjectionBlock", "PostUpProjectionBlock"):
-        return _read_block(fields, class_name)
-    if class_name == "TransformerBlock":
-        return read_transformer_block(fields)
-    if shortname == "pLSTMLM":
-        return _read_model(fields)
-    if "pLSTMVisionModel" in (class_name, shortname):
-        return read_vision_model(fields, _read_block)
-    raise ValueError(
-        f"config: got class_name {class_name!r} and _shortname {shortname!r}, expected a 1D, 2D "
-        "or graph layer, a pre- or post-up-projection or transformer block, or a language or "
-        "vision model"
+def _read_pre_up(fields: Fields) -> BlockArguments | GridBlockArguments:
+    width, options = _read_feed_forward(fields)
+    fields.ignore("inner_input_dim")  # follows from the scaling
+    return _read_around_mixer(fields, width, PreUpConfig(**options))
+
+
+def _read_post_up(fields: Fields) -> BlockArguments | GridBlockArguments:
+    width, options = _read_feed_forward(fields)
+    scale = fields.below("scale")
+    if scale is not None:
+        options["scale_init"] = _read_scale(scale, width)
+    options["use_scale"] = fields.take("use_scale")
+    # Ours is None where nothing is left out.
+    options["drop_path"] = fields.take("drop_path_rate") or None
+    return _read_around_mixer(fields, width, PostUpConfig(**options))
+
+
+def _read_transformer(fields: Fields) -> GridBlockArguments:
+    width, options = _read_feed_forward(fields)
+    fields.expect("decode", False)
+    attention = GridAttentionConfig(
+        num_heads=fields.take("num_heads"),
+        bias=options["bias"],
+        weight_init=fields.initializer("attn_weight_init"),
+        out_weight_init=fields.initializer("out_weight_init"),
     )
-
-
-def _read_layer(fields: Fields) -> LayerArguments:
-    ignore_types(fields)
-    fields.take("_shortname", None)
-    fields.take("levels", None)
-    names = ("num_heads", "JK", "JQ", "JV", "JT", "JO", "DK", "DV", "input_dim")
-    sizes = {name: fields.take(name) for name in names}
-    output_dim = fields.take("output_dim")
-    sub_heads = fields.take("sub_heads")
-    tied = fields.take("tie_query_key")
-    key = fields.below("key")
-    query = read_projection(
-        fields.required("query"), **_pick(sizes, "num_heads DK JQ input_dim"), sub_heads=sub_heads
+    block = PostUpConfig(
+        **options,
+        use_scale=True,
+        scale_init=_read_scale(fields.required("scale"), width),
+        drop_path=fields.take("drop_path_rate") or None,
     )
-    config = PLSTM1DConfig(
-        **_pick(sizes, "num_heads JK JQ JV JO DK DV"),
-        source=read_gate(fields.required("source"), **_pick(sizes, "num_heads JK JV JT input_dim")),
-        transition=read_transition(
-            fields.required("transition"),
-            num_heads=sizes["num_heads"],
-            transition_dim=sizes["JT"],
-            input_dim=sizes["input_dim"],
-        ),
-        mark=read_gate(fields.required("mark"), **_pick(sizes, "num_heads JQ JO JT input_dim")),
-        direct=read_gate(
-            fields.required("direct"), **_pick(sizes, "num_heads JQ JK JO JV input_dim")
-        ),
-        query=query,
-        key=query
-        if key is None
-        else read_projection(key, **_pick(sizes, "num_heads DK JK input_dim"), sub_heads=sub_heads),
-        value=read_projection(
-            fields.required("value"),
-            **_pick(sizes, "num_heads DV JV input_dim"),
-            sub_heads=sub_heads,
-        ),
-        sub_heads=sub_heads,
-        tie_query_key=tied,
-        **_read_around(fields, sizes["input_dim"]),
-        norm=read_head_norm(fields, sizes["num_heads"], output_dim),
-        **read_outprojection(fields),
-    )
-    return LayerArguments(sizes["input_dim"], config, output_dim)
+    return GridBlockArguments(width, block, attention)
 
 
-def _pick(sizes: dict[str, int], names: str) -> dict[str, int]:
-    return {name: sizes[name] for name in names.split()}
-
-
-def _read_around(fields: Fields, input_dim: int) -> dict[str, Any]:
-    """Read what stands beside the op: convolution and passthrough."""
-    convolution = fields.below("convolution")
-    letters = fields.take("convolution_inputs")
-    # s and t are branches of the 2D layer; the 1D layer has none of these names.
-    unknown = set(letters) - set(_BRANCHES) - {"s", "t"}
-    if unknown:
-        raise ValueError(f"convolution_inputs: got {letters!r}, unknown {sorted(unknown)}")
-    if not fields.take("additional_convolution"):
-        convolution = None
-    return {
-        "passthrough": read_passthrough(fields, input_dim),
-        "convolution": None if convolution is None else read_convolution(convolution, input_dim),
-        "convolution_inputs": tuple(
-            branch for letter, branch in _BRANCHES.items() if letter in letters
-        ),
-    }
-
-
-def _read_block(fields: Fields, class_name: str) -> BlockArguments | GridBlockArguments:
-    ignore_types(fields)
+def _read_feed_forward(fields: Fields) -> tuple[int, dict[str, Any]]:
+    """Read the width of a block, and the options that all blocks share."""
     width = fields.take("input_dim")
     fields.expect("output_dim", width)
+    options = fields.options(
+        "projection_scaling projection_round gated gating_function skip bias upproj_weight_init "
+        "upproj_bias_init downproj_weight_init downproj_bias_init"
+    )
+    return width, {**options, "norm": read_norm(fields.required("norm"), width)}
+
+
+def _read_scale(fields: Fields, features: int) -> Initializer:
+    """Read the scale of a block; returns the initialiser of its factors."""
+    fields.expect_all(class_name="ScaleLayer", input_dim=features, output_dim=features, scale=1.0)
+    return fields.initializer("scale_init")
+
+
+def _read_around_mixer(
+    fields: Fields, width: int, config: BlockConfig
+) -> BlockArguments | GridBlockArguments:
+    """Read the mixer of a block whose other options are read."""
     mixer = fields.required("interaction_module")
-    mixer_class = mixer.take("class_name")
+    class_name = mixer.take("class_name")
     names = {"pLSTM1DLayer": "pLSTM1D", UNFUSED: "pLSTM2D", FUSED: "pLSTM2DFused"}
-    if mixer_class not in names:
-        raise ValueError(f"interaction_module: got {mixer_class!r}, expected one of {list(names)}")
-    fields.expect("interaction_module_name", names[mixer_class])
-    options = read_block_options(fields, width) | {"bias": fields.take("bias")}
-    if class_name == "PreUpProjectionBlock":
-        fields.take("inner_input_dim", None)  # follows from the scaling
-        block = PreUpConfig(**options)
-    else:
-        options["drop_path"] = read_rate(fields, "drop_path_rate")
-        scale = fields.below("scale")
-        if scale is not None:
-            options["scale_init"] = read_scale(scale, width)
-        block = PostUpConfig(use_scale=fields.take("use_scale"), **options)
-    if mixer_class == "pLSTM1DLayer":
-        return BlockArguments(width, block, _read_layer(mixer).config)
-    layer = read_grid_layer(mixer, mixer_class)
-    return GridBlockArguments(width, block, layer.config, layer.mode)
+    if class_name not in names:
+        raise ValueError(f"interaction_module: got {class_name!r}, expected one of {list(names)}")
+    fields.expect("interaction_module_name", names[class_name])
+    if class_name == "pLSTM1DLayer":
+        return BlockArguments(width, config, read_layer(mixer).config)
+    layer = read_grid_layer(mixer, class_name)
+    return GridBlockArguments(width, config, layer.config, layer.mode)
 
 
-def _read_model(fields: Fields) -> ModelArguments:
-    ignore_types(fields)
-    fields.take("_shortname")
+_BLOCKS: dict[str, Callable[[Fields], BlockArguments | GridBlockArguments]] = {
+    "PreUpProjectionBlock": _read_pre_up,
+    "PostUpProjectionBlock": _read_post_up,
+    "TransformerBlock": _read_transformer,
+}
+
+
+def _read_block(fields: Fields) -> Any:
+    class_name = fields.take("class_name")
+    if class_name not in _BLOCKS:
+        raise ValueError(f"block: got {class_name!r}, expected one of {list(_BLOCKS)}")
+    return _BLOCKS[class_name](fields)
+
+
+def _read_language_model(fields: Fields) -> ModelArguments:
+    # The published model sets these two to the width, whatever they are.
+    fields.ignore("_shortname input_dim output_dim")
     width = fields.take("embedding_dim")
-    fields.expect("input_dim", width)
-    fields.expect("output_dim", width)
     fields.expect("context_length", -1)
-    num_blocks = fields.take("num_blocks")
-    stack = fields.required("block_stack")
-    ignore_types(stack)
-    stack.expect("class_name", "BlockStack")
-    stack.expect("input_dim", width)
-    stack.expect("output_dim", width)
-    stack.expect("scan_blocks", False)
-    stack.expect("num_blocks", num_blocks)
-    block_fields = stack.required("block")
-    block = _read_block(block_fields, block_fields.take("class_name"))
+    num_blocks, block_fields = _read_stack(fields, width)
+    fields.expect("num_blocks", num_blocks)
+    block = _read_block(block_fields)
     if not isinstance(block, BlockArguments):
         raise ValueError("block: got a 2D layer inside, expected a 1D layer in a language model")
     fields.expect("block_type", block.config.kind)
-    cap = fields.below("logit_soft_cap")
-    if cap is not None:
-        cap.expect("class_name", "SoftCapFunctionLayer")
     config = SequenceModelConfig(
         width=width,
         num_blocks=num_blocks,
         block=block.config,
         mixer=block.mixer,
-        tie_weights=fields.take("tie_weights"),
-        logit_soft_cap=None if cap is None else cap.take("scale"),
+        logit_soft_cap=_read_soft_cap(fields.below("logit_soft_cap")),
         post_blocks_norm=read_norm(fields.required("post_blocks_norm"), width),
-        embed_init=read_initializer(fields, "embed_init"),
-        head_init=read_initializer(fields, "head_init", input_axis=-2),
+        **fields.options("tie_weights embed_init head_init"),
     )
     return ModelArguments(fields.take("vocab_size"), config)
+
+
+def _read_vision_model(fields: Fields) -> VisionArguments:
+    """Read a vision model.
+
+    Ours takes images [B, X, Y, C] also where `channels_first` says [B, C, X, Y].
+    """
+    # What follows from others, or has no effect; the stack has its own number of blocks.
+    fields.ignore("_short_name _shortname norm_bias num_heads head_init_std aux num_blocks")
+    fields.ignore("seqlens resolution channels_first input_shape num_patches")
+    width, patch_size = fields.take("dim"), fields.take("patch_size")
+    fields.expect_all(stride=None, mode="classifier", head_bias_init={"class_name": "ZerosInit"})
+    (output_size,) = fields.take("output_shape")
+    patches, position = fields.required("patch_embed"), fields.below("pos_embed")
+    patches.ignore("num_channels resolution channels_first")
+    patches.expect_all(dim=width, patch_size=patch_size, stride=None)
+    patches.expect("bias_init", {"class_name": "ZerosInit"})
+    config = VisionModelConfig(
+        width=width,
+        **_read_grid_blocks(fields, width),
+        patch_size=patch_size,
+        position="learned" if fields.take("use_pos_embed") else "none",
+        **({} if position is None else _read_position(position, width)),
+        pooling=fields.take("pooling"),
+        norm=read_norm(fields.required("norm"), width),
+        logit_soft_cap=_read_soft_cap(fields.below("logit_softcap")),
+        embed_init=patches.initializer("weight_init", input_axis=-2),
+        head_init=fields.initializer("head_weight_init"),
+    )
+    return VisionArguments(config, output_size, fields.take("num_channels"))
+
+
+def _read_position(fields: Fields, width: int) -> dict[str, Any]:
+    fields.expect_all(dim=width, allow_interpolation=True, learnable=True)
+    x, y = fields.take("seqlens")
+    return {"position_grid": (x, y), "position_init": fields.initializer("embed_init")}
+
+
+def _read_grid_blocks(fields: Fields, width: int) -> dict[str, Any]:
+    """Read the blocks of a vision model; a published vision block is a pair of ours."""
+    num_blocks, block = _read_stack(fields, width)
+    if block.take("class_name") == "TransformerBlock":
+        only = _read_transformer(block)
+        return {"num_blocks": num_blocks, "block": only.config, "mixer": only.mixer}
+    block.ignore("input_dim output_dim num_heads block_type block_mode orientations0 orientations1")
+    block.expect("drop_path_rate", 0.0)
+    first, second = (_read_block(block.required(name)) for name in ("block0", "block1"))
+    if first._replace(mode="P") != second._replace(mode="P"):
+        raise ValueError("block0 and block1: got other options than the mode that differ")
+    return {
+        "num_blocks": 2 * num_blocks,
+        "block": first.config,
+        "mixer": first.mixer,
+        "mode": first.mode + second.mode,
+    }
+
+
+def _read_stack(fields: Fields, width: int) -> tuple[int, Fields]:
+    """Read a stack of blocks: their number, and the configuration of one."""
+    stack = fields.required("block_stack")
+    stack.expect_all(class_name="BlockStack", input_dim=width, scan_blocks=False)
+    stack.expect("output_dim", width, -1)
+    return stack.take("num_blocks"), stack.required("block")
+
+
+def _read_soft_cap(fields: Fields | None) -> float | None:
+    if fields is None:
+        return None
+    fields.expect("class_name", "SoftCapFunctionLayer")
+    return fields.take("scale")
+
+
+_READERS: dict[str, Callable[[Fields], Arguments]] = {
+    "pLSTM1DLayer": read_layer,
+    UNFUSED: partial(read_grid_layer, class_name=UNFUSED),
+    FUSED: partial(read_grid_layer, class_name=FUSED),
+    "pLSTMGraphLayer": partial(read_graph_layer, class_name="pLSTMGraphLayer"),
+    "pLSTMGraphEdgeLayer": partial(read_graph_layer, class_name="pLSTMGraphEdgeLayer"),
+    **_BLOCKS,
+    "pLSTMLM": _read_language_model,
+    "pLSTMLMModel": _read_language_model,
+    "pLSTMVisionModel": _read_vision_model,
+}

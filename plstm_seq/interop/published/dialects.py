@@ -24,19 +24,19 @@ from jax.typing import ArrayLike
 
 Dialect = Literal["nnx", "linen", "torch"]
 
-_TORCH_BLOCK = re.compile(r"(^|\.)block_stack\.blocks\.(\d+)\.")
-_LINEN_BLOCK = re.compile(r"(^|\.)block_stack\.blocks_(\d+)\.")
-_NNX_BLOCK = re.compile(r"(^|\.)block_stack\.block(\d+)\.")
+# A block of a stack, and how each framework names it.
+_BLOCK = re.compile(r"(^|\.)block_stack\.(?:blocks[._]|block)(\d+)\.")
+_BLOCK_NAMES = {"nnx": "block", "linen": "blocks_", "torch": "blocks."}
 # Of a norm's own parameters; nnx has those of the norm that it wraps one level below.
 _TORCH_NORM = re.compile(r"((?:^|\.)(?:\w*norm\d?))\.(scale|bias)$")
 _NNX_NORM = re.compile(r"((?:^|\.)(?:\w*norm\d?))\.norm\.(scale|bias)$")
 _ATTENTION = re.compile(r"(^|\.)multiheadattention\.(query|key|value|out)\.(kernel|bias)$")
 _PACKED = re.compile(r"(^|\.)(qkv|outproj)\.(weight|bias)$")
+# What torch packs into one, in this order.
+_QKV = ("query", "key", "value")
 # Axes of torch's weights in nnx, by their number: of a matrix, and of filters in 1D and 2D.
 _TO_KERNEL = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0)}
 _TO_WEIGHT = {2: (1, 0), 3: (2, 1, 0), 4: (3, 2, 0, 1)}
-# In which torch packs the parts of an attention.
-_ORDER = {"query": 0, "key": 1, "value": 2, "out": 3}
 
 
 def flat(variables: Mapping[str, Any]) -> dict[str, ArrayLike]:
@@ -69,9 +69,7 @@ def to_nnx(parameters: Mapping[str, Any], layer_norms: bool = False) -> dict[str
     """
     named: dict[str, np.ndarray] = {}
     for name, array in flat(parameters).items():
-        array = np.asarray(array)
-        name = _TORCH_BLOCK.sub(r"\1block_stack.block\2.", name)
-        name = _LINEN_BLOCK.sub(r"\1block_stack.block\2.", name)
+        name, array = _with_blocks(name, "nnx"), np.asarray(array)
         if _PACKED.search(name):
             named |= _unpacked(name, array)
         elif name.endswith("token_embedding.weight"):
@@ -108,11 +106,11 @@ def from_nnx(parameters: Mapping[str, ArrayLike], dialect: Dialect) -> dict[str,
     if "cls_token" in arrays:
         arrays["cls_token"] = arrays["cls_token"].reshape(-1, 1)
     if dialect == "linen":
-        return {_NNX_BLOCK.sub(r"\1block_stack.blocks_\2.", k): v for k, v in arrays.items()}
+        return {_with_blocks(name, dialect): array for name, array in arrays.items()}
     named: dict[str, np.ndarray] = {}
     attention: dict[str, np.ndarray] = {}
-    for name, array in arrays.items():
-        name = _NNX_BLOCK.sub(r"\1block_stack.blocks.\2.", name)
+    for nnx_name, array in arrays.items():
+        name = _with_blocks(nnx_name, dialect)
         if _ATTENTION.search(name):
             attention[name] = array
         elif name.endswith(".kernel"):
@@ -121,44 +119,40 @@ def from_nnx(parameters: Mapping[str, ArrayLike], dialect: Dialect) -> dict[str,
             named[f"{name.removesuffix('embedding')}weight"] = array
         else:
             # Torch has the biases of RMS norms over heads in the shape of their scales.
-            scale = arrays.get(f"{name.removesuffix('bias')}norm.scale")
+            scale = arrays.get(f"{nnx_name.removesuffix('bias')}norm.scale")
             shape = array.shape if scale is None else scale.shape
             named[_NNX_NORM.sub(r"\1.\2", name)] = array.reshape(shape)
     return named | _packed(attention)
 
 
+def _with_blocks(name: str, dialect: Dialect) -> str:
+    """Return a name with the blocks of stacks in it named as in a framework."""
+    return _BLOCK.sub(rf"\1block_stack.{_BLOCK_NAMES[dialect]}\2.", name)
+
+
 def _unpacked(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
-    """Torch's `qkv` and `outproj` as the parts of an attention."""
-    before, packed, kind = _parts(_PACKED, name)
-    before = f"{before}multiheadattention."
+    """Return torch's `qkv` or `outproj` as the parts of an attention."""
+    *above, packed, kind = name.split(".")
+    parts = ("out",) if packed == "outproj" else _QKV
+    pieces = np.split(array, len(parts))
     end = "kernel" if kind == "weight" else "bias"
-    if packed == "outproj":
-        return {f"{before}out.{end}": array.T}
-    parts = zip(("query", "key", "value"), np.split(array, 3), strict=True)
-    return {f"{before}{part}.{end}": piece.T for part, piece in parts}
+    names = (".".join((*above, "multiheadattention", part, end)) for part in parts)
+    return {name: piece.T for name, piece in zip(names, pieces, strict=True)}
 
 
 def _packed(attention: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The parts of attentions as torch's `qkv` and `outproj`."""
+    """Return the parts of attentions as torch's `qkv` and `outproj`."""
     named: dict[str, np.ndarray] = {}
-    rows: dict[str, list[np.ndarray]] = {}
-    for name, array in sorted(attention.items(), key=lambda item: _ORDER[item[0].split(".")[-2]]):
-        before, part, end = _parts(_ATTENTION, name)
+    for name, array in attention.items():
+        *above, below, part, end = name.split(".")
         kind = "weight" if end == "kernel" else "bias"
         if part == "out":
-            width = array.shape[-1]
-            named[f"{before}outproj.{kind}"] = (
-                array.reshape(-1, width).T if end == "kernel" else array
+            rows = array.reshape(-1, array.shape[-1]).T if end == "kernel" else array
+            named[".".join((*above, "outproj", kind))] = rows
+        elif part == "query":
+            parts = [attention[".".join((*above, below, each, end))] for each in _QKV]
+            shape = (len(array), -1) if end == "kernel" else (-1,)
+            named[".".join((*above, "qkv", kind))] = np.concatenate(
+                [each.reshape(shape).T for each in parts]
             )
-        else:
-            piece = array.reshape(len(array), -1).T if end == "kernel" else array.reshape(-1)
-            rows.setdefault(f"{before}qkv.{kind}", []).append(piece)
-    return named | {name: np.concatenate(pieces) for name, pieces in rows.items()}
-
-
-def _parts(pattern: re.Pattern[str], name: str) -> tuple[str, str, str]:
-    """What stands before a match, and its last two groups."""
-    match = pattern.search(name)
-    if match is None:
-        raise ValueError(f"{name}: no part of an attention")
-    return name[: match.end(1)], match[2], match[3]
+    return named

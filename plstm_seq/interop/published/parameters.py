@@ -1,59 +1,129 @@
-"""Puts published parameters into our modules."""
+"""The names and shapes of published parameters and of ours, and parameters put into our modules."""
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from plstm_seq.interop.published.graph import graph_parameters
+from plstm_seq.layers import Norm
 from plstm_seq.layers.configured import fill_hyperparameters
 from plstm_seq.layers.dag import PLSTMDAGLayer
+from plstm_seq.layers.grid import GridAttention
+from plstm_seq.models import VisionModel
+from plstm_seq.models.patches import PatchEmbedding, PositionEmbedding
 
+Path = tuple[Any, ...]
+Shape = tuple[int, ...]
+Pairs = tuple[tuple[str, str], ...]
 
-def _one_of_a_pair(match: re.Match[str]) -> str:
-    """A published vision block is a pair of ours."""
-    return f"blocks.{2 * int(match[1]) + int(match[2])}."
-
-
-# Published name -> ours; applied in this order.
-_RENAMES = (
-    (re.compile(r"^block_stack\."), ""),
-    (re.compile(r"^block(\d+)\.block([01])\."), _one_of_a_pair),
-    (re.compile(r"(^|\.)block(\d+)\."), r"\1blocks.\2."),
-    (re.compile(r"(^|\.)multiheadattention\.out\."), r"\1mixer.outprojection."),
-    (re.compile(r"(^|\.)multiheadattention\."), r"\1mixer."),
-    (re.compile(r"(^|\.)interaction_module\."), r"\1mixer."),
-    (re.compile(r"(^|\.)value_\."), r"\1value."),
-    (re.compile(r"(^|\.)_conv\."), r"\1"),
-    (re.compile(r"^lm_head\.kernel$"), "lm_head"),
-    (re.compile(r"(^|\.)scale\.scale$"), r"\1scale1.scale"),
-    (re.compile(r"(^|\.)(source|transition)_r\."), r"\1\2_right."),
-    (re.compile(r"(^|\.)(source|transition)_d\."), r"\1\2_down."),
-    (re.compile(r"(^|\.)transition_rd\."), r"\1transition_turn."),
-    (re.compile(r"(^|\.)mark_l\."), r"\1mark_left."),
-    (re.compile(r"(^|\.)mark_u\."), r"\1mark_up."),
-    (re.compile(r"(^|\.)orientation_(bias|weight)$"), r"\1orientation.\2"),
-    (re.compile(r"^patch_embed\.proj\."), "embedding."),
-    (re.compile(r"^pos_embed\.embed$"), "position.embedding"),
-    (re.compile(r"^head\.kernel$"), "head"),
-    (re.compile(r"^head\.bias$"), "head_bias"),
+# Published name, ours: whole pieces between the dots of a parameter's path.
+_NAMES = (
+    ("interaction_module", "mixer"),
+    ("value_", "value"),
+    ("conv._conv", "conv"),
+    ("convolution._conv", "convolution"),
+    ("source_r", "source_right"),
+    ("source_d", "source_down"),
+    ("transition_r", "transition_right"),
+    ("transition_d", "transition_down"),
+    ("transition_rd", "transition_turn"),
+    ("mark_l", "mark_left"),
+    ("mark_u", "mark_up"),
+    ("orientation_bias", "orientation.bias"),
+    ("orientation_weight", "orientation.weight"),
+    ("patch_embed.proj.kernel", "embedding.kernel"),
+    ("patch_embed.proj.bias", "embedding.bias"),
+    ("pos_embed.embed", "position.embedding"),
+    ("lm_head.kernel", "lm_head"),
+    ("head.kernel", "head"),
+    ("head.bias", "head_bias"),
 )
-
-# Ours of these merge neighbouring axes, or leave out those of size 1.
-_MERGED = re.compile(
-    r"(^|\.)norm\.\w+$|^embedding\.kernel$|^position\.embedding$|^cls_token$"
-    r"|mixer\.(query|key|value|outprojection)\.(kernel|bias)$"
+# In blocks of attention; these go first, in this order.
+_ATTENTION_NAMES = (
+    ("multiheadattention.out", "mixer.outprojection"),
+    ("multiheadattention", "mixer"),
+    ("scale.scale", "scale1.scale"),
 )
+# In layers of graphs, instead.
+_GRAPH_NAMES = (("transition", "share"), ("out", "outprojection"), ("value_", "value"))
 
 
 def parameter_name(published: str) -> str:
     """Return the dotted path that a published parameter has in our modules."""
-    name = published
-    for pattern, ours in _RENAMES:
-        name = pattern.sub(ours, name)
+    name = published.removeprefix("block_stack.").removeprefix("_conv.")
+    # A published vision block is a pair of ours.
+    name = re.sub(
+        r"^block(\d+)\.block([01])\.",
+        lambda match: f"blocks.{2 * int(match[1]) + int(match[2])}.",
+        name,
+    )
+    name = re.sub(r"(^|\.)block(\d+)\.", r"\1blocks.\2.", name)
+    return _renamed(name, (*_ATTENTION_NAMES, *_NAMES))
+
+
+def published_name(parts: Mapping[Path, Any], path: Path) -> str:
+    """Return the published name of a parameter of ours; arguments as those of `published_shape`.
+
+    Raises:
+        ValueError: the published code has no such parameter.
+    """
+    attention = any(isinstance(part, GridAttention) for part in parts.values())
+    ours = name = ".".join(map(str, path))
+    if path[0] == "blocks":
+        number = int(path[1])
+        pairs = isinstance(parts[()], VisionModel) and not attention
+        block = f"block{number // 2}.block{number % 2}" if pairs else f"block{number}"
+        name = name.replace(f"blocks.{number}", f"block_stack.{block}", 1)
+    if attention:
+        name = _renamed(name, _backwards(_ATTENTION_NAMES))
+    if "multiheadattention" not in name:
+        name = _renamed(name, _backwards(_NAMES))
+    if parameter_name(name) != ours:
+        raise ValueError(f"{ours}: the published code has no such parameter")
     return name
+
+
+def _backwards(pairs: Pairs) -> Pairs:
+    return tuple((ours, published) for published, ours in pairs)
+
+
+def _renamed(name: str, pairs: Pairs) -> str:
+    """Replace whole pieces of a dotted name, those of each pair in the order of the pairs."""
+    for old, new in pairs:
+        name = re.sub(rf"(?<![^.]){re.escape(old)}(?![^.])", new, name)
+    return name
+
+
+def published_shape(parts: Mapping[Path, Any], path: Path, shape: Shape) -> Shape:
+    """Return the published shape of a parameter of ours.
+
+    Ours merge neighbouring axes of it (norms over heads, heads of attention, patches), or leave
+    out those of size 1.
+
+    Args:
+        parts: the modules inside the module, by path.
+        path: the path of the parameter.
+        shape: its shape in our module.
+    """
+    *above, name = path
+    owner, parent = parts.get(tuple(above)), parts.get(tuple(above[:-1]))
+    if isinstance(parent, Norm):
+        return parent.axes
+    if isinstance(parent, GridAttention):
+        heads = parent.config.num_heads
+        if above[-1] == "outprojection":
+            return (heads, shape[0] // heads, shape[-1]) if name == "kernel" else shape
+        return (*shape[:-1], heads, shape[-1] // heads)
+    if isinstance(owner, PatchEmbedding) and name == "kernel":
+        size = owner.patch_size
+        return (size, size, shape[0] // size**2, shape[1])
+    if isinstance(owner, PositionEmbedding) or name == "cls_token":
+        return (1, *shape)
+    return shape
 
 
 def load_parameters(module: nnx.Module, parameters: Mapping[str, ArrayLike]) -> None:
@@ -70,7 +140,8 @@ def load_parameters(module: nnx.Module, parameters: Mapping[str, ArrayLike]) -> 
             every such name is listed, and the module is unchanged.
     """
     if isinstance(module, PLSTMDAGLayer):
-        parameters = graph_parameters(module, parameters)
+        parameters = _graph_parameters(module, parameters)
+    parts: dict[Path, Any] = dict(nnx.iter_modules(module))
     flat = nnx.to_flat_state(nnx.state(module, nnx.Param))
     targets = {".".join(map(str, path)): (path, variable) for path, variable in flat}
     problems, filled = [], {}
@@ -81,8 +152,7 @@ def load_parameters(module: nnx.Module, parameters: Mapping[str, ArrayLike]) -> 
             continue
         path, variable = targets[name]
         array = jnp.asarray(array, variable.dtype)
-        merged = array.ndim > variable.ndim and array.size == variable.size
-        if merged and _MERGED.search(name):
+        if array.shape == published_shape(parts, path, variable.shape):
             array = array.reshape(variable.shape)
         if array.shape != variable.shape:
             problems.append(f"{published}: got shape {array.shape}, expected {variable.shape}")
@@ -92,3 +162,58 @@ def load_parameters(module: nnx.Module, parameters: Mapping[str, ArrayLike]) -> 
         raise ValueError("parameters do not fit the module:\n  " + "\n  ".join(sorted(problems)))
     nnx.update(module, nnx.from_flat_state(list(filled.values())))
     fill_hyperparameters(module)
+
+
+def _graph_pieces(layer: PLSTMDAGLayer) -> dict[str, list[tuple[str, Any]]]:
+    """Return, by published name, our names and parameters whose rows lie side by side in it.
+
+    Published kernels are [out, in]. Those of gates read node and edge features: of the edge alone
+    after the node's, of a line's two edges before them.
+    """
+    pieces: dict[str, list[tuple[str, Any]]] = {}
+    for path, variable in nnx.to_flat_state(nnx.state(layer, nnx.Param)):
+        part, *_, name = map(str, path)
+        published = _renamed(part, _backwards(_GRAPH_NAMES))
+        published = f"{published}.{'weight' if name == 'kernel' else name}"
+        pieces.setdefault(published, []).append((".".join(map(str, path)), variable))
+    for published, named in pieces.items():  # "edges" or "nodes"
+        named.sort(key=lambda piece: piece[0], reverse=not published.startswith("transition"))
+    return pieces
+
+
+def _graph_parameters(
+    layer: PLSTMDAGLayer, parameters: Mapping[str, ArrayLike]
+) -> dict[str, np.ndarray]:
+    """Return published torch parameters of a graph layer by our names, and in our shapes."""
+    pieces, ours = _graph_pieces(layer), {}
+    for published, given in parameters.items():
+        array = np.asarray(given)
+        if published not in pieces:
+            ours[published] = array
+            continue
+        names, variables = zip(*pieces[published], strict=True)
+        if names[0].endswith(".kernel"):
+            array = array.T
+        columns = np.cumsum([variable.shape[-1] for variable in variables])
+        parts = np.split(array, columns[:-1], axis=-1)
+        for name, variable, part in zip(names, variables, parts, strict=True):
+            fits = part.size == variable.size
+            ours[name] = part.reshape(variable.shape) if fits else part
+    return ours
+
+
+def published_graph_parameters(layer: PLSTMDAGLayer) -> dict[str, np.ndarray]:
+    """Return the parameters of a graph layer by the names and in the shapes of published torch."""
+    named: dict[str, np.ndarray] = {}
+    for published, pieces in _graph_pieces(layer).items():
+        arrays = [np.asarray(variable.get_value()) for _, variable in pieces]
+        if pieces[0][0].endswith(".kernel"):
+            named[published] = arrays[0].T
+        elif published.startswith("mhnorm."):
+            named[published] = arrays[0].reshape(layer.config.num_heads, -1)
+        elif published.endswith(".bias"):
+            named[published] = arrays[0].reshape(-1)
+        else:
+            rows = [array.reshape(-1, array.shape[-1]) for array in arrays]
+            named[published] = np.concatenate(rows, axis=-1)
+    return named

@@ -1,65 +1,61 @@
 """Logical axes of parameters, and a model that is split over a mesh as it is."""
 
-import json
-
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from every_layer import CASES, MIXER
 from flax import nnx
-from jax.sharding import Mesh, PartitionSpec
-from processes import run_script
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from processes import run_function
+from random_parameters import randomised
 
 from plstm_seq.interop.sharding import ShardingRules, logical_axes, shard, shardings
-from plstm_seq.models import SequenceModel, SequenceModelConfig
-
-MATRICES = [name for name in CASES if name.startswith(("mixer", "graph", "p"))]
-
-SPLIT = """
-import json
-import jax, jax.numpy as jnp, numpy as np
-from flax import nnx
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from random_parameters import randomised
-from plstm_seq.interop.sharding import ShardingRules, shard
 from plstm_seq.layers import PLSTM1DConfig
 from plstm_seq.layers.transition import Diagonal
 from plstm_seq.models import SequenceModel, SequenceModelConfig
 
-jax.config.update("jax_disable_most_optimizations", True)
-mixer = PLSTM1DConfig(num_heads=4, transition=Diagonal(dim=4), implementation="recurrent")
-config = SequenceModelConfig(width=16, mixer=mixer)
-model = randomised(lambda: SequenceModel(8, config, rngs=nnx.Rngs(0)))
-mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
-tokens = jnp.arange(24).reshape(4, 6) % 8
+MATRICES = [name for name in CASES if name.startswith(("mixer", "graph", "p"))]
 
-def run(tokens):
-    graph, state, rest = nnx.split(model, nnx.Param, ...)
-    def loss(state):
-        logits = nnx.merge(graph, state, rest)(tokens)
-        return jnp.sum(jnp.sin(logits)), logits
-    return jax.jit(jax.value_and_grad(loss, has_aux=True))(state)
 
-(_, whole), gradient = run(tokens)
-rules = ShardingRules(
-    vocabulary="model", labels="model", inner="model", heads="model", width="data"
-)
-shard(model, mesh, rules)
-over_data = NamedSharding(mesh, PartitionSpec("data"))
-(_, split), split_gradient = run(jax.device_put(tokens, over_data))
-error = lambda a, b: float(np.abs(np.asarray(a) - np.asarray(b)).max() / np.abs(b).max())
-kernel = model.blocks[0].upproj.kernel[...]
-print(json.dumps({
-    "kernel": [kernel.shape, kernel.addressable_shards[0].data.shape],
-    "gradient_lies_as": str(split_gradient.blocks[0].upproj.kernel[...].sharding.spec),
-    "error": error(split, whole),
-    "gradient_error": max(jax.tree.leaves(jax.tree.map(error, split_gradient, gradient))),
-}))
-"""
+def split_over_four_devices():
+    jax.config.update("jax_disable_most_optimizations", True)
+    mixer = PLSTM1DConfig(num_heads=4, transition=Diagonal(dim=4), implementation="recurrent")
+    config = SequenceModelConfig(width=16, mixer=mixer)
+    model = randomised(lambda: SequenceModel(8, config, rngs=nnx.Rngs(0)))
+    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    tokens = jnp.arange(24).reshape(4, 6) % 8
+
+    def run(tokens):
+        graph, state, rest = nnx.split(model, nnx.Param, ...)
+
+        def loss(state):
+            logits = nnx.merge(graph, state, rest)(tokens)
+            return jnp.sum(jnp.sin(logits)), logits
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(state)
+
+    def error(a, b):
+        return float(np.abs(np.asarray(a) - np.asarray(b)).max() / np.abs(b).max())
+
+    (_, whole), gradient = run(tokens)
+    rules = ShardingRules(
+        vocabulary="model", labels="model", inner="model", heads="model", width="data"
+    )
+    shard(model, mesh, rules)
+    over_data = NamedSharding(mesh, PartitionSpec("data"))
+    (_, split), split_gradient = run(jax.device_put(tokens, over_data))
+    kernel = model.blocks[0].upproj.kernel[...]
+    return {
+        "kernel": [kernel.shape, kernel.addressable_shards[0].data.shape],
+        "gradient_lies_as": str(split_gradient.blocks[0].upproj.kernel[...].sharding.spec),
+        "error": error(split, whole),
+        "gradient_error": max(jax.tree.leaves(jax.tree.map(error, split_gradient, gradient))),
+    }
 
 
 def test_a_split_model_computes_the_same():
-    result = json.loads(run_script(SPLIT, devices=4))
+    result = run_function(split_over_four_devices, devices=4)
     assert result["kernel"] == [[16, 64], [8, 32]]
     assert "'data', 'model'" in result["gradient_lies_as"]
     assert result["error"] < 1e-5

@@ -12,10 +12,10 @@ import pytest
 from flax import nnx
 from jax.sharding import Mesh
 from losses import train
-from processes import ROOT, run_script
+from processes import ROOT, run_function
 from toy import Parity, ToyModel
 
-from plstm_seq.training import TrainingConfig, Uniform, fit
+from plstm_seq.training import TrainingConfig, Uniform, data_mesh, fit
 
 pytestmark = pytest.mark.slow
 
@@ -26,9 +26,12 @@ from plstm_seq.training import data_mesh
 """
 
 
+def on_eight_devices():
+    return train(data_mesh(8))
+
+
 def test_eight_devices_train_as_one():
-    printed = run_script(TRAINING + "print(json.dumps(train(data_mesh(8))))", devices=8)
-    np.testing.assert_allclose(json.loads(printed), train(), rtol=1e-5)
+    np.testing.assert_allclose(run_function(on_eight_devices, devices=8), train(), rtol=1e-5)
 
 
 def test_two_processes_train_as_one_and_resume(tmp_path):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from processes import run_script
+from processes import run_function
 from recorder import Recorder
 from toy import Parity, ToyModel
 
@@ -28,6 +28,7 @@ from plstm_seq.training import (
     Uniform,
     fit,
     fit_members,
+    layout,
     read_jsonl,
 )
 from plstm_seq.training import engine as module
@@ -278,37 +279,34 @@ class TestRefuses:
             fit_members([old], TASK.sample)
 
 
+def on_two_devices():
+    task = Parity()
+    config = TrainingConfig(
+        steps=6, batch_size=4, steps_per_dispatch=3, curriculum=Uniform(2, 6), solved=None
+    )
+    texts = []
+    compile_program = layout.compile_program
+
+    def watched(key):
+        program = compile_program(key)
+        texts.append(program.as_text())
+        return program
+
+    layout.compile_program = watched
+    models = [ToyModel(width=4, rngs=nnx.Rngs(seed)) for seed in range(3)]
+    group = [Member(m, config, jax.random.key(s)) for s, m in enumerate(models)]
+    results = fit_members(group, task.sample)
+    assert [r.status for r in results] == ["finished"] * 3
+    for word in ("all-gather", "all-reduce", "collective-permute", "all-to-all"):
+        assert word not in texts[-1], word
+    for seed, model in enumerate(models):
+        alone = ToyModel(width=4, rngs=nnx.Rngs(seed))
+        fit(alone, task.sample, config, key=jax.random.key(seed))
+        states = (jax.tree.leaves(nnx.state(m)) for m in (model, alone))
+        for a, b in zip(*states, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+
+
 def test_members_over_devices():
     """Three members on two devices, one row of padding; nothing is sent between them."""
-    run_script(
-        """
-import numpy as np, jax
-from flax import nnx
-from toy import Parity, ToyModel
-from plstm_seq.training import Member, TrainingConfig, Uniform, fit, fit_members
-from plstm_seq.training import layout
-
-task, config = Parity(), TrainingConfig(
-    steps=6, batch_size=4, steps_per_dispatch=3, curriculum=Uniform(2, 6), solved=None
-)
-texts = []
-compile_program = layout.compile_program
-def watched(key):
-    program = compile_program(key)
-    texts.append(program.as_text())
-    return program
-layout.compile_program = watched
-models = [ToyModel(width=4, rngs=nnx.Rngs(seed)) for seed in range(3)]
-group = [Member(m, config, jax.random.key(s)) for s, m in enumerate(models)]
-results = fit_members(group, task.sample)
-assert [r.status for r in results] == ["finished"] * 3
-for word in ("all-gather", "all-reduce", "collective-permute", "all-to-all"):
-    assert word not in texts[-1], word
-for seed, model in enumerate(models):
-    alone = ToyModel(width=4, rngs=nnx.Rngs(seed))
-    fit(alone, task.sample, config, key=jax.random.key(seed))
-    for a, b in zip(jax.tree.leaves(nnx.state(model)), jax.tree.leaves(nnx.state(alone))):
-        np.testing.assert_allclose(a, b, atol=1e-5)
-""",
-        devices=2,
-    )
+    run_function(on_two_devices, devices=2)

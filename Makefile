@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 # READY: what `plstm-seq` needs is installed. DEV: what its tests, linters and notebooks need, too.
 READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
+DOCS := $(VENV)/.ready-docs
 # The TPU's compiler, for tests; where it is installed jax looks for a TPU and warns without one.
 TPU_VENV := $(VENV)-tpu
 TPU_READY := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(TPU_VENV)/.ready)
 
-.PHONY: quickstart test test-all test-gpu test-gpu-interpreted test-slurm lint format notebooks golden-table support-table clean
+.PHONY: quickstart test test-all test-gpu test-gpu-interpreted test-slurm lint format notebooks docs golden-table support-table clean
 
 # Bytecode is written for what is imported, also where the environment says not to: every command
 # would compile it anew.
@@ -53,6 +54,11 @@ format: $(DEV)
 notebooks: $(DEV)
 	$(BIN)/python notebooks/check.py
 
+# The site, in build/site; a warning, such as a link to nothing, is an error.
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "open build/site/index.html"
+
 golden-table: $(DEV)
 	$(BIN)/python tests/support/golden_table.py docs/golden.md
 
@@ -72,6 +78,10 @@ $(READY): pyproject.toml
 $(DEV): $(READY)
 	$(BIN)/python -m pip install --quiet --no-compile --editable . --group dev
 	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	touch $@
+
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[docs]'
 	touch $@
 
 $(TPU_VENV)/.ready: $(READY)

@@ -31,7 +31,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 tasks_app = typer.Typer(help="List the tasks, or show one.", invoke_without_command=True)
-app.add_typer(tasks_app, name="tasks")
 
 
 def main() -> None:
@@ -56,7 +55,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _main(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     del version
@@ -75,7 +77,7 @@ def list_tasks(as_json: Json = False) -> None:
     from experiments.problems import task_names
 
     rows = [show.task_row(name) for name in task_names()]
-    print_result(rows, show.task_table(rows), as_json)
+    print_result(rows, show.task_list(rows, out.width), as_json)
 
 
 @tasks_app.command("show")
@@ -114,7 +116,7 @@ def show_task(
         print_result(description, show.description(description), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel="Train")
 def train(
     task: Annotated[
         str | None, typer.Argument(help="A task (plstm-seq tasks); left out with --config.")
@@ -141,7 +143,9 @@ def train(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Continue the run of --name or --folder from its last checkpoint."
+            "--resume",
+            metavar="",
+            help="Continue the run of --name or --folder from its last checkpoint.",
         ),
     ] = False,
     start: Annotated[
@@ -151,7 +155,9 @@ def train(
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="Cut it to 50 steps of small batches, to see that everything works."
+            "--quick",
+            metavar="",
+            help="Cut it to 50 steps of small batches, to see that everything works.",
         ),
     ] = False,
     generators: cli_sweep.Generators = None,
@@ -165,10 +171,11 @@ def train(
     trackers: cli_sweep.Trackers = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print what is not the default; train nothing."),
+        typer.Option("--dry-run", metavar="", help="Print what is not the default; train nothing."),
     ] = False,
     full: Annotated[
-        bool, typer.Option("--full", help="Print all fields of the config; train nothing.")
+        bool,
+        typer.Option("--full", metavar="", help="Print all fields of the config; train nothing."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -222,7 +229,7 @@ def _train(
     return run, record
 
 
-@app.command()
+@app.command(rich_help_panel="Evaluate")
 def evaluate(
     run: RunName,
     lengths: Annotated[
@@ -280,7 +287,7 @@ def evaluate(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel="Evaluate")
 def decode(
     run: RunName,
     text: Annotated[
@@ -308,7 +315,7 @@ def decode(
                 print_result(rows, show.decoded_table(decoded), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def plot(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Evaluated runs.")],
     output: Annotated[Path, typer.Option(help="The figure's path without its ending.")] = Path(
@@ -333,7 +340,7 @@ def plot(
     print_result([str(file) for file in files], "\n".join(map(str, files)), as_json)
 
 
-@app.command()
+@app.command(rich_help_panel="Train")
 def quickstart(
     folder: Annotated[
         Path | None, typer.Option(help="Where everything goes (default: runs/quickstart-N).")
@@ -356,14 +363,15 @@ def quickstart(
         out.print(f"figure: {files[0]} and {files[1].suffix[1:]}")
 
 
-@app.command()
+@app.command(rich_help_panel="Train")
 def tune(
     shapes: Annotated[str, typer.Option(help="quick: one of each kind; full: a grid.")] = "quick",
     output: Annotated[
         Path | None, typer.Option(help="The JSON (default: the one that plstm_1d reads).")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List what would be timed, and time nothing.")
+        bool,
+        typer.Option("--dry-run", metavar="", help="List what would be timed, and time nothing."),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -382,17 +390,21 @@ def tune(
 
 
 # Commands that stand in their own files, in the order of `plstm-seq --help`.
-for _command in (
-    cli_sweep.sweep,
-    cli_sweep.status,
-    cli_sweep.resume,
-    cli_results.results,
-    cli_results.compare,
-    cli_results.report,
-    cli_sweep.cross_validate,
-    cli_runs.probe,
-    cli_runs.export,
-):
-    app.command()(_command)
-app.command("round")(cli_runs.round_transitions)
-app.add_typer(cli_protocol.app, name="protocol")
+for _panel, _commands in {
+    "Train": (cli_sweep.cross_validate,),
+    "Sweep": (
+        cli_sweep.sweep,
+        cli_sweep.status,
+        cli_sweep.resume,
+        cli_results.results,
+        cli_results.compare,
+        cli_results.report,
+    ),
+    "Look": (cli_runs.probe,),
+    "Share": (cli_runs.export,),
+}.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+app.command("round", rich_help_panel="Evaluate")(cli_runs.round_transitions)
+app.add_typer(tasks_app, name="tasks", rich_help_panel="Look")
+app.add_typer(cli_protocol.app, name="protocol", rich_help_panel="Sweep")

@@ -87,7 +87,10 @@ def run(
     detach: Detach = False,
     trackers: Trackers = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be trained, and train nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", metavar="", help="Print what would be trained, and train nothing."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

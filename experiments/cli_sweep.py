@@ -51,7 +51,7 @@ SlurmOption = Annotated[
     ),
 ]
 Detach = Annotated[
-    bool, typer.Option("--detach", help="Return once the jobs are in Slurm's queue.")
+    bool, typer.Option("--detach", metavar="", help="Return once the jobs are in Slurm's queue.")
 ]
 Trackers = Annotated[
     list[str] | None,
@@ -97,7 +97,10 @@ def sweep(
     detach: Detach = False,
     trackers: Trackers = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print groups, members and memory, and train nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", metavar="", help="Print groups, members and memory, and train nothing."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

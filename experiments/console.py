@@ -16,7 +16,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-out = Console(highlight=False)
+# Where nobody looks at lines, in a pipe or a file, nothing is cut or wrapped to 80 columns.
+_IN_PIPES = 300 if "COLUMNS" not in os.environ and not sys.stdout.isatty() else None
+out = Console(highlight=False, width=_IN_PIPES)
 err = Console(stderr=True, highlight=False)
 
 # Arguments and options of several commands.
@@ -32,7 +34,7 @@ Form = Annotated[
     ),
 ]
 Output = Annotated[Path | None, typer.Option(help="Write to this file instead.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON instead of text.")]
 
 
 def plain_table(*columns: str, title: str | None = None) -> Table:

@@ -53,21 +53,45 @@ def _labelled(task: Any) -> str:
     return "image"
 
 
-def task_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The tasks as a table."""
-    table = plain_table("task", "reads", "symbols", "labels", "chance", "labelled", "rule")
-    table.columns[-1].justify = "left"
+_TITLES = {
+    "every token": "with a label for every token",
+    "at the end": "answered at the end",
+    "every cell": "with a label for every cell",
+    "last cell": "with a label for the last cell",
+    "image": "with a label for each",
+    "nodes": "with a label for every node",
+    "graph": "with a label for each",
+}
+
+
+def _in_order(kind: tuple[tuple[str, str], Any]) -> tuple[int, bool, str]:
+    """Sequences come first, and of them those with a label for every token."""
+    (reads, labelled), _ = kind
+    return (
+        ("sequences", "grids", "images", "graphs").index(reads),
+        labelled == "at the end",
+        labelled,
+    )
+
+
+def task_list(rows: Sequence[dict[str, Any]], width: int) -> str:
+    """The tasks by what they read and where they are labelled, in one line of text for each task.
+
+    Args:
+        rows: one `task_row` for each task.
+        width: the characters of a line, to which rules are shortened.
+    """
+    kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        table.add_row(
-            row["name"],
-            row["reads"],
-            "-" if row["symbols"] is None else str(row["symbols"]),
-            str(row["labels"]),
-            f"{row['chance']:.3f}",
-            row["labelled"],
-            Text(row["rule"]),
-        )
-    return table
+        kinds.setdefault((row["reads"], row["labelled"]), []).append(row)
+    longest = max(len(row["name"]) for row in rows)
+    lines = []
+    for (reads, labelled), members in sorted(kinds.items(), key=_in_order):
+        lines += ["", f"{reads}, {_TITLES[labelled]}", f"{'task':{longest}} labels chance  rule"]
+        for row in members:
+            line = f"{row['name']:{longest}} {row['labels']:6} {row['chance']:6.3f}  {row['rule']}"
+            lines.append(line if len(line) <= width else f"{line[: width - 1]}…")
+    return "\n".join(lines[1:])
 
 
 def describe(task: Any, *, length: int | None, count: int, seed: int) -> dict[str, Any]:

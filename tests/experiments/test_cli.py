@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from small_run import SMALL
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import experiments
@@ -302,3 +303,30 @@ def test_a_warm_up_beyond_the_training_is_said(command, program):
     assert warned.exit_code == 0
     assert "is beyond the training's 20 steps: its rate ends at 0.4" in warned.stderr
     assert command(*words, "warmup_steps=20").stderr == ""
+
+
+def test_flags_do_not_look_as_if_they_took_a_value():
+    """Walks every command; `--help` and completion are typer's own."""
+
+    def walk(one, path=""):
+        for parameter in one.params:
+            if getattr(parameter, "is_flag", False):
+                yield f"{path} {parameter.name}", parameter.metavar
+        for name, below in getattr(one, "commands", {}).items():
+            yield from walk(below, f"{path} {name}")
+
+    flags = dict(walk(get_command(experiments.cli.app)))
+    assert len(flags) > 20
+    own = {name: shown for name, shown in flags.items() if "completion" not in name}
+    assert [name for name, shown in own.items() if shown != ""] == []
+
+
+def test_every_task_is_a_line_and_no_name_is_cut(command, monkeypatch):
+    rows = json.loads(command("tasks", "--json").stdout)
+    for width in (80, 300):
+        monkeypatch.setattr(experiments.cli.out, "width", width)
+        lines = command("tasks").stdout.splitlines()
+        assert max(map(len, lines)) <= width
+        firsts = [line.split()[0] for line in lines if line]
+        for row in rows:
+            assert firsts.count(row["name"]) == 1

@@ -1,5 +1,6 @@
 """The command line: every command is a thin wrapper over a function of `experiments`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +45,13 @@ def main() -> None:
             raise
         print_error(problem)
         sys.exit(2)
+
+
+def _activation() -> str:
+    """How to make `plstm-seq` a command, where it was called by its path in an environment."""
+    if os.environ.get("VIRTUAL_ENV") or sys.prefix == sys.base_prefix:
+        return ""
+    return f"  source {os.path.relpath(sys.prefix)}/bin/activate\n"
 
 
 def _version(wanted: bool) -> None:
@@ -361,6 +369,7 @@ def quickstart(
     print_result(rows, demonstration.result_table(rows), as_json)
     if not as_json:
         out.print(f"figure: {files[0]} and {files[1].suffix[1:]}")
+        out.print(f"\nnext:\n{_activation()}  plstm-seq tasks\n  plstm-seq train s3_word_problem")
 
 
 @app.command(rich_help_panel="Train")

@@ -18,9 +18,6 @@ from plstm_seq.training import ByAccuracy, OptimizerConfig, Sizes, Staged, Train
 if TYPE_CHECKING:
     from experiments.config import ExperimentConfig  # which takes its defaults from here
 
-LENGTHS = (16, 32, 40, 64, 128, 256, 512, 1024, 2048, 4096)
-"""Where sequences are evaluated: up to a hundred times the lengths of training."""
-
 # Steps between checkpoints at least: epochs of small data sets are a few.
 _LEAST_APART = 500
 

@@ -8,12 +8,14 @@ from typing import Any
 from flax import nnx
 
 import tasks
-from experiments.presets import LENGTHS
 from experiments.problems.base import Problem
 from experiments.rules import choose
 from plstm_seq.evaluation import Axis
 from plstm_seq.models import ModelConfig, SequenceModel, SequenceModelConfig
 from plstm_seq.training import Sample, TrainingConfig
+
+LENGTHS = (16, 32, 40, 64, 128, 256, 512, 1024, 2048, 4096)
+"""Where sequences are evaluated: up to a hundred times the lengths of training."""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def choices(configs: Sequence[ExperimentConfig], match: str) -> list[Choice]:
     """What `matched` chooses, with the reasons; arguments and errors as there."""
     kind = _checked(match)
     references: dict[str, ExperimentConfig] = {}
-    solved: dict[str, Choice] = {}
+    solved: dict[ExperimentConfig, Choice] = {}
     settings = _settings(configs)
     chosen = []
     for config, setting in zip(configs, settings, strict=True):

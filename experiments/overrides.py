@@ -12,9 +12,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
-from experiments import scalars
 from experiments.config import (
     ExperimentConfig,
     TaskConfig,
@@ -36,6 +33,7 @@ from experiments.reading import (
     read,
     told,
 )
+from experiments.scalars import parse_assignment
 from tasks.options import alike, nearest, shown
 
 
@@ -155,36 +153,6 @@ def _checked(config: ExperimentConfig) -> ExperimentConfig:
     if mistakes:
         raise ConfigError(told(mistakes))
     return whole
-
-
-def parse_assignment(assignment: str) -> tuple[Path, Any]:
-    """A field's path and value from `path=value`.
-
-    Raises:
-        ConfigError: it is not of that form.
-    """
-    path, text = split_assignment(assignment)
-    try:
-        return path, parse_value(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{assignment!r}: {text!r} is not a YAML value: {error}") from None
-
-
-def split_assignment(assignment: str) -> tuple[Path, str]:
-    """A field's path and the text of its value.
-
-    Raises:
-        ConfigError: it is not of the form `path=value`.
-    """
-    path, equals, text = assignment.partition("=")
-    if not equals or not all(path.strip().split(".")):
-        raise ConfigError(f"{assignment!r}: expected field=value, such as training.steps=500")
-    return tuple(path.strip().split(".")), text
-
-
-def parse_value(text: str) -> Any:
-    """A value written as YAML; `yaml.YAMLError` if it is none."""
-    return scalars.load_value(text)
 
 
 def _parts(node: Any) -> Mapping[str, Any]:

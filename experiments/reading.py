@@ -12,7 +12,6 @@ from typing import Any
 
 import pydantic
 
-from experiments import scalars
 from tasks.options import nearest, shown
 
 Path = tuple[str, ...]
@@ -89,7 +88,7 @@ def _refuse_what_was_let_pass(given: Any, value: Any, path: Path) -> None:
         for one, other in zip(given, value, strict=False):
             _refuse_what_was_let_pass(one, other, path)
     elif isinstance(given, bool | str) and type(value) is not type(given):
-        text = scalars.dump(given, default_flow_style=True).splitlines()[0]
+        text = str(given).lower() if isinstance(given, bool) else shown(given)
         raise ConfigError(f"{'.'.join(path)}: got {text}, expected a number")
 
 

@@ -19,11 +19,12 @@ import pydantic
 
 from experiments.config import ExperimentConfig, default_config
 from experiments.files import DamagedError, read_json, write_whole
-from experiments.overrides import assign, parse_assignment, resolve
+from experiments.overrides import assign, resolve
 from experiments.presets import protocol_model, scaled_training
 from experiments.protocols.protocol import RATE, Protocol, ProtocolTask
 from experiments.reading import ConfigError, hints, kinds_of
 from experiments.run import RunError
+from experiments.scalars import parse_assignment
 from experiments.sweeps import Sweep, SweepFolder, create_sweep, plan, product, run_sweep, vary
 from experiments.sweeps.executors import Executor
 from experiments.sweeps.folder import ROOT

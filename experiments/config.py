@@ -291,32 +291,27 @@ def _check_sized(config: ExperimentConfig) -> None:
 
 def brief_document(config: ExperimentConfig) -> dict[str, Any]:
     """As `to_document`, without what has the default of its class; `from_document` reads it."""
-    document = to_document(config)
-    brief = _unlike_defaults(config, document)
-    brief["task"] = document["task"]
+    brief = {**_unlike_defaults(config), "task": task_document(config.task)}
     for part, names in _UNSAID.items():  # or the rest would be what follows from the task
         for name in names:
-            value = document[part][name]
+            value = plain(getattr(getattr(config, part), name))
             if isinstance(value, Mapping):
                 value = {key: one for key, one in value.items() if one is not None}
             brief[part] = {name: value, **brief.get(part, {})}
     return brief
 
 
-def _unlike_defaults(node: Any, document: Mapping[str, Any]) -> dict[str, Any]:
+def _unlike_defaults(node: Any) -> dict[str, Any]:
     """The fields of one dataclass that differ from its defaults, and always its `kind`, first."""
-    kept = {name: document[name] for name in ("kind",) if name in document}
+    kept = {"kind": node.kind} if hasattr(node, "kind") else {}
     for one in dataclasses.fields(node):
-        name, value = one.name, getattr(node, one.name)
-        default = one.default
+        value, default = getattr(node, one.name), one.default
         if one.default_factory is not dataclasses.MISSING:
             default = one.default_factory()
-        if name in kept or name not in document:
-            continue
-        if type(value) is type(default) and value == default:
+        if one.name in kept or (type(value) is type(default) and value == default):
             continue
         inside = dataclasses.is_dataclass(value)
-        kept[name] = _unlike_defaults(value, document[name]) if inside else document[name]
+        kept[one.name] = _unlike_defaults(value) if inside else plain(value)
     return kept
 
 

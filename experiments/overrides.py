@@ -36,6 +36,8 @@ from experiments.reading import (
 from experiments.scalars import parse_assignment
 from tasks.options import alike, nearest, shown
 
+Scalar = str | int | float | bool
+
 
 def override(config: ExperimentConfig, assignments: Iterable[str]) -> ExperimentConfig:
     """A config with fields changed, kinds first.
@@ -65,9 +67,14 @@ def assign(config: ExperimentConfig, pairs: Sequence[tuple[Path, Any]]) -> Exper
     changed = config
     for path, kind in kinds:
         changed = _with_kind(changed, resolve(changed, path), kind)
+    known = None
     # The task first: what is left out of a part of the config follows from it.
     for path, value in sorted(values, key=lambda pair: pair[0][0] != "task"):
-        changed = _with_value(changed, resolve(changed, path), value)
+        known = _known(changed) if known is None else known
+        whole = _resolved(changed, path, known)
+        changed = _with_value(changed, whole, value)
+        if whole[0] == "task" or not isinstance(value, Scalar | list):
+            known = None  # there may be other fields now
     changed = _checked(changed)
     check_config(changed)
     return changed
@@ -168,20 +175,29 @@ def _fields(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Every path of a config or document and what is there."""
     for name, value in _parts(node).items():
         yield (*path, name), value
-        yield from _fields(value, (*path, name))
+        if not isinstance(value, Scalar | tuple | list | None):
+            yield from _fields(value, (*path, name))
 
 
-def resolve(config: ExperimentConfig | Mapping[str, Any], path: Path) -> Path:
+def resolve(config: ExperimentConfig, path: Path) -> Path:
     """The whole path of the field that a tail of it names.
 
     Args:
-        config: that has the field, or its document.
+        config: that has the field.
         path: a field's path, or a tail of it.
 
     Raises:
         ConfigError: there is no such field, or more than one.
     """
-    known = [candidate for candidate, _ in _fields(config)]
+    return _resolved(config, path, _known(config))
+
+
+def _known(config: ExperimentConfig) -> list[Path]:
+    return [path for path, _ in _fields(config)]
+
+
+def _resolved(config: ExperimentConfig, path: Path, known: Sequence[Path]) -> Path:
+    """As `resolve`, of a config whose paths are known."""
     if path in known or path[:-1] == ("task",):
         return path
     matches = _ending_in(path, known)
@@ -195,13 +211,10 @@ def resolve(config: ExperimentConfig | Mapping[str, Any], path: Path) -> Path:
     return matches[0]
 
 
-def _nearest_field(
-    config: ExperimentConfig | Mapping[str, Any], path: Path, known: Iterable[Path]
-) -> str:
+def _nearest_field(config: ExperimentConfig, path: Path, known: Iterable[Path]) -> str:
     """The fields that are most alike; options that are not set yet by their whole path."""
-    task = read_task(config["task"]) if isinstance(config, Mapping) else config.task
-    fields = [field for field in dataclasses.fields(make_problem(task).task) if field.init]
-    options = [("task", field.name) for field in fields]
+    task = make_problem(config.task).task
+    options = [("task", field.name) for field in dataclasses.fields(task) if field.init]
     names = {".".join(option[-len(path) :]): ".".join(option) for option in options}
     names |= {tail: tail for tail in _tails(path, known)}
     name = ".".join(path)
@@ -224,7 +237,7 @@ def _ending_in(path: Path, known: Iterable[Path]) -> list[Path]:
     return [match for match in matches if len(match) == shortest]
 
 
-def _refuse_in_null(config: ExperimentConfig | Mapping[str, Any], path: Path) -> None:
+def _refuse_in_null(config: ExperimentConfig, path: Path) -> None:
     """Says so where a field is asked for of something that is left out."""
     for end in range(len(path) - 1, 0, -1):
         parent = path[:end]
@@ -236,16 +249,15 @@ def _refuse_in_null(config: ExperimentConfig | Mapping[str, Any], path: Path) ->
             )
 
 
-def value_at(config: ExperimentConfig | Mapping[str, Any], path: Sequence[str]) -> Any:
-    """What a config, or a document, has at a path; None: nothing."""
-    node: Any = config
+def value_at(part: Any, path: Sequence[str]) -> Any:
+    """What a config, a part of one, or a document has at a path; None: nothing."""
     for name in path:
-        node = _parts(node).get(name)
-    return node
+        part = _parts(part).get(name)
+    return part
 
 
-def sets_kind(config: ExperimentConfig | Mapping[str, Any], pair: tuple[Path, Any]) -> bool:
-    """Whether an assignment puts another kind of thing at a path of a config, or of a document."""
+def sets_kind(config: ExperimentConfig, pair: tuple[Path, Any]) -> bool:
+    """Whether an assignment puts another kind of thing at a path of a config."""
     path, value = pair
     if path[0] == "task":  # what a task calls so is an option of its
         return False
@@ -255,8 +267,6 @@ def sets_kind(config: ExperimentConfig | Mapping[str, Any], pair: tuple[Path, An
         known[-len(path) :] == path and "kind" in _parts(node) for known, node in _fields(config)
     )
 
-
-Scalar = str | int | float | bool
 
 # What a field is called where people read it; others go by the tail of their path.
 TITLES: Mapping[str, str] = {

@@ -3,19 +3,14 @@
 What `train` uses where nothing else is said is with each kind of task: see `experiments.problems`.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from experiments.config import ExperimentConfig
 from plstm_seq.layers.initializers import Constant, FanIn
 from plstm_seq.layers.transition import Factorized
 from plstm_seq.models import SequenceModelConfig
 from plstm_seq.models.sequence import state_tracking
 from plstm_seq.training import ByAccuracy, Sizes, Staged, TrainingConfig
-
-if TYPE_CHECKING:
-    from experiments.config import ExperimentConfig  # which takes its defaults from here
 
 
 def protocol_model() -> SequenceModelConfig:

@@ -114,9 +114,8 @@ def _fixed(values: Mapping[str, list[Any]]) -> dict[str, Any]:
 
 def _kind_varies(base: ExperimentConfig, values: Mapping[str, list[Any]]) -> bool:
     """Then a field with one value may be of only some kinds: it stays with the members."""
-    document = configs.to_document(base)
     return any(
-        len(given) > 1 and any(sets_kind(document, (tuple(field.split(".")), v)) for v in given)
+        len(given) > 1 and any(sets_kind(base, (tuple(field.split(".")), v)) for v in given)
         for field, given in values.items()
     )
 

@@ -85,6 +85,13 @@ def test_fields_that_depend_on_each_other_may_change_together():
         override(config, words[1:])
 
 
+def test_fields_come_and_go_with_what_has_them():
+    config = override(default_config("parity"), ["source={weight: true}", "source.weight=false"])
+    assert config.model.mixer.source.weight is False
+    with pytest.raises(ConfigError, match="source is null and has no fields"):
+        override(config, ["source=null", "source.weight=true"])
+
+
 def test_several_mistakes_are_told_at_once():
     words = ["learning_rate=0", "training.batch_size=0", "evaluation.batch_size=0"]
     with pytest.raises(ConfigError) as caught:

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import polars
-import pydantic
 from flax import nnx
 
 from experiments.config import ExperimentConfig, TaskConfig
@@ -321,8 +320,8 @@ class Run:
             raise RunError(f"{self.evaluation_path}: {error}") from None
 
 
-_NUMBERS = pydantic.TypeAdapter(dict[str, int | float | None])
-_NAMES = pydantic.TypeAdapter(dict[str, str | int | float | bool | None])
+_NUMBERS = dict[str, int | float | None]
+_NAMES = dict[str, str | int | float | bool | None]
 
 
 def new_model(config: ExperimentConfig) -> Any:

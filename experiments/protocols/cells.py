@@ -15,8 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pydantic
-
 from experiments.config import ExperimentConfig, default_config
 from experiments.files import DamagedError, read_json, write_whole
 from experiments.overrides import assign, resolve
@@ -143,9 +141,6 @@ class About(NamedTuple):
     date: str
 
 
-_ABOUT = pydantic.TypeAdapter(About)
-
-
 @dataclass(frozen=True)
 class Cell:
     """One model on one task.
@@ -263,7 +258,7 @@ def begun(protocol: str) -> list[tuple[Path, About]]:
     found = []
     for file in sorted((ROOT / protocol).glob(f"*/*/*/{ABOUT}")):
         try:
-            about = read_json(file, _ABOUT, "delete it, and run the cell again")
+            about = read_json(file, About, "delete it, and run the cell again")
         except DamagedError as error:
             warnings.warn(f"{error} (the cell is left out)", RuntimeWarning, stacklevel=2)
         else:

@@ -43,7 +43,7 @@ _RUNNING = frozenset(
 )
 
 
-_JOB_IDS = pydantic.TypeAdapter(dict[str, str])
+_JOB_IDS = dict[str, str]
 # The part of the time between signal and kill that a worker has to end.
 _GRACE = 0.75
 _LOG_LEVEL = "SUBMITIT_LOG_LEVEL"

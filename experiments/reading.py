@@ -1,6 +1,6 @@
 """How values are read from what a file or a command line says, and how mistakes in them are told.
 
-Pydantic reads them, here and nowhere else; the classes that are read are plain dataclasses.
+Pydantic reads them; the classes that are read know nothing of it, they are plain dataclasses.
 """
 
 import dataclasses

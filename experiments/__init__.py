@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from experiments.config_files import read_config, write_config
     from experiments.cross_validation import CrossValidation, cross_validate
     from experiments.decoding import Decoded, decode
-    from experiments.demanding import Demands, TaskForm, demands, linear_form
     from experiments.demonstration import quickstart
     from experiments.evaluating import evaluate
     from experiments.overrides import override
     from experiments.plotting import draw_examples, plot
     from experiments.probing import probe
+    from experiments.problems.demanding import Demands, TaskForm, demands, linear_form
     from experiments.rounding import round_run
     from experiments.run import Run, RunError, load_run
     from experiments.running import train
@@ -73,12 +73,12 @@ _MODULES = {
     "config_files": ("read_config", "write_config"),
     "cross_validation": ("CrossValidation", "cross_validate"),
     "decoding": ("Decoded", "decode"),
-    "demanding": ("Demands", "TaskForm", "demands", "linear_form"),
     "demonstration": ("quickstart",),
     "evaluating": ("evaluate",),
     "overrides": ("override",),
     "plotting": ("draw_examples", "plot"),
     "probing": ("probe",),
+    "problems.demanding": ("Demands", "TaskForm", "demands", "linear_form"),
     "rounding": ("round_run",),
     "run": ("Run", "RunError", "load_run"),
     "running": ("train",),

@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from experiments.config_files import brief_yaml, read_config
 from experiments.console import print_warning
 from experiments.distributed import is_alone, is_first, make_mesh, wait
 from experiments.new_runs import starting_model
-from experiments.overrides import override, parse_assignment, value_at
+from experiments.overrides import override, value_at
 from experiments.presets import shortened
-from experiments.rules import PLACES, reasons
+from experiments.problems.sequences import PLACES, reasons
 from experiments.run import ROOT, Run, RunError, load_run
 from experiments.running import fit_run, new_run
+from experiments.scalars import parse_assignment
 from plstm_seq.training import Tracker
 from plstm_seq.training.devices import check_mesh
 from tasks.options import shown
@@ -218,24 +219,23 @@ def as_yaml(config: ExperimentConfig, full: bool = False) -> str:
         config: what is shown.
         full: whether all fields are, or those that differ from the defaults.
     """
-    document = to_document(config)
     comments = [
         line
-        for rule in _rules(config, document)
+        for rule in _rules(config)
         for line in textwrap.wrap(rule, 96, initial_indent="# ", subsequent_indent="#   ")
     ]
     if comments:
         comments = ["# What is as by default was chosen by", *comments]
-    return "\n".join([*comments, scalars.dump(document) if full else brief_yaml(config)])
+    return "\n".join([*comments, scalars.dump(to_document(config)) if full else brief_yaml(config)])
 
 
-def _rules(config: ExperimentConfig, document: Mapping[str, Any]) -> list[str]:
+def _rules(config: ExperimentConfig) -> list[str]:
     task = config.task.make()
     if not isinstance(task, tasks.Task):
         return []
-    default = to_document(default_config(config.task.name, **config.task.options))
+    default = default_config(config.task.name, **config.task.options)
     same = [
-        name for name, path in PLACES.items() if value_at(document, path) == value_at(default, path)
+        name for name, path in PLACES.items() if value_at(config, path) == value_at(default, path)
     ]
     return reasons(task, same)
 

@@ -2,34 +2,35 @@
 
 import dataclasses
 import functools
-import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import pydantic
-
-from experiments import scalars
-from experiments.presets import LENGTHS
 from experiments.problems import Problem, make_task, problem_of
+from experiments.problems.sequences import LENGTHS
+from experiments.reading import ConfigError, plain, read
 from plstm_seq.models import ModelConfig, SequenceModelConfig
 from plstm_seq.training import TrainingConfig
 from plstm_seq.training.loss import OF_NUMBERS
-from tasks.options import nearest, shown
+from tasks.options import Options
 
 LARGEST_SEED = 2**32 - 1
 
 
-class ConfigError(ValueError):
-    """A field or value of a config is wrong; the message says which and what is expected."""
-
-
 @dataclass(frozen=True)
 class TaskConfig:
-    """A task of any kind and its options, for instance `modulus`."""
+    """A task of any kind and its options, for instance `modulus`.
+
+    Attributes:
+        name: of the task, see `experiments.problems.task_names`.
+        options: of the task, by name; whatever mapping is given becomes a frozen one.
+    """
 
     name: str
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = Options()
+
+    def __post_init__(self):
+        object.__setattr__(self, "options", Options(self.options))
 
     def make(self) -> Any:
         """The task; ValueError or TypeError if a name or a value is wrong."""
@@ -78,7 +79,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True)
 class ExperimentConfig:
-    """Everything a run depends on.
+    """Everything a run depends on: a value, which is compared and hashed as a whole.
 
     Attributes:
         task: what is learned.
@@ -101,6 +102,19 @@ class ExperimentConfig:
 
     def __post_init__(self):
         check_seed(self.seed)
+        for part in dataclasses.fields(self):
+            object.__setattr__(self, part.name, _hashable(getattr(self, part.name)))
+
+
+def _hashable(part: Any) -> Any:
+    """A part of a config with tuples in the place of lists that Python code put there."""
+    if isinstance(part, list | tuple):
+        return tuple(map(_hashable, part))
+    if not dataclasses.is_dataclass(part) or isinstance(part, type):
+        return part
+    values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}
+    changed = {name: new for name, old in values.items() if (new := _hashable(old)) is not old}
+    return dataclasses.replace(part, **changed) if changed else part
 
 
 def check_seed(seed: int) -> None:
@@ -123,8 +137,8 @@ def default_config(task: str, **options: Any) -> ExperimentConfig:
     Raises:
         ConfigError: there is no such task or option, or a value is wrong.
     """
-    config = TaskConfig(task, dict(options))
-    return _default(config, _make_problem(config))
+    config = TaskConfig(task, options)
+    return _default(config, make_problem(config))
 
 
 def _default(config: TaskConfig, problem: Problem) -> ExperimentConfig:
@@ -138,10 +152,12 @@ def _default(config: TaskConfig, problem: Problem) -> ExperimentConfig:
 
 def to_document(config: ExperimentConfig) -> dict[str, Any]:
     """The config as nested dictionaries and lists, as YAML holds it."""
-    document = _adapter().dump_python(config, mode="json")
-    task = document["task"]
-    document["task"] = {"name": task["name"], **task["options"]}
-    return document
+    return {**plain(config), "task": task_document(config.task)}
+
+
+def task_document(config: TaskConfig) -> dict[str, Any]:
+    """The part `task` of a document: the name, and the options beside it."""
+    return {"name": config.name, **plain(config.options)}
 
 
 def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
@@ -150,23 +166,77 @@ def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
     Raises:
         ConfigError: a field is unknown, missing or has a wrong value.
     """
-    if not isinstance(document, Mapping) or not isinstance(document.get("task"), Mapping):
-        raise ConfigError("a config needs a mapping 'task' with the field 'name'")
-    task = dict(document["task"])
-    if not isinstance(task.get("name"), str):
+    if not isinstance(document, Mapping):
+        raise ConfigError(_NO_TASK)
+    task = read_task(document.get("task"))
+    problem = make_problem(task)
+    default = functools.cache(functools.partial(_default, task, problem))
+    parts = {
+        part: filled(part, document[part], default)
+        if part in document
+        else getattr(default(), part)
+        for part in _UNSAID
+    }
+    config = read(ExperimentConfig, {**document, **parts, "task": task})
+    check_config(config, problem)
+    return config
+
+
+_NO_TASK = "a config needs a mapping 'task' with the field 'name'"
+
+
+def read_task(document: Any) -> TaskConfig:
+    """The task that the part `task` of a document describes; it is not made.
+
+    Raises:
+        ConfigError: it is no mapping, or has no name.
+    """
+    if not isinstance(document, Mapping):
+        raise ConfigError(_NO_TASK)
+    if not isinstance(document.get("name"), str):
         raise ConfigError("task.name: the name of a task is expected (`plstm-seq tasks`)")
-    name = task.pop("name")
-    named = TaskConfig(name, task)
-    problem = _make_problem(named)
-    filled = dict(document) if _says_all(document) else _filled(document, named, problem)
-    filled["task"] = {"name": name, "options": task}
-    try:
-        config = _adapter().validate_python(filled)
-    except pydantic.ValidationError as error:
-        raise ConfigError(_explain(error, filled)) from None
-    read = to_document(config)
-    _refuse_unknown({**document, "task": {}}, {**read, "task": {}}, ())
-    _refuse_other_types(filled, read, ())
+    options = {name: value for name, value in document.items() if name != "name"}
+    return TaskConfig(document["name"], options)
+
+
+# What follows from the task where a part of a document does not say it: documents of older
+# versions, and those that name a few fields.
+_UNSAID: Mapping[str, tuple[str, ...]] = {
+    "model": ("kind",),
+    "training": ("loss", "solved"),
+    "evaluation": ("lengths",),
+}
+
+
+def filled(part: str, given: Any, default: Callable[[], ExperimentConfig]) -> Any:
+    """A part of a document with what follows from the task, where the part does not say it.
+
+    Args:
+        part: a field of `ExperimentConfig`, but not the task.
+        given: what the document says of it.
+        default: makes the config that the task has where nothing is said.
+    """
+    if part not in _UNSAID or not isinstance(given, Mapping):
+        return given
+    unsaid = [name for name in _UNSAID[part] if name not in given]
+    if "solved" in unsaid and default().training.loss not in OF_NUMBERS:
+        unsaid.remove("solved")  # its own default is an accuracy
+    if not unsaid:
+        return given
+    return {**{name: plain(getattr(getattr(default(), part), name)) for name in unsaid}, **given}
+
+
+def check_config(config: ExperimentConfig, problem: Problem | None = None) -> None:
+    """Refuses parts that do not go together.
+
+    Args:
+        config: what is checked.
+        problem: of its task; None: it is made.
+
+    Raises:
+        ConfigError: the task cannot be made, or the model or training do not fit it.
+    """
+    problem = make_problem(config.task) if problem is None else problem
     try:
         problem.check_model(config.model)
     except ValueError as error:
@@ -174,25 +244,11 @@ def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
     if config.training.loss not in problem.losses:
         raise ConfigError(
             f"training.loss: got {config.training.loss!r}, expected one of "
-            f"{', '.join(problem.losses)} for what {name} predicts"
+            f"{', '.join(problem.losses)} for what {config.task.name} predicts"
         )
     if problem.axis != "length":
         _check_sized(config)
     check_consistency(config)
-    return config
-
-
-def _refuse_other_types(given: Any, read: Any, path: tuple[str, ...]) -> None:
-    """Refuses a truth value or a text that became a number."""
-    if isinstance(given, Mapping) and isinstance(read, Mapping):
-        for name in given.keys() & read.keys():
-            _refuse_other_types(given[name], read[name], (*path, str(name)))
-    elif isinstance(given, list | tuple) and isinstance(read, list | tuple):
-        for one, other in zip(given, read, strict=False):
-            _refuse_other_types(one, other, path)
-    elif isinstance(given, bool | str) and type(read) is not type(given):
-        shown = scalars.dump(given, default_flow_style=True).splitlines()[0]
-        raise ConfigError(f"{'.'.join(path)}: got {shown}, expected a number")
 
 
 def check_consistency(config: ExperimentConfig) -> None:
@@ -216,37 +272,6 @@ def check_consistency(config: ExperimentConfig) -> None:
         ) from None
 
 
-# What a document of an older version, or one that names a few fields, does not say.
-_UNSAID = (
-    ("model", "kind"),
-    ("training", "loss"),
-    ("training", "solved"),
-    ("evaluation", "lengths"),
-)
-
-
-def _says_all(document: Mapping[str, Any]) -> bool:
-    """Whether nothing of it follows from the task, as in the config of a run."""
-    parts = (document.get(part) for part, _ in _UNSAID)
-    fields = (name for _, name in _UNSAID)
-    return all(
-        isinstance(part, Mapping) and name in part for part, name in zip(parts, fields, strict=True)
-    )
-
-
-def _filled(document: Mapping[str, Any], task: TaskConfig, problem: Problem) -> dict[str, Any]:
-    """The document with what follows from the task where it says nothing."""
-    base = to_document(_default(task, problem))
-    filled = {"model": base["model"], "training": base["training"], **document}
-    for part, field_name in _UNSAID:
-        given = filled.get(part, {})
-        if field_name == "solved" and base["training"]["loss"] not in OF_NUMBERS:
-            continue  # its own default is an accuracy
-        if isinstance(given, Mapping):
-            filled[part] = {field_name: base[part][field_name], **given}
-    return filled
-
-
 def _check_sized(config: ExperimentConfig) -> None:
     """Refuses for images, grids and graphs what sequences alone have."""
     kind = config.training.curriculum.kind
@@ -266,123 +291,39 @@ def _check_sized(config: ExperimentConfig) -> None:
 
 def brief_document(config: ExperimentConfig) -> dict[str, Any]:
     """As `to_document`, without what has the default of its class; `from_document` reads it."""
-    document = to_document(config)
-    brief = _unlike_defaults(config, document)
-    brief["task"] = document["task"]
-    for part, name in _UNSAID:  # or the rest would be what follows from the task
-        value = document[part][name]
-        if isinstance(value, Mapping):
-            value = {key: one for key, one in value.items() if one is not None}
-        brief[part] = {name: value, **brief.get(part, {})}
+    brief = {**_unlike_defaults(config), "task": task_document(config.task)}
+    for part, names in _UNSAID.items():  # or the rest would be what follows from the task
+        for name in names:
+            value = plain(getattr(getattr(config, part), name))
+            if isinstance(value, Mapping):
+                value = {key: one for key, one in value.items() if one is not None}
+            brief[part] = {name: value, **brief.get(part, {})}
     return brief
 
 
-def _unlike_defaults(node: Any, document: Mapping[str, Any]) -> dict[str, Any]:
+def _unlike_defaults(node: Any) -> dict[str, Any]:
     """The fields of one dataclass that differ from its defaults, and always its `kind`, first."""
-    kept = {name: document[name] for name in ("kind",) if name in document}
+    kept = {"kind": node.kind} if hasattr(node, "kind") else {}
     for one in dataclasses.fields(node):
-        name, value = one.name, getattr(node, one.name)
-        default = one.default
+        value, default = getattr(node, one.name), one.default
         if one.default_factory is not dataclasses.MISSING:
             default = one.default_factory()
-        if name in kept or name not in document:
-            continue
-        if type(value) is type(default) and value == default:
+        if one.name in kept or (type(value) is type(default) and value == default):
             continue
         inside = dataclasses.is_dataclass(value)
-        kept[name] = _unlike_defaults(value, document[name]) if inside else document[name]
+        kept[one.name] = _unlike_defaults(value) if inside else plain(value)
     return kept
 
 
-def _make_problem(config: TaskConfig) -> Problem:
+def make_problem(config: TaskConfig) -> Problem:
+    """The task of a config, made, with what goes with its kind.
+
+    Raises:
+        ConfigError: there is no such task or option, or a value is wrong.
+    """
     try:
         return problem_of(config.make())
     except (ValueError, TypeError) as error:
         text = str(error)
         names_it = text.startswith(("task ", "unknown task"))
         raise ConfigError(text if names_it else f"task: {text}") from None
-
-
-@functools.cache
-def _adapter() -> pydantic.TypeAdapter[ExperimentConfig]:
-    return pydantic.TypeAdapter(ExperimentConfig)
-
-
-# Of an explanation: letters a mistake, and mistakes.
-_LONGEST, _MOST_LINES = 300, 3
-
-
-def _explain(error: pydantic.ValidationError, document: Mapping[str, Any]) -> str:
-    """One line a mistake; of a union only what concerns the `kind` that the document names."""
-    # How far a mistake is from what the document names -> place -> line.
-    found: dict[int, dict[str, str]] = {}
-    for entry in error.errors(include_url=False):
-        path: list[str] = []
-        node: Any = document
-        misses = 0
-        for part in entry["loc"]:
-            if _holds(node, part):
-                path.append(str(part))
-                node = node[part]
-            elif isinstance(node, Mapping) and "kind" in node and isinstance(part, str):
-                misses += not _is_kind(part, node["kind"])
-            elif entry["type"] == "missing":
-                path.append(str(part))
-        message = entry["msg"].removeprefix("Value error, ")
-        got = "" if isinstance(entry["input"], Mapping) else f", got {shown(entry['input'], 100)}"
-        got = "" if "got" in message else got
-        place = ".".join(path)  # empty: the config as a whole
-        line = f"{place}: {message[:_LONGEST]}{got}".removeprefix(": ")
-        found.setdefault(misses, {})[place] = line
-    likely = found[min(found)]
-    if min(found):  # of kinds that the document does not name: what it says the most about
-        deepest = max(place.count(".") for place in likely)
-        likely = {place: line for place, line in likely.items() if place.count(".") == deepest}
-    lines = list(likely.values())
-    more = len(lines) - _MOST_LINES
-    return "; ".join(lines[:_MOST_LINES]) + (f"; and {more} more" if more > 0 else "")
-
-
-def _holds(node: Any, part: str | int) -> bool:
-    if isinstance(node, Mapping):
-        return part in node
-    return isinstance(node, list | tuple) and isinstance(part, int) and part < len(node)
-
-
-def _is_kind(class_name: str, kind: Any) -> bool:
-    return _kinds().get(class_name) == kind
-
-
-@functools.cache
-def _kinds() -> dict[str, str]:
-    """The `kind` of every class that a config may hold, by the class's name."""
-    kinds: dict[str, str] = {}
-    left: list[Any] = [ExperimentConfig]
-    seen: set[Any] = set()
-    while left:
-        node = left.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if not (isinstance(node, type) and dataclasses.is_dataclass(node)):
-            left.extend(typing.get_args(node))
-            continue
-        kind = getattr(node, "kind", None)
-        if isinstance(kind, str):
-            kinds[node.__name__] = kind
-        hints = typing.get_type_hints(node)
-        left.extend(hints[field.name] for field in dataclasses.fields(node))
-    return kinds
-
-
-def _refuse_unknown(given: Any, known: Any, path: tuple[str, ...]) -> None:
-    """Unknown fields are dropped by validation: whatever did not survive was unknown."""
-    if isinstance(given, Mapping) and isinstance(known, Mapping):
-        for name, value in given.items():
-            where = ".".join((*path, str(name)))
-            if name not in known:
-                raise ConfigError(f"unknown field {where!r}; {nearest(str(name), list(known))}")
-            _refuse_unknown(value, known[name], (*path, str(name)))
-    elif isinstance(given, list) and isinstance(known, list):
-        for index, (one, other) in enumerate(zip(given, known, strict=False)):
-            _refuse_unknown(one, other, (*path, str(index)))

@@ -10,8 +10,8 @@ at once are loops that end by what they compute: the squarings of a matrix expon
 """
 
 import functools
-import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -19,11 +19,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
-from experiments.config import ExperimentConfig, from_document, to_document
+from experiments.config import ExperimentConfig
 from experiments.problems import problem_of
 from experiments.problems.base import shapes_of
 from experiments.run import new_model
+from plstm_seq.models import SequenceModelConfig
 from plstm_seq.ops.device import as_on_cpu
+from plstm_seq.training import TrainingConfig
 
 # What is computed once for all sequences (gates without weights) should not weigh on a token.
 TOKENS = 256
@@ -82,37 +84,36 @@ def flops(function: Callable[..., Any], *arguments: Any) -> float:
         return _flops(jax.make_jaxpr(function)(*arguments))
 
 
-def model_key(config: ExperimentConfig) -> str:
-    """A text that is the same for configs of the same task and model, hence of the same costs.
+def model_key(config: ExperimentConfig) -> ExperimentConfig:
+    """A config that is the same for those of the same task and model, hence of the same costs.
 
     Where the size of what is read matters, that of training is in it, too. How a mixer is computed
     is left out.
     """
-    document = to_document(config)
-    parts = {"task": document["task"], "model": dict(document["model"])}
-    if "mixer" in parts["model"]:
-        mixer = parts["model"]["mixer"].items()
-        parts["model"]["mixer"] = {key: x for key, x in mixer if key != "implementation"}
-    if document["model"]["kind"] != "sequence":
-        training = document["training"]
-        parts["training"] = {name: training[name] for name in ("steps", "curriculum")}
-    return json.dumps(parts, sort_keys=True)
+    model: Any = config.model
+    if hasattr(model.mixer, "implementation"):
+        default = type(model.mixer)().implementation
+        model = replace(model, mixer=replace(model.mixer, implementation=default))
+    training = TrainingConfig()
+    if not isinstance(model, SequenceModelConfig):
+        whole = config.training
+        training = replace(training, steps=whole.steps, curriculum=whole.curriculum)
+    return ExperimentConfig(config.task, model, training)
 
 
 @functools.lru_cache(maxsize=1024)
-def _shapes(key: str) -> Any:
+def _shapes(key: ExperimentConfig) -> Any:
     """The model without numbers."""
-    config = from_document(json.loads(key))
-    return nnx.eval_shape(lambda: new_model(config))
+    return nnx.eval_shape(lambda: new_model(key))
 
 
 @functools.cache
-def _parameters(key: str) -> int:
+def _parameters(key: ExperimentConfig) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(_shapes(key), nnx.Param)))
 
 
 @functools.cache
-def _state_size(key: str) -> int:
+def _state_size(key: ExperimentConfig) -> int:
     if not hasattr(_shapes(key), "step"):
         return 0
     leaves = jax.tree.leaves(_state(key, 1))
@@ -120,7 +121,7 @@ def _state_size(key: str) -> int:
 
 
 @functools.cache
-def _flops_per_token(key: str) -> float:
+def _flops_per_token(key: ExperimentConfig) -> float:
     model = _shapes(key)
     graphdef, variables = nnx.split(model)
     if not hasattr(model, "step"):
@@ -134,15 +135,14 @@ def _flops_per_token(key: str) -> float:
     return flops(step, variables, tokens, _state(key, TOKENS)) / TOKENS
 
 
-def _example(key: str) -> tuple[Any, int]:
+def _example(key: ExperimentConfig) -> tuple[Any, int]:
     """Shapes of one example of the longest training size, and how many labels it has."""
-    config = from_document(json.loads(key))
-    problem = problem_of(config.task.make())
-    batch = shapes_of(problem, 1, config.training.curriculum.longest)
+    problem = problem_of(key.task.make())
+    batch = shapes_of(problem, 1, key.training.curriculum.longest)
     return batch.inputs, batch.targets.size
 
 
-def _state(key: str, batch: int) -> Any:
+def _state(key: ExperimentConfig, batch: int) -> Any:
     """Shapes of the state of that many sequences."""
     graphdef, variables = nnx.split(_shapes(key))
     return jax.eval_shape(lambda leaves: nnx.merge(graphdef, leaves).init_state(batch), variables)

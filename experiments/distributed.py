@@ -7,7 +7,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from experiments.config import ConfigError
+from experiments.reading import ConfigError
 from plstm_seq.training import data_mesh
 
 # Who starts several processes says how many they are: Slurm's srun, Open MPI's mpirun, or, with

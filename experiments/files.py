@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pydantic
 from filelock import FileLock, Timeout
+
+from experiments.reading import read
 
 
 class RunError(Exception):
@@ -86,25 +87,21 @@ def check_writable(folder: Path, what: str) -> None:
         raise RunError(f"{folder} is read-only, and {what} is written there: copy the folder first")
 
 
-def read_json(path: Path, form: pydantic.TypeAdapter[Any], remedy: str) -> Any:
+def read_json(path: Path, form: Any, remedy: str) -> Any:
     """The content of a JSON file; None: there is no such file.
 
     Args:
         path: the file.
-        form: what it has to hold.
+        form: the type of what it has to hold.
         remedy: what a user can do where it is damaged.
 
     Raises:
         DamagedError: it cannot be read, is no JSON, or holds something else.
     """
     try:
-        return form.validate_python(json.loads(path.read_text(encoding="utf-8")))
+        return read(form, json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DamagedError(path, f"{where}: {first['msg']}".strip(": "), remedy) from None
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedError(path, error, remedy) from None
 
@@ -125,8 +122,7 @@ def unseal(path: Path) -> dict[str, Any]:
         DamagedError: it is not what was written.
     """
     remedy = "restore it from a copy; what was trained with it can't be told without"
-    form = pydantic.TypeAdapter(dict[str, Any])
-    found = read_json(path, form, remedy) or {}
+    found = read_json(path, dict[str, Any], remedy) or {}
     document = found.get("config")
     if not isinstance(document, dict) or found.get("sha256") != _checksum(document):
         raise DamagedError(path, "its checksum is another", remedy)

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from experiments.config import ConfigError, ExperimentConfig, to_document
+from experiments.config import ConfigError, ExperimentConfig
 from experiments.config_files import has_config, store_config, stored_config
 from experiments.files import RunError, free_folder, write_json
 from experiments.run import ROOT, Run, new_model, read_environment
@@ -58,7 +58,7 @@ def complete_run(config: ExperimentConfig, folder: Path) -> Run:
         store_config(config, folder)
     else:
         try:
-            same = to_document(stored_config(folder)) == to_document(config)
+            same = stored_config(folder) == config
         except ConfigError as error:
             raise RunError(str(error)) from None
         if not same:

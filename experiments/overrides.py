@@ -6,21 +6,37 @@ assigned to it: `transition=orthogonal`. What was changed in the old kind stays 
 has the field.
 """
 
+import copy
 import dataclasses
 import json
-import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import UnionType
 from typing import Any
 
-import yaml
-from pydantic_core import to_jsonable_python
+from experiments.config import (
+    ExperimentConfig,
+    TaskConfig,
+    check_config,
+    default_config,
+    filled,
+    make_problem,
+    read_task,
+    task_document,
+    to_document,
+)
+from experiments.reading import (
+    LONGEST_MESSAGE,
+    ConfigError,
+    Path,
+    dataclasses_of,
+    hints,
+    kinds_of,
+    read,
+    told,
+)
+from experiments.scalars import parse_assignment
+from tasks.options import alike, nearest, shown
 
-from experiments import scalars
-from experiments.config import ConfigError, ExperimentConfig, from_document, to_document
-from tasks.options import nearest, shown
-
-Path = tuple[str, ...]
+Scalar = str | int | float | bool
 
 
 def override(config: ExperimentConfig, assignments: Iterable[str]) -> ExperimentConfig:
@@ -46,71 +62,169 @@ def assign(config: ExperimentConfig, pairs: Sequence[tuple[Path, Any]]) -> Exper
     Raises:
         ConfigError: a path is unknown or names several fields, or a value is wrong.
     """
-    document = to_document(config)
-    kinds = [pair for pair in pairs if sets_kind(document, pair)]
-    for path, value in kinds:
-        _with_kind(document, resolve(document, path), value)
-    for path, value in (pair for pair in pairs if pair not in kinds):
-        _assign(document, resolve(document, path), value)
-    return from_document(document)
+    kinds = [pair for pair in pairs if sets_kind(config, pair)]
+    values = [pair for pair in pairs if pair not in kinds]
+    changed = config
+    for path, kind in kinds:
+        changed = _with_kind(changed, resolve(changed, path), kind)
+    known = None
+    # The task first: what is left out of a part of the config follows from it.
+    for path, value in sorted(values, key=lambda pair: pair[0][0] != "task"):
+        known = _known(changed) if known is None else known
+        whole = _resolved(changed, path, known)
+        changed = _with_value(changed, whole, value)
+        if whole[0] == "task" or not isinstance(value, Scalar | list):
+            known = None  # there may be other fields now
+    changed = _checked(changed)
+    check_config(changed)
+    return changed
 
 
-def parse_assignment(assignment: str) -> tuple[Path, Any]:
-    """A field's path and value from `path=value`.
+def _with_kind(config: ExperimentConfig, path: Path, kind: Any) -> ExperimentConfig:
+    """The config with another kind of thing at a path, and what of the old one was changed."""
+    path = path[:-1] if path[-1] == "kind" else path
+    classes = kinds_of(_form(config, path))
+    if str(kind) not in classes:
+        close = nearest(str(kind), classes)
+        raise ConfigError(f"{'.'.join(path)}: unknown kind {shown(kind)}; {close}")
+    old, new = value_at(config, path), classes[str(kind)]()
+    before = type(old)()
+    for field in dataclasses.fields(new):
+        name, value = field.name, getattr(old, field.name, None)
+        if name == "kind" or not hasattr(old, name) or value == getattr(before, name):
+            continue
+        form = hints(type(new))[name]
+        if not dataclasses.is_dataclass(value):
+            value = read(form, value, (*path, name))
+        elif type(value) not in dataclasses_of(form):
+            continue
+        new = _put(new, (name,), value)
+    return _put(config, path, new)
+
+
+def _with_value(config: ExperimentConfig, path: Path, value: Any) -> ExperimentConfig:
+    """The config with a value, as YAML holds it, at a path."""
+    if path[0] == "task":
+        document = {"task": task_document(config.task)}
+        node: Any = document
+        for name in path[:-1]:
+            node = node[name]
+        node[path[-1]] = value
+        return _put(config, ("task",), read_task(document["task"]))
+    if len(path) == 1:
+        value = filled(
+            path[0], value, lambda: default_config(config.task.name, **config.task.options)
+        )
+    return _put(config, path, read(_form(config, path), value, path))
+
+
+def _form(config: ExperimentConfig, path: Path) -> Any:
+    """The type of the field at a path."""
+    return hints(type(value_at(config, path[:-1])))[path[-1]]
+
+
+def _put(node: Any, path: Sequence[str], value: Any) -> Any:
+    """A copy with a value at a path; what is on the way is not checked before all is changed."""
+    if not path:
+        return value
+    changed = copy.copy(node)
+    inside = _put(getattr(node, path[0]), path[1:], value)
+    object.__setattr__(changed, path[0], inside)
+    return changed
+
+
+def _checked(config: ExperimentConfig) -> ExperimentConfig:
+    """The same config made anew, so that every part of it has checked its fields.
 
     Raises:
-        ConfigError: it is not of that form.
+        ConfigError: a part refuses its fields.
     """
-    path, text = split_assignment(assignment)
-    try:
-        return path, parse_value(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{assignment!r}: {text!r} is not a YAML value: {error}") from None
+    mistakes: dict[str, str] = {}
+
+    def made(node: Any, path: Path) -> Any:
+        if not dataclasses.is_dataclass(node) or isinstance(node, type):
+            return node
+        before = len(mistakes)
+        fields = {
+            field.name: made(getattr(node, field.name), (*path, field.name))
+            for field in dataclasses.fields(node)
+        }
+        if len(mistakes) == before:
+            try:
+                return type(node)(**fields)
+            except ValueError as error:
+                mistakes[".".join(path)] = str(error)[:LONGEST_MESSAGE]
+        return node
+
+    whole = made(config, ())
+    if mistakes:
+        raise ConfigError(told(mistakes))
+    return whole
 
 
-def split_assignment(assignment: str) -> tuple[Path, str]:
-    """A field's path and the text of its value.
-
-    Raises:
-        ConfigError: it is not of the form `path=value`.
-    """
-    path, equals, text = assignment.partition("=")
-    if not equals or not all(path.strip().split(".")):
-        raise ConfigError(f"{assignment!r}: expected field=value, such as training.steps=500")
-    return tuple(path.strip().split(".")), text
+def _parts(node: Any) -> Mapping[str, Any]:
+    """The fields of a part of a config, or of a document, as a document has them."""
+    if isinstance(node, TaskConfig):
+        return {"name": node.name, **node.options}
+    if dataclasses.is_dataclass(node):
+        return {field.name: getattr(node, field.name) for field in dataclasses.fields(node)}
+    return node if isinstance(node, Mapping) else {}
 
 
-def parse_value(text: str) -> Any:
-    """A value written as YAML; `yaml.YAMLError` if it is none."""
-    return scalars.load_value(text)
-
-
-def _fields(document: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every path of the document and what is there."""
-    for name, value in document.items():
+def _fields(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Every path of a config or document and what is there."""
+    for name, value in _parts(node).items():
         yield (*path, name), value
-        if isinstance(value, Mapping):
+        if not isinstance(value, Scalar | tuple | list | None):
             yield from _fields(value, (*path, name))
 
 
-def resolve(document: Mapping[str, Any], path: Path) -> Path:
+def resolve(config: ExperimentConfig, path: Path) -> Path:
     """The whole path of the field that a tail of it names.
+
+    Args:
+        config: that has the field.
+        path: a field's path, or a tail of it.
 
     Raises:
         ConfigError: there is no such field, or more than one.
     """
-    known = [candidate for candidate, _ in _fields(document)]
+    return _resolved(config, path, _known(config))
+
+
+def _known(config: ExperimentConfig) -> list[Path]:
+    return [path for path, _ in _fields(config)]
+
+
+def _resolved(config: ExperimentConfig, path: Path, known: Sequence[Path]) -> Path:
+    """As `resolve`, of a config whose paths are known."""
     if path in known or path[:-1] == ("task",):
         return path
     matches = _ending_in(path, known)
     name = ".".join(path)
     if not matches:
-        _refuse_in_null(document, path)
-        raise ConfigError(f"unknown field {shown(name)}; {_nearest_tails(path, known)}")
+        _refuse_in_null(config, path)
+        raise ConfigError(f"unknown field {shown(name)}; {_nearest_field(config, path, known)}")
     if len(matches) > 1:
         options = ", ".join(".".join(match) for match in matches)
         raise ConfigError(f"field {name!r} is ambiguous: it may be {options}")
     return matches[0]
+
+
+def _nearest_field(config: ExperimentConfig, path: Path, known: Iterable[Path]) -> str:
+    """The fields that are most alike; options that are not set yet by their whole path."""
+    task = make_problem(config.task).task
+    options = [("task", field.name) for field in dataclasses.fields(task) if field.init]
+    names = {".".join(option[-len(path) :]): ".".join(option) for option in options}
+    names |= {tail: tail for tail in _tails(path, known)}
+    name = ".".join(path)
+    close = [name] if name in names else alike(name, sorted(names))
+    return f"nearest: {', '.join(names[one] for one in close)}"
+
+
+def _tails(path: Path, known: Iterable[Path]) -> set[str]:
+    """The ends of some paths that are as long as a path."""
+    return {".".join(candidate[-len(path) :]) for candidate in known}
 
 
 def _ending_in(path: Path, known: Iterable[Path]) -> list[Path]:
@@ -123,16 +237,11 @@ def _ending_in(path: Path, known: Iterable[Path]) -> list[Path]:
     return [match for match in matches if len(match) == shortest]
 
 
-def _nearest_tails(path: Path, known: Iterable[Path]) -> str:
-    tails = {".".join(candidate[-len(path) :]) for candidate in known}
-    return nearest(".".join(path), sorted(tails))
-
-
-def _refuse_in_null(document: Mapping[str, Any], path: Path) -> None:
+def _refuse_in_null(config: ExperimentConfig, path: Path) -> None:
     """Says so where a field is asked for of something that is left out."""
     for end in range(len(path) - 1, 0, -1):
         parent = path[:end]
-        if any(value is None for known, value in _fields(document) if known[-end:] == parent):
+        if any(value is None for known, value in _fields(config) if known[-end:] == parent):
             name = ".".join(parent)
             raise ConfigError(
                 f"{'.'.join(path)!r}: {name} is null and has no fields; "
@@ -140,107 +249,24 @@ def _refuse_in_null(document: Mapping[str, Any], path: Path) -> None:
             )
 
 
-def value_at(document: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """What a document has at a path; None: nothing."""
-    node: Any = document
+def value_at(part: Any, path: Sequence[str]) -> Any:
+    """What a config, a part of one, or a document has at a path; None: nothing."""
     for name in path:
-        node = node.get(name) if isinstance(node, Mapping) else None
-    return node
+        part = _parts(part).get(name)
+    return part
 
 
-def sets_kind(document: Mapping[str, Any], pair: tuple[Path, Any]) -> bool:
-    """Whether an assignment puts another kind of thing at a path."""
+def sets_kind(config: ExperimentConfig, pair: tuple[Path, Any]) -> bool:
+    """Whether an assignment puts another kind of thing at a path of a config."""
     path, value = pair
-    if not isinstance(value, str) or path[0] == "task":  # what a task calls so is an option of its
+    if path[0] == "task":  # what a task calls so is an option of its
         return False
     if path[-1] == "kind":
         return True
-    candidates = [
-        p for p, node in _fields(document) if isinstance(node, Mapping) and "kind" in node
-    ]
-    return any(candidate[-len(path) :] == path for candidate in candidates)
+    return isinstance(value, str) and any(
+        known[-len(path) :] == path and "kind" in _parts(node) for known, node in _fields(config)
+    )
 
-
-def _with_kind(document: dict[str, Any], path: Path, kind: str) -> None:
-    """Puts another kind of thing at a path, everything filled in."""
-    path = path[:-1] if path[-1] == "kind" else path
-    classes = kinds_at(path, document)
-    if kind not in classes:
-        raise ConfigError(f"{'.'.join(path)}: unknown kind {shown(kind)}; {nearest(kind, classes)}")
-    old = value_at(document, path)
-    before, after = (default_fields(classes[name]) for name in (old["kind"], kind))
-    changed = {
-        name: value
-        for name, value in old.items()
-        if name in after and name != "kind" and value != before.get(name)
-    }
-    kept = {name: value for name, value in changed.items() if fits(classes[kind], name, value)}
-    _assign(document, path, {**after, **kept})
-
-
-def _assign(document: dict[str, Any], path: Path, value: Any) -> None:
-    node = document
-    for name in path[:-1]:
-        node = node[name]
-    node[path[-1]] = value
-
-
-# Where nothing else is said of a model, it reads sequences.
-_SEQUENCE: Mapping[str, Any] = {"model": {"kind": "sequence"}}
-
-
-def kinds_at(path: tuple[str, ...], document: Mapping[str, Any] = _SEQUENCE) -> dict[str, type]:
-    """The classes that the field at a path of `ExperimentConfig` may hold, by their `kind`.
-
-    Args:
-        path: of the field.
-        document: a config's; of the things on the way to the field, their kinds count.
-    """
-    classes: list[type] = [ExperimentConfig]
-    node: Any = document
-    for name in path:
-        kinds = _by_kind(classes)
-        if isinstance(node, Mapping) and node.get("kind") in kinds:
-            classes = [kinds[node["kind"]]]
-        hints = [typing.get_type_hints(cls) for cls in classes]
-        annotations = [hint[name] for hint in hints if name in hint]
-        classes = [cls for annotation in annotations for cls in _dataclasses(annotation)]
-        node = node.get(name) if isinstance(node, Mapping) else None
-    return _by_kind(classes)
-
-
-def fits(cls: type, name: str, value: Any) -> bool:
-    """Whether a field of a class takes a document's value, as far as `kind` tells."""
-    if not isinstance(value, Mapping) or "kind" not in value:
-        return True
-    return value["kind"] in _by_kind(_dataclasses(typing.get_type_hints(cls)[name]))
-
-
-def _by_kind(classes: Iterable[type]) -> dict[str, type]:
-    defaults = {cls: default_fields(cls) for cls in classes}
-    return {fields["kind"]: cls for cls, fields in defaults.items() if "kind" in fields}
-
-
-def default_fields(cls: type) -> dict[str, Any]:
-    """The fields of a dataclass that have a default, as a document."""
-    fields = {}
-    for field in dataclasses.fields(cls):
-        if field.default is not dataclasses.MISSING:
-            fields[field.name] = to_jsonable_python(field.default)
-        elif field.default_factory is not dataclasses.MISSING:
-            fields[field.name] = to_jsonable_python(field.default_factory())
-    return fields
-
-
-def _dataclasses(annotation: Any) -> Iterator[type]:
-    if typing.get_origin(annotation) in (typing.Union, UnionType):
-        for member in typing.get_args(annotation):
-            yield from _dataclasses(member)
-    elif isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
-        yield annotation
-
-
-Scalar = str | int | float | bool
 
 # What a field is called where people read it; others go by the tail of their path.
 TITLES: Mapping[str, str] = {
@@ -307,7 +333,7 @@ def resolve_column(name: str, columns: Sequence[str]) -> str:
     titled = [column for column in columns if TITLES.get(column) == name]
     matches = titled or [".".join(match) for match in _ending_in(path, known)]
     if not matches:
-        raise ConfigError(f"no column {name!r}; {_nearest_tails(path, known)}")
+        raise ConfigError(f"no column {name!r}; {nearest(name, sorted(_tails(path, known)))}")
     if len(matches) > 1:
         raise ConfigError(f"column {name!r} is ambiguous: it may be {', '.join(matches)}")
     return matches[0]

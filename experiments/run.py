@@ -1,6 +1,5 @@
 """A run is a folder: its config, environment, metrics, checkpoints and evaluation."""
 
-import json
 import platform
 import warnings
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ from typing import Any
 
 import jax
 import polars
-import pydantic
 from flax import nnx
 
-from experiments.config import ExperimentConfig
+from experiments.config import ExperimentConfig, TaskConfig
 from experiments.config_files import COMPLETE, READABLE, has_config, stored_config
 from experiments.files import DamagedError, RunError, holder, locked, read_json
-from experiments.problems import Problem, make_task, problem_of
+from experiments.problems import Problem, problem_of
 from experiments.status import WHOLE, RunStatus, read_status
 from plstm_seq import __version__
 from plstm_seq.evaluation import Asked, choose_rows, filled, read_parquet
@@ -104,7 +102,7 @@ class Run:
     @cached_property
     def task(self) -> Any:
         """The task; one object for all runs on it, so that they share compiled programs."""
-        return _task(self.config.task.name, json.dumps(self.config.task.options))
+        return _task(self.config.task)
 
     @property
     def problem(self) -> Problem:
@@ -322,8 +320,8 @@ class Run:
             raise RunError(f"{self.evaluation_path}: {error}") from None
 
 
-_NUMBERS = pydantic.TypeAdapter(dict[str, int | float | None])
-_NAMES = pydantic.TypeAdapter(dict[str, str | int | float | bool | None])
+_NUMBERS = dict[str, int | float | None]
+_NAMES = dict[str, str | int | float | bool | None]
 
 
 def new_model(config: ExperimentConfig) -> Any:
@@ -376,5 +374,5 @@ def as_run(run: Run | str | Path) -> Run:
 
 
 @lru_cache
-def _task(name: str, options: str) -> Any:
-    return make_task(name, **json.loads(options))
+def _task(config: TaskConfig) -> Any:
+    return config.make()

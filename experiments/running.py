@@ -386,7 +386,7 @@ def _resumed(config: ExperimentConfig | None, folder: str | Path | None) -> Run:
     if folder is None:
         raise RunError("to resume a run, name it")
     run = load_run(folder)
-    if config is not None and to_document(config) != to_document(run.config):
+    if config is not None and config != run.config:
         raise RunError(
             f"run {run.folder} has another config than the one given: resume it as it is, or "
             "train under a new name"

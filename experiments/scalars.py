@@ -2,6 +2,7 @@
 
 YAML 1.1, which PyYAML reads, takes 010 for 8, 1:30 for 90, yes for true and 1e3 for text. Here a
 number is decimal, true and false are truth values, and all else is text, as is what is quoted.
+So are the values of assignments, `field=value`.
 """
 
 import math
@@ -9,6 +10,8 @@ import re
 from typing import Any, ClassVar
 
 import yaml
+
+from experiments.reading import ConfigError, Path
 
 _TRUTH = re.compile(r"true|True|TRUE|false|False|FALSE")
 _NULL = re.compile(r"~|null|Null|NULL|")
@@ -114,6 +117,31 @@ def load_value(text: str) -> Any:
 
 
 _ENDS = (yaml.StreamEndToken, yaml.BlockEndToken)
+
+
+def parse_assignment(assignment: str) -> tuple[Path, Any]:
+    """A field's path and value from `path=value`.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    path, text = split_assignment(assignment)
+    try:
+        return path, load_value(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{assignment!r}: {text!r} is not a YAML value: {error}") from None
+
+
+def split_assignment(assignment: str) -> tuple[Path, str]:
+    """A field's path and the text of its value.
+
+    Raises:
+        ConfigError: it is not of the form `path=value`.
+    """
+    path, equals, text = assignment.partition("=")
+    if not equals or not all(path.strip().split(".")):
+        raise ConfigError(f"{assignment!r}: expected field=value, such as training.steps=500")
+    return tuple(path.strip().split(".")), text
 
 
 def dump(value: Any, **options: Any) -> str:

@@ -12,8 +12,8 @@ from rich.text import Text
 import tasks
 from experiments.console import plain_table
 from experiments.decoding import Decoded
-from experiments.demanding import Demands, demands
 from experiments.problems import make_task, problem_of
+from experiments.problems.demanding import Demands, demands
 from plstm_seq.evaluation import AVERAGED, METRICS, SNAPPED, LengthGeneralization
 
 # Symbols of the sequences that are shown as examples.

@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
-import pydantic
-
 from experiments.files import read_json, write_whole
 from plstm_seq.training.trackers import Record
 
@@ -37,9 +35,6 @@ class RunStatus(NamedTuple):
         return self.status in ENDED
 
 
-_FORM = pydantic.TypeAdapter(RunStatus)
-
-
 def read_status(path: Path) -> RunStatus | None:
     """Reads `status.json`; None: there is none.
 
@@ -47,7 +42,7 @@ def read_status(path: Path) -> RunStatus | None:
         DamagedError: it is not what was written.
     """
     remedy = "delete it, and resume: it is written anew from the last checkpoint"
-    return read_json(path, _FORM, remedy)
+    return read_json(path, RunStatus, remedy)
 
 
 class StatusTracker:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from experiments.config import ConfigError
+from experiments.reading import ConfigError
 
 FORMATS = ("table", "csv", "latex", "markdown")
 _LATEX = {

@@ -1,14 +1,73 @@
-"""How options of tasks are checked, and how messages write values and names."""
+"""Options of tasks: a frozen mapping of them, how they are checked, and how messages name them."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 MOST_SYMBOLS = 2**16
 """Largest size of an alphabet, a set of states or labels, that a task can be given as an option."""
+
+
+class Options(Mapping[str, Any]):
+    """Options by their names, compared and hashed by their values.
+
+    The order in which they are given is kept and does not count. Lists and arrays become tuples,
+    and mappings inside are frozen, too. Values of different types differ: 1, 1.0 and True are
+    three, as they are in a file.
+
+    Args:
+        given: values by name.
+
+    Example:
+        >>> Options({"modulus": 5, "sizes": [1, 2]}) == {"sizes": (1, 2), "modulus": 5}
+        True
+        >>> len({Options({"modulus": 5}), Options({"modulus": 5}), Options({"modulus": 5.0})})
+        2
+    """
+
+    def __init__(self, given: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()):
+        self._values = {name: _frozen(value) for name, value in dict(given).items()}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return _with_types(self) == _with_types(Options(other))
+
+    def __hash__(self) -> int:
+        return hash(_with_types(self))
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return tuple(map(_frozen, value))
+    return Options(value) if isinstance(value, Mapping) else value
+
+
+def _with_types(value: Any) -> Hashable:
+    """The value with the types of its parts, so that 1 does not equal True."""
+    if isinstance(value, Mapping):
+        return frozenset((name, _with_types(part)) for name, part in value.items())
+    if isinstance(value, tuple):
+        return tuple(map(_with_types, value))
+    return type(value), value
 
 
 def shown(value: object, most: int = 200) -> str:
@@ -17,10 +76,15 @@ def shown(value: object, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 4 :]}"
 
 
+def alike(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that are most like a name, at most three, the most alike first."""
+    # Nobody meant a name longer than that.
+    return difflib.get_close_matches(name[:100], list(known), n=3, cutoff=0.0)
+
+
 def nearest(name: str, known: Iterable[str], *, none: str = "there are none") -> str:
     """The known names that are most alike, as the end of an error message."""
-    name = name[:100]  # nobody meant more
-    close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.0)
+    close = alike(name, known)
     return f"nearest: {', '.join(close)}" if close else none
 
 

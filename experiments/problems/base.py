@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, cast
 
 import jax
@@ -13,7 +13,7 @@ from jax import Array
 from plstm_seq.evaluation import Axis
 from plstm_seq.evaluation.size import Draw
 from plstm_seq.models import ModelConfig
-from plstm_seq.training import HostSample, Sample, TrainingConfig
+from plstm_seq.training import HostSample, OptimizerConfig, Sample, Sizes, TrainingConfig
 from plstm_seq.training.loop import Validate
 from plstm_seq.training.loss import OF_LABELS, Loss
 
@@ -150,6 +150,35 @@ def check_pooling(config: Any, task: Any, each: str, others: str, *, labels_each
         raise ValueError(
             f"model.pooling: got {config.pooling!r}, expected {expected} for {task.name}"
         )
+
+
+# Steps between checkpoints at least: epochs of small data sets are a few.
+_LEAST_APART = 500
+
+
+def by_epochs(
+    examples: int, size: int, *, epochs: int, batch_size: int, optimizer: OptimizerConfig
+) -> TrainingConfig:
+    """Epochs of a data set as steps; five warm up, and each ends with a measurement.
+
+    Args:
+        examples: how many there are to train on.
+        size: of each.
+        epochs: of the training.
+        batch_size: examples a step.
+        optimizer: without its warm-up.
+    """
+    epoch = -(-examples // batch_size)
+    steps = epochs * epoch
+    return TrainingConfig(
+        steps=steps,
+        batch_size=batch_size,
+        validate_every=epoch,
+        checkpoint_every=max(epoch, _LEAST_APART),
+        optimizer=replace(optimizer, warmup_steps=5 * epoch),
+        curriculum=Sizes(((size, steps),)),
+        solved=None,
+    )
 
 
 def shapes_of(problem: Problem, batch: int, size: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,20 +15,17 @@ from jax import Array
 from jax.typing import ArrayLike
 
 import tasks
-from experiments.presets import (
-    recommended_grid_model,
-    recommended_grid_training,
-    recommended_images_model,
-    recommended_images_training,
-)
-from experiments.problems.base import ModelBatch, Problem, check_pooling, outputs_of
+from experiments.problems.base import ModelBatch, Problem, by_epochs, check_pooling, outputs_of
+from plstm_seq.layers.transition import Factorized
 from plstm_seq.models import ModelConfig, VisionModel, VisionModelConfig
-from plstm_seq.training import HostSample, Sample, TrainingConfig
+from plstm_seq.models.vision import published_mixer
+from plstm_seq.training import HostSample, OptimizerConfig, Sample, Sizes, TrainingConfig
 from plstm_seq.training.loop import Validate
 from tasks.vision import BatchIterator, ImageBatch, ImagesTask
 
 # Of the published arrow-pointing protocol, and twice that.
 _IMAGE_SIZES = (192, 384)
+_SMALL = VisionModelConfig(width=64, num_blocks=4, mixer=published_mixer(4))
 
 
 @dataclass(frozen=True)
@@ -75,12 +73,22 @@ class GridProblem(Problem):
         return VisionModel(config, vocab_size=vocab_size, **options)
 
     def recommended_model(self) -> ModelConfig:
-        """See `experiments.presets`."""
-        return recommended_grid_model(images=self._symbols is None)
+        """A small model of the published kind; of symbols every one is a cell with a label."""
+        if self._symbols is None:
+            return _SMALL
+        mixer = dataclasses.replace(published_mixer(4), transition=Factorized(dim=2))
+        return VisionModelConfig(
+            width=64, num_blocks=2, mode="D", mixer=mixer, position="none", pooling="cells"
+        )
 
     def recommended_training(self) -> TrainingConfig:
-        """See `experiments.presets`."""
-        return recommended_grid_training(images=self._symbols is None)
+        """Images of the published protocol's size; grids of 4, then 8 cells a side."""
+        stages = ((192, 2000),) if self._symbols is None else ((4, 500), (8, 1500))
+        return TrainingConfig(
+            steps=2000,
+            optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100, weight_decay=0.05),
+            curriculum=Sizes(stages),
+        )
 
     def recommended_sizes(self) -> tuple[int, ...]:
         """Those of the published protocol, or squares to eight times those of training."""
@@ -192,12 +200,22 @@ class ImagesProblem(GridProblem):
         return 192 if self.task.format == "folder" else 32
 
     def recommended_model(self) -> ModelConfig:
-        """See `experiments.presets`."""
-        return recommended_images_model(self._side)
+        """A small model of the published kind.
+
+        Patches of 16 pixels; of small images, so many that there are 8 x 8 cells.
+        """
+        patch = min(16, self._side // 8)
+        grid = (self._side // patch, self._side // patch)
+        return dataclasses.replace(_SMALL, patch_size=patch, position_grid=grid, pixels="imagenet")
 
     def recommended_training(self) -> TrainingConfig:
-        """See `experiments.presets`."""
-        return recommended_images_training(len(self.task.train), self._side)
+        """90 epochs over all images, in batches of 256, measured after each.
+
+        For the whole recipe of DeiT III see `experiments.recipes`.
+        """
+        optimizer = OptimizerConfig(learning_rate=1e-3, weight_decay=0.05, b2=0.999)
+        images = len(self.task.train)
+        return by_epochs(images, self._side, epochs=90, batch_size=256, optimizer=optimizer)
 
     def recommended_sizes(self) -> tuple[int, ...]:
         """That of training."""

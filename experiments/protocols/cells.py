@@ -9,20 +9,20 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pydantic
-
-from experiments.config import ConfigError, ExperimentConfig, default_config, to_document
+from experiments.config import ExperimentConfig, default_config
 from experiments.files import DamagedError, read_json, write_whole
-from experiments.overrides import assign, default_fields, kinds_at, parse_assignment, resolve
+from experiments.overrides import assign, resolve
 from experiments.presets import protocol_model, scaled_training
 from experiments.protocols.protocol import RATE, Protocol, ProtocolTask
+from experiments.reading import ConfigError, hints, kinds_of
 from experiments.run import RunError
+from experiments.scalars import parse_assignment
 from experiments.sweeps import Sweep, SweepFolder, create_sweep, plan, product, run_sweep, vary
 from experiments.sweeps.executors import Executor
 from experiments.sweeps.folder import ROOT
@@ -63,8 +63,12 @@ def mixers(protocol: Protocol) -> list[str]:
     """What `--model` may name beside the protocol's own: mixers of what reads its tasks."""
     task = next(iter(protocol.tasks.values()))
     config = default_config(task.name, **task.options)
-    kinds = kinds_at(_MIXER, {"model": {"kind": config.model.kind}})
-    return [PLSTM, *(kind for kind in kinds if kind != PLSTM)]
+    return [PLSTM, *(kind for kind in _mixer_kinds(config) if kind != PLSTM)]
+
+
+def _mixer_kinds(config: ExperimentConfig) -> dict[str, type]:
+    """The classes of the mixers that the model of a config may have."""
+    return kinds_of(hints(type(config.model))["mixer"])
 
 
 def model(protocol: Protocol, text: str, words: Sequence[str] = ()) -> Model:
@@ -106,13 +110,11 @@ def known_sizes(config: ExperimentConfig, sizes: Mapping[str, Any]) -> dict[str,
     Raises:
         ConfigError: a field is one that no mixer has, either.
     """
-    document = to_document(config)
-    classes = kinds_at(_MIXER, document).values()
-    elsewhere = {field for cls in classes for field in default_fields(cls)}
+    elsewhere = {field.name for cls in _mixer_kinds(config).values() for field in fields(cls)}
     kept = {}
     for name, value in sizes.items():
         try:
-            resolve(document, tuple(name.split(".")))
+            resolve(config, tuple(name.split(".")))
         except ConfigError:
             if name not in elsewhere:
                 raise
@@ -137,9 +139,6 @@ class About(NamedTuple):
     model: str
     scale: float
     date: str
-
-
-_ABOUT = pydantic.TypeAdapter(About)
 
 
 @dataclass(frozen=True)
@@ -217,13 +216,13 @@ class Cell:
             config = assign(config, [(_MIXER, self.model.mixer)])
         with _blamed(f"{file}: model"):
             config = _assigned(config, known_sizes(config, protocol.model))
-        for where, fields in (
+        for where, given in (
             ("config", protocol.config),
             (f"models.{self.model.name}", self.model.fields),
             (f"{own}.fields", task.fields),
         ):
             with _blamed(f"{file}: {where}"):
-                config = _assigned(config, fields)
+                config = _assigned(config, given)
         with _blamed(f"{file}: {own}.offset"):
             config = _our_lengths(config, task)
         config = replace(config, training=scaled_training(config.training, self.scale))
@@ -259,7 +258,7 @@ def begun(protocol: str) -> list[tuple[Path, About]]:
     found = []
     for file in sorted((ROOT / protocol).glob(f"*/*/*/{ABOUT}")):
         try:
-            about = read_json(file, _ABOUT, "delete it, and run the cell again")
+            about = read_json(file, About, "delete it, and run the cell again")
         except DamagedError as error:
             warnings.warn(f"{error} (the cell is left out)", RuntimeWarning, stacklevel=2)
         else:

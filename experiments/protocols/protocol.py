@@ -8,17 +8,16 @@ Below is what `plstm-seq protocol` prints of one, and how its arguments are read
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-import pydantic
 import yaml
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from experiments import scalars
-from experiments.config import ConfigError
 from experiments.console import plain_table
+from experiments.reading import ConfigError, read
 from experiments.sweeps.values import parse_values
 from tasks.options import nearest
 
@@ -29,14 +28,8 @@ Statistic = Literal["best", "median", "mean"]
 SPREADS: Mapping[str, str] = {"median": "mad", "mean": "std"}
 
 
-class _Strict:
-    """Part of a protocol's file; fields that it does not have are refused."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-
 @dataclass(frozen=True)
-class Source(_Strict):
+class Source:
     """Where a protocol was published.
 
     Attributes:
@@ -51,7 +44,7 @@ class Source(_Strict):
 
 
 @dataclass(frozen=True)
-class ProtocolTask(_Strict):
+class ProtocolTask:
     """One task of a protocol.
 
     Attributes:
@@ -74,7 +67,7 @@ class ProtocolTask(_Strict):
 
 
 @dataclass(frozen=True)
-class Measure(_Strict):
+class Measure:
     """How members become the published number.
 
     Attributes:
@@ -107,7 +100,7 @@ Value = float | dict[str, float]
 
 
 @dataclass(frozen=True)
-class Published(_Strict):
+class Published:
     """A published row.
 
     Attributes:
@@ -126,7 +119,7 @@ class Published(_Strict):
 
 
 @dataclass(frozen=True)
-class Protocol(_Strict):
+class Protocol:
     """A published protocol.
 
     Attributes:
@@ -247,18 +240,9 @@ def read_protocol(path: Path) -> Protocol:
     if not isinstance(document, Mapping):
         raise ConfigError(f"{path}: a mapping is expected")
     try:
-        return pydantic.TypeAdapter(Protocol).validate_python({"name": path.stem, **document})
-    except pydantic.ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from None
-
-
-def _explain(error: pydantic.ValidationError) -> str:
-    lines = []
-    for entry in error.errors(include_url=False):
-        where = ".".join(str(part) for part in entry["loc"])
-        message = entry["msg"].removeprefix("Value error, ")
-        lines.append(f"{where}: {message}" if where else message)
-    return "; ".join(dict.fromkeys(lines))
+        return read(Protocol, {"name": path.stem, **document})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def row(protocol: Protocol) -> dict[str, Any]:

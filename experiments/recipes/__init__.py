@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import scalars
-from experiments.config import ConfigError, ExperimentConfig, TaskConfig, from_document
+from experiments.config import ConfigError, ExperimentConfig, from_document, read_task
 from tasks.options import nearest
 
 __all__ = ["names", "read_recipe"]
@@ -70,8 +70,7 @@ def read_recipe(
 
 
 def _images(task: Mapping[str, Any]) -> int:
-    options = {name: value for name, value in task.items() if name != "name"}
     try:
-        return len(TaskConfig(task["name"], options).make().train)
+        return len(read_task(task).make().train)
     except (TypeError, ValueError, OSError) as error:
         raise ConfigError(str(error)) from None

@@ -12,8 +12,8 @@ import numpy as np
 import polars
 
 from experiments import scalars
-from experiments.config import ConfigError
 from experiments.overrides import TITLES, resolve_column, short_names
+from experiments.reading import ConfigError
 from experiments.run import RunError
 from plstm_seq.evaluation import AVERAGED, METRICS, SNAPPED, wilson
 

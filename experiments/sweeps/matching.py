@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple, get_args
 
 from experiments import costs
-from experiments.config import ExperimentConfig, to_document
+from experiments.config import ExperimentConfig
 from experiments.overrides import resolve, short_names, varied_fields
 from experiments.sweeps.sweep import Sweep
 from experiments.sweeps.values import Setting
@@ -102,7 +102,7 @@ def choices(configs: Sequence[ExperimentConfig], match: str) -> list[Choice]:
     """What `matched` chooses, with the reasons; arguments and errors as there."""
     kind = _checked(match)
     references: dict[str, ExperimentConfig] = {}
-    solved: dict[str, Choice] = {}
+    solved: dict[ExperimentConfig, Choice] = {}
     settings = _settings(configs)
     chosen = []
     for config, setting in zip(configs, settings, strict=True):
@@ -251,9 +251,8 @@ def match_costs(
 
 def _without(setting: Setting, choice: Choice) -> Setting:
     """The setting without the solved field, by whichever of its names it is set."""
-    document = to_document(choice.config)
     return {
         name: value
         for name, value in setting.items()
-        if ".".join(resolve(document, tuple(name.split(".")))) != choice.field
+        if ".".join(resolve(choice.config, tuple(name.split(".")))) != choice.field
     }

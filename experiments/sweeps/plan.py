@@ -13,7 +13,7 @@ from flax import nnx
 
 from experiments.config import ConfigError, ExperimentConfig, to_document
 from experiments.files import text_checksum
-from experiments.overrides import override, resolve, sets_kind, short_names
+from experiments.overrides import override, resolve, sets_kind, short_names, value_at
 from experiments.problems import problem_of
 from experiments.problems.base import shapes_of
 from experiments.run import new_model
@@ -95,9 +95,8 @@ def plan(sweep: Sweep, *, memory: bool = False) -> Plan:
         ConfigError: a field is unknown, a value is wrong, or two members are the same.
     """
     configs = sweep.configs()
-    documents = [to_document(config) for config in configs]
-    varied = _varied(sweep, documents)
-    _refuse_twins(documents, varied)
+    varied = _varied(sweep, configs)
+    _refuse_twins(configs, varied)
     groups: dict[Hashable, str] = {}
     members = []
     for name, config, values in zip(member_names(varied), configs, varied, strict=True):
@@ -116,9 +115,9 @@ def _group(name: str, members: Sequence[MemberPlan], *, memory: bool) -> GroupPl
     return replace(group, memory_bytes=len(group.members) * member_bytes(group.members[0].config))
 
 
-def _varied(sweep: Sweep, documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _varied(sweep: Sweep, configs: Sequence[ExperimentConfig]) -> list[dict[str, Any]]:
     """Of each member the fields that are set and not the same in all, by short name."""
-    members = [_values(*pair) for pair in zip(sweep.settings, documents, strict=True)]
+    members = [_values(*pair) for pair in zip(sweep.settings, configs, strict=True)]
     fields = dict.fromkeys(field for member in members for field in member)
     names = short_names(
         field
@@ -128,29 +127,25 @@ def _varied(sweep: Sweep, documents: Sequence[Mapping[str, Any]]) -> list[dict[s
     return [{name: m[field] for field, name in names.items() if field in m} for m in members]
 
 
-def _values(setting: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+def _values(setting: Mapping[str, Any], config: ExperimentConfig) -> dict[str, Any]:
     """The values that a setting sets, by dotted path, as the document of the member holds them."""
     values: dict[str, Any] = {}
+    document = to_document(config)
     for given, assigned in setting.items():
-        path = resolve(document, tuple(given.split(".")))
-        if sets_kind(document, (path, assigned)) and path[-1] != "kind":
+        path = resolve(config, tuple(given.split(".")))
+        if sets_kind(config, (path, assigned)) and path[-1] != "kind":
             path = (*path, "kind")
         field = ".".join(path)
         if field in values:
             raise ConfigError(f"{given} is set twice, by two of its names: {field}")
-        value: Any = document
-        for name in path:
-            value = value[name]
-        values[field] = value
+        values[field] = value_at(document, path)
     return values
 
 
-def _refuse_twins(
-    documents: Sequence[Mapping[str, Any]], varied: Sequence[Mapping[str, Any]]
-) -> None:
-    seen: dict[str, int] = {}
-    for index, document in enumerate(documents):
-        first = seen.setdefault(json.dumps(document, sort_keys=True), index)
+def _refuse_twins(configs: Sequence[ExperimentConfig], varied: Sequence[Mapping[str, Any]]) -> None:
+    seen: dict[ExperimentConfig, int] = {}
+    for index, config in enumerate(configs):
+        first = seen.setdefault(config, index)
         if first < index:
             values = ", ".join(f"{name}={value}" for name, value in varied[index].items())
             raise ConfigError(
@@ -169,8 +164,7 @@ def group_key(config: ExperimentConfig) -> Hashable:
     """
     training = config.training
     return (
-        config.task.name,
-        json.dumps(config.task.options, sort_keys=True),
+        config.task,
         structure(config.model),
         config.dtype,
         replace(training, optimizer=training.optimizer.without_leaves()),

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from experiments.config import ConfigError
 from experiments.console import announce
 from experiments.files import read_json, write_json
-from experiments.overrides import split_assignment
+from experiments.reading import ConfigError
 from experiments.run import RunError
+from experiments.scalars import split_assignment
 from experiments.sweeps import slurm_job
 from experiments.sweeps.executors import GroupsFailedError
 from experiments.sweeps.folder import SweepFolder
@@ -43,7 +43,7 @@ _RUNNING = frozenset(
 )
 
 
-_JOB_IDS = pydantic.TypeAdapter(dict[str, str])
+_JOB_IDS = dict[str, str]
 # The part of the time between signal and kill that a worker has to end.
 _GRACE = 0.75
 _LOG_LEVEL = "SUBMITIT_LOG_LEVEL"

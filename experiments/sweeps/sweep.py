@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydantic
 import yaml
 
 from experiments import config as configs
@@ -13,6 +12,7 @@ from experiments import scalars
 from experiments.config import ConfigError, ExperimentConfig
 from experiments.files import DamagedError, text_checksum
 from experiments.overrides import assign, sets_kind
+from experiments.reading import read
 from experiments.sweeps.values import (
     COMBINATIONS,
     Setting,
@@ -41,8 +41,8 @@ class Sweep:
 
     def __post_init__(self):
         try:
-            pydantic.TypeAdapter(tuple[dict[str, Any], ...]).validate_python(self.settings)
-        except pydantic.ValidationError:
+            read(tuple[dict[str, Any], ...], self.settings)
+        except ConfigError:
             raise ConfigError(
                 "settings: a list of settings is expected, such as product(vary(...), vary(...))"
             ) from None
@@ -114,9 +114,8 @@ def _fixed(values: Mapping[str, list[Any]]) -> dict[str, Any]:
 
 def _kind_varies(base: ExperimentConfig, values: Mapping[str, list[Any]]) -> bool:
     """Then a field with one value may be of only some kinds: it stays with the members."""
-    document = configs.to_document(base)
     return any(
-        len(given) > 1 and any(sets_kind(document, (tuple(field.split(".")), v)) for v in given)
+        len(given) > 1 and any(sets_kind(base, (tuple(field.split(".")), v)) for v in given)
         for field, given in values.items()
     )
 

@@ -26,8 +26,8 @@ from typing import Any
 
 import yaml
 
-from experiments.config import ConfigError
-from experiments.overrides import parse_value, split_assignment
+from experiments.reading import ConfigError
+from experiments.scalars import load_value, split_assignment
 from tasks.options import shown
 
 MOST_MEMBERS = 100_000
@@ -99,7 +99,7 @@ def _parse_part(field: str, text: str) -> list[Any]:
             f"{field}: {text.strip()!r} is not a range; ranges are of whole numbers, such as 0..7"
         )
     try:
-        return [parse_value(text)]
+        return [load_value(text)]
     except yaml.YAMLError:
         raise ConfigError(f"{field}: {text!r} is not a YAML value") from None
 

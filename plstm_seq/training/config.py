@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, get_args
+from typing import get_args
 
 from plstm_seq.training.curriculum import ByAccuracy, Curriculum, Uniform
 from plstm_seq.training.loss import OF_NUMBERS, Loss
@@ -41,8 +41,6 @@ class Solved:
         num_sequences: sequences of each of `lengths`, or of the mixture; None: 256.
         every: steps between measurements; None: 500.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     metric: str = "sequence_accuracy"
     threshold: float = 0.999
@@ -145,8 +143,6 @@ class TrainingConfig:
             own answers say, see `plstm_seq.training.loss`; 0: there is none. For models of
             one block whose transitions depend on the token alone.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     steps: int = 2000
     batch_size: int = 64

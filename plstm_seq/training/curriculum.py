@@ -75,8 +75,6 @@ class Uniform(_BySteps):
     Arrays are padded to `maximum`: one shape, one compilation.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     minimum: int = 1
     maximum: int = 40
     draw: Draw = "sequence"
@@ -124,8 +122,6 @@ class Sizes(_BySteps):
     size, and a program is compiled for each.
     """
 
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
     draw: ClassVar[Draw] = "batch"
 
     stages: tuple[tuple[int, int], ...] = ((8, 1000),)
@@ -168,8 +164,6 @@ class Sizes(_BySteps):
 @dataclass(frozen=True)
 class _Growing:
     """Lengths that grow from stage to stage."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     stages: tuple[tuple[int, int], ...] = ((4, 200), (8, 200), (16, 200), (40, 400))
     minimum: int = 1

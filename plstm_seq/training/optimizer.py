@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,8 +52,6 @@ class OptimizerConfig:
     of gates and heads, which have several axes), norms, embeddings and learned initial states are
     left alone.
     """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     rule: Literal["adamw", "amsgrad", "lamb"] = "adamw"
     learning_rate: float = 3e-3

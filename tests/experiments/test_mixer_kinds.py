@@ -7,10 +7,11 @@ from flax import nnx
 from experiments import default_config, override
 from experiments.config import from_document, to_document
 from experiments.costs import costs_of
-from experiments.overrides import kinds_at
+from experiments.reading import hints, kinds_of
 from experiments.run import new_model
+from plstm_seq.models import SequenceModelConfig
 
-KINDS = kinds_at(("model", "mixer"))
+KINDS = kinds_of(hints(SequenceModelConfig)["mixer"])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -134,9 +134,9 @@ def changed(tmp_path, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(seed=[1]), "seed: Unexpected keyword argument"),
+        (lambda d: d.update(seed=[1]), "unknown field 'seed'; nearest: seeds"),
         (lambda d: d.pop("seeds"), "seeds: Field required"),
-        (lambda d: d["tasks"]["parity"].update(option={}), "tasks.parity.option: Unexpected"),
+        (lambda d: d["tasks"]["parity"].update(option={}), "unknown field 'tasks.parity.option'"),
         (lambda d: d["tasks"]["parity"].pop("chance"), "tasks.parity.chance: needed"),
         (lambda d: d["config"].pop("evaluation.mixture"), "config.evaluation.mixture: needed"),
         (lambda d: d["measure"].update(metric="all"), "measure.metric: Input should be"),

@@ -12,7 +12,7 @@ from experiments import default_config
 from experiments.cli import app
 from experiments.config import from_document, to_document
 from experiments.problems import problem_of
-from experiments.rules import BASE, NO_RULE, PLACES, RULES, choose, reasons
+from experiments.problems.sequences import BASE, NO_RULE, PLACES, RULES, choose, reasons
 from plstm_seq.layers.transition import Orthogonal, Selection
 
 # Automata that no rule was made on: each kind of random automata, on fresh seeds.

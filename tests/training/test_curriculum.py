@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from plstm_seq.training import Curriculum, Staged, TrainingConfig, Uniform
+from plstm_seq.training import Staged, TrainingConfig, Uniform
 from plstm_seq.training.curriculum import draw_lengths
 
 
@@ -85,12 +85,7 @@ def test_nonsense_is_refused(make, message):
         make()
 
 
-def test_configs_round_trip_and_unknown_fields_are_refused():
+def test_configs_round_trip():
     adapter = TypeAdapter(TrainingConfig)
     config = TrainingConfig(curriculum=Staged(((4, 10), (8, 10))), steps=70)
     assert adapter.validate_json(adapter.dump_json(config)) == config
-    for wrong in ({"step": 3}, {"optimizer": {"lr": 1}}, {"solved": {"treshold": 1}}):
-        with pytest.raises(ValidationError):
-            adapter.validate_python(wrong)
-    with pytest.raises(ValidationError):
-        TypeAdapter(Curriculum).validate_python({"kind": "uniform", "maximun": 3})

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 import tasks
-from plstm_seq.probing import (
+from plstm_seq.probing.characters import (
     character_table,
-    faithful_representation,
     real_irreducibles,
     smallest_faithful,
     smallest_faithful_sums,
 )
+from plstm_seq.probing.representations import faithful_representation
 from tasks.monoids import MAX_TABLE, TransitionGroup
 
 MAX_STATES = 2048

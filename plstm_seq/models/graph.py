@@ -14,7 +14,9 @@ from jaxtyping import Float, Shaped
 from plstm_seq.layers import Norm
 from plstm_seq.layers.arguments import (
     accumulation_dtype,
+    require,
     require_choice,
+    require_non_negative,
     require_positive,
     require_shape,
 )
@@ -57,10 +59,8 @@ class GraphModelConfig(ModesConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.directions or not set(self.directions) <= set(get_args(Direction)):
-            raise ValueError(
-                f"directions: got {self.directions}, expected some among {get_args(Direction)}"
-            )
+        known = bool(self.directions) and set(self.directions) <= set(get_args(Direction))
+        require(known, "directions", self.directions, f"some of {', '.join(get_args(Direction))}")
         require_choice("pooling", self.pooling, Pooling)
         if self.block.drop_path is not None:
             raise ValueError(
@@ -136,8 +136,7 @@ class GraphModel(Stack[GraphModelConfig]):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        if edge_features < 0:
-            raise ValueError(f"edge_features: got {edge_features}, expected 0 or more")
+        require_non_negative(edge_features=edge_features)
         require_positive(output_size=output_size)
         types: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.kept, self.dtype, self.output_size = Kept(config), dtype, output_size

@@ -1,8 +1,11 @@
-"""The checks of an op's arguments against the letters of `plstm_seq.notation`."""
+"""The one grammar of errors, and the checks of an op's arrays against `plstm_seq.notation`.
+
+A message names the argument, what came and what was expected: "heads: got 3, expected at least 4".
+"""
 
 import operator
 from collections.abc import Collection, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +14,19 @@ from jax import Array
 # Name, array, and the axes after *B.
 Argument = tuple[str, Array | None, tuple[str, ...]]
 Arrays = TypeVar("Arrays")
+
+
+def require(holds: bool, name: str, value: object, expected: str) -> None:
+    """Raise `ValueError` unless a condition holds, which `expected` says in words."""
+    if not holds:
+        got = repr(value) if isinstance(value, str) else value
+        raise ValueError(f"{name}: got {got}, expected {expected}")
+
+
+def require_choice(name: str, value: Any, choices: Any) -> None:
+    """Raise `ValueError` unless the value is one of a `Literal`, or of other choices."""
+    choices = get_args(choices) or choices
+    require(value in choices, name, value, f"one of {', '.join(map(str, choices))}")
 
 
 def check_axes(

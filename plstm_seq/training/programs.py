@@ -189,7 +189,7 @@ def measured_accuracy(
     """
     solved = config.solved
     if solved is None or not solved.is_measured:
-        raise ValueError(f"solved: expected one with lengths or a mixture, got {solved}")
+        raise ValueError(f"solved: got {solved}, expected one with lengths or a mixture")
     count, bucket = config.largest_batch
     sizes = tuple(
         max(1, min(len(lengths), config.batch_size, count * bucket // max(lengths)))

@@ -49,10 +49,10 @@ def test_undirected_edges_are_named_once():
     [
         (lambda: from_networkx(nx.DiGraph([(0, 1)]), order=[0, 1]), "keeps its directions"),
         (lambda: from_networkx(nx.Graph([(0, 1)]), order=[0]), "every node once"),
-        (lambda: from_networkx(nx.Graph([(0, 1), (1, 1)])), "edge 1 joins node 1 to itself"),
+        (lambda: from_networkx(nx.Graph([(0, 1), (1, 1)])), "edge 1 from node 1 to itself"),
         (lambda: from_networkx(nx.DiGraph([(0, 1), (1, 0)])), "cycle"),
         (lambda: from_networkx(nx.Graph()), "0 nodes"),
-        (lambda: orient([[0, 3], [1, 3]]), "edge 1 joins node 3 to itself"),
+        (lambda: orient([[0, 3], [1, 3]]), "edge 1 from node 3 to itself"),
         (lambda: orient([[0], [3]], [0, 1, 2]), "each once"),
         (lambda: orient([[0, 1], [1, 2], [2, 3]]), r"integers \[2, n\] are expected"),
         (lambda: orient([[0.0, 1.7], [1.2, 2.9]]), "integers"),

@@ -211,7 +211,7 @@ def test_segments_are_between_consecutive_lengths():
     for start, stop in ((5, 5), (10, 5), (6, 30), (5, 31)):
         with pytest.raises(ValueError, match="expected start < stop in"):
             result.token_accuracy(start, stop)
-    with pytest.raises(ValueError, match="source: got .*, expected a Stream"):
+    with pytest.raises(ValueError, match=r"source: got .*, expected a Stream"):
         evaluate(FaultyParity(), TASK.sample, [5, 10]).token_accuracy(5, 10)
 
 
@@ -233,7 +233,7 @@ def test_unbounded_state_is_run_whole_up_to_a_maximum_and_says_so(source):
     assert "whole" in str(result)
     assert "[33, 64] skipped" in str(result)
     assert [result.row("token", n).value for n in result.lengths] == [1, 19 / 20, 31 / 32]
-    with pytest.raises(ValueError, match="lengths: got .*, expected one up to whole_maximum=32"):
+    with pytest.raises(ValueError, match=r"lengths: got .*, expected one up to whole_maximum=32"):
         evaluate(model, source, [33, 64], whole_maximum=32)
 
 
@@ -272,7 +272,7 @@ def test_result_is_a_function_of_the_key():
 def test_nonsense_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         evaluate(FaultyParity(), **wrong)
-    with pytest.raises(ValueError, match="chance: got .*, expected in"):
+    with pytest.raises(ValueError, match=r"chance: got .*, expected in"):
         length_generalization(FaultyParity(), STREAM, [3], chance=1.0, key=KEY)
     with pytest.raises(ValueError, match="metric, length: got 'token' and 4, expected a row"):
         evaluate(FaultyParity(), lengths=[3]).row("token", 4)

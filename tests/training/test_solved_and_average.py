@@ -233,5 +233,5 @@ class TestMeasured:
         with pytest.raises(ValueError, match="drawn on the device"):
             fit(new_model(), SimpleNamespace(on_host=print), config, key=jax.random.key(0))
         for average in (0.0, 1.0):
-            with pytest.raises(ValueError, match="average: got .*, expected in"):
+            with pytest.raises(ValueError, match=r"average: got .*, expected in"):
                 replace(CONFIG, average=average)

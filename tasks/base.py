@@ -254,7 +254,7 @@ class SymbolTask(LabelledSymbols):
         size = len(self.vocabulary)
         if rows.size and not (rows.min() >= 0 and rows.max() < size):
             raise ValueError(
-                f"inputs must be token ids in 0 .. {size - 1}, got {rows.min()} .. {rows.max()}"
+                f"inputs: got {rows.min()} .. {rows.max()}, expected token ids in 0 .. {size - 1}"
             )
         ends = np.full(len(rows), rows.shape[1])
         if lengths is not None:
@@ -285,7 +285,7 @@ class SymbolTask(LabelledSymbols):
         unknown = [symbol for symbol in symbols if symbol not in ids]
         if unknown:
             raise ValueError(
-                f"unknown symbol {shown(unknown[0])}; the vocabulary is {some(self.vocabulary)}"
+                f"text: got symbol {shown(unknown[0])}, expected one of {some(self.vocabulary)}"
             )
         return np.array([ids[symbol] for symbol in symbols], np.int32)
 
@@ -326,9 +326,9 @@ def symbol_ids(inputs: ArrayLike, axes: str = "B, T") -> Array:
     """
     array = jnp.asarray(inputs)
     if array.ndim != len(axes.split()):
-        raise ValueError(f"inputs must have shape [{axes}], got {array.shape}")
+        raise ValueError(f"inputs: got shape {array.shape}, expected [{axes}]")
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"inputs must be integer symbol ids, got {array.dtype}")
+        raise TypeError(f"inputs: got {array.dtype}, expected integer symbol ids")
     return array.astype(jnp.int32)
 
 
@@ -344,11 +344,11 @@ def resolve_lengths(lengths: ArrayLike | None, batch: int, length: int) -> Array
     # What is traced has no values yet; whoever calls the jitted function answers for them.
     array = jnp.asarray(lengths) if isinstance(lengths, Tracer) else np.asarray(lengths)
     if array.shape != (batch,):
-        raise ValueError(f"lengths must have shape ({batch},), got {array.shape}")
+        raise ValueError(f"lengths: got shape {array.shape}, expected ({batch},)")
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"lengths must be integers, got {array.dtype}")
+        raise TypeError(f"lengths: got {array.dtype}, expected integers")
     if isinstance(array, np.ndarray) and array.size:
         low, high = array.min(), array.max()
         if low < 1 or high > length:
-            raise ValueError(f"lengths must lie in 1 .. {length}, got {low} .. {high}")
+            raise ValueError(f"lengths: got {low} .. {high}, expected 1 .. {length}")
     return jnp.asarray(array, jnp.int32)

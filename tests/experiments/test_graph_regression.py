@@ -146,7 +146,11 @@ def test_what_does_not_vary_is_not_divided_by_nothing(tmp_path):
             ("label_smoothing=0.1",),
             "label_smoothing: got 0.1, expected 0 with loss",
         ),
-        ({"target": "attribute"}, ("solved={threshold: 0.1}",), "solved: got an accuracy, expected null"),
+        (
+            {"target": "attribute"},
+            ("solved={threshold: 0.1}",),
+            "solved: got an accuracy, expected null",
+        ),
         ({}, ("loss=squared_error",), "expected one of cross_entropy, binary_cross_entropy"),
     ],
 )

@@ -403,7 +403,7 @@ def given(name, edges, nodes, graph=None, **options):
         (
             lambda: given("dag_word_problem", [(0, 2), (1, 2)], [0, 1, 4]),
             ValueError,
-            "node 2 takes from several inputs",
+            "got several inputs of node 2, expected one",
         ),
         (
             lambda: get_graph("dag_boolean").encode("nor(1)"),

@@ -15,7 +15,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from tasks.options import check_at_least, shown, some
+from tasks.options import check_at_least, check_range, shown, some
 
 Numbers = TypeVar("Numbers", Array, np.ndarray)
 """An array, on the device or on the host."""
@@ -251,11 +251,7 @@ class SymbolTask(LabelledSymbols):
             ValueError: If an id is not in the vocabulary.
         """
         rows = np.atleast_2d(np.asarray(inputs))
-        size = len(self.vocabulary)
-        if rows.size and not (rows.min() >= 0 and rows.max() < size):
-            raise ValueError(
-                f"inputs: got {rows.min()} .. {rows.max()}, expected token ids in 0 .. {size - 1}"
-            )
+        check_range("inputs", rows, 0, len(self.vocabulary) - 1)
         ends = np.full(len(rows), rows.shape[1])
         if lengths is not None:
             ends = self._ends(np.asarray(resolve_lengths(lengths, *rows.shape)))
@@ -347,8 +343,6 @@ def resolve_lengths(lengths: ArrayLike | None, batch: int, length: int) -> Array
         raise ValueError(f"lengths: got shape {array.shape}, expected ({batch},)")
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"lengths: got {array.dtype}, expected integers")
-    if isinstance(array, np.ndarray) and array.size:
-        low, high = array.min(), array.max()
-        if low < 1 or high > length:
-            raise ValueError(f"lengths: got {low} .. {high}, expected 1 .. {length}")
+    if isinstance(array, np.ndarray):
+        check_range("lengths", array, 1, length)
     return jnp.asarray(array, jnp.int32)

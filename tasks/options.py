@@ -54,6 +54,13 @@ def check_at_least(name: str, value: object, minimum: int, most: int | None = No
     check(most is None or bool(value <= most), name, value, f"at most {most}")
 
 
+def check_range(name: str, values: np.ndarray, low: int, high: int) -> None:
+    """Raise `ValueError` unless all numbers of an array, which may be empty, are low to high."""
+    if values.size and not (values.min() >= low and values.max() <= high):
+        found = f"{values.min()} .. {values.max()}"
+        raise ValueError(f"{name}: got {found}, expected {low} .. {high}")
+
+
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Check an option that is one of a few words.
 

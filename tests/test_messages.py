@@ -15,7 +15,7 @@ OLD = re.compile(
     r"|\b(is|are) expected\b|\bexpected [^:;]*[,;] got\b"
 )
 FOLDERS = ("layers", "models", "graphs", "evaluation", "probing", "training")
-FILES = sorted(
+FILES = [ROOT / "plstm_seq/ops/arguments.py"] + sorted(
     path
     for folder in (*(f"plstm_seq/{name}" for name in FOLDERS), "tasks")
     for path in (ROOT / folder).rglob("*.py")

@@ -1,6 +1,6 @@
 """What layers do with their arguments: check them, and bring them to the type to compute in.
 
-Each check raises with the argument's name.
+Each check says what came and what was expected, in the wording of `plstm_seq.ops.arguments`.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 
 from plstm_seq.ops.arguments import require as require
 from plstm_seq.ops.arguments import require_choice as require_choice
+from plstm_seq.ops.arguments import require_dtype as require_dtype
 
 T = TypeVar("T")
 

@@ -16,6 +16,7 @@ from plstm_seq.layers.arguments import (
     accumulation_dtype,
     require,
     require_choice,
+    require_dtype,
     require_non_negative,
     require_positive,
     require_shape,
@@ -208,14 +209,10 @@ class GraphModel(Stack[GraphModelConfig]):
         return self._logits(x, self.head, self.head_bias)
 
     def _check(self, inputs: GraphInputs) -> None:
-        symbols = self.vocab_size is not None
-        kind, expected = (
-            (jnp.integer, "integers [N]") if symbols else (jnp.floating, "floating-point [N, F]")
-        )
-        dtype = getattr(inputs.nodes, "dtype", None)
-        if dtype is None or not jnp.issubdtype(dtype, kind):
-            got = type(inputs.nodes).__name__ if dtype is None else dtype
-            raise TypeError(f"nodes: got {got}, expected an array of {expected}")
+        if self.vocab_size is None:
+            require_dtype("nodes", inputs.nodes, jnp.floating, "an array of floating-point [N, F]")
+        else:
+            require_dtype("nodes", inputs.nodes, jnp.integer, "an array of integers [N]")
         N = inputs.graph.graph.shape[0]
         axes = (N,) if self.node_features is None else (N, self.node_features)
         require_shape("nodes", inputs.nodes, axes)

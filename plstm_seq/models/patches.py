@@ -10,7 +10,13 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int, UInt8
 
-from plstm_seq.layers.arguments import promote, require, require_positive, require_shape
+from plstm_seq.layers.arguments import (
+    promote,
+    require,
+    require_dtype,
+    require_positive,
+    require_shape,
+)
 from plstm_seq.layers.initializers import Initializer
 
 Pixels = Literal["unit", "imagenet"]
@@ -136,6 +142,5 @@ class PositionEmbedding(nnx.Module):
 
 def check_symbols(symbols: Int[Array, "B X Y"]) -> None:
     """Raise `TypeError` or `ValueError` unless these are integers [B, X, Y]."""
-    if not jnp.issubdtype(symbols.dtype, jnp.integer):
-        raise TypeError(f"symbols: got {symbols.dtype}, expected integers")
+    require_dtype("symbols", symbols, jnp.integer, "integers")
     require_shape("symbols", symbols, ("B", "X", "Y"))

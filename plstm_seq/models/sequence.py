@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from plstm_seq.layers import GateConfig, Norm, NormConfig, PLSTM1DConfig, TransitionConfig
-from plstm_seq.layers.arguments import ids_below, require, require_positive
+from plstm_seq.layers.arguments import ids_below, require, require_dtype, require_positive
 from plstm_seq.layers.by_token import ByToken, pays
 from plstm_seq.layers.configured import Kept
 from plstm_seq.layers.initializers import Constant, Diagonal, FanIn, Initializer, Small
@@ -264,10 +264,7 @@ class SequenceModel(Stack[SequenceModelConfig]):
 
     @staticmethod
     def _check_tokens(tokens: Array, axes: tuple[str, ...]) -> None:
-        dtype = getattr(tokens, "dtype", None)
-        if dtype is None or not jnp.issubdtype(dtype, jnp.integer):
-            got = type(tokens).__name__ if dtype is None else dtype
-            raise TypeError(f"tokens: got {got}, expected an array of integers")
+        require_dtype("tokens", tokens, jnp.integer, "an array of integers")
         if tokens.ndim != len(axes):
             raise ValueError(f"tokens: got shape {tokens.shape}, expected [{', '.join(axes)}]")
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from tasks.base import LabelledSymbols, OverSymbols
-from tasks.options import check_at_least, check_choice
+from tasks.options import check_at_least, check_choice, check_range
 
 Seed = int | Sequence[int] | np.ndarray | np.random.Generator | jax.Array
 """A number or several, a typed key of jax, or a generator, whose state counts then."""
@@ -246,14 +246,8 @@ class SymbolGraphTask(LabelledSymbols):
             raise ValueError(
                 f"graph: got {graphs}, expected numbers that ascend from 0 without gaps"
             )
-        for name, array, count in (
-            ("nodes", symbols, len(self.vocabulary)),
-            ("edge_index", edges, len(symbols)),
-        ):
-            if array.size and not (array.min() >= 0 and array.max() < count):
-                raise ValueError(
-                    f"{name}: got {array.min()} .. {array.max()}, expected 0 .. {count - 1}"
-                )
+        check_range("nodes", symbols, 0, len(self.vocabulary) - 1)
+        check_range("edge_index", edges, 0, len(symbols) - 1)
         if (graphs[edges[0]] != graphs[edges[1]]).any():
             raise ValueError("edge_index: got an edge between two graphs, expected graphs apart")
         return Graphs(edges, symbols, graphs)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tasks.graphs.base import GraphBatch, Seed, generator, ranges
-from tasks.options import check_at_least
+from tasks.options import check_at_least, check_range
 
 # Zeros and ones that stand for labels: 2 GiB of float32.
 _MOST_FEATURES = 1 << 29
@@ -201,10 +201,7 @@ class TUData:
             raise ValueError(f"graphs: got shape {chosen.shape}, expected [B], B at least 1")
         if not np.issubdtype(chosen.dtype, np.integer):
             raise TypeError(f"graphs: got {chosen.dtype}, expected integers")
-        if chosen.min() < 0 or chosen.max() >= len(self):
-            raise ValueError(
-                f"graphs: got {chosen.min()} .. {chosen.max()}, expected 0 .. {len(self) - 1}"
-            )
+        check_range("graphs", chosen, 0, len(self) - 1)
         if targets is None:
             targets = self._classes
         elif len(targets) != len(self):

@@ -269,7 +269,7 @@ def test_any_group_has_a_word_problem():
         ),
         (lambda: tasks.get("parity").targets(np.zeros(3, int)), r"shape \(3,\), expected \[B, T\]"),
         (lambda: tasks.get("parity").encode("012"), "text: got symbol '2', expected one of"),
-        (lambda: tasks.get("parity").decode([[0, 2]]), "token ids in 0 .. 1"),
+        (lambda: tasks.get("parity").decode([[0, 2]]), r"inputs: got 0 .. 2, expected 0 .. 1"),
     ],
 )
 def test_mistakes_are_explained(call, message):

@@ -14,12 +14,9 @@ OLD = re.compile(
     r"\bmust (be|lie|have|hold|satisfy|differ|name|count|not|each|ascend|start|come|join)\b"
     r"|\b(is|are) expected\b|\bexpected [^:;]*[,;] got\b"
 )
-FOLDERS = ("layers", "models", "graphs", "evaluation", "probing", "training")
-FILES = [ROOT / "plstm_seq/ops/arguments.py"] + sorted(
-    path
-    for folder in (*(f"plstm_seq/{name}" for name in FOLDERS), "tasks")
-    for path in (ROOT / folder).rglob("*.py")
-)
+LIBRARY = ("layers", "models", "graphs", "evaluation", "probing", "training")
+PLACES = [*(f"plstm_seq/{name}/**/*.py" for name in LIBRARY), "plstm_seq/ops/arguments.py"]
+FILES = sorted(path for place in (*PLACES, "tasks/**/*.py") for path in ROOT.glob(place))
 
 
 def strings(path):

@@ -231,7 +231,7 @@ def _counts(
         batch_key = jax.random.fold_in(set_key, index)
         batch = key.sample(batch_key, size, max(lengths), lengths=own)
         if batch.mask.ndim != 2:
-            raise ValueError("solved: lengths and a mixture are of sequences, and these are none")
+            raise ValueError("solved: got lengths or a mixture, expected inputs that are sequences")
         mask = batch.mask & counted[:, None]
         right = model(batch.inputs).argmax(-1) == batch.targets
         if key.solved.metric == "last_accuracy":

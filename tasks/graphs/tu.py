@@ -119,7 +119,7 @@ def _refuse_first(path: Path, text: str, columns: int) -> NoReturn:
             numbers = "a number" if columns == 1 else f"{columns} numbers separated by commas"
             given = line if len(line) <= 100 else line[:100] + "..."
             raise ValueError(f"{path}:{number}: got {given!r}, expected {numbers}")
-    raise ValueError(f"{path}: expected lines of numbers separated by commas")
+    raise ValueError(f"{path}: got something else, expected lines of numbers separated by commas")
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,7 +129,8 @@ def factor(scale: float | Array | None, query: Array, dtype: jnp.dtype) -> float
         return query.shape[-2] ** -0.5
     if isinstance(scale, int | float) and not isinstance(scale, bool):
         return float(scale)
-    whole = jnp.issubdtype(getattr(scale, "dtype", None), jnp.integer)
+    given = getattr(scale, "dtype", None)
+    whole = given is not None and jnp.issubdtype(given, jnp.integer)
     require_dtype("scale", scale, jnp.integer if whole else jnp.floating, "a real number")
     if jnp.shape(scale):
         raise ValueError(f"scale: got shape {jnp.shape(scale)}, expected one number")

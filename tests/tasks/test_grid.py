@@ -155,11 +155,15 @@ def test_what_is_registered_keeps_the_promises(name):
         ),
         (lambda: ArrowPointing(margin=0.9), ValueError, r"margin: got .*, expected at least 1"),
         (lambda: ArrowPointing(scale=0.0), ValueError, r"scale: got .*, expected above 0"),
-        (lambda: ArrowPointing(min_radius=31), ValueError, r"radii: got .*, expected above 0"),
+        (
+            lambda: ArrowPointing(min_radius=31),
+            ValueError,
+            r"min_radius, max_radius: got \(31, 30\), expected 0 <",
+        ),
         (
             lambda: ArrowPointing().sample(jax.random.key(0), 2, 64),
             ValueError,
-            "at least 180 rows and columns at scale=1, got 64 x 64; take a smaller scale",
+            "got 64 x 64, expected at least 180 rows and columns at scale=1; take a smaller scale",
         ),
     ],
 )

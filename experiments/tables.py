@@ -88,4 +88,4 @@ def check_format(name: str) -> None:
         ConfigError: it is none of `FORMATS`.
     """
     if name not in FORMATS:
-        raise ConfigError(f"format is {name!r}: one of {', '.join(FORMATS)} is expected")
+        raise ConfigError(f"format: got {name!r}, expected one of {', '.join(FORMATS)}")

@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from tasks.base import LONG, SymbolTask, at_end, symbol_ids
-from tasks.options import check_at_least, shown
+from tasks.options import check, check_at_least, shown
 from tasks.prefix import Machine, PrefixTask, check_size
 
 OPERATORS = "+-*"
@@ -29,18 +29,13 @@ class ExpressionTask(SymbolTask):
     operators: str = OPERATORS
 
     def __post_init__(self) -> None:
-        check_at_least("modulus", self.modulus, 2)
-        if self.modulus > MAX_MODULUS:
-            raise ValueError(f"modulus must be at most {MAX_MODULUS}, got {self.modulus}")
+        check_at_least("modulus", self.modulus, 2, MAX_MODULUS)
         chosen = self.operators
         if not isinstance(chosen, str) or set(chosen) - set(OPERATORS):
-            raise ValueError(f"operators must be some of '{OPERATORS}', got {shown(chosen)}")
-        if len(set(chosen)) < len(chosen):
-            raise ValueError(f"operators must differ, got {shown(chosen)}")
-        if not set(chosen) & {"+", "-"}:
-            raise ValueError(
-                f"operators must hold '+' or '-', got {shown(chosen)}: long products are always 0"
-            )
+            raise ValueError(f"operators: got {shown(chosen)}, expected some of '{OPERATORS}'")
+        check(len(set(chosen)) == len(chosen), "operators", chosen, "each once")
+        sums = bool(set(chosen) & {"+", "-"})
+        check(sums, "operators", chosen, "'+' or '-' among them: long products are always 0")
 
     @property
     def vocabulary(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from tasks.arrow_pointing_drawing import draw
 from tasks.grid import ImageBatch, Size, resolve_size
-from tasks.options import check_at_least
+from tasks.options import check, check_at_least
 
 
 class Scene(NamedTuple):
@@ -115,27 +115,21 @@ class ArrowPointing:
         check_at_least("max_length", self.max_length, self.min_length + 1)
         check_at_least("min_width", self.min_width, 2)
         check_at_least("max_width", self.max_width, self.min_width + 1)
-        if not 0 < self.positive_ratio < 1:
-            raise ValueError(f"positive_ratio must lie between 0 and 1, got {self.positive_ratio}")
-        if self.scale <= 0:
-            raise ValueError(f"scale must be above 0, got {self.scale}")
-        if not 0 < self.min_radius <= self.max_radius:
-            raise ValueError(
-                f"radii must be above 0 and ascend, got {self.min_radius} .. {self.max_radius}"
-            )
-        if self.margin < 1:
-            raise ValueError(f"margin must be at least 1, got {self.margin}")
+        check(0 < self.positive_ratio < 1, "positive_ratio", self.positive_ratio, "in (0, 1)")
+        check(self.scale > 0, "scale", self.scale, "above 0")
+        radii = self.min_radius, self.max_radius
+        ascend = 0 < self.min_radius <= self.max_radius
+        check(ascend, "min_radius, max_radius", radii, "0 < min_radius <= max_radius")
+        check(self.margin >= 1, "margin", self.margin, "at least 1")
         if self.min_distance * math.sqrt(2) <= self.margin:
             raise ValueError(
-                f"min_distance={self.min_distance} is too small for margin={self.margin}: an "
-                "arrow inside of the disc always hits it"
+                f"min_distance: got {self.min_distance}, expected more than "
+                f"{self.margin / math.sqrt(2):g} with margin={self.margin}: an arrow inside of the "
+                "disc always hits it"
             )
         reach = max(self.max_radius, self.max_length / 2 + self.max_width)
-        if self.padding < reach:
-            raise ValueError(
-                f"padding must be at least {reach:g}, so that objects stay inside of the image; "
-                f"got {self.padding}"
-            )
+        objects = f"at least {reach:g}, so that objects stay inside of the image"
+        check(self.padding >= reach, "padding", self.padding, objects)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -190,7 +184,7 @@ class ArrowPointing:
         """
         numbers = jnp.asarray(indices, jnp.uint32)
         if numbers.ndim != 1:
-            raise ValueError(f"indices must have shape [B], got {numbers.shape}")
+            raise ValueError(f"indices: got shape {numbers.shape}, expected [B]")
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), numbers)
         return _sample(self, keys, self._resolve(size))
 
@@ -222,8 +216,8 @@ class ArrowPointing:
         rows, columns = resolve_size(size)
         if min(rows, columns) < self.min_size:
             raise ValueError(
-                f"images must have at least {self.min_size} rows and columns at scale="
-                f"{self.scale:g}, got {rows} x {columns}; take a smaller scale, such as "
+                f"images: got {rows} x {columns}, expected at least {self.min_size} rows and "
+                f"columns at scale={self.scale:g}; take a smaller scale, such as "
                 f"{0.9 * self.scale * min(rows, columns) / self.min_size:.3g}"
             )
         return rows, columns

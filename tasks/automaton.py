@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 
 from tasks.base import LONG
-from tasks.options import shown
+from tasks.options import check, shown
 from tasks.prefix import AutomatonTask, Machine, check_size, reachable
 from tasks.regular import Table, read_table, regular_table
 
@@ -95,9 +95,9 @@ class Automaton(AutomatonTask):
         given = [option for option in plain if getattr(self, option) is not None]
         ways = [*given[:1], *(w for w in ("file", "regex") if getattr(self, w) is not None)]
         if len(ways) > 1:
-            raise ValueError(f"an automaton is given in one way, not by {' and '.join(ways)}")
+            raise ValueError(f"automaton: got {' and '.join(ways)}, expected one of them")
         if self.alphabet is not None and self.regex is None:
-            raise ValueError(f"alphabet={shown(self.alphabet)} needs a regex")
+            raise ValueError(f"alphabet: got {shown(self.alphabet)}, expected None without a regex")
         if self.file is not None:
             return read_table(self.file)
         if self.regex is not None:
@@ -110,19 +110,16 @@ class Automaton(AutomatonTask):
         table = _whole_numbers("transition", given, 2)
         states = len(table)
         _check_count("states", states)
-        if table.max() >= states:
-            raise ValueError(
-                f"transition names state {table.max()}, but has rows 0 .. {states - 1}"
-            )
+        last = int(table.max())
+        check(last < states, "transition", last, f"states in 0 .. {states - 1}, its rows")
         own = np.arange(states) if self.outputs is None else self.outputs
         labels = _whole_numbers("outputs", own, 1)
-        if len(labels) != states:
-            raise ValueError(f"outputs must have one label for each of {states} states")
+        count = len(labels)
+        check(count == states, "outputs", count, f"a label for each of {states} states")
         _check_count("labels", int(labels.max()) + 1)
         initial = 0 if self.initial is None else self.initial
         _whole_numbers("initial", [initial], 1)
-        if initial >= states:
-            raise ValueError(f"initial must be a state in 0 .. {states - 1}, got {initial}")
+        check(initial < states, "initial", initial, f"a state in 0 .. {states - 1}")
         return Table(
             tuple(map(tuple, table.tolist())),
             tuple(labels.tolist()),
@@ -174,8 +171,7 @@ class Automaton(AutomatonTask):
 
 
 def _check_count(of: str, count: int) -> None:
-    if count > MAX_STATES:
-        raise ValueError(f"an automaton has at most {MAX_STATES:,} {of}, got {count:,}")
+    check(count <= MAX_STATES, of, count, f"at most {MAX_STATES}")
 
 
 def _whole_numbers(name: str, values: object, axes: int) -> np.ndarray:
@@ -183,10 +179,10 @@ def _whole_numbers(name: str, values: object, axes: int) -> np.ndarray:
     try:
         array = np.array(values)
     except ValueError:
-        raise ValueError(f"{name} must have rows of one length, got {shown(values)}") from None
+        raise ValueError(f"{name}: got {shown(values)}, expected rows of one length") from None
     if array.ndim != axes or not array.size or array.dtype.kind not in "iu" or array.min() < 0:
         raise ValueError(
-            f"{name} must be {axes}-dimensional, of ids from 0 on; got {shown(values)}"
+            f"{name}: got {shown(values)}, expected {axes} dimensions of ids from 0 on"
         )
     return array.astype(np.int64)
 
@@ -196,7 +192,7 @@ def _names(option: str, names: Sequence[str] | None, count: int) -> tuple[str, .
         return tuple(map(str, range(count)))
     names = tuple(names)
     if len(names) != count or len(set(names)) < count or any(len(n.split()) != 1 for n in names):
-        raise ValueError(f"{option} must be {count} different words, got {shown(names)}")
+        raise ValueError(f"{option}: got {shown(names)}, expected {count} different words")
     return names
 
 

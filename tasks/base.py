@@ -15,7 +15,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from tasks.options import check_at_least, shown, some
+from tasks.options import check_at_least, check_range, shown, some
 
 Numbers = TypeVar("Numbers", Array, np.ndarray)
 """An array, on the device or on the host."""
@@ -251,11 +251,7 @@ class SymbolTask(LabelledSymbols):
             ValueError: If an id is not in the vocabulary.
         """
         rows = np.atleast_2d(np.asarray(inputs))
-        size = len(self.vocabulary)
-        if rows.size and not (rows.min() >= 0 and rows.max() < size):
-            raise ValueError(
-                f"inputs must be token ids in 0 .. {size - 1}, got {rows.min()} .. {rows.max()}"
-            )
+        check_range("inputs", rows, 0, len(self.vocabulary) - 1)
         ends = np.full(len(rows), rows.shape[1])
         if lengths is not None:
             ends = self._ends(np.asarray(resolve_lengths(lengths, *rows.shape)))
@@ -285,7 +281,7 @@ class SymbolTask(LabelledSymbols):
         unknown = [symbol for symbol in symbols if symbol not in ids]
         if unknown:
             raise ValueError(
-                f"unknown symbol {shown(unknown[0])}; the vocabulary is {some(self.vocabulary)}"
+                f"text: got symbol {shown(unknown[0])}, expected one of {some(self.vocabulary)}"
             )
         return np.array([ids[symbol] for symbol in symbols], np.int32)
 
@@ -326,9 +322,9 @@ def symbol_ids(inputs: ArrayLike, axes: str = "B, T") -> Array:
     """
     array = jnp.asarray(inputs)
     if array.ndim != len(axes.split()):
-        raise ValueError(f"inputs must have shape [{axes}], got {array.shape}")
+        raise ValueError(f"inputs: got shape {array.shape}, expected [{axes}]")
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"inputs must be integer symbol ids, got {array.dtype}")
+        raise TypeError(f"inputs: got {array.dtype}, expected integer symbol ids")
     return array.astype(jnp.int32)
 
 
@@ -344,11 +340,9 @@ def resolve_lengths(lengths: ArrayLike | None, batch: int, length: int) -> Array
     # What is traced has no values yet; whoever calls the jitted function answers for them.
     array = jnp.asarray(lengths) if isinstance(lengths, Tracer) else np.asarray(lengths)
     if array.shape != (batch,):
-        raise ValueError(f"lengths must have shape ({batch},), got {array.shape}")
+        raise ValueError(f"lengths: got shape {array.shape}, expected ({batch},)")
     if not jnp.issubdtype(array.dtype, jnp.integer):
-        raise TypeError(f"lengths must be integers, got {array.dtype}")
-    if isinstance(array, np.ndarray) and array.size:
-        low, high = array.min(), array.max()
-        if low < 1 or high > length:
-            raise ValueError(f"lengths must lie in 1 .. {length}, got {low} .. {high}")
+        raise TypeError(f"lengths: got {array.dtype}, expected integers")
+    if isinstance(array, np.ndarray):
+        check_range("lengths", array, 1, length)
     return jnp.asarray(array, jnp.int32)

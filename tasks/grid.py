@@ -161,7 +161,7 @@ def resolve_size(size: Size, minimum: int = 1) -> tuple[int, int]:
     if isinstance(size, int | np.integer):
         size = (int(size), int(size))
     if not isinstance(size, tuple | list) or len(size) != 2:
-        raise TypeError(f"size must be an integer or (rows, columns), got {shown(size)}")
+        raise TypeError(f"size: got {shown(size)}, expected an integer or (rows, columns)")
     for name, value in zip(("rows", "columns"), size, strict=True):
         check_at_least(name, value, minimum)
     return int(size[0]), int(size[1])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.options import shown, some
+from tasks.options import check, shown, some
 
 MAX_ORDER = 5040
 """Largest order of a group (that of S7): a Cayley table has as many entries as its square."""
@@ -65,7 +65,9 @@ class Group:
             return self.elements.index(name)
         except ValueError:
             known = some(self.elements, ", ")
-            raise ValueError(f"{self.name} has no element {shown(name)}; it has {known}") from None
+            raise ValueError(
+                f"element: got {shown(name)}, expected one of {self.name}: {known}"
+            ) from None
 
     def closure(self, ids: Iterable[int]) -> frozenset[int]:
         """Ids of the subgroup that given elements generate."""
@@ -100,15 +102,13 @@ def group(name: str) -> Group:
         ValueError: If the name is unknown, or the group trivial or larger than `MAX_ORDER`.
     """
     if not isinstance(name, str):
-        raise TypeError(f"group must be a name such as 'S5', got {shown(name)}")
+        raise TypeError(f"group: got {shown(name)}, expected a name such as 'S5'")
     if name.strip().startswith("<"):
         return _generated(read_permutations(name))
     factors = [_factor(part, name) for part in re.split(r"_?x_?", name.strip().lower())]
     order = math.prod(_order(kind, n) for kind, n in factors)
-    if order > MAX_ORDER:
-        raise ValueError(f"group {shown(name)} has {order} elements, more than {MAX_ORDER}")
-    if order < 2:
-        raise ValueError(f"group {shown(name)} is trivial; it must have at least 2 elements")
+    check(order <= MAX_ORDER, "group", name, f"at most {MAX_ORDER} elements")
+    check(order >= 2, "group", name, "at least 2 elements")
     return functools.reduce(_product, (_BUILDERS[kind](n) for kind, n in factors))
 
 
@@ -130,10 +130,10 @@ class OfGroup:
 def _factor(part: str, whole: str) -> tuple[str, int]:
     match = _FACTOR.fullmatch(part)
     if match is None or (match[1] == "q" and match[2] != "8"):
-        raise ValueError(f"unknown group {shown(whole)}; groups are {_KINDS}")
+        raise ValueError(f"group: got {shown(whole)}, expected {_KINDS}")
     kind, n = match[1].replace("c", "z"), int(match[2])
     if kind == "psl2_" and (n < 2 or any(n % k == 0 for k in range(2, math.isqrt(n) + 1))):
-        raise ValueError(f"unknown group {shown(whole)}: PSL2_p needs a prime p, got {n}")
+        raise ValueError(f"group: got {shown(whole)}, expected PSL2_p with a prime p, not {n}")
     return kind, n
 
 
@@ -225,38 +225,36 @@ def read_permutations(text: str) -> np.ndarray:
     cycle = r"\(\s*+\d{1,9}+(?:[\s,]++\d{1,9}+)*+\s*+\)"
     if not re.fullmatch(rf"(?:{cycle}\s*+(?:,\s*+(?=\())?+)++", inner):
         raise ValueError(
-            "permutations must be written in cycles such as (0 1)(2 3),(0 1 2 3 4); got "
-            f"{shown(text)}"
+            f"permutations: got {shown(text)}, expected cycles such as (0 1)(2 3),(0 1 2 3 4)"
         )
     permutations = [
         [[int(point) for point in re.findall(r"\d+", found)] for found in re.findall(cycle, part)]
         for part in re.split(r"(?<=\))\s*,\s*", inner)
     ]
     points = 1 + max(point for cycles in permutations for found in cycles for point in found)
-    if points > MAX_ORDER:
-        raise ValueError(f"points must be below {MAX_ORDER}, got {points - 1}")
+    check(points <= MAX_ORDER, "points", points - 1, f"below {MAX_ORDER}")
     if len(permutations) * points > MAX_ORDER**2 // 8:
         raise ValueError(
-            f"{len(permutations)} permutations of {points} points are too many to be multiplied"
+            f"permutations: got {len(permutations)} of {points} points, expected fewer to multiply"
         )
     images = np.tile(np.arange(points), (len(permutations), 1))
     for image, cycles in zip(images, permutations, strict=True):
         named = [point for found in cycles for point in found]
         if len(set(named)) < len(named):
             raise ValueError(
-                f"cycles of one permutation must have different points; got {shown(text)}"
+                f"permutations: got {shown(text)}, expected different points in cycles of each"
             )
         for found in cycles:
             image[found] = np.roll(found, -1)
     if len(np.unique(images, axis=0)) < len(images):
-        raise ValueError(f"permutations must differ; got {shown(text)}")
+        raise ValueError(f"permutations: got {shown(text)}, expected different ones")
     return images
 
 
 def _generated(generators: np.ndarray) -> Group:
     images = _closure(list(generators))
     if len(images) < 2:
-        raise ValueError("the given permutations generate a trivial group")
+        raise ValueError("permutations: got a trivial group, expected at least 2 elements")
     texts = [cycles(image, 0) for image in generators.tolist()]
     return _permutations(f"<{','.join(texts)}>", images, list(generators), first=0)
 
@@ -276,7 +274,9 @@ def _closure(generators: list[np.ndarray]) -> np.ndarray:
             marks.update(fresh)
             level.append(products[list(fresh.values())])
             if len(marks) > MAX_ORDER:
-                raise ValueError(f"the given permutations generate more than {MAX_ORDER} elements")
+                raise ValueError(
+                    f"permutations: got a larger group, expected at most {MAX_ORDER} elements"
+                )
         frontier = np.concatenate(level)
         found.append(frontier)
     return np.unique(np.concatenate(found), axis=0).astype(np.int32)

@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from tasks.base import Batch, SymbolTask, inside
-from tasks.options import MOST_SYMBOLS, check_at_least, check_choice
+from tasks.options import MOST_SYMBOLS, check, check_at_least, check_choice
 from tasks.sequences import pick
 
 
@@ -64,8 +64,7 @@ class MQAR(SymbolTask):
         check_at_least("keys", self.keys, self.pairs, MOST_SYMBOLS)
         check_at_least("values", self.values, max(self.pairs, 2), MOST_SYMBOLS)
         check_choice("filler", self.filler, ("random", "blank"))
-        if not self.power > 0:
-            raise ValueError(f"power must be above 0, got {self.power}")
+        check(self.power > 0, "power", self.power, "above 0")
 
     @property
     def vocabulary(self) -> tuple[str, ...]:

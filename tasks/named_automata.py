@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from tasks.base import Bits
-from tasks.options import MOST_SYMBOLS, check_at_least, check_choice
+from tasks.options import MOST_SYMBOLS, check, check_at_least, check_choice
 from tasks.prefix import AutomatonTask, Machine, reachable
 
 
@@ -172,10 +172,8 @@ class FlipFlop(AutomatonTask):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least("num_values", self.num_values, 2, MOST_SYMBOLS)
-        if not 0 <= self.hold_probability < 1:
-            raise ValueError(
-                f"hold_probability must be at least 0 and below 1, got {self.hold_probability}"
-            )
+        hold = self.hold_probability
+        check(0 <= hold < 1, "hold_probability", hold, "in [0, 1)")
 
     @property
     def vocabulary(self) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ def _with_types(value: Any) -> Hashable:
 
 def shown(value: object, most: int = 200) -> str:
     """How an error message writes a value: as Python does, and what is long shortened."""
-    text = repr(value)
+    text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 4 :]}"
 
 
@@ -93,6 +93,12 @@ def some(words: Sequence[str], between: str = " ", most: int = 20) -> str:
     return between.join([*words[:most], *(["..."] if len(words) > most else [])])
 
 
+def check(holds: bool, name: str, value: object, expected: str) -> None:
+    """Raise `ValueError` unless a condition holds, which `expected` says in words."""
+    if not holds:
+        raise ValueError(f"{name}: got {shown(value)}, expected {expected}")
+
+
 def check_at_least(name: str, value: object, minimum: int, most: int | None = None) -> None:
     """Check an integer option.
 
@@ -107,11 +113,16 @@ def check_at_least(name: str, value: object, minimum: int, most: int | None = No
         ValueError: If it is below the minimum, or above `most`.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name} must be an integer, got {shown(value)}")
-    if value < minimum:
-        raise ValueError(f"{name} must be at least {minimum}, got {value}")
-    if most is not None and value > most:
-        raise ValueError(f"{name} must be at most {most:,}, got {value:,}")
+        raise TypeError(f"{name}: got {shown(value)}, expected an integer")
+    check(bool(value >= minimum), name, value, f"at least {minimum}")
+    check(most is None or bool(value <= most), name, value, f"at most {most}")
+
+
+def check_range(name: str, values: np.ndarray, low: int, high: int) -> None:
+    """Raise `ValueError` unless all numbers of an array, which may be empty, are low to high."""
+    if values.size and not (values.min() >= low and values.max() <= high):
+        found = f"{values.min()} .. {values.max()}"
+        raise ValueError(f"{name}: got {found}, expected {low} .. {high}")
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -120,5 +131,4 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     Raises:
         ValueError: If the value is none of the choices.
     """
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {shown(value)}")
+    check(value in choices, name, value, f"one of {', '.join(choices)}")

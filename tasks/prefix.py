@@ -14,7 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from tasks.base import State, SymbolTask, Task, at_end, inside, symbol_ids
-from tasks.options import check_at_least, check_choice
+from tasks.options import check, check_at_least, check_choice
 
 MAX_MONOID = 512
 """Automata with more elements in their transition monoid than this are run step by step."""
@@ -114,10 +114,8 @@ class PrefixTask(SymbolTask):
         """
         check_at_least("batch", batch, 1)
         check_at_least("length", length, 1)
-        if length % self.period:
-            raise ValueError(
-                f"chunks of this task must have a multiple of {self.period} symbols, got {length}"
-            )
+        whole = length % self.period == 0
+        check(whole, "length", length, f"a multiple of {self.period} in chunks")
         return self._symbols(key, batch, length)
 
     def _label(self, tokens: Array, lengths: Array) -> tuple[Array, Array]:
@@ -283,6 +281,6 @@ def check_size(states: int, symbols: int) -> None:
     """
     if states * symbols > MOST_ENTRIES:
         raise ValueError(
-            f"an automaton of {states:,} states and {symbols:,} symbols is too large to be written "
-            f"out: its table must have at most {MOST_ENTRIES:,} entries"
+            f"automaton: got a table of {states:,} states and {symbols:,} symbols, expected at "
+            f"most {MOST_ENTRIES:,} entries to be written out"
         )

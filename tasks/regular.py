@@ -13,7 +13,7 @@ from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from tasks.options import shown, some
+from tasks.options import check, shown, some
 
 
 class Table(NamedTuple):
@@ -72,7 +72,7 @@ def read_table(path: str | Path) -> Table:
         refuse(lines[0][0] if lines else 1, "expected 'state label' and the names of the symbols")
     (header, (_, _, *symbols)), *rows = lines
     if len(set(symbols)) < len(symbols):
-        refuse(header, f"symbols must differ, got {some(symbols)}")
+        refuse(header, f"got {some(symbols)}, expected different symbols")
     if not rows:
         refuse(header, "expected a line for each state below")
     states: dict[str, int] = {}
@@ -81,8 +81,8 @@ def read_table(path: str | Path) -> Table:
         if len(words) != len(symbols) + 2:
             refuse(
                 number,
-                f"expected a state, its label and {len(symbols)} next states; got {len(words)} "
-                f"words: {some(words)}",
+                f"got {len(words)} words: {some(words)}, expected a state, its label and "
+                f"{len(symbols)} next states",
             )
         if words[0] in states:
             refuse(number, f"state {shown(words[0])} has a line already")
@@ -165,13 +165,18 @@ def regular_table(expression: str, alphabet: str | None = None) -> Table:
             row.append(ids[after])
         rows.append(row)
         if len(subsets) > MAX_STATES:
-            raise ValueError(f"{shown(expression)} takes more than {MAX_STATES} states")
+            raise ValueError(
+                f"regex: got {shown(expression)}, expected at most {MAX_STATES} states"
+            )
     accepting = [
         empty if subset == 0 else subset != _NOWHERE and bool(subset & last) for subset in subsets
     ]
     if len({accepting[state] for row in rows for state in row}) < 2:
         which = "every" if accepting[rows[0][0]] else "no"
-        raise ValueError(f"{which} word matches {shown(expression)}: there is nothing to learn")
+        raise ValueError(
+            f"regex: got {shown(expression)}, which {which} word matches, expected something to "
+            "learn"
+        )
     transition, outputs, _ = smallest(np.array(rows), np.array(accepting, np.int64))
     states = tuple(map(tuple, transition.tolist()))
     return Table(states, tuple(outputs.tolist()), 0, tuple(parser.alphabet), ("0", "1"))
@@ -202,22 +207,22 @@ class _Parser:
     def __post_init__(self) -> None:
         for option, value in {"regex": self.expression, "alphabet": self.given or ""}.items():
             if not isinstance(value, str):
-                raise TypeError(f"{option} must be text, got {shown(value)}: quote it")
-        if len(self.expression) > MAX_LETTERS:
-            raise ValueError(
-                f"regex has {len(self.expression):,} letters, at most {MAX_LETTERS:,} are expected"
-            )
+                raise TypeError(f"{option}: got {shown(value)}, expected text: quote it")
+        letters = len(self.expression)
+        check(letters <= MAX_LETTERS, "regex", letters, f"at most {MAX_LETTERS} letters")
         self.letters = self._letters()
         own = {letter for letter, escaped in self.letters if escaped or letter not in _SPECIAL}
         alphabet = "".join(sorted(own)) if self.given is None else self.given
         if len(set(alphabet)) < len(alphabet) or any(letter.isspace() for letter in alphabet):
-            raise ValueError(f"alphabet must be different letters, got {shown(alphabet)}")
+            raise ValueError(f"alphabet: got {shown(alphabet)}, expected different letters")
         if not alphabet:
-            raise ValueError(f"regex {shown(self.expression)} has no symbols; give an alphabet")
+            raise ValueError(
+                f"regex: got {shown(self.expression)} without symbols, expected an alphabet"
+            )
         if own - set(alphabet):
             raise ValueError(
-                f"regex {shown(self.expression)} has {min(own - set(alphabet))!r}, which is not in "
-                f"the alphabet {shown(alphabet)}"
+                f"alphabet: got {shown(alphabet)}, expected also {min(own - set(alphabet))!r} of "
+                f"regex {shown(self.expression)}"
             )
         self.alphabet = alphabet
         self.places = dict.fromkeys(alphabet, 0)
@@ -232,7 +237,9 @@ class _Parser:
                 letters.append((letter, escaped))
                 escaped = False
         if escaped:
-            raise ValueError(f"regex {shown(self.expression)} must not end with a backslash")
+            raise ValueError(
+                f"regex: got {shown(self.expression)}, expected a letter after the backslash"
+            )
         return letters
 
     def refuse(self, problem: str) -> None:

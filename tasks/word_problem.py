@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from tasks.base import Batch, inside, symbol_ids
 from tasks.groups import Group, OfGroup, group
-from tasks.options import MOST_SYMBOLS, check_at_least, check_choice, shown
+from tasks.options import MOST_SYMBOLS, check, check_at_least, check_choice, shown
 from tasks.prefix import Machine, PrefixTask, check_size, prefix_products
 
 FILLER = "_"
@@ -104,26 +104,28 @@ class WordProblem(OfGroup, PrefixTask):
         check_at_least("tokens_per_transition", self.tokens_per_transition, 1, MOST_SYMBOLS)
         if self.filler is not None:
             check_choice("filler", self.filler, ("symbol", "repeat", "identity"))
-            if self.tokens_per_transition == 1:
-                raise ValueError(
-                    f"filler={self.filler!r} needs tokens_per_transition above 1, got 1"
-                )
+            several = self.tokens_per_transition > 1
+            check(several, "tokens_per_transition", 1, "above 1 with a filler")
         for option, minimum in {"num_generators": 1, "generator_seed": 0}.items():
             value = getattr(self, option)
             if value is not None:
                 check_at_least(option, value, minimum)
                 if self.generators != "random":
-                    raise ValueError(f"{option}={value} needs generators='random'")
+                    raise ValueError(
+                        f"{option}: got {value}, expected None unless generators='random'"
+                    )
         if not isinstance(self.generators, str):
             object.__setattr__(self, "generators", tuple(self.generators))
         object.__setattr__(self, "group", group(self.group).name)
         if not any(self._symbol_elements):
             raise ValueError(
-                f"generators={shown(self.generators)} of {self.group} must hold an element other "
-                "than the identity"
+                f"generators: got {shown(self.generators)}, expected an element of {self.group} "
+                "other than the identity"
             )
         if self.filler == "identity" and 0 not in self._symbol_elements:
-            raise ValueError(f"filler='identity' needs e among generators={shown(self.generators)}")
+            raise ValueError(
+                f"generators: got {shown(self.generators)}, expected e with filler='identity'"
+            )
 
     @property
     def name(self) -> str:
@@ -159,8 +161,7 @@ class WordProblem(OfGroup, PrefixTask):
         if isinstance(self.generators, str):
             return _named_set(self._group, self.generators)
         elements = tuple(self._group.element(name) for name in self.generators)
-        if len(set(elements)) < len(elements):
-            raise ValueError(f"generators must differ, got {', '.join(self.generators)}")
+        check(len(set(elements)) == len(elements), "generators", self.generators, "different ones")
         return elements
 
     def sample(
@@ -270,7 +271,7 @@ def _named_set(of: Group, name: str) -> tuple[int, ...]:
     if name == "standard":
         return of.generators
     if of.images is None:
-        raise ValueError(f"generators={shown(name)} is for permutation groups; got {of.name}")
+        raise ValueError(f"group: got {of.name}, expected a permutation group with {shown(name)}")
     points = 2 if name == "swaps" else 3
     moved = (of.images != np.arange(of.images.shape[1])).sum(axis=1)
     return tuple(np.flatnonzero(moved <= points).tolist())
@@ -284,4 +285,4 @@ def _random_set(of: Group, count: int, seed: int) -> tuple[int, ...]:
             chosen = 1 + random.choice(of.order - 1, count, replace=False)
             if len(of.closure(chosen.tolist())) == of.order:
                 return tuple(sorted(chosen.tolist()))
-    raise ValueError(f"no {count} elements were found that generate {of.name}")
+    raise ValueError(f"num_generators: got {count}, expected elements that generate {of.name}")

@@ -83,5 +83,5 @@ def test_graph_models(config, pooling):
     model = GraphModel(3, config=options, output_size=2, rngs=nnx.Rngs(0))
     for shown in (graph, padded(graph, bucket(sizes_of(graph)))):
         assert model(GraphInputs(shown, jnp.zeros((0, 3)))).shape == (0, 2)
-    with pytest.raises(ValueError, match="0 nodes: at least one is expected"):
+    with pytest.raises(ValueError, match="nodes: got 0, expected at least 1"):
         line_graph(**nothing)

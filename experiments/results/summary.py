@@ -206,7 +206,7 @@ def at(
     """
     if metric not in {prefix + name for prefix in ("", SNAPPED, AVERAGED) for name in METRICS}:
         raise ConfigError(
-            f"metric is {metric!r}: one of {', '.join(METRICS)} is expected, or one of them "
+            f"metric: got {metric!r}, expected one of {', '.join(METRICS)}, or one of them "
             f"behind {SNAPPED} or {AVERAGED}"
         )
     rows = frame.filter(polars.col("metric") == metric)

@@ -32,6 +32,7 @@ from plstm_seq.evaluation.outcomes import (
     stream_outcomes,
 )
 from plstm_seq.evaluation.sources import EvaluatedModel, Sample, Source, Stream
+from plstm_seq.layers.arguments import require, require_positive
 
 Axis = Literal["length", "size", "depth"]
 Metric = Literal["token", "sequence", "last"]
@@ -112,7 +113,7 @@ class LengthGeneralization:
             if (row.metric, row.length) == (metric, length):
                 return row
         raise ValueError(
-            f"no row of metric {metric!r} at length {length}: {self.lengths} are there"
+            f"metric, length: got {metric!r} and {length}, expected a row: there are {self.lengths}"
         )
 
     def token_accuracy(self, start: int, stop: int) -> Estimate:
@@ -223,13 +224,12 @@ def length_generalization(
     carried = evaluated.bounded_state
     sizes = {"num_sequences": num_sequences, "batch_size": batch_size, "chunk_size": chunk_size}
     wanted = check_arguments("length", lengths, sizes)
-    if wanted[-1] > LONGEST:
-        raise ValueError(f"lengths must be at most {LONGEST:,}, got {wanted[-1]:,}")
+    require(wanted[-1] <= LONGEST, "lengths", wanted[-1], f"at most {LONGEST}")
     kept = [length for length in wanted if carried or length <= whole_maximum]
     if not kept:
         raise ValueError(
-            f"lengths {wanted} all exceed whole_maximum={whole_maximum}, and the model's state is "
-            "not bounded"
+            f"lengths: got {wanted}, expected one up to whole_maximum={whole_maximum}: the model's "
+            "state is not bounded"
         )
     scaled(0.0, chance)  # a wrong chance should not show only after the run
     plan = Plan(num_sequences, min(batch_size, num_sequences), chunk_size, carried)
@@ -250,12 +250,10 @@ def length_generalization(
 
 def check_arguments(axis: Axis, lengths: Sequence[int], numbers: dict[str, int]) -> list[int]:
     """The different lengths, ascending; `ValueError` if one, or one of the numbers, is below 1."""
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(f"{name} must be >= 1, got {number}")
+    require_positive(**numbers)
     wanted = sorted({int(length) for length in lengths})
-    if not wanted or wanted[0] < 1:
-        raise ValueError(f"{axis}s must be one or more numbers >= 1, got {list(lengths)}")
+    holds = bool(wanted) and wanted[0] >= 1
+    require(holds, f"{axis}s", list(lengths), "one or more numbers of at least 1")
     return wanted
 
 
@@ -285,10 +283,10 @@ def _row(metric: str, length: int, start: int, estimate: Estimate, guess: float,
 
 def _segment(outcomes: Outcomes, start: int, stop: int, confidence: float) -> Estimate:
     if not outcomes.nested:
-        raise ValueError("segments need a Stream: here each length has sequences of its own")
+        raise ValueError("source: got sequences of its own for each length, expected a Stream")
     known = (0, *outcomes.lengths)
     if start not in known or stop not in known or start >= stop:
-        raise ValueError(f"start < stop must be two of {known}, got {start} and {stop}")
+        raise ValueError(f"start, stop: got {start} and {stop}, expected start < stop in {known}")
 
     def between(counts: np.ndarray) -> np.ndarray:
         before = counts[known.index(start) - 1] if start else 0
@@ -336,12 +334,9 @@ def mixture_of_lengths(
     Raises:
         ValueError: the lengths are not 1 <= minimum <= maximum, or a number is below 1.
     """
-    if not 1 <= minimum <= maximum:
-        raise ValueError(f"lengths must satisfy 1 <= minimum <= maximum, got {minimum}, {maximum}")
-    if min(num_sequences, batch_size) < 1:
-        raise ValueError(
-            f"num_sequences and batch_size must be >= 1, got {num_sequences} and {batch_size}"
-        )
+    holds = 1 <= minimum <= maximum
+    require(holds, "minimum, maximum", (minimum, maximum), "1 <= minimum <= maximum")
+    require_positive(num_sequences=num_sequences, batch_size=batch_size)
     batch = min(batch_size, num_sequences)
     batches = -(-num_sequences // batch)
     lengths = minimum + np.arange(batches * batch, dtype=np.int32) % (maximum - minimum + 1)

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Real
 
+from plstm_seq.layers.arguments import require, require_fraction
+
 # Weights of sequences in memory at a time: 128 MiB.
 _AT_ONCE = 1 << 24
 
@@ -45,8 +47,7 @@ def scaled(accuracy: float, chance: float) -> float:
     Raises:
         ValueError: `chance` is not in [0, 1).
     """
-    if not 0 <= chance < 1:
-        raise ValueError(f"chance must lie in [0, 1), got {chance}")
+    require_fraction(chance=chance)
     return (accuracy - chance) / (1 - chance)
 
 
@@ -61,8 +62,8 @@ def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Estimate
     Raises:
         ValueError: the counts are no proportion, or `confidence` is not in (0, 1).
     """
-    if trials < 1 or not 0 <= successes <= trials:
-        raise ValueError(f"successes must lie in 0 .. trials, got {successes} of {trials} trials")
+    holds = trials >= 1 and 0 <= successes <= trials
+    require(holds, "successes, trials", (successes, trials), "0 <= successes <= trials and a trial")
     z = NormalDist().inv_cdf((1 + _check_confidence(confidence)) / 2)
     value = successes / trials
     centre = value + z * z / (2 * trials)
@@ -97,7 +98,7 @@ def bootstrap(
         ValueError: nothing is scored, or `confidence` is not in (0, 1).
     """
     if not scored.any():
-        raise ValueError("scored must count one position or more, got none")
+        raise ValueError("scored: got none, expected one position or more")
     tail = (1 - _check_confidence(confidence)) / 2
     count = len(scored)
     generator = np.random.default_rng(seed)
@@ -141,8 +142,8 @@ def horizon(lengths: Sequence[int], accuracies: Sequence[float], threshold: floa
     """
     if list(lengths) != sorted(set(lengths)) or len(lengths) != len(accuracies):
         raise ValueError(
-            f"lengths must be ascending and as many as accuracies, got {list(lengths)} "
-            f"and {len(accuracies)} accuracies"
+            f"lengths: got {list(lengths)} and {len(accuracies)} accuracies, expected ascending "
+            "lengths, as many as accuracies"
         )
     best = 0
     for length, accuracy in zip(lengths, accuracies, strict=True):
@@ -153,6 +154,5 @@ def horizon(lengths: Sequence[int], accuracies: Sequence[float], threshold: floa
 
 
 def _check_confidence(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie in (0, 1), got {confidence}")
+    require(0 < confidence < 1, "confidence", confidence, "in (0, 1)")
     return confidence

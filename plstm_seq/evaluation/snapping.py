@@ -56,7 +56,7 @@ def learn_prototypes(
     """
     evaluated: Any = model
     if not evaluated.bounded_state:
-        raise ValueError("snapping needs a state of bounded size; this model's grows")
+        raise ValueError("model: got one whose state grows, expected a state of bounded size")
     graphdef, variables = nnx.split(model)
     batches = [
         _sums(graphdef, variables, sample, batch_size, length, jax.random.fold_in(key, number))

@@ -126,7 +126,7 @@ def to_frame(result: LengthGeneralization, **columns: Value) -> polars.DataFrame
     }
     taken = columns.keys() & (shared.keys() | set(result.rows[0]._fields))
     if taken:
-        raise ValueError(f"columns {sorted(taken)} would overwrite measured ones of that name")
+        raise ValueError(f"columns: got {sorted(taken)}, expected names of no measured column")
     return polars.DataFrame([{**row._asdict(), **shared, **columns} for row in result.rows])
 
 
@@ -253,8 +253,8 @@ def choose_rows(
         plain = plain.filter(polars.col("num_sequences") == num_sequences)
         if plain.is_empty():
             raise ValueError(
-                f"nothing was measured with {num_sequences} sequences a length: there are "
-                f"{', '.join(map(str, known)) or 'none'}"
+                f"num_sequences: got {num_sequences}, expected a number of sequences a length that "
+                f"was measured: {', '.join(map(str, known)) or 'none'}"
             )
     plain, chosen = _fullest(plain, ("num_sequences", "evaluation_seed"), asked)
     same = [polars.col(name).eq_missing(polars.lit(value)) for name, value in chosen.items()]

@@ -70,14 +70,14 @@ def union(graphs: Sequence[LineGraph]) -> LineGraph:
             multitree.
     """
     if not graphs:
-        raise ValueError("no graphs: at least one is expected")
+        raise ValueError("graphs: got none, expected at least one")
     if any(map(padding, graphs)):
-        raise ValueError("a graph is padded: pad the union instead")
+        raise ValueError("graphs: got a padded one, expected the union to be padded instead")
     sizes = np.asarray([sizes_of(graph) for graph in graphs], np.int32)
     offsets = Sizes(*(np.cumsum(sizes, axis=0, dtype=np.int32) - sizes).T)
     pruned = {graph.multitree is not None for graph in graphs}
     if len(pruned) > 1:
-        raise ValueError("some graphs know their multitree and some do not: build all in one mode")
+        raise ValueError("graphs: got a multitree for some, expected all to be built in one mode")
 
     def joined(name: str, numbers: str | None) -> Index:
         shift = getattr(offsets, numbers) if numbers else [0] * len(graphs)
@@ -110,7 +110,7 @@ def padded(graph: LineGraph, sizes: Sizes) -> LineGraph:
         ValueError: the graph does not fit, or is padded already.
     """
     if padding(graph):
-        raise ValueError("the graph is padded already")
+        raise ValueError("graph: got a padded one, expected one without padding")
     blocks = graph.blocks
     if blocks.shape[1] != sizes.width:
         blocks = in_blocks(graph.level[graph.after], sizes.width)
@@ -121,7 +121,7 @@ def padded(graph: LineGraph, sizes: Sizes) -> LineGraph:
         if new < old
     ]
     if small:
-        raise ValueError(f"the graph does not fit: {', '.join(small)}")
+        raise ValueError(f"sizes: got {', '.join(small)}, expected at least those of the graph")
 
     def fill(array: Index, size: int, value: int) -> Index:
         return np.pad(array, (0, size - array.size), constant_values=value)

@@ -77,7 +77,7 @@ def line_graph(
     """
     tail, head = index_pairs("edge_index", edge_index)
     if nodes < (1 if graph is None else 0):
-        raise ValueError(f"the graph has {nodes} nodes: at least one is expected")
+        raise ValueError(f"nodes: got {nodes}, expected at least 1")
     _check_range("edge", (tail, head), "node", nodes)
     _check_acyclic(tail, head, nodes)
     if lines is None:
@@ -93,7 +93,7 @@ def line_graph(
                 f"{tail[e]}: the two are one node in a line graph"
             )
     if mode not in get_args(Mode):
-        raise ValueError(f"mode is {mode!r}: expected one of {get_args(Mode)}")
+        raise ValueError(f"mode: got {mode!r}, expected one of {', '.join(get_args(Mode))}")
     tree = None if mode == "P" else multitree(before, after, tail.size).astype(np.int32)
     if tree is not None and mode == "D":
         before, after, tree = (x[tree == 1] for x in (before, after, tree))
@@ -135,12 +135,12 @@ def from_networkx(
     edge_index = np.asarray(pairs, np.int32).reshape(-1, 2).T
     if graph.is_directed():
         if order is not None:
-            raise ValueError("order is given for a directed graph, which keeps its directions")
+            raise ValueError("order: got one, expected None: a directed graph keeps its directions")
         return line_graph(edge_index, len(place), mode=mode)
     ranks = np.arange(len(place))
     if order is not None:
         if len(order) != len(place) or set(order) != set(place):
-            raise ValueError(f"order is {list(order)}: every node once is expected, {list(place)}")
+            raise ValueError(f"order: got {list(order)}, expected every node once, {list(place)}")
         ranks[[place[node] for node in order]] = np.arange(len(place))
     return line_graph(_ascending(edge_index, ranks), len(place), mode=mode)
 
@@ -163,13 +163,13 @@ def orient(
     """
     pairs = np.stack(index_pairs("edge_index", edge_index))
     if pairs.min(initial=0) < 0:
-        raise ValueError(f"edge_index names node {pairs.min()}: nodes are counted from 0")
+        raise ValueError(f"edge_index: got node {pairs.min()}, expected nodes counted from 0")
     ranks = np.arange(pairs.max(initial=-1) + 1)
     if order is not None:
         places = np.asarray(order)
         if not np.array_equal(np.sort(places), np.arange(places.size)) or places.size < ranks.size:
             raise ValueError(
-                f"order is {places.tolist()}: the nodes from 0 on, each once, expected"
+                f"order: got {places.tolist()}, expected the nodes from 0 on, each once"
             )
         ranks = np.argsort(places)
     _, first = np.unique(_ascending(pairs, ranks), axis=1, return_index=True)
@@ -184,7 +184,7 @@ def reverse(graph: LineGraph) -> LineGraph:
         ValueError: the graph is padded: reverse first.
     """
     if padding(graph):
-        raise ValueError("the graph is padded: reverse it before padding")
+        raise ValueError("graph: got a padded one, expected it to be reversed before padding")
     _, level = generations(graph.after, graph.before, graph.tail.size)
     return graph._replace(
         tail=graph.head,
@@ -212,7 +212,7 @@ def index_pairs(name: str, array: ArrayLike) -> tuple[Index, Index]:
         pairs = np.zeros((2, 0), np.int32)
     if pairs.ndim != 2 or pairs.shape[0] != 2 or not np.issubdtype(pairs.dtype, np.integer):
         raise ValueError(
-            f"{name} has shape {pairs.shape} and type {pairs.dtype}: integers [2, n] are expected"
+            f"{name}: got shape {pairs.shape} and type {pairs.dtype}, expected integers [2, n]"
         )
     return pairs[0].astype(np.int32), pairs[1].astype(np.int32)
 
@@ -224,17 +224,17 @@ def _several(graph: ArrayLike | None, nodes: int, tail: Index, head: Index) -> t
         of_node = of_node.astype(np.int32)
     if of_node.shape != (nodes,) or not np.issubdtype(of_node.dtype, np.integer):
         raise ValueError(
-            f"graph has shape {of_node.shape} and type {of_node.dtype}: integers [{nodes}], one a "
-            "node, are expected"
+            f"graph: got shape {of_node.shape} and type {of_node.dtype}, expected integers "
+            f"[{nodes}], one a node"
         )
     least, most = of_node.min(initial=0), of_node.max(initial=0)
     if least < 0:
-        raise ValueError(f"graph has {least}: graphs are counted from 0")
+        raise ValueError(f"graph: got {least}, expected graphs counted from 0")
     if most >= max(nodes, 1):
-        raise ValueError(f"graph has {most}: graphs are counted without gaps")
+        raise ValueError(f"graph: got {most}, expected graphs counted without gaps")
     sizes = np.bincount(of_node)
     if not sizes.all():
-        raise ValueError(f"graph {np.argmin(sizes)} has no node: graphs are counted without gaps")
+        raise ValueError(f"graph: got no node of graph {np.argmin(sizes)}, expected one or more")
     across = np.flatnonzero(of_node[tail] != of_node[head])
     if across.size:
         u, v = tail[across[0]], head[across[0]]
@@ -250,7 +250,7 @@ def _check_range(name: str, pairs: tuple[Index, Index], of: str, count: int) -> 
     if wrong.size:
         i = wrong.min()
         raise ValueError(
-            f"{name} {i} is ({pairs[0][i]}, {pairs[1][i]}): {of}s are 0 to {count - 1}"
+            f"{name} {i}: got ({pairs[0][i]}, {pairs[1][i]}), expected {of}s 0 to {count - 1}"
         )
 
 
@@ -262,7 +262,7 @@ def _check_acyclic(tail: Index, head: Index, nodes: int) -> None:
     inside = np.isin(tail, left) & np.isin(head, left)
     cycle = nx.find_cycle(nx.DiGraph(list(zip(tail[inside], head[inside], strict=True))))
     way = " -> ".join(str(node) for node in [*(u for u, _ in cycle), cycle[0][0]])
-    raise ValueError(f"the graph has a cycle: {way}; a directed acyclic graph is expected")
+    raise ValueError(f"edge_index: got a cycle {way}, expected a directed acyclic graph")
 
 
 def _all_lines(tail: Index, head: Index, nodes: int) -> tuple[Index, Index]:
@@ -278,6 +278,9 @@ def _all_lines(tail: Index, head: Index, nodes: int) -> tuple[Index, Index]:
 def _ascending(pairs: NDArray[np.int32], ranks: NDArray[np.intp]) -> NDArray[np.int32]:
     loops = np.flatnonzero(pairs[0] == pairs[1])
     if loops.size:
-        raise ValueError(f"edge {loops[0]} joins node {pairs[0, loops[0]]} to itself")
+        raise ValueError(
+            f"edge_index: got edge {loops[0]} from node {pairs[0, loops[0]]} to itself, "
+            "expected one to another node"
+        )
     turned = ranks[pairs[0]] > ranks[pairs[1]]
     return np.where(turned, pairs[::-1], pairs)

@@ -97,7 +97,7 @@ def multitree(tail: Index, head: Index, nodes: int) -> NDArray[np.bool_]:
     """
     order, _ = generations(tail, head, nodes)
     if order.size < nodes:
-        raise ValueError("the graph has a cycle: a multitree is made of an acyclic one")
+        raise ValueError("tail, head: got a cycle, expected an acyclic graph")
     if min(np.bincount(ends, minlength=1).max() for ends in (tail, head)) <= 1:
         return np.ones(tail.size, bool)  # trees, all directed one way
     # A set of nodes is an integer, whose bit at a node's position in the order says it is in it.

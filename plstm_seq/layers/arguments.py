@@ -1,16 +1,20 @@
 """What layers do with their arguments: check them, and bring them to the type to compute in.
 
-Each check raises with the argument's name.
+Each check says what came and what was expected, in the wording of `plstm_seq.ops.arguments`.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar, get_args
+from typing import Any, Protocol, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.typing import DTypeLike
+
+from plstm_seq.ops.arguments import require as require
+from plstm_seq.ops.arguments import require_choice as require_choice
+from plstm_seq.ops.arguments import require_dtype as require_dtype
 
 T = TypeVar("T")
 
@@ -32,42 +36,36 @@ def given(**values: T | None) -> dict[str, T]:
 def require_positive(**sizes: int) -> None:
     """Raise `ValueError` for the first size below 1, or None."""
     for name, size in sizes.items():
-        if size is None or size < 1:
-            raise ValueError(f"{name}: got {size}, expected at least 1")
+        require(size is not None and size >= 1, name, size, "at least 1")
 
 
 def require_above_zero(**values: float) -> None:
     """Raise `ValueError` for the first number that is not above 0, or None."""
     for name, value in values.items():
-        if value is None or not value > 0:
-            raise ValueError(f"{name}: got {value}, expected above 0")
+        require(value is not None and value > 0, name, value, "above 0")
 
 
 def require_non_negative(**values: float) -> None:
     """Raise `ValueError` for the first number that is below 0 or NaN, or None."""
     for name, value in values.items():
-        if value is None or not value >= 0:
-            raise ValueError(f"{name}: got {value}, expected a non-negative number")
+        require(value is not None and value >= 0, name, value, "a non-negative number")
 
 
-def require_choice(name: str, value: Any, choices: Any) -> None:
-    """Raise `ValueError` unless the value is one of a `Literal`, or of other choices."""
-    choices = get_args(choices) or choices
-    if value not in choices:
-        raise ValueError(f"{name}: got {value!r}, expected one of {choices}")
+def require_fraction(**values: float) -> None:
+    """Raise `ValueError` for the first number that is not in [0, 1)."""
+    for name, value in values.items():
+        require(0 <= value < 1, name, value, "in [0, 1)")
 
 
 def require_count(**counts: int) -> None:
     """Raise `ValueError` for the first number of parts, each written out, beyond 1 to 1,000."""
     for name, count in counts.items():
-        if count is None or not 1 <= count <= 1000:
-            raise ValueError(f"{name}: got {count}, expected 1 to 1000")
+        require(count is not None and 1 <= count <= 1000, name, count, "1 to 1000")
 
 
 def require_divisible(name: str, size: int, by_name: str, by: int) -> None:
     """Raise `ValueError` unless `by` divides `size`."""
-    if size % by:
-        raise ValueError(f"{name}: got {size}, expected a multiple of {by_name} = {by}")
+    require(size % by == 0, name, size, f"a multiple of {by_name} = {by}")
 
 
 def require_shape(name: str, array: HasShape, axes: Sequence[int | str]) -> None:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from plstm_seq.layers.arguments import require_non_negative, require_positive
+from plstm_seq.layers.arguments import require, require_non_negative, require_positive
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,13 @@ class Diagonal:
         """
         del key
         in_axes, out_axes = _axes(self.in_axes, shape), _axes(self.out_axes, shape)
-        if set(in_axes) & set(out_axes):
-            raise ValueError(f"in_axes {in_axes} and out_axes {out_axes} of {shape} overlap")
+        overlap = set(in_axes) & set(out_axes)
+        require(not overlap, "in_axes", in_axes, f"none of the out_axes {out_axes} of {shape}")
         n_in, n_out = (math.prod(shape[axis] for axis in axes) for axes in (in_axes, out_axes))
         small, large = min(n_in, n_out), max(n_in, n_out)
         if large % small:
             raise ValueError(
-                f"shape: {shape} has {n_in} inputs and {n_out} outputs, expected one of these "
+                f"shape: got {shape} of {n_in} inputs and {n_out} outputs, expected one of these "
                 "numbers to divide the other"
             )
         identity = jnp.eye(small, dtype=dtype) * jnp.asarray(self.value, dtype)
@@ -141,8 +141,7 @@ class TruncatedNormal:
 
     def __post_init__(self):
         require_non_negative(stddev=self.stddev)
-        if not self.lower < self.upper:
-            raise ValueError(f"lower: got {self.lower}, expected less than upper = {self.upper}")
+        require(self.lower < self.upper, "lower", self.lower, f"less than upper = {self.upper}")
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
         """Return a new parameter of this shape and type."""
@@ -252,8 +251,7 @@ def _axes(axes: int | tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...
     """Return axes as non-negative numbers, or raise for one the shape has not."""
     axes = (axes,) if isinstance(axes, int) else axes
     for axis in axes:
-        if not -len(shape) <= axis < len(shape):
-            raise ValueError(f"axis: got {axis}, expected an axis of the shape {shape}")
+        require(-len(shape) <= axis < len(shape), "axis", axis, f"an axis of the shape {shape}")
     return tuple(axis % len(shape) for axis in axes)
 
 

@@ -14,7 +14,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import DTypeLike
 
-from plstm_seq.layers.arguments import given, require_divisible, require_positive
+from plstm_seq.layers.arguments import given, require, require_divisible, require_positive
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.gates import Gate, GateConfig
 from plstm_seq.layers.head_projection import HeadProjection, HeadProjectionConfig
@@ -184,8 +184,7 @@ class ConvolvedConfig(PLSTMConfig):
         super().__post_init__()
         branches = get_args(self.branches)
         unknown = [name for name in self.convolution_inputs if name not in branches]
-        if unknown:
-            raise ValueError(f"convolution_inputs: got {unknown}, expected names among {branches}")
+        require(not unknown, "convolution_inputs", unknown, f"names among {', '.join(branches)}")
 
     def output_features(self, input_dim: int, output_dim: int | None) -> int:
         """Fill in and check the output features; see `PLSTMConfig.output_features`."""

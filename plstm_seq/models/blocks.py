@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from plstm_seq.layers import Norm, NormConfig, Scale
-from plstm_seq.layers.arguments import require_above_zero, require_choice, require_positive
+from plstm_seq.layers.arguments import require, require_above_zero, require_choice, require_positive
 from plstm_seq.layers.by_token import ByToken, apply, at_positions
 from plstm_seq.layers.configured import Configured, Hyperparameter, Kept, add_hyperparameters
 from plstm_seq.layers.initializers import Initializer, Ones, Small, Zeros
@@ -374,5 +374,5 @@ def drop_path(x: Float[Array, "B *S"], rate: Float[Array, ""], key: Array) -> Fl
 
 def check_dropout(rate: float | None, name: str = "dropout") -> None:
     """Raise `ValueError` unless the rate is None (no dropout) or in [0, 1)."""
-    if rate is not None and not 0 <= rate < 1:
-        raise ValueError(f"{name}: got {rate}, expected None or a probability in [0, 1)")
+    holds = rate is None or 0 <= rate < 1
+    require(holds, name, rate, "None or a probability in [0, 1)")

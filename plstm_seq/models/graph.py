@@ -14,7 +14,10 @@ from jaxtyping import Float, Shaped
 from plstm_seq.layers import Norm
 from plstm_seq.layers.arguments import (
     accumulation_dtype,
+    require,
     require_choice,
+    require_dtype,
+    require_non_negative,
     require_positive,
     require_shape,
 )
@@ -57,10 +60,8 @@ class GraphModelConfig(ModesConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.directions or not set(self.directions) <= set(get_args(Direction)):
-            raise ValueError(
-                f"directions: got {self.directions}, expected some among {get_args(Direction)}"
-            )
+        known = bool(self.directions) and set(self.directions) <= set(get_args(Direction))
+        require(known, "directions", self.directions, f"some of {', '.join(get_args(Direction))}")
         require_choice("pooling", self.pooling, Pooling)
         if self.block.drop_path is not None:
             raise ValueError(
@@ -136,8 +137,7 @@ class GraphModel(Stack[GraphModelConfig]):
         param_dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        if edge_features < 0:
-            raise ValueError(f"edge_features: got {edge_features}, expected 0 or more")
+        require_non_negative(edge_features=edge_features)
         require_positive(output_size=output_size)
         types: dict[str, Any] = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.kept, self.dtype, self.output_size = Kept(config), dtype, output_size
@@ -209,14 +209,10 @@ class GraphModel(Stack[GraphModelConfig]):
         return self._logits(x, self.head, self.head_bias)
 
     def _check(self, inputs: GraphInputs) -> None:
-        symbols = self.vocab_size is not None
-        kind, expected = (
-            (jnp.integer, "integers [N]") if symbols else (jnp.floating, "floating-point [N, F]")
-        )
-        dtype = getattr(inputs.nodes, "dtype", None)
-        if dtype is None or not jnp.issubdtype(dtype, kind):
-            got = type(inputs.nodes).__name__ if dtype is None else dtype
-            raise TypeError(f"nodes: got {got}, expected an array of {expected}")
+        if self.vocab_size is None:
+            require_dtype("nodes", inputs.nodes, jnp.floating, "an array of floating-point [N, F]")
+        else:
+            require_dtype("nodes", inputs.nodes, jnp.integer, "an array of integers [N]")
         N = inputs.graph.graph.shape[0]
         axes = (N,) if self.node_features is None else (N, self.node_features)
         require_shape("nodes", inputs.nodes, axes)

@@ -10,7 +10,13 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Int, UInt8
 
-from plstm_seq.layers.arguments import promote, require_positive, require_shape
+from plstm_seq.layers.arguments import (
+    promote,
+    require,
+    require_dtype,
+    require_positive,
+    require_shape,
+)
 from plstm_seq.layers.initializers import Initializer
 
 Pixels = Literal["unit", "imagenet"]
@@ -50,8 +56,8 @@ class PatchEmbedding(nnx.Module):
         rngs: nnx.Rngs,
     ):
         require_positive(channels=channels, width=width, patch_size=patch_size)
-        if pixels == "imagenet" and channels != len(IMAGENET_MEAN):
-            raise ValueError(f"channels: got {channels}, expected 3 with pixels = 'imagenet'")
+        fits = pixels != "imagenet" or channels == len(IMAGENET_MEAN)
+        require(fits, "channels", channels, "3 with pixels = 'imagenet'")
         self.channels, self.patch_size, self.pixels = channels, patch_size, pixels
         self.dtype, self.param_dtype = dtype, param_dtype
         shape = (patch_size * patch_size * channels, width)
@@ -136,6 +142,5 @@ class PositionEmbedding(nnx.Module):
 
 def check_symbols(symbols: Int[Array, "B X Y"]) -> None:
     """Raise `TypeError` or `ValueError` unless these are integers [B, X, Y]."""
-    if not jnp.issubdtype(symbols.dtype, jnp.integer):
-        raise TypeError(f"symbols: got {symbols.dtype}, expected integers")
+    require_dtype("symbols", symbols, jnp.integer, "integers")
     require_shape("symbols", symbols, ("B", "X", "Y"))

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from plstm_seq.layers import GateConfig, Norm, NormConfig, PLSTM1DConfig, TransitionConfig
-from plstm_seq.layers.arguments import ids_below, require_positive
+from plstm_seq.layers.arguments import ids_below, require, require_dtype, require_positive
 from plstm_seq.layers.by_token import ByToken, pays
 from plstm_seq.layers.configured import Kept
 from plstm_seq.layers.initializers import Constant, Diagonal, FanIn, Initializer, Small
@@ -113,16 +113,13 @@ class SequenceModel(Stack[SequenceModelConfig]):
     ):
         output_size = vocab_size if output_size is None else output_size
         require_positive(vocab_size=vocab_size, output_size=output_size)
-        if config.tie_weights and output_size != vocab_size:
-            raise ValueError(
-                f"output_size: got {output_size}, expected vocab_size = {vocab_size} with "
-                "tie_weights"
-            )
+        if config.tie_weights:
+            fits = output_size == vocab_size
+            require(fits, "output_size", output_size, f"vocab_size = {vocab_size} with tie_weights")
         table = getattr(config.mixer, "transition", None)
-        if isinstance(table, Table) and table.tokens != vocab_size:
-            raise ValueError(
-                f"transition.tokens: got {table.tokens}, expected vocab_size = {vocab_size}"
-            )
+        if isinstance(table, Table):
+            fits = table.tokens == vocab_size
+            require(fits, "transition.tokens", table.tokens, f"vocab_size = {vocab_size}")
         types = {"dtype": dtype, "param_dtype": param_dtype, "rngs": rngs}
         self.vocab_size, self.output_size = vocab_size, output_size
         self.kept, self.dtype = Kept(config), dtype
@@ -287,10 +284,7 @@ class SequenceModel(Stack[SequenceModelConfig]):
 
     @staticmethod
     def _check_tokens(tokens: Array, axes: tuple[str, ...]) -> None:
-        dtype = getattr(tokens, "dtype", None)
-        if dtype is None or not jnp.issubdtype(dtype, jnp.integer):
-            got = type(tokens).__name__ if dtype is None else dtype
-            raise TypeError(f"tokens: got {got}, expected an array of integers")
+        require_dtype("tokens", tokens, jnp.integer, "an array of integers")
         if tokens.ndim != len(axes):
             raise ValueError(f"tokens: got shape {tokens.shape}, expected [{', '.join(axes)}]")
 

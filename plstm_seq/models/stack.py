@@ -17,6 +17,7 @@ from plstm_seq.layers.arguments import (
     accumulation_dtype,
     given,
     promote,
+    require,
     require_above_zero,
     require_count,
     require_positive,
@@ -68,8 +69,8 @@ class ModesConfig(StackConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.mode or not set(self.mode) <= set(get_args(Mode)):
-            raise ValueError(f"mode: got {self.mode!r}, expected letters among {get_args(Mode)}")
+        known = bool(self.mode) and set(self.mode) <= set(get_args(Mode))
+        require(known, "mode", self.mode, f"letters among {', '.join(get_args(Mode))}")
 
     @property
     def modes(self) -> tuple[Mode, ...]:

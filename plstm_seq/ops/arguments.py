@@ -1,8 +1,11 @@
-"""The checks of an op's arguments against the letters of `plstm_seq.notation`."""
+"""The one grammar of errors, and the checks of an op's arrays against `plstm_seq.notation`.
+
+A message names the argument, what came and what was expected: "heads: got 3, expected at least 4".
+"""
 
 import operator
 from collections.abc import Collection, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +14,27 @@ from jax import Array
 # Name, array, and the axes after *B.
 Argument = tuple[str, Array | None, tuple[str, ...]]
 Arrays = TypeVar("Arrays")
+
+
+def require(holds: bool, name: str, value: object, expected: str) -> None:
+    """Raise `ValueError` unless a condition holds, which `expected` says in words."""
+    if not holds:
+        got = repr(value) if isinstance(value, str) else value
+        raise ValueError(f"{name}: got {got}, expected {expected}")
+
+
+def require_dtype(name: str, array: Any, kind: Any, expected: str) -> None:
+    """Raise `TypeError` unless this is an array with numbers of a kind, such as `jnp.integer`."""
+    dtype = getattr(array, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, kind):
+        got = type(array).__name__ if dtype is None else dtype
+        raise TypeError(f"{name}: got {got}, expected {expected}")
+
+
+def require_choice(name: str, value: Any, choices: Any) -> None:
+    """Raise `ValueError` unless the value is one of a `Literal`, or of other choices."""
+    choices = get_args(choices) or choices
+    require(value in choices, name, value, f"one of {', '.join(map(str, choices))}")
 
 
 def check_axes(
@@ -33,11 +57,12 @@ def check_axes(
         if array is None:
             if name in optional:
                 continue
-            raise TypeError(f"{name} is None: an array [*B, {', '.join(letters)}] is expected")
-        shape = _float_shape(name, array)
+            raise TypeError(f"{name}: got None, expected an array [*B, {', '.join(letters)}]")
+        require_dtype(name, array, jnp.floating, "a floating-point array")
+        shape = tuple(array.shape)
         if len(shape) < len(letters):
             raise ValueError(
-                f"{name} has shape {shape}: expected axes [*B, {', '.join(letters)}], "
+                f"{name}: got shape {shape}, expected axes [*B, {', '.join(letters)}], "
                 f"at least {len(letters)} of them"
             )
         split = len(shape) - len(letters)
@@ -52,11 +77,11 @@ def check_axes(
                 for letter in dict.fromkeys(letters)
             )
             raise ValueError(
-                f"{name} has shape {shape}: expected [*B, {', '.join(letters)}] = {expected} "
+                f"{name}: got shape {shape}, expected [*B, {', '.join(letters)}] = {expected} "
                 f"(*B = {batch[0]} from {batch[1]}; {origin})"
             )
         if any(sizes[letter][0] == 0 for letter in letters if letter not in empty):
-            raise ValueError(f"{name} has shape {shape}: every axis after *B must be at least 1")
+            raise ValueError(f"{name}: got shape {shape}, expected axes after *B of at least 1")
 
 
 def as_jax(arrays: Arrays) -> Arrays:
@@ -81,9 +106,9 @@ def check_chunk_size(chunk_size: int | None, *, power_of_two: bool = False) -> N
     try:
         number = operator.index(chunk_size)
     except TypeError:
-        raise TypeError(f"chunk_size is {chunk_size!r}: {wanted} is expected") from None
-    if number < 1 or (power_of_two and number & (number - 1)):
-        raise ValueError(f"chunk_size is {chunk_size}: {wanted} is expected")
+        raise TypeError(f"chunk_size: got {chunk_size!r}, expected {wanted}") from None
+    fits = number >= 1 and not (power_of_two and number & (number - 1))
+    require(fits, "chunk_size", chunk_size, wanted)
 
 
 def factor(scale: float | Array | None, query: Array, dtype: jnp.dtype) -> float | Array:
@@ -105,13 +130,10 @@ def factor(scale: float | Array | None, query: Array, dtype: jnp.dtype) -> float
     if isinstance(scale, int | float) and not isinstance(scale, bool):
         return float(scale)
     given = getattr(scale, "dtype", None)
-    if given is None or not (
-        jnp.issubdtype(given, jnp.floating) or jnp.issubdtype(given, jnp.integer)
-    ):
-        kind = type(scale).__name__ if given is None else given
-        raise TypeError(f"scale is {kind}: a real number is expected")
+    whole = given is not None and jnp.issubdtype(given, jnp.integer)
+    require_dtype("scale", scale, jnp.integer if whole else jnp.floating, "a real number")
     if jnp.shape(scale):
-        raise ValueError(f"scale has shape {jnp.shape(scale)}: one number is expected")
+        raise ValueError(f"scale: got shape {jnp.shape(scale)}, expected one number")
     return jnp.asarray(scale, dtype)
 
 
@@ -119,11 +141,3 @@ def accumulation_dtype(*arrays: Array | None) -> jnp.dtype:
     """float64 where an array is, else float32."""
     given = (x for x in arrays if x is not None)
     return jnp.promote_types(jnp.result_type(*given), jnp.float32)
-
-
-def _float_shape(name: str, array: Array) -> tuple[int, ...]:
-    dtype = getattr(array, "dtype", None)
-    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
-        kind = type(array).__name__ if dtype is None else dtype
-        raise TypeError(f"{name} is {kind}: a floating-point array is expected")
-    return tuple(array.shape)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Complex, Float, Int
 
+from plstm_seq.layers.arguments import require
 from plstm_seq.probing.groups import conjugacy_classes, element_orders, inverses
 
 MAX_CLASSES = 256
@@ -89,8 +90,7 @@ def character_table(table: Int[np.ndarray, "G G"]) -> CharacterTable:
     table = np.asarray(table, np.int64)
     classes = conjugacy_classes(table)
     count = len(classes)
-    if count > MAX_CLASSES:
-        raise ValueError(f"table: got a group of {count} classes, expected at most {MAX_CLASSES}")
+    require(count <= MAX_CLASSES, "table", count, f"at most {MAX_CLASSES} classes of elements")
     class_of = np.empty(len(table), np.int64)
     for number, members in enumerate(classes):
         class_of[list(members)] = number
@@ -191,7 +191,7 @@ def smallest_faithful(
     best = {(everything, 0): 0}
     for _ in range(MAX_KERNELS):
         if not queue:
-            raise ValueError("irreducibles: no sum of them is faithful, so some are missing")
+            raise ValueError("irreducibles: got no faithful sum, expected all of a group")
         dim, _, state, chosen = heapq.heappop(queue)
         if state == (0, 0):
             return tuple(sorted(chosen))
@@ -205,7 +205,7 @@ def smallest_faithful(
                 best[following] = dim + size
                 heapq.heappush(queue, (dim + size, next(numbers), following, (*chosen, index)))
     raise ValueError(
-        f"irreducibles: their sums have more than {MAX_KERNELS} kernels, too many to compare"
+        f"irreducibles: got sums of more than {MAX_KERNELS} kernels, expected fewer to compare"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float
 
 from plstm_seq.layers import GateConfig, HeadProjectionConfig, PLSTM1DConfig
+from plstm_seq.layers.arguments import require_choice
 from plstm_seq.layers.initializers import Diagonal, Ones, Zeros
 from plstm_seq.layers.transition import Bounded, Orthogonal, TransitionConfig
 from plstm_seq.models import PostUpConfig, SequenceModel, SequenceModelConfig
@@ -68,8 +69,7 @@ representation`, `permutation_matrices` or `orthogonal_form` give it; JT is its 
     """
     action = _action(representation, composition)
     size = action.shape[-1]
-    if family not in get_args(Family):
-        raise ValueError(f"family: got {family!r}, expected one of {get_args(Family)}")
+    require_choice("family", family, Family)
     transition = _transition(size, family)
     numbers = _numbers(action[list(symbols)], family)
     random = np.random.default_rng(seed)
@@ -105,20 +105,20 @@ representation`, `permutation_matrices` or `orthogonal_form` give it; JT is its 
 def _action(representation: np.ndarray, composition: Composition) -> np.ndarray:
     """The state's matrix at each label."""
     matrices = np.asarray(representation, np.float64)
-    if composition not in ("right", "left"):
-        raise ValueError(f"composition: got {composition!r}, expected 'right' or 'left'")
+    require_choice("composition", composition, Composition)
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2]:
         raise ValueError(f"representation: got shape {matrices.shape}, expected [G, m, m]")
     size = matrices.shape[-1]
     grams = np.swapaxes(matrices, -1, -2) @ matrices
     if np.abs(grams - np.eye(size)).max() > 1e-6:
         raise ValueError(
-            "representation: expected orthogonal matrices; orthogonal_form changes the basis"
+            "representation: got one that is not orthogonal, expected orthogonal matrices; "
+            "orthogonal_form changes the basis"
         )
     flat = matrices.reshape(len(matrices), -1)
     if np.triu(flat @ flat.T, 1).max(initial=0) > size - 1e-6:
         raise ValueError(
-            "representation: two elements have the same matrix; expected a faithful one"
+            "representation: got two elements with one matrix, expected a faithful one"
         )
     # The newest matrix stands on the left: where labels grow to the right, transposes do that.
     return np.swapaxes(matrices, -1, -2) if composition == "right" else matrices

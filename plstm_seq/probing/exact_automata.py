@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 from plstm_seq.layers import ConvolutionConfig, HeadProjectionConfig
+from plstm_seq.layers.arguments import require, require_choice
 from plstm_seq.layers.initializers import Ones, Zeros
 from plstm_seq.layers.transition import Factorized, Table, TransitionConfig
 from plstm_seq.models import SequenceModel, SequenceModelConfig
@@ -126,9 +127,11 @@ def automaton_form(
         )
     states, symbols = transition.shape
     if transition.min() < 0 or transition.max() >= states or not 0 <= initial < states:
-        raise ValueError(f"transition, initial: expected states from 0 to {states - 1}")
-    if outputs.min() < 0:
-        raise ValueError(f"outputs: got {outputs.min()}, expected labels from 0")
+        raise ValueError(
+            f"transition, initial: got states from {transition.min()} to {transition.max()} and "
+            f"{initial}, expected states from 0 to {states - 1}"
+        )
+    require(outputs.min() >= 0, "outputs", outputs.min(), "labels from 0")
     units = np.eye(states)
     matrices = np.swapaxes(units[transition.T], -1, -2)  # column n is the unit vector of the next
     resets = (transition == transition[:1]).all(0)
@@ -228,11 +231,9 @@ def exact_modular_arithmetic(
     if blocks == 1:
         form = modular_arithmetic_form(modulus, operators)
         return exact_linear(form, implementation=implementation, **types)
-    if blocks != 2:
-        raise ValueError(f"blocks: got {blocks}, expected 1 or 2")
+    require_choice("blocks", blocks, (1, 2))
     _check_arithmetic(modulus, operators)
-    if modulus not in _PLANAR:
-        raise ValueError(f"modulus: got {modulus}, expected one of {_PLANAR} with two blocks")
+    require(modulus in _PLANAR, "modulus", modulus, f"one of {_PLANAR} with two blocks")
     tokens = modulus + len(operators)
     # Features: the token; the term behind a digit; the term behind `*`; the value's two numbers.
     term, product, value, width = tokens, tokens + 1, tokens + 2, tokens + 4
@@ -301,10 +302,9 @@ def _phases(modulus: int) -> np.ndarray:
 
 
 def _check_arithmetic(modulus: int, operators: str) -> None:
-    if modulus < 2:
-        raise ValueError(f"modulus: got {modulus}, expected at least 2")
-    if not operators or len(set(operators)) < len(operators) or set(operators) - set("+-*"):
-        raise ValueError(f"operators: got {operators!r}, expected some of '+-*', each once")
+    require(modulus >= 2, "modulus", modulus, "at least 2")
+    once = 0 < len(set(operators)) == len(operators) and set(operators) <= set("+-*")
+    require(once, "operators", operators, "some of '+-*', each once")
 
 
 def _config(

@@ -152,5 +152,7 @@ def _checked(table: np.ndarray) -> np.ndarray:
     latin = (np.sort(table, axis=1) == elements).all()
     latin &= (np.sort(table, axis=0) == elements[:, None]).all()
     if not latin or (table[0] != elements).any() or (table[:, 0] != elements).any():
-        raise ValueError("table: expected that of a group whose element 0 is the identity")
+        raise ValueError(
+            "table: got another one, expected that of a group whose element 0 is the identity"
+        )
     return table

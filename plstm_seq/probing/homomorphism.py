@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+from plstm_seq.layers.arguments import require, require_choice
+
 Composition = Literal["right", "left"]
 """On which side a task multiplies its newest symbol."""
 
@@ -110,8 +112,8 @@ def relator_defects(
     """
     matrices = np.asarray(transitions, np.float64)
     for word in words:
-        if any(not 0 <= symbol < len(matrices) for symbol in word):
-            raise ValueError(f"words: got {tuple(word)}, expected symbols below {len(matrices)}")
+        known = all(0 <= symbol < len(matrices) for symbol in word)
+        require(known, "words", tuple(word), f"symbols below {len(matrices)}")
     identity = np.eye(matrices.shape[-1])
     away = [np.linalg.norm(_product(matrices, word) - identity) for word in words]
     size = np.sqrt(max(1, matrices.shape[-1]))
@@ -179,8 +181,7 @@ def shortest_words(
 
 def _steps(table: np.ndarray, symbols: Sequence[int], composition: Composition) -> np.ndarray:
     """[G, S]: the element behind an element once a symbol follows."""
-    if composition not in ("right", "left"):
-        raise ValueError(f"composition: got {composition!r}, expected 'right' or 'left'")
+    require_choice("composition", composition, Composition)
     table = np.asarray(table)
     return (table if composition == "right" else table.T)[:, list(symbols)]
 

@@ -67,7 +67,7 @@ def faithful_representation(
                 parts.append(action)
                 break
         else:
-            raise ValueError("table: an eigenspace is missing; expected the table of a group")
+            raise ValueError("table: got one with an eigenspace missing, expected that of a group")
     return _joined(parts)
 
 

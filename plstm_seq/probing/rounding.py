@@ -344,7 +344,7 @@ def with_orthogonal_transitions(model: SequenceModel) -> SequenceModel:
     copy = nnx.clone(model)
     layers = [block.mixer for block in copy.blocks if isinstance(block.mixer, PLSTM1DLayer)]
     if not layers:
-        raise ValueError("model: got one without a pLSTM layer, whose transitions could be changed")
+        raise ValueError("model: got one without a pLSTM layer, expected transitions to change")
     for layer in layers:
         projected: Any = Polar(layer.transition)
         layer.transition = projected

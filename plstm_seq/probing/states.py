@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from plstm_seq.evaluation import Stream, horizon
 from plstm_seq.evaluation.snapping import tracks
 from plstm_seq.evaluation.sources import EvaluatedModel
+from plstm_seq.layers.arguments import require
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def sample_states(
         ValueError: a length is no such multiple, or the model's state is not bounded.
     """
     wanted = tuple(sorted({int(length) for length in lengths}))
-    if not wanted or any(length < 1 or length % stream.period for length in wanted):
-        raise ValueError(f"lengths: got {wanted}, expected multiples of {stream.period}, above 0")
+    fits = bool(wanted) and all(length >= 1 and length % stream.period == 0 for length in wanted)
+    require(fits, "lengths", wanted, f"multiples of {stream.period}, above 0")
     evaluated: EvaluatedModel = model  # pyright: ignore[reportAssignmentType]
     if not evaluated.bounded_state:
         raise ValueError("model: got one whose state grows, expected a state of bounded size")
@@ -239,8 +240,7 @@ def separability(sample: StateSample, *, reference: int, threshold: float = 0.9)
         ValueError: no two lengths of the sample are that short, or all sequences have one label.
     """
     chosen = _until(sample, reference)
-    if chosen.sum() < 2:
-        raise ValueError(f"reference: got {reference}, expected two lengths at most that long")
+    require(chosen.sum() >= 2, "reference", reference, "two lengths at most that long")
     states = sample.states.astype(np.float64)
     size = np.linalg.norm(states, axis=-1, keepdims=True)
     states = states / np.where(size > 0, size, 1)
@@ -286,8 +286,7 @@ def _crossing(lengths: np.ndarray, reach: np.ndarray) -> float:
 
 def _until(sample: StateSample, length: int) -> np.ndarray:
     chosen = np.array(sample.lengths) <= length
-    if not chosen.any():
-        raise ValueError(f"got lengths {sample.lengths}, expected one up to {length}")
+    require(bool(chosen.any()), "lengths", sample.lengths, f"one up to {length}")
     return chosen
 
 

@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jax.experimental import multihost_utils
 
+from plstm_seq.layers.arguments import require
 from plstm_seq.training.disk import check_path, check_space, place, quiet_threads, why
 from plstm_seq.training.leaves import (
     Leaves,
@@ -71,8 +72,7 @@ class Checkpoints:
             ValueError: `keep` is below 2, or the path is one that orbax cannot write to.
             FileNotFoundError: `read_only` and there is no such folder.
         """
-        if keep < 2:
-            raise ValueError(f"keep must be >= 2, got {keep}")
+        require(keep >= 2, "keep", keep, "at least 2")
         self.folder = Path(folder).absolute()
         if read_only and not self.folder.is_dir():
             raise FileNotFoundError(f"no checkpoints: {self.folder} is not a folder")

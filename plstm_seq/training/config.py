@@ -5,8 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import get_args
 
+from plstm_seq.layers.arguments import (
+    given,
+    require,
+    require_choice,
+    require_fraction,
+    require_positive,
+)
 from plstm_seq.training.curriculum import ByAccuracy, Curriculum, Uniform
 from plstm_seq.training.loss import OF_NUMBERS, Loss
 from plstm_seq.training.optimizer import OptimizerConfig
@@ -51,41 +57,34 @@ class Solved:
     every: int | None = None
 
     def __post_init__(self):
-        if self.checks < 1:
-            raise ValueError(f"checks must be >= 1, got {self.checks}")
+        require_positive(checks=self.checks)
         if self.is_measured:
             self._check_measured()
             return
         if self.metric not in ACCURACIES and not self.metric.startswith(VALIDATION):
             raise ValueError(
-                f"metric must be one of {ACCURACIES} or start with {VALIDATION!r}, "
-                f"got {self.metric!r}"
+                f"metric: got {self.metric!r}, expected one of {', '.join(ACCURACIES)}, or a name "
+                f"that starts with {VALIDATION}"
             )
         for name in ("num_sequences", "every"):
             if getattr(self, name) is not None:
                 raise ValueError(
-                    f"{name} is of sequences that are measured: it needs lengths or a mixture, "
-                    f"got {getattr(self, name)}"
+                    f"{name}: got {getattr(self, name)}, expected null without lengths or a "
+                    "mixture to measure on"
                 )
 
     def _check_measured(self) -> None:
-        if self.metric not in MEASURED_ACCURACIES:
-            raise ValueError(
-                f"metric must be one of {MEASURED_ACCURACIES} where lengths are given, "
-                f"got {self.metric!r}"
-            )
+        require_choice("metric", self.metric, MEASURED_ACCURACIES)
         if self.lengths is not None and self.mixture is not None:
             raise ValueError(
-                f"lengths and mixture: expected one of them, got {self.lengths} and {self.mixture}"
+                f"lengths, mixture: got {self.lengths} and {self.mixture}, expected one of them"
             )
-        if self.lengths is not None and (not self.lengths or min(self.lengths) < 1):
-            raise ValueError(f"lengths must be one or more numbers >= 1, got {self.lengths}")
-        if self.mixture is not None and not 1 <= self.mixture[0] <= self.mixture[1]:
-            raise ValueError(f"mixture must be two lengths, the shorter first, got {self.mixture}")
-        for name in ("num_sequences", "every"):
-            number = getattr(self, name)
-            if number is not None and number < 1:
-                raise ValueError(f"{name} must be >= 1, got {number}")
+        if self.lengths is not None:
+            holds = bool(self.lengths) and min(self.lengths) >= 1
+            require(holds, "lengths", self.lengths, "one or more numbers of at least 1")
+        holds = self.mixture is None or 1 <= self.mixture[0] <= self.mixture[1]
+        require(holds, "mixture", self.mixture, "two lengths, the shorter first")
+        require_positive(**given(num_sequences=self.num_sequences, every=self.every))
 
     @property
     def is_measured(self) -> bool:
@@ -162,27 +161,23 @@ class TrainingConfig:
     def __post_init__(self):
         sizes = ("steps", "batch_size", "steps_per_dispatch", "checkpoint_every", "validate_every")
         for name, least in (*((size, 1) for size in sizes), ("keep_checkpoints", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be in [0, 1), got {self.label_smoothing}")
-        if self.loss not in get_args(Loss):
-            raise ValueError(f"loss must be one of {get_args(Loss)}, got {self.loss!r}")
+            require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
+        require_fraction(label_smoothing=self.label_smoothing)
+        require_choice("loss", self.loss, Loss)
         if self.label_smoothing and self.loss in OF_NUMBERS:
             raise ValueError(
-                f"label_smoothing must be 0 with loss {self.loss!r}, got {self.label_smoothing}"
+                f"label_smoothing: got {self.label_smoothing}, expected 0 with loss {self.loss!r}"
             )
         if self.solved is not None and self.loss in OF_NUMBERS:
-            raise ValueError(f"solved is an accuracy: it must be null with loss {self.loss!r}")
-        if self.average is not None and not 0 < self.average < 1:
-            raise ValueError(f"average must lie in (0, 1) or be null, got {self.average}")
-        if self.max_tokens is not None and self.max_tokens < 1:
-            raise ValueError(f"max_tokens must be >= 1 or null, got {self.max_tokens}")
-        if not (math.isfinite(self.consistency) and self.consistency >= 0):
-            raise ValueError(f"consistency must be a number >= 0, got {self.consistency}")
+            raise ValueError(f"solved: got an accuracy, expected null with loss {self.loss!r}")
+        holds = self.average is None or 0 < self.average < 1
+        require(holds, "average", self.average, "in (0, 1) or null")
+        require_positive(**given(max_tokens=self.max_tokens))
+        holds = math.isfinite(self.consistency) and self.consistency >= 0
+        require(holds, "consistency", self.consistency, "a finite number of at least 0")
         if self.consistency and self.loss != "cross_entropy":
             raise ValueError(
-                f"consistency must be 0 with loss {self.loss!r}, got {self.consistency}: it asks "
+                f"consistency: got {self.consistency}, expected 0 with loss {self.loss!r}: it asks "
                 "for the probabilities of labels, of which one is right"
             )
         self._check_stages()
@@ -191,13 +186,14 @@ class TrainingConfig:
         curriculum, least = self.curriculum, self.curriculum.least_steps
         if isinstance(curriculum, ByAccuracy) and self.loss in OF_NUMBERS:
             raise ValueError(
-                f"curriculum: stages that end by accuracy need labels, and loss {self.loss!r} "
-                "has none: expected uniform, staged or sizes"
+                f"curriculum: got {curriculum.kind!r}, expected uniform, staged or sizes: stages "
+                f"that end by accuracy need labels, and loss {self.loss!r} has none"
             )
         if least > self.steps and not isinstance(curriculum, Uniform):
             raise ValueError(
-                f"steps={self.steps} end before the curriculum's last stage, which starts at step "
-                f"{least - 1}; stages={_fitting(curriculum.stages, self.steps)} would fit"
+                f"steps: got {self.steps}, expected at least {least}, as the curriculum's last "
+                f"stage starts at step {least - 1}; "
+                f"stages={_fitting(curriculum.stages, self.steps)} would fit"
             )
 
     def batch_of(self, bucket: int) -> int:

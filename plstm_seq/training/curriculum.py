@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
+
+from plstm_seq.layers.arguments import require, require_choice, require_positive
 
 Draw = Literal["sequence", "batch"]
 Limit = Int[Array, ""] | np.int32
@@ -81,12 +83,9 @@ class Uniform(_BySteps):
     kind: Literal["uniform"] = "uniform"
 
     def __post_init__(self):
-        if not 1 <= self.minimum <= self.maximum:
-            raise ValueError(
-                f"minimum and maximum must satisfy 1 <= minimum <= maximum, "
-                f"got {self.minimum} and {self.maximum}"
-            )
-        _check_draw(self.draw)
+        holds = 1 <= self.minimum <= self.maximum
+        require(holds, "minimum, maximum", (self.minimum, self.maximum), "1 <= minimum <= maximum")
+        require_choice("draw", self.draw, Draw)
 
     @property
     def longest(self) -> int:
@@ -128,10 +127,8 @@ class Sizes(_BySteps):
     kind: Literal["sizes"] = "sizes"
 
     def __post_init__(self):
-        if not self.stages or any(min(stage) < 1 for stage in self.stages):
-            raise ValueError(
-                f"stages must be one or more (size, steps), each number >= 1, got {self.stages}"
-            )
+        holds = bool(self.stages) and all(min(stage) >= 1 for stage in self.stages)
+        require(holds, "stages", self.stages, "one or more (size, steps), each number at least 1")
 
     @property
     def longest(self) -> int:
@@ -173,17 +170,14 @@ class _Growing:
 
     def __post_init__(self):
         lengths = [length for length, _ in self.stages]
-        if not lengths or lengths != sorted(lengths) or len(set(lengths)) < len(lengths):
-            raise ValueError(f"stages must have growing lengths, got {self.stages}")
-        if any(steps < 1 for _, steps in self.stages):
-            raise ValueError(f"stages must each last 1 step or more, got {self.stages}")
-        if not 1 <= self.minimum <= lengths[0]:
-            raise ValueError(
-                f"minimum must lie in 1 .. {lengths[0]} (the first stage), got {self.minimum}"
-            )
-        if self.smallest_bucket < 1:
-            raise ValueError(f"smallest_bucket must be >= 1, got {self.smallest_bucket}")
-        _check_draw(self.draw)
+        grow = bool(lengths) and all(a < b for a, b in pairwise(lengths))
+        require(grow, "stages", self.stages, "growing lengths")
+        last = all(steps >= 1 for _, steps in self.stages)
+        require(last, "stages", self.stages, "each to last 1 step or more")
+        short = 1 <= self.minimum <= lengths[0]
+        require(short, "minimum", self.minimum, f"1 to {lengths[0]}, the length of the first stage")
+        require_positive(smallest_bucket=self.smallest_bucket)
+        require_choice("draw", self.draw, Draw)
 
     @property
     def longest(self) -> int:
@@ -253,10 +247,8 @@ class ByAccuracy(_Growing):
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold must lie in (0, 1], got {self.threshold}")
-        if self.checks < 1:
-            raise ValueError(f"checks must be >= 1, got {self.checks}")
+        require(0 < self.threshold <= 1, "threshold", self.threshold, "in (0, 1]")
+        require_positive(checks=self.checks)
 
     def last_stage(self, steps: int) -> int:
         """Steps of the last stage of a training of `steps`; only that shows where it begins."""
@@ -320,8 +312,3 @@ def draw_lengths(
     span = jnp.asarray(maximum - minimum + 1).astype(jnp.uint32)
     lengths = minimum + (jax.random.bits(key, shape, jnp.uint32) % span).astype(jnp.int32)
     return jnp.broadcast_to(lengths, (batch,))
-
-
-def _check_draw(draw: str) -> None:
-    if draw not in ("sequence", "batch"):
-        raise ValueError(f"draw must be 'sequence' or 'batch', got {draw!r}")

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
+from plstm_seq.layers.arguments import require
 from plstm_seq.training.leaves import is_key
 
 Device = Any  # `jax.Device`, which type checkers take for a value
@@ -90,12 +91,12 @@ def data_mesh(size: int | None = None) -> Mesh:
     """
     devices = jax.devices()
     size = len(devices) if size is None else size
-    if not 1 <= size <= len(devices):
-        raise ValueError(f"mesh data={size}: there are {len(devices)} devices")
+    fits = 1 <= size <= len(devices)
+    require(fits, "mesh data", size, f"1 to {len(devices)}, the number of devices")
     if jax.process_count() > 1 and size != len(devices):
         raise ValueError(
-            f"mesh data={size}: {jax.process_count()} processes have {len(devices)} devices, and "
-            "all have to take part"
+            f"mesh data: got {size}, expected {len(devices)}: the devices of all "
+            f"{jax.process_count()} processes have to take part"
         )
     return Mesh(np.array(devices[:size]), (DATA,))
 
@@ -106,12 +107,9 @@ def check_mesh(mesh: Mesh, batch_size: int) -> None:
     Raises:
         ValueError: it has no axis `data`, or one that does not divide the batch size.
     """
-    if mesh.axis_names != (DATA,):
-        raise ValueError(f"mesh has the axes {mesh.axis_names}: ({DATA!r},) is expected")
-    if batch_size % mesh.size:
-        raise ValueError(
-            f"batch_size {batch_size} cannot be split over {mesh.size} devices: take a multiple"
-        )
+    require(mesh.axis_names == (DATA,), "mesh", mesh.axis_names, f"one axis {DATA!r}")
+    fits = batch_size % mesh.size == 0
+    require(fits, "batch_size", batch_size, f"a multiple of the {mesh.size} devices")
 
 
 def over_data(mesh: Mesh) -> NamedSharding:

@@ -81,11 +81,14 @@ def fit(
     if isinstance(sample, HostSample):
         if not config.curriculum.foreseen:
             raise ValueError(
-                "curriculum: batches from the host are made ahead of time, before an accuracy is "
-                "known"
+                f"curriculum: got {config.curriculum.kind!r}, expected one without accuracies: "
+                "batches from the host are made ahead of time, before an accuracy is known"
             )
         if config.solved is not None and config.solved.is_measured:
-            raise ValueError("solved: lengths or a mixture need sequences drawn on the device")
+            raise ValueError(
+                "solved: got lengths or a mixture, expected none: they need sequences that are "
+                "drawn on the device"
+            )
     if mesh is not None:
         for bucket in config.curriculum.buckets:
             check_mesh(mesh, config.batch_of(bucket))
@@ -103,9 +106,12 @@ def fit(
 
 def _check_arguments(config: TrainingConfig, key: jax.Array, validate: Validate | None) -> None:
     if not is_key(key):
-        raise TypeError(f"key must be a typed key (jax.random.key), got {key!r}")
+        raise TypeError(f"key: got {key!r}, expected a typed key (jax.random.key)")
     if validate is None and config.solved and config.solved.metric.startswith(VALIDATION):
-        raise ValueError(f"solved.metric is {config.solved.metric!r} but no validate was given")
+        raise ValueError(
+            f"solved.metric: got {config.solved.metric!r}, expected an accuracy of training, as no "
+            "validate was given"
+        )
 
 
 def fit_members(
@@ -167,7 +173,8 @@ def _check_members(members: Sequence[Member], sample: Sample) -> None:
     solved = first.config.solved
     if solved is not None and solved.metric.startswith(VALIDATION):
         raise ValueError(
-            f"solved.metric is {solved.metric!r}: members are not validated while they train"
+            f"solved.metric: got {solved.metric!r}, expected an accuracy of training: members are "
+            "not validated while they train"
         )
     folders = [member.folder for member in members if member.folder is not None]
     if len(set(folders)) < len(folders):
@@ -176,7 +183,7 @@ def _check_members(members: Sequence[Member], sample: Sample) -> None:
     forms: dict[Any, str] = {}
     for number, member in enumerate(members):
         if not is_key(member.key):
-            raise TypeError(f"key must be a typed key (jax.random.key), got {member.key!r}")
+            raise TypeError(f"key: got {member.key!r}, expected a typed key (jax.random.key)")
         if _shared(member.config) != shared:
             raise ValueError(
                 f"member {number} trains otherwise than member 0: members may differ in "

@@ -81,7 +81,7 @@ def _score_numbers(
 ) -> tuple[Float[Array, ""], StepMetrics]:
     if targets.shape != outputs.shape:
         raise ValueError(
-            f"targets: got {targets.shape}, expected {outputs.shape}, a number for each output"
+            f"targets: got shape {targets.shape}, expected {outputs.shape}, one for each output"
         )
     errors = outputs - targets.astype(outputs.dtype)
     errors = errors**2 if loss == "squared_error" else abs(errors)

@@ -13,6 +13,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, ArrayLike, Float, Int, PyTree
 
+from plstm_seq.layers.arguments import (
+    require,
+    require_choice,
+    require_fraction,
+    require_non_negative,
+)
+
 # A small model has dozens of small parameters, and each costs an optimizer that works element by
 # element kernels of its own: on few long vectors in their place it compiles and steps faster.
 Packed = dict[str, Array]
@@ -70,28 +77,17 @@ class OptimizerConfig:
         return replace(self, learning_rate=1.0, weight_decay=0.0)
 
     def __post_init__(self):
-        rules = ("adamw", "amsgrad", "lamb")
-        _check("rule", self.rule, self.rule in rules, "adamw, amsgrad or lamb")
-        _check(
-            "learning_rate", self.learning_rate, 0 < self.learning_rate < math.inf, "> 0 and finite"
-        )
-        _check(
-            "weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, ">= 0 and finite"
-        )
-        _check("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, ">= 0")
-        _check("schedule", self.schedule, self.schedule in ("cosine", "constant"), "a known name")
-        _check("hold_fraction", self.hold_fraction, 0 <= self.hold_fraction < 1, "in [0, 1)")
-        _check("final_fraction", self.final_fraction, 0 <= self.final_fraction <= 1, "in [0, 1]")
-        if self.clip_norm is not None:
-            _check(
-                "clip_norm",
-                self.clip_norm,
-                0 < self.clip_norm < math.inf,
-                "> 0 and finite, or None",
-            )
-        _check("b1", self.b1, 0 <= self.b1 < 1, "in [0, 1)")
-        _check("b2", self.b2, 0 <= self.b2 < 1, "in [0, 1)")
-        _check("eps", self.eps, 0 < self.eps < math.inf, "> 0 and finite")
+        require_choice("rule", self.rule, ("adamw", "amsgrad", "lamb"))
+        require_choice("schedule", self.schedule, ("cosine", "constant"))
+        for name, value in (("learning_rate", self.learning_rate), ("eps", self.eps)):
+            require(0 < value < math.inf, name, value, "a finite number above 0")
+        decay, clip, final = self.weight_decay, self.clip_norm, self.final_fraction
+        require(0 <= decay < math.inf, "weight_decay", decay, "a finite number of at least 0")
+        holds = clip is None or 0 < clip < math.inf
+        require(holds, "clip_norm", clip, "a finite number above 0, or None")
+        require(0 <= final <= 1, "final_fraction", final, "in [0, 1]")
+        require_non_negative(warmup_steps=self.warmup_steps)
+        require_fraction(hold_fraction=self.hold_fraction, b1=self.b1, b2=self.b2)
 
 
 class Optimizer(NamedTuple):
@@ -237,11 +233,6 @@ def is_decayed(parameters: Any) -> Any:
         return value.ndim >= 2 and not any(word in name for word in UNDECAYED)
 
     return jax.tree_util.tree_map_with_path(decide, parameters)
-
-
-def _check(name: str, value: object, holds: bool, expected: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} must be {expected}, got {value!r}")
 
 
 def pack(tree: PyTree, select: Select) -> Packed:

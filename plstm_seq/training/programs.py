@@ -189,7 +189,7 @@ def measured_accuracy(
     """
     solved = config.solved
     if solved is None or not solved.is_measured:
-        raise ValueError(f"solved: expected one with lengths or a mixture, got {solved}")
+        raise ValueError(f"solved: got {solved}, expected one with lengths or a mixture")
     count, bucket = config.largest_batch
     sizes = tuple(
         max(1, min(len(lengths), config.batch_size, count * bucket // max(lengths)))
@@ -231,7 +231,7 @@ def _counts(
         batch_key = jax.random.fold_in(set_key, index)
         batch = key.sample(batch_key, size, max(lengths), lengths=own)
         if batch.mask.ndim != 2:
-            raise ValueError("solved: lengths and a mixture are of sequences, and these are none")
+            raise ValueError("solved: got lengths or a mixture, expected inputs that are sequences")
         mask = batch.mask & counted[:, None]
         right = model(batch.inputs).argmax(-1) == batch.targets
         if key.solved.metric == "last_accuracy":

@@ -14,7 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from tasks.base import LabelledSymbols, OverSymbols
-from tasks.options import check_at_least, check_choice
+from tasks.options import check_at_least, check_choice, check_range
 
 Seed = int | Sequence[int] | np.ndarray | np.random.Generator | jax.Array
 """A number or several, a typed key of jax, or a generator, whose state counts then."""
@@ -120,8 +120,8 @@ class SymbolGraphTask(LabelledSymbols):
         counts = np.bincount(graphs.graph[outputs])
         if (counts != 1).any():
             raise ValueError(
-                f"graph {(counts != 1).argmax()} has {counts[counts != 1][0]} nodes that no edge "
-                "leaves; labels_at='graph' needs one"
+                f"edge_index: got {counts[counts != 1][0]} nodes that no edge leaves in graph "
+                f"{(counts != 1).argmax()}, expected one with labels_at='graph'"
             )
         return labels[outputs]
 
@@ -232,28 +232,24 @@ class SymbolGraphTask(LabelledSymbols):
         arrays = {name: np.asarray(values) for name, values in given.items()}
         for name, array in arrays.items():
             if array.size and not np.issubdtype(array.dtype, np.integer):
-                raise TypeError(f"{name} must be integers, got {array.dtype}")
+                raise TypeError(f"{name}: got {array.dtype}, expected integers")
         edges, symbols, graphs = (array.astype(np.int32) for array in arrays.values())
         if edges.ndim != 2 or len(edges) != 2:
-            raise ValueError(f"edge_index must have shape [2, E], got {edges.shape}")
+            raise ValueError(f"edge_index: got shape {edges.shape}, expected [2, E]")
         if symbols.ndim != 1 or not symbols.size or graphs.shape != symbols.shape:
             raise ValueError(
-                "nodes and graph must have one shape [N], N at least 1; got "
-                f"{symbols.shape} and {graphs.shape}"
+                f"nodes, graph: got shapes {symbols.shape} and {graphs.shape}, expected one shape "
+                "[N], N at least 1"
             )
         steps = np.diff(graphs, prepend=-1)
         if graphs[0] != 0 or (steps < 0).any() or (steps > 1).any():
-            raise ValueError(f"graph must ascend from 0 without gaps, got {graphs}")
-        for name, array, count in (
-            ("nodes", symbols, len(self.vocabulary)),
-            ("edge_index", edges, len(symbols)),
-        ):
-            if array.size and not (array.min() >= 0 and array.max() < count):
-                raise ValueError(
-                    f"{name} must lie in 0 .. {count - 1}, got {array.min()} .. {array.max()}"
-                )
+            raise ValueError(
+                f"graph: got {graphs}, expected numbers that ascend from 0 without gaps"
+            )
+        check_range("nodes", symbols, 0, len(self.vocabulary) - 1)
+        check_range("edge_index", edges, 0, len(symbols) - 1)
         if (graphs[edges[0]] != graphs[edges[1]]).any():
-            raise ValueError("an edge joins nodes of two graphs")
+            raise ValueError("edge_index: got an edge between two graphs, expected graphs apart")
         return Graphs(edges, symbols, graphs)
 
 
@@ -309,7 +305,9 @@ def node_depths(edge_index: np.ndarray, count: int) -> np.ndarray:
         missing[entered] -= numbers
         ready, step = entered[missing[entered] == 0], step + 1
     if (depth < 0).any():
-        raise ValueError(f"the edges form a cycle, which leads to node {(depth < 0).argmax()}")
+        raise ValueError(
+            f"edge_index: got a cycle that leads to node {(depth < 0).argmax()}, expected none"
+        )
     return depth
 
 

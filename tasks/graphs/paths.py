@@ -10,7 +10,7 @@ import numpy as np
 
 from tasks.graphs.base import Graphs, SymbolGraphTask, node_depths
 from tasks.groups import OfGroup, group
-from tasks.options import check_at_least
+from tasks.options import check, check_at_least
 
 _COLOURS = ("black", "white")
 
@@ -35,10 +35,8 @@ class WindowTask(SymbolGraphTask):
         super().__post_init__()
         check_at_least("window", self.window, 1)
         check_at_least("max_inputs", self.max_inputs, 1)
-        if self.max_inputs > self.window:
-            raise ValueError(
-                f"max_inputs must be at most window={self.window}, got {self.max_inputs}"
-            )
+        fits = self.max_inputs <= self.window
+        check(fits, "max_inputs", self.max_inputs, f"at most window={self.window}")
 
     def _graphs(self, edge_index: np.ndarray, symbols: np.ndarray) -> Graphs:
         """Graphs whose symbols are the rows of `[batch, size]`."""
@@ -122,8 +120,8 @@ class PathWordProblem(OfGroup, WindowTask):
         several = np.bincount(head, minlength=len(element)) > 1
         if several.any():
             raise ValueError(
-                f"node {several.argmax()} takes from several inputs: its product depends on the "
-                "path"
+                f"edge_index: got several inputs of node {several.argmax()}, expected one: its "
+                "product depends on the path"
             )
         depths = node_depths(graphs.edge_index, len(element))
         order = np.argsort(depths[head], kind="stable")

@@ -62,11 +62,12 @@ class BooleanFormula(TreeTask):
         chosen = (self.operators,) if isinstance(self.operators, str) else tuple(self.operators)
         if not chosen or set(chosen) - set(_OPERATORS) or len(set(chosen)) < len(chosen):
             raise ValueError(
-                f"operators must be different ones of {', '.join(_OPERATORS)}; got {shown(chosen)}"
+                f"operators: got {shown(chosen)}, expected different ones of "
+                f"{', '.join(_OPERATORS)}"
             )
         if ("and" in chosen) != ("or" in chosen):
             raise ValueError(
-                f"operators must hold both 'and' and 'or' or neither, got {shown(chosen)}: values "
+                f"operators: got {shown(chosen)}, expected both 'and' and 'or' or neither: values "
                 "would be mostly one of the two"
             )
         check_at_least("max_operands", self.max_operands, 2, 8)

@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from tasks.graphs.base import Graphs, SymbolGraphTask, by_graph, node_depths, ranks
-from tasks.options import shown, some
+from tasks.options import check, shown, some
 
 _LONG = 32
 """Depth at which chance is taken."""
@@ -43,11 +43,8 @@ class TreeTask(SymbolGraphTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.branching < 1:
-            raise ValueError(
-                f"branching must be at least 0 and below 1, got {self.branching}; trees of it "
-                "would grow without bound"
-            )
+        below = "in [0, 1): trees of others would grow without bound"
+        check(0 <= self.branching < 1, "branching", self.branching, below)
 
     @property
     @abc.abstractmethod
@@ -177,8 +174,8 @@ class TreeTask(SymbolGraphTask):
             node = int(wrong.argmax())
             expected = f"{low[node]} .. {high[node]}" if low[node] < high[node] else f"{low[node]}"
             raise ValueError(
-                f"node {node}, {self.vocabulary[graphs.nodes[node]]!r}, has {count[node]} inputs; "
-                f"expected {expected}"
+                f"edge_index: got {count[node]} inputs of node {node}, "
+                f"{self.vocabulary[graphs.nodes[node]]!r}, expected {expected}"
             )
         by_head = np.argsort(head, kind="stable")
         tail, head = tail[by_head], head[by_head]
@@ -187,7 +184,9 @@ class TreeTask(SymbolGraphTask):
         operands[head, slot] = tail
         if ((operands >= 0).sum(axis=1) < count).any():
             node = int(((operands >= 0).sum(axis=1) < count).argmax())
-            raise ValueError(f"node {node} has two inputs of the same side")
+            raise ValueError(
+                f"edge_index: got two inputs of one side of node {node}, expected one of each"
+            )
         return operands
 
     def _texts(self, graphs: Graphs) -> list[str]:
@@ -227,13 +226,15 @@ class TreeTask(SymbolGraphTask):
             if word != ")":
                 if word not in ids:
                     raise ValueError(
-                        f"unknown symbol {shown(word)}; the symbols are {some(list(ids))}"
+                        f"text: got symbol {shown(word)}, expected one of {some(list(ids))}"
                     )
                 calls.append((ids[word], []))
                 if following == "(":
                     continue
             if len(calls) == 1:
-                raise ValueError(f"{shown(text)} has a bracket too many")
+                raise ValueError(
+                    f"text: got {shown(text)}, expected an opening bracket for each closing one"
+                )
             symbol, operands = calls.pop()
             for place, operand in enumerate(operands):
                 nodes[operand] += self._size * place * self._ordered
@@ -241,7 +242,9 @@ class TreeTask(SymbolGraphTask):
             calls[-1][1].append(len(nodes))
             nodes.append(symbol)
         if len(calls) > 1 or len(calls[0][1]) != 1:
-            raise ValueError(f"{shown(text)} is not one expression with all its brackets closed")
+            raise ValueError(
+                f"text: got {shown(text)}, expected one expression with all its brackets closed"
+            )
         edge_index = np.array(edges, np.int32).reshape(-1, 2).T
         return Graphs(edge_index, np.array(nodes, np.int32), np.zeros(len(nodes), np.int32))
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tasks.graphs.base import GraphBatch, Seed, generator, ranges
-from tasks.options import check_at_least
+from tasks.options import check_at_least, check_range
 
 # Zeros and ones that stand for labels: 2 GiB of float32.
 _MOST_FEATURES = 1 << 29
@@ -52,7 +52,7 @@ class TUFile(NamedTuple):
             ValueError: If one is no integer, or too large.
         """
         whole = (self.values == np.rint(self.values)) & (abs(self.values) < 2**31)
-        self.refuse_where(~whole.all(axis=1), "expected integers, got {}")
+        self.refuse_where(~whole.all(axis=1), "got {}, expected integers")
         return self.values.astype(np.int32)
 
     def reals(self) -> np.ndarray:
@@ -63,7 +63,7 @@ class TUFile(NamedTuple):
         """
         most = float(np.finfo(np.float32).max)
         large = np.any(abs(self.values) > most, axis=1)
-        self.refuse_where(np.asarray(large), f"expected numbers up to {most:.2g}, got {{}}")
+        self.refuse_where(np.asarray(large), f"got {{}}, expected numbers up to {most:.2g}")
         return self.values
 
     def singles(self) -> np.ndarray:
@@ -78,7 +78,7 @@ class TUFile(NamedTuple):
         """
         lines = len(self.values)
         if lines != count:
-            problem = f"expected one line for each of {count} {of}, got {lines} lines"
+            problem = f"got {lines} lines, expected one for each of {count} {of}"
             self.refuse(min(lines, count), problem)
 
 
@@ -118,8 +118,8 @@ def _refuse_first(path: Path, text: str, columns: int) -> NoReturn:
         if not right or len(words) != columns:
             numbers = "a number" if columns == 1 else f"{columns} numbers separated by commas"
             given = line if len(line) <= 100 else line[:100] + "..."
-            raise ValueError(f"{path}:{number}: expected {numbers}, got {given!r}")
-    raise ValueError(f"{path}: expected lines of numbers separated by commas")
+            raise ValueError(f"{path}:{number}: got {given!r}, expected {numbers}")
+    raise ValueError(f"{path}: got something else, expected lines of numbers separated by commas")
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,17 +198,16 @@ class TUData:
         """
         chosen = np.asarray(graphs)
         if chosen.ndim != 1 or not chosen.size:
-            raise ValueError(f"graphs must have shape [B], B at least 1; got {chosen.shape}")
+            raise ValueError(f"graphs: got shape {chosen.shape}, expected [B], B at least 1")
         if not np.issubdtype(chosen.dtype, np.integer):
-            raise TypeError(f"graphs must be integers, got {chosen.dtype}")
-        if chosen.min() < 0 or chosen.max() >= len(self):
-            raise ValueError(
-                f"graphs must lie in 0 .. {len(self) - 1}, got {chosen.min()} .. {chosen.max()}"
-            )
+            raise TypeError(f"graphs: got {chosen.dtype}, expected integers")
+        check_range("graphs", chosen, 0, len(self) - 1)
         if targets is None:
             targets = self._classes
         elif len(targets) != len(self):
-            raise ValueError(f"targets must be of {len(self)} graphs, got {len(targets)}")
+            raise ValueError(
+                f"targets: got {len(targets)}, expected one for each of {len(self)} graphs"
+            )
         pairs, which = self._ascending
         starts = np.searchsorted(self.graph, np.arange(len(self) + 1))
         first, sizes = starts[chosen], np.diff(starts)[chosen]
@@ -287,7 +286,7 @@ def read_tu(folder: str | os.PathLike[str]) -> TUData:
     found = sorted(path for path in root.glob("*_A.txt") if not path.name.startswith("."))
     if len(found) != 1:
         raise FileNotFoundError(
-            f"{root} must hold one file NAME_A.txt of a data set, got {len(found)}"
+            f"{root}: got {len(found)} files NAME_A.txt of a data set, expected one"
         )
     name = found[0].name.removesuffix("_A.txt")
 
@@ -342,7 +341,7 @@ def _graph_of_nodes(indicator: TUFile) -> np.ndarray:
         indicator.refuse(0, "expected a line for each node")
     steps = np.diff(graph, prepend=0)
     wrong = (steps < 0) | (steps > np.minimum(np.arange(len(graph)), 1))
-    problem = "nodes must come in the order of their graphs 1, 2, ..., none without; got {}"
+    problem = "got {}, expected nodes in the order of their graphs 1, 2, ..., none without"
     indicator.refuse_where(wrong, problem)
     return graph
 
@@ -351,9 +350,9 @@ def _edges(adjacency: TUFile, graph: np.ndarray) -> np.ndarray:
     """The ends of each edge, from 0 on."""
     ends = adjacency.integers() - 1
     unknown = ((ends < 0) | (ends >= len(graph))).max(axis=1)
-    adjacency.refuse_where(unknown, f"nodes are 1 .. {len(graph)}, got {{}}")
+    adjacency.refuse_where(unknown, f"got {{}}, expected nodes 1 .. {len(graph)}")
     apart = graph[ends[:, 0]] != graph[ends[:, 1]]
-    adjacency.refuse_where(apart, "an edge must join nodes of one graph, got {}")
+    adjacency.refuse_where(apart, "got {}, expected an edge between nodes of one graph")
     return np.ascontiguousarray(ends.T)
 
 
@@ -366,8 +365,8 @@ def _features(
     count = sum(len(kind) for kind in kinds)
     if labels is not None and count * len(labels) > _MOST_FEATURES:
         raise ValueError(
-            f"{len(labels)} {of} labels of {count} kinds take {count * len(labels)} zeros and "
-            f"ones, at most {_MOST_FEATURES} are expected: bring numbers as {of} attributes"
+            f"{of} labels: got {len(labels)} of {count} kinds, which take {count * len(labels)} "
+            f"zeros and ones, expected at most {_MOST_FEATURES}: bring numbers as {of} attributes"
         )
     parts += [column[:, None] == kind for column, kind in zip(columns, kinds, strict=True)]
     return np.concatenate(parts, axis=1, dtype=np.float32) if parts else None

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tasks.graphs.tu import TUData, read_tu
-from tasks.options import check_at_least, check_choice
+from tasks.options import check, check_at_least, check_choice
 
 
 class Fold(NamedTuple):
@@ -55,9 +55,9 @@ def folds(labels: ArrayLike, num_folds: int = 10, seed: int = 42) -> list[Fold]:
     check_at_least("seed", seed, 0)
     array = np.asarray(labels)
     if array.ndim != 1 or not array.size:
-        raise ValueError(f"labels must have shape [G], G at least 1; got {array.shape}")
+        raise ValueError(f"labels: got shape {array.shape}, expected [G], G at least 1")
     if not np.issubdtype(array.dtype, np.integer):
-        raise TypeError(f"labels must be integers, got {array.dtype}")
+        raise TypeError(f"labels: got {array.dtype}, expected integers")
     fold = _dealt(array, num_folds, seed)
     parts = []
     for number in range(num_folds):
@@ -72,11 +72,8 @@ def _dealt(labels: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
     _, first, classes = np.unique(labels, return_index=True, return_inverse=True)
     classes = np.argsort(np.argsort(first))[classes]  # numbered as they come
     counts = np.bincount(classes)
-    if counts.max() < num_folds:
-        raise ValueError(
-            f"num_folds must be at most {counts.max()}, the size of the largest class; "
-            f"got {num_folds}"
-        )
+    largest = f"at most {counts.max()}, the size of the largest class"
+    check(counts.max() >= num_folds, "num_folds", num_folds, largest)
     ascending = np.sort(classes)
     shares = [np.bincount(ascending[k::num_folds], minlength=len(counts)) for k in range(num_folds)]
     random = _published(seed)
@@ -192,16 +189,18 @@ class TUTask:
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, str) or not self.data:
-            raise TypeError(f"data must be the folder of a data set, data=PATH; got {self.data!r}")
+            raise TypeError(
+                f"data: got {self.data!r}, expected the folder of a data set, data=PATH"
+            )
         check_choice("target", self.target, ("class", "attribute"))
         if self.column is not None:
             check_at_least("column", self.column, 0)
             if self.target == "class":
-                raise ValueError("column is of attributes: target=attribute is expected with it")
+                raise ValueError("target: got class, expected target=attribute with a column")
         check_at_least("num_folds", self.num_folds, 3)
         check_at_least("fold", self.fold, 0)
-        if self.fold >= self.num_folds:
-            raise ValueError(f"fold must be below num_folds={self.num_folds}, got {self.fold}")
+        inside = self.fold < self.num_folds
+        check(inside, "fold", self.fold, f"below num_folds={self.num_folds}")
 
     @functools.cached_property
     def graphs(self) -> TUData:
@@ -243,8 +242,7 @@ class TUTask:
         if self.column is None:
             return data.graph_attributes
         columns = data.graph_attributes.shape[1]
-        if self.column >= columns:
-            raise ValueError(f"column must be below {columns} of {data.name}, got {self.column}")
+        check(self.column < columns, "column", self.column, f"below {columns} of {data.name}")
         return data.graph_attributes[:, [self.column]]
 
     @property

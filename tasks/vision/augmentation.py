@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from tasks.grid import ImageBatch
-from tasks.options import check_at_least, check_choice
+from tasks.options import check, check_at_least, check_choice
 from tasks.vision.sources import Box, Example, FileImage, pillow, resampled
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -61,11 +61,9 @@ class Augmentation:
         check_at_least("size", self.size, 1)
         check_choice("crop", self.crop, ("resized", "padded", "center"))
         for name in ("area", "keep"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
+            check(0 < getattr(self, name) <= 1, name, getattr(self, name), "in (0, 1]")
         for name in ("flip", "vertical_flip", "jitter"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in 0 .. 1, got {getattr(self, name)}")
+            check(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
 
     def __call__(self, example: Example, random: np.random.Generator) -> Example:
         """Change one image."""
@@ -240,12 +238,9 @@ class Mixing:
     def __post_init__(self) -> None:
         check_at_least("classes", self.classes, 2)
         for name in ("mixup", "cutmix"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"probability must lie in 0 .. 1, got {self.probability}")
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing must be at least 0 and below 1, got {self.smoothing}")
+            check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        check(0 <= self.probability <= 1, "probability", self.probability, "in [0, 1]")
+        check(0 <= self.smoothing < 1, "smoothing", self.smoothing, "in [0, 1)")
 
     def __call__(
         self, batch: ImageBatch[np.ndarray], random: np.random.Generator

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from tasks.grid import ImageBatch
-from tasks.options import check_at_least
+from tasks.options import check, check_at_least
 from tasks.vision.augmentation import Augmentation, Mixing
 from tasks.vision.sources import Example, FileImage, ImageFolder, ImageSource, package
 
@@ -90,10 +90,9 @@ def batches(
     if epochs is not None:
         check_at_least("epochs", epochs, 1)
     index, parts = part
-    if not 0 <= index < parts:
-        raise ValueError(f"part must be (i, n) with 0 <= i < n, got {part}")
-    if len(source) <= index:
-        raise ValueError(f"the source has {len(source)} images, too few for part {part}")
+    check(0 <= index < parts, "part", part, "(i, n) with 0 <= i < n")
+    images = len(source)
+    check(images > index, "source", images, f"at least {index + 1} images for part {part}")
     grain = package("grain.python", "grain")
     rows, change = source, transform
     if isinstance(source, ImageFolder) and isinstance(transform, Augmentation):
@@ -150,7 +149,7 @@ def _stack(examples: Sequence[Example]) -> ImageBatch[np.ndarray]:
     shapes = sorted({image.shape for image in images})
     if len(shapes) > 1:
         raise ValueError(
-            f"images of a batch must have one size, got {shapes[0]} and {shapes[-1]}; "
-            "a transform such as Augmentation(size=224) makes them so"
+            f"images: got sizes {shapes[0]} and {shapes[-1]} in a batch, expected one size: a "
+            "transform such as Augmentation(size=224) makes them so"
         )
     return ImageBatch(np.stack(images), np.array(labels, np.int32))

@@ -173,7 +173,7 @@ def _in_rgb(image: Any) -> Any:
     ends = (1, 255, 65535) if image.mode == "F" else (65535,)
     end = next((end for end in ends if low >= 0 and high <= end), None)
     if end is None:
-        raise ValueError(f"its numbers go from {low:g} to {high:g}, not from 0 to {ends[-1]}")
+        raise ValueError(f"numbers: got {low:g} to {high:g}, expected 0 to {ends[-1]}")
     return pillow("Image").fromarray(np.rint(numbers * (255 / end)).astype(np.uint8)).convert("RGB")
 
 
@@ -229,7 +229,7 @@ class _InParts:
     def _find(self, index: int) -> tuple[int, int]:
         """The part of an image, and its place there."""
         if not 0 <= index < len(self):
-            raise IndexError(f"index must lie in 0 .. {len(self) - 1}, got {index}")
+            raise IndexError(f"index: got {index}, expected 0 .. {len(self) - 1}")
         part = bisect.bisect_right(self._ends, index)
         return part, int(index) - (self._ends[part - 1] if part else 0)
 
@@ -263,7 +263,7 @@ class ImageFolder(_InParts):
         )
         self.classes = tuple(found if classes is None else classes)
         if not self.classes:
-            raise ValueError(f"{self.root} holds no folder; it needs one for each class")
+            raise ValueError(f"{self.root}: got no folder, expected one for each class")
         self._files = [_images_below(self.root / name) for name in self.classes]
         self._ends = list(itertools.accumulate(map(len, self._files)))
 
@@ -310,7 +310,7 @@ def _images_below(folder: Path) -> list[str]:
         ]
     found.sort()
     if not found:
-        raise ValueError(f"{folder} holds no image; they end in {', '.join(sorted(SUFFIXES))}")
+        raise ValueError(f"{folder}: got no image, expected one of {', '.join(sorted(SUFFIXES))}")
     return found
 
 
@@ -343,7 +343,7 @@ class Cifar(_InParts):
         check_choice("kind", kind, ("cifar10", "cifar100"))
         given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         if not given:
-            raise ValueError("paths must name at least one file")
+            raise ValueError("paths: got none, expected at least one file")
         self._before = 1 if kind == "cifar10" else 2
         self._records = [self._map(Path(path)) for path in given]
         self._paths = [Path(path) for path in given]
@@ -355,7 +355,7 @@ class Cifar(_InParts):
             raise FileNotFoundError(f"there is no file {path}")
         size, record = path.stat().st_size, self._before + _PIXELS
         if size == 0 or size % record:
-            raise ValueError(f"{path} must hold whole records of {record} bytes, got {size} bytes")
+            raise ValueError(f"{path}: got {size} bytes, expected whole records of {record} bytes")
         return np.memmap(path, np.uint8, mode="r").reshape(-1, record)
 
     def __getitem__(self, index: int) -> Example:
@@ -364,7 +364,7 @@ class Cifar(_InParts):
         label = int(record[self._before - 1])
         if label >= len(self.classes):
             raise ValueError(
-                f"{self._paths[file]} has class {label} in record {place}; there are "
+                f"{self._paths[file]}: got class {label} in record {place}, expected below "
                 f"{len(self.classes)}"
             )
         planes = record[self._before :].reshape(3, _SIDE, _SIDE)

@@ -80,15 +80,17 @@ class ImagesTask:
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, str) or not self.data:
-            raise TypeError(f"data must be the folder of a data set, data=PATH; got {self.data!r}")
+            raise TypeError(
+                f"data: got {self.data!r}, expected the folder of a data set, data=PATH"
+            )
         check_choice("format", self.format, ("folder", *_CIFAR))
         check_choice("mixed_labels", self.mixed_labels, ("share", "whole"))
         check_at_least("threads", self.threads, 1)
         check_at_least("processes", self.processes, 0)
         if self.mixed_labels == "whole" and self.smoothing:
             raise ValueError(
-                "smoothing: expected 0 with mixed_labels=whole, which makes every label of a mixed "
-                "image whole; training.label_smoothing smooths those"
+                f"smoothing: got {self.smoothing}, expected 0 with mixed_labels=whole, which makes "
+                "every label of a mixed image whole; training.label_smoothing smooths those"
             )
         self.augmentation(1)
         self.measured(1)

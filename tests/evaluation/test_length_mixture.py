@@ -51,9 +51,9 @@ def test_one_length_and_a_function_of_the_key():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"minimum": 7}, "1 <= minimum <= maximum, got 7, 6"),
-        ({"num_sequences": 0}, "num_sequences and batch_size must be >= 1, got 0 and 4"),
-        ({"chance": 1.0}, "chance must lie in"),
+        ({"minimum": 7}, r"minimum, maximum: got \(7, 6\), expected 1 <= minimum <= maximum"),
+        ({"num_sequences": 0}, "num_sequences: got 0, expected at least 1"),
+        ({"chance": 1.0}, "chance: got 1.0, expected in"),
     ],
     ids=["lengths", "sequences", "chance"],
 )

@@ -68,7 +68,7 @@ def test_bootstrap_weighs_sequences_by_their_scored_positions(pairs):
     correct = np.array([min(pair) for pair in pairs])
     scored = np.array([max(pair) for pair in pairs])
     if scored.sum() == 0:
-        with pytest.raises(ValueError, match="scored must count"):
+        with pytest.raises(ValueError, match="scored: got none, expected one"):
             bootstrap(correct, scored)
         return
     estimate = bootstrap(correct, scored, resamples=50)
@@ -105,13 +105,16 @@ def test_scaled_puts_chance_at_zero():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: scaled(0.5, 1.0), "chance must lie in"),
-        (lambda: wilson(3, 2), "successes must lie in"),
-        (lambda: wilson(0, 0), "successes must lie in"),
-        (lambda: wilson(1, 2, confidence=1.0), "confidence must lie in"),
-        (lambda: bootstrap(np.ones(2, int), np.ones(2, int), confidence=0), "confidence must"),
-        (lambda: horizon([4, 2], [1, 1], 0.9), "lengths must be ascending"),
-        (lambda: horizon([2, 4], [1], 0.9), "lengths must be ascending"),
+        (lambda: scaled(0.5, 1.0), "chance: got 1.0, expected in"),
+        (lambda: wilson(3, 2), "successes, trials: got"),
+        (lambda: wilson(0, 0), "successes, trials: got"),
+        (lambda: wilson(1, 2, confidence=1.0), "confidence: got 1.0, expected in"),
+        (
+            lambda: bootstrap(np.ones(2, int), np.ones(2, int), confidence=0),
+            "confidence: got 0, expected in",
+        ),
+        (lambda: horizon([4, 2], [1, 1], 0.9), "expected ascending lengths"),
+        (lambda: horizon([2, 4], [1], 0.9), "expected ascending lengths"),
     ],
 )
 def test_nonsense_is_refused(call, message):

@@ -92,8 +92,8 @@ def test_nodes_are_counted_for_their_graph():
     [
         ({"num_examples": 0}, "num_examples"),
         ({"batch_size": 0}, "batch_size"),
-        ({"sizes": []}, "sizes must be"),
-        ({"sizes": [0]}, "sizes must be"),
+        ({"sizes": []}, "sizes: got"),
+        ({"sizes": [0]}, "sizes: got"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(options, message):

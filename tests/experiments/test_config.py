@@ -91,7 +91,7 @@ def test_task_options():
     assert config.task.options == {"modulus": 3}
     with pytest.raises(ConfigError, match="no option 'modulo'; nearest: modulus"):
         override(config, ["task.modulo=3"])
-    with pytest.raises(ConfigError, match="modulus must be at least 2, got 1"):
+    with pytest.raises(ConfigError, match="modulus: got 1, expected at least 2"):
         override(config, ["task.modulus=1"])
 
 
@@ -104,16 +104,16 @@ def test_task_options():
         ("transition.dim=none", "transition.dim: .*integer.*'none'"),
         ("transition.dim=0", "transition: .*dim: got 0"),
         ("transition=orthogonl", "unknown kind .orthogonl.; nearest: orthogonal"),
-        ("steps=-1", "training: steps must be >= 1, got -1"),
-        ("learning_rate=0", "learning_rate must be > 0"),
+        ("steps=-1", "training: steps: got -1, expected at least 1"),
+        ("learning_rate=0", "learning_rate: got 0.*, expected a finite number above 0"),
         ("seed=true", "seed: got true, expected a number"),
         ("seed=010", "seed: got '010', expected a number"),
         ("seed='5'", "seed: got '5', expected a number"),
-        ("learning_rate=.inf", "learning_rate must be > 0 and finite, got inf"),
-        ("weight_decay=.inf", "weight_decay must be >= 0 and finite, got inf"),
-        ("clip_norm=.inf", "clip_norm must be > 0 and finite, or None, got inf"),
+        ("learning_rate=.inf", "learning_rate: got inf, expected a finite number above 0"),
+        ("weight_decay=.inf", "weight_decay: got inf, expected a finite number of at least 0"),
+        ("clip_norm=.inf", "clip_norm: got inf, expected a finite number above 0, or None"),
         ("num_blocks=1000000000", "num_blocks: got 1000000000, expected 1 to 1000"),
-        ("optimizer.eps=.inf", "eps must be > 0 and finite, got inf"),
+        ("optimizer.eps=.inf", "eps: got inf, expected a finite number above 0"),
         ("learning_rate=[1", "is not a YAML value"),
         ("seed", "expected field=value"),
         ("=3", "expected field=value"),

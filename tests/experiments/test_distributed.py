@@ -83,7 +83,7 @@ def test_a_run_on_two_devices_and_in_two_processes(tmp_path):
         ("8", "data=NUMBER or data=all is expected"),
         ("model=2", "data=NUMBER or data=all is expected"),
         ("data=-1", "data=NUMBER or data=all is expected"),
-        ("data=64", "--mesh data=64: there are"),
+        ("data=64", "--mesh data: got 64, expected 1 to"),
     ],
 )
 def test_a_mesh_that_is_not_there(text, message):

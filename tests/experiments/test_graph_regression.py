@@ -137,12 +137,20 @@ def test_what_does_not_vary_is_not_divided_by_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words", "message"),
     [
-        ({"target": "graph"}, (), "target must be one of class, attribute"),
-        ({"column": 1}, (), "target=attribute is expected"),
-        ({"target": "attribute", "column": 2}, (), "column must be below 2 of TRI, got 2"),
+        ({"target": "graph"}, (), "target: got 'graph', expected one of class, attribute"),
+        ({"column": 1}, (), "expected target=attribute"),
+        ({"target": "attribute", "column": 2}, (), "column: got 2, expected below 2 of TRI"),
         ({"target": "attribute"}, ("loss=cross_entropy",), "expected one of squared_error, abs"),
-        ({"target": "attribute"}, ("label_smoothing=0.1",), "label_smoothing must be 0 with loss"),
-        ({"target": "attribute"}, ("solved={threshold: 0.1}",), "solved is an accuracy"),
+        (
+            {"target": "attribute"},
+            ("label_smoothing=0.1",),
+            "label_smoothing: got 0.1, expected 0 with loss",
+        ),
+        (
+            {"target": "attribute"},
+            ("solved={threshold: 0.1}",),
+            "solved: got an accuracy, expected null",
+        ),
         ({}, ("loss=squared_error",), "expected one of cross_entropy, binary_cross_entropy"),
     ],
 )

@@ -180,8 +180,8 @@ def test_an_epoch_of_a_data_set_has_every_training_graph_once(tmp_path):
     ("options", "message"),
     [
         ({}, "data=PATH"),
-        ({"data": "/nowhere"}, "must hold one file NAME_A.txt"),
-        ({"data": "/nowhere", "fold": 10}, "fold must be below num_folds"),
+        ({"data": "/nowhere"}, "got 0 files NAME_A.txt of a data set, expected one"),
+        ({"data": "/nowhere", "fold": 10}, "fold: got 10, expected below num_folds"),
     ],
 )
 def test_a_data_set_that_is_not_there_is_refused(options, message):

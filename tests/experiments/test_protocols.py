@@ -174,7 +174,7 @@ def test_a_wrong_file_is_refused_with_file_and_field(tmp_path, change, message):
         (lambda d: d["model"].update(wdth=3), "mine.yaml: model: unknown field 'wdth'"),
         (
             lambda d: d["tasks"]["parity"]["fields"].update(b2=3),
-            "mine.yaml: tasks.parity.fields: training.optimizer: b2 must be",
+            "mine.yaml: tasks.parity.fields: training.optimizer: b2: got",
         ),
         (
             lambda d: d["models"].update(plstm={"mixer": "lstn"}),

@@ -78,7 +78,7 @@ def test_decoding_says_what_the_model_and_the_rule_say(run):
     logits = run.model(run.task.encode("01101")[None])[0]
     expected = [run.task.labels[int(i)] for i in logits.argmax(-1)]
     assert [entry.prediction for entry in decoded] == expected
-    with pytest.raises(ValueError, match="unknown symbol '2'"):
+    with pytest.raises(ValueError, match="text: got symbol '2', expected one of"):
         decode(run, "012")
 
 

@@ -48,12 +48,15 @@ def test_a_bucket_is_less_than_a_quarter_larger(size):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda: union([]), "at least one"),
-        (lambda: union([GRAPHS[0], larger()]), "pad the union"),
-        (lambda: union([GRAPHS[0], line_graph([[0], [1]], 2, mode="D")]), "build all in one mode"),
+        (lambda: union([]), "expected at least one"),
+        (lambda: union([GRAPHS[0], larger()]), "the union to be padded"),
+        (
+            lambda: union([GRAPHS[0], line_graph([[0], [1]], 2, mode="D")]),
+            "all to be built in one mode",
+        ),
         (lambda: reverse(larger()), "before padding"),
-        (lambda: padded(larger(), sizes_of(larger())), "padded already"),
-        (lambda: padded(GRAPHS[1], sizes_of(GRAPHS[0])), "does not fit: nodes = 6 for 9, edges"),
+        (lambda: padded(larger(), sizes_of(larger())), "expected one without padding"),
+        (lambda: padded(GRAPHS[1], sizes_of(GRAPHS[0])), "sizes: got nodes = 6 for 9, edges"),
     ],
     ids=["none", "padded", "modes", "reversed", "twice", "small"],
 )

@@ -121,11 +121,11 @@ def test_ops_without_a_recurrent_form_have_forward_mode_or_say_what_to_use(name,
 @pytest.mark.parametrize(
     ("scale", "error", "message"),
     [
-        (1j, TypeError, "scale is complex: a real number"),
-        (True, TypeError, "scale is bool: a real number"),
-        ("2", TypeError, "scale is str: a real number"),
-        (np.complex64(1), TypeError, "scale is complex64: a real number"),
-        (jnp.ones((3,)), ValueError, r"scale has shape \(3,\): one number"),
+        (1j, TypeError, "scale: got complex, expected a real number"),
+        (True, TypeError, "scale: got bool, expected a real number"),
+        ("2", TypeError, "scale: got str, expected a real number"),
+        (np.complex64(1), TypeError, "scale: got complex64, expected a real number"),
+        (jnp.ones((3,)), ValueError, r"scale: got shape \(3,\), expected one number"),
     ],
     ids=["complex", "bool", "text", "complex64", "axes"],
 )
@@ -152,7 +152,7 @@ def test_a_scale_is_a_number_of_any_kind(name):
 def test_a_chunk_size_that_is_no_number_of_steps_is_named(size):
     for name in ("plstm_1d chunkwise", "gated_delta_rule"):
         op, arguments, arrays = (PLSTM | OTHERS)[name]()
-        with pytest.raises((TypeError, ValueError), match=f"chunk_size is {size!r}: a "):
+        with pytest.raises((TypeError, ValueError), match=f"chunk_size: got {size!r}, expected a "):
             op(*arguments, **arrays, chunk_size=size)
 
 

@@ -17,17 +17,17 @@ def changed(**arrays):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (dict(key=jnp.ones((2, 6, 4, 1))), r"key has shape \(2, 6, 4, 1\).*DK = 5 from query"),
+        (dict(key=jnp.ones((2, 6, 4, 1))), r"key: got shape \(2, 6, 4, 1\).*DK = 5 from query"),
         (
             dict(value=jnp.ones((2, 7, 3, 4))),
-            r"value .*expected \[\*B, T, DV, JV\] = \(2, 6, 3, 4\)",
+            r"value: .*expected \[\*B, T, DV, JV\] = \(2, 6, 3, 4\)",
         ),
-        (dict(source=jnp.ones((2, 6, 4, 1, 3))), "source .*JV = 4 from value"),
-        (dict(transition=jnp.ones((2, 6, 4, 3))), "transition .*JT = 4"),
-        (dict(mark=jnp.ones((2, 6, 4, 2, 4))), "mark .*JQ = 1 from query"),
-        (dict(direct=jnp.ones((3, 6, 4, 1, 1, 4))), r"direct .*\*B = \(2,\) from query"),
-        (dict(query=jnp.ones((5, 1))), "query .*at least 3"),
-        (dict(value=jnp.ones((2, 6, 0, 4))), "value .*at least 1"),
+        (dict(source=jnp.ones((2, 6, 4, 1, 3))), "source: .*JV = 4 from value"),
+        (dict(transition=jnp.ones((2, 6, 4, 3))), "transition: .*JT = 4"),
+        (dict(mark=jnp.ones((2, 6, 4, 2, 4))), "mark: .*JQ = 1 from query"),
+        (dict(direct=jnp.ones((3, 6, 4, 1, 1, 4))), r"direct: .*\*B = \(2,\) from query"),
+        (dict(query=jnp.ones((5, 1))), "query: .*at least 3"),
+        (dict(value=jnp.ones((2, 6, 0, 4))), "value: .*at least 1"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
@@ -38,18 +38,18 @@ def test_wrong_shapes(wrong, message):
 
 def test_wrong_state():
     inputs, _ = make(6)
-    with pytest.raises(ValueError, match=r"initial_state .*expected \[\*B, DK, DV, JT\] = \(2, 5"):
+    with pytest.raises(ValueError, match=r"initial_state: .*expected \[\*B, DK, DV, JT\] = \(2, 5"):
         plstm_1d(*inputs, initial_state=jnp.ones((2, 3, 5, 4)))
     step = jax.tree.map(lambda x: x[:, 0], inputs)
-    with pytest.raises(TypeError, match="state is None"):
+    with pytest.raises(TypeError, match="state: got None"):
         plstm_1d_step(*step, state=None)
-    with pytest.raises(ValueError, match="state has shape"):
+    with pytest.raises(ValueError, match="state: got shape"):
         plstm_1d_step(*step, state=jnp.ones((2, 3, 5, 4)))
 
 
 @pytest.mark.parametrize("wrong", [jnp.ones((2, 6, 5, 1), jnp.int32), [1.0], None])
 def test_wrong_types(wrong):
-    with pytest.raises(TypeError, match="query is"):
+    with pytest.raises(TypeError, match="query: got"):
         plstm_1d(*changed(query=wrong))
 
 
@@ -57,7 +57,7 @@ def test_wrong_options():
     inputs, _ = make(6)
     with pytest.raises(ValueError, match=r"'fast'.*'chunkwise', 'recurrent'"):
         plstm_1d(*inputs, implementation="fast")
-    with pytest.raises(ValueError, match="chunk_size is 12: a power of two"):
+    with pytest.raises(ValueError, match="chunk_size: got 12, expected a power of two"):
         plstm_1d(*inputs, chunk_size=12)
     with pytest.raises(NotImplementedError, match="no chunks"):
         plstm_1d(*inputs, chunk_size=4, implementation="recurrent")

@@ -16,17 +16,20 @@ def changed(**arrays):
     [
         (
             dict(key=jnp.ones((2, 4, 5, 2, 1))),
-            r"key has shape \(2, 4, 5, 2, 1\).*DK = 3 from query",
+            r"key: got shape \(2, 4, 5, 2, 1\).*DK = 3 from query",
         ),
         (
             dict(value=jnp.ones((2, 5, 4, 2, 2))),
-            r"value .*\[\*B, X, Y, DV, JV\] = \(2, 4, 5, 2, 2\)",
+            r"value: .*\[\*B, X, Y, DV, JV\] = \(2, 4, 5, 2, 2\)",
         ),
-        (dict(source_down=jnp.ones((2, 4, 5, 2, 1, 3))), "source_down .*JV = 2 from value"),
-        (dict(transition_dl=jnp.ones((2, 4, 5, 1, 1))), "transition_dl .*JT = 2 from source_right"),
-        (dict(mark_up=jnp.ones((2, 4, 5, 1, 1, 2))), "mark_up .*JO = 2 from mark_left"),
-        (dict(direct=jnp.ones((3, 4, 5, 2, 1, 1, 2))), r"direct .*\*B = \(2,\) from query"),
-        (dict(query=jnp.ones((5, 1))), "query .*at least 4"),
+        (dict(source_down=jnp.ones((2, 4, 5, 2, 1, 3))), "source_down: .*JV = 2 from value"),
+        (
+            dict(transition_dl=jnp.ones((2, 4, 5, 1, 1))),
+            "transition_dl: .*JT = 2 from source_right",
+        ),
+        (dict(mark_up=jnp.ones((2, 4, 5, 1, 1, 2))), "mark_up: .*JO = 2 from mark_left"),
+        (dict(direct=jnp.ones((3, 4, 5, 2, 1, 1, 2))), r"direct: .*\*B = \(2,\) from query"),
+        (dict(query=jnp.ones((5, 1))), "query: .*at least 4"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else "",
 )
@@ -38,21 +41,21 @@ def test_wrong_shapes(wrong, message):
 def test_wrong_states():
     inputs, initial = make(4, 5)
     with pytest.raises(
-        ValueError, match=r"initial_left .*\[\*B, Y, DK, DV, JT\] = \(2, 5, 3, 2, 2"
+        ValueError, match=r"initial_left: .*\[\*B, Y, DK, DV, JT\] = \(2, 5, 3, 2, 2"
     ):
         apply(inputs, (initial.down, None))
-    with pytest.raises(ValueError, match="initial_top has shape"):
+    with pytest.raises(ValueError, match="initial_top: got shape"):
         apply(inputs, (None, initial.across))
 
 
 @pytest.mark.parametrize("wrong", [jnp.ones((2, 4, 5, 3, 1), jnp.int32), [1.0], None])
 def test_wrong_types(wrong):
-    with pytest.raises(TypeError, match="query is"):
+    with pytest.raises(TypeError, match="query: got"):
         apply(changed(query=wrong))
 
 
 def test_a_missing_transition_that_is_no_turn():
-    with pytest.raises(TypeError, match="transition_rl is None"):
+    with pytest.raises(TypeError, match="transition_rl: got None"):
         apply(changed(transition_rl=None))
 
 

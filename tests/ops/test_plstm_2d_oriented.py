@@ -90,7 +90,7 @@ def test_wrong_arguments():
         plstm_2d_oriented(*inputs)
     with pytest.raises(ValueError, match="numbers from 0 to 3"):
         plstm_2d_oriented(*inputs, orientations=(0, 4))
-    with pytest.raises(ValueError, match=r"source_right .*\[\*B, O, X, Y, JT, JK, JV\]"):
+    with pytest.raises(ValueError, match=r"source_right: .*\[\*B, O, X, Y, JT, JK, JV\]"):
         plstm_2d_oriented(*inputs._replace(source_right=inputs.source_right[:, 0]))
     with pytest.raises(ValueError, match="implementation is 'fast'"):
         plstm_2d_oriented(*inputs, orientations=(0, 1), implementation="fast")

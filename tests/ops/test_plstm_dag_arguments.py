@@ -16,10 +16,14 @@ names = pytest.mark.parametrize("implementation", NAMES)
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"source": None}, TypeError, r"source is None: an array \[\*B, E, JT, JK, JV\]"),
-        ({"mark": INPUTS.mark[:, :-1]}, ValueError, r"mark has shape .* E = 26 from source"),
-        ({"query": jnp.zeros((2, 12, 3, 1), int)}, TypeError, "query is int64"),
-        ({"key": INPUTS.key[:, :0]}, ValueError, r"key has shape .* N = 12 from query"),
+        (
+            {"source": None},
+            TypeError,
+            r"source: got None, expected an array \[\*B, E, JT, JK, JV\]",
+        ),
+        ({"mark": INPUTS.mark[:, :-1]}, ValueError, r"mark: got shape .* E = 26 from source"),
+        ({"query": jnp.zeros((2, 12, 3, 1), int)}, TypeError, "query: got int64"),
+        ({"key": INPUTS.key[:, :0]}, ValueError, r"key: got shape .* N = 12 from query"),
     ],
     ids=["missing", "edges", "integers", "nodes"],
 )

@@ -78,16 +78,19 @@ def test_arrays_and_lists_are_welcome_and_tasks_compare_by_value():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"transition": [[0, 1], [1]]}, "rows of one length"),
-        ({"transition": [[0, 2], [1, 0]]}, "names state 2, but has rows 0 .. 1"),
-        ({"transition": [[0.0, 1.0]]}, "transition must be 2-dimensional, of ids"),
-        ({"transition": []}, "transition must be 2-dimensional"),
+        ({"transition": [[0, 1], [1]]}, "expected rows of one length"),
+        (
+            {"transition": [[0, 2], [1, 0]]},
+            "transition: got 2, expected states in 0 .. 1, its rows",
+        ),
+        ({"transition": [[0.0, 1.0]]}, r"transition: got .*, expected 2 dimensions of ids"),
+        ({"transition": []}, r"transition: got .*, expected 2 dimensions"),
         ({"transition": [[0, -1]]}, "of ids from 0 on"),
-        ({"outputs": [0, 1]}, "one label for each of 3 states"),
-        ({"initial": 3}, "initial must be a state in 0 .. 2, got 3"),
-        ({"symbol_names": ["a", "a"]}, "symbol_names must be 2 different words"),
-        ({"symbol_names": ["a", "b c"]}, "symbol_names must be 2 different words"),
-        ({"label_names": ["a"]}, "label_names must be 3 different words"),
+        ({"outputs": [0, 1]}, "outputs: got 2, expected a label for each of 3 states"),
+        ({"initial": 3}, "initial: got 3, expected a state in 0 .. 2"),
+        ({"symbol_names": ["a", "a"]}, r"symbol_names: got .*, expected 2 different words"),
+        ({"symbol_names": ["a", "b c"]}, r"symbol_names: got .*, expected 2 different words"),
+        ({"label_names": ["a"]}, r"label_names: got .*, expected 3 different words"),
     ],
 )
 def test_mistakes_are_explained(options, message):

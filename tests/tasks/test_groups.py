@@ -133,19 +133,19 @@ def test_permutations_are_named_by_cycles():
 
 @pytest.mark.parametrize("name", ["", "X5", "S", "Q4", "S0", "S5x", "S5yZ2", "5S"])
 def test_unknown_group(name):
-    with pytest.raises(ValueError, match="unknown group"):
+    with pytest.raises(ValueError, match=r"group: got .*, expected Z5"):
         group(name)
 
 
 @pytest.mark.parametrize("name", ["S8", "S1000000", "S5xS5", "Z5041"])
 def test_large_group_is_refused(name):
-    with pytest.raises(ValueError, match="more than 5040"):
+    with pytest.raises(ValueError, match="expected at most 5040 elements"):
         group(name)
 
 
 @pytest.mark.parametrize("name", ["Z1", "S1", "A2", "Z1xA1"])
 def test_trivial_group_is_refused(name):
-    with pytest.raises(ValueError, match="trivial"):
+    with pytest.raises(ValueError, match="expected at least 2 elements"):
         group(name)
 
 
@@ -177,17 +177,17 @@ def test_projective_group_is_that_of_fractional_linear_maps():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("<>", "must be written in cycles"),
-        ("<(0 1),>", "must be written in cycles"),
-        ("<(0 1) 2>", "must be written in cycles"),
-        ("<(0 1", "must be written in cycles"),
-        ("<(0 1)(1 2)>", "different points"),
-        ("<(0 1),(0 1 2),(1 0)>", "permutations must differ"),
-        ("<(4)>", "trivial"),
-        ("<(0 99999)>", "points must be below 5040"),
-        ("<(0 1),(0 1 2 3 4 5 6 7)>", "more than 5040"),
-        ("PSL2_9", "needs a prime p, got 9"),
-        ("PSL2_23", "more than 5040"),
+        ("<>", "expected cycles such as"),
+        ("<(0 1),>", "expected cycles such as"),
+        ("<(0 1) 2>", "expected cycles such as"),
+        ("<(0 1", "expected cycles such as"),
+        ("<(0 1)(1 2)>", "expected different points"),
+        ("<(0 1),(0 1 2),(1 0)>", r"permutations: got .*, expected different ones"),
+        ("<(4)>", "got a trivial group"),
+        ("<(0 99999)>", "points: got 99999, expected below 5040"),
+        ("<(0 1),(0 1 2 3 4 5 6 7)>", "expected at most 5040 elements"),
+        ("PSL2_9", "expected PSL2_p with a prime p, not 9"),
+        ("PSL2_23", "expected at most 5040 elements"),
     ],
 )
 def test_mistakes_in_generators_are_explained(name, message):
@@ -196,18 +196,18 @@ def test_mistakes_in_generators_are_explained(name, message):
 
 
 def test_unknown_element():
-    with pytest.raises(ValueError, match=r"no element '\(1 2\)'"):
+    with pytest.raises(ValueError, match=r"element: got '\(1 2\)', expected one of"):
         group("S3").element("(1 2)")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("(0 1)" * 3000 + "(0 1", "must be written in cycles"),
-        ("(" + "0 " * 5000, "must be written in cycles"),
-        ("(0 1)" + " , " * 5000, "must be written in cycles"),
-        ("(0 12345678901234567890)", "must be written in cycles"),
-        (",".join(f"({point} {point + 1})" for point in range(5000)), "too many to be multiplied"),
+        ("(0 1)" * 3000 + "(0 1", "expected cycles such as"),
+        ("(" + "0 " * 5000, "expected cycles such as"),
+        ("(0 1)" + " , " * 5000, "expected cycles such as"),
+        ("(0 12345678901234567890)", "expected cycles such as"),
+        (",".join(f"({point} {point + 1})" for point in range(5000)), "expected fewer to multiply"),
     ],
     ids=["cycles", "points", "commas", "digits", "many"],
 )

@@ -82,5 +82,7 @@ def test_drawn_chunks_follow_one_another(name, options):
     symbols = 5 if name == "modular_arithmetic" else 6
     assert (starts < symbols).all()
     assert (stream[:, period - 1 :: period] >= symbols).all()
-    with pytest.raises(ValueError, match=f"multiple of {period} symbols, got 1"):
+    with pytest.raises(
+        ValueError, match=f"length: got 1, expected a multiple of {period} in chunks"
+    ):
         task.draw(jax.random.key(0), 2, 1)

@@ -259,7 +259,7 @@ def test_reading_creates_nothing_and_refuses_to_write(tmp_path):
 
 
 def test_one_checkpoint_is_not_enough(tmp_path):
-    with pytest.raises(ValueError, match="keep must be >= 2, got 1"):
+    with pytest.raises(ValueError, match="keep: got 1, expected at least 2"):
         Checkpoints(tmp_path, keep=1)
 
 

@@ -179,13 +179,15 @@ def test_a_model_without_transitions_by_token_is_refused(make, reason, tmp_path)
 
 @pytest.mark.parametrize("consistency", [-1.0, float("nan"), float("inf")])
 def test_weights_that_are_none_are_refused(consistency):
-    with pytest.raises(ValueError, match="consistency must be a number >= 0"):
+    with pytest.raises(
+        ValueError, match=r"consistency: got .*, expected a finite number of at least 0"
+    ):
         TrainingConfig(consistency=consistency)
 
 
 @pytest.mark.parametrize("loss", ["binary_cross_entropy", "squared_error"])
 def test_other_losses_are_refused(loss):
-    with pytest.raises(ValueError, match="consistency must be 0 with loss"):
+    with pytest.raises(ValueError, match=r"consistency: got .*, expected 0 with loss"):
         TrainingConfig(consistency=0.1, loss=loss, solved=None)
 
 

@@ -63,14 +63,14 @@ def test_lengths_reach_both_ends_and_no_further(minimum, extra, seed):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Uniform(0, 4), "minimum and maximum"),
-        (lambda: Uniform(5, 4), "minimum and maximum"),
-        (lambda: Uniform(draw="token"), "draw must be"),
+        (lambda: Uniform(0, 4), "minimum, maximum: got"),
+        (lambda: Uniform(5, 4), "minimum, maximum: got"),
+        (lambda: Uniform(draw="token"), "draw: got 'token', expected one of"),
         (lambda: Staged(stages=()), "growing lengths"),
         (lambda: Staged(stages=((8, 10), (4, 10))), "growing lengths"),
         (lambda: Staged(stages=((4, 10), (4, 10))), "growing lengths"),
         (lambda: Staged(stages=((4, 0),)), "last 1 step"),
-        (lambda: Staged(stages=((4, 10),), minimum=5), "minimum must lie"),
+        (lambda: Staged(stages=((4, 10),), minimum=5), "minimum: got 5, expected 1 to 4"),
         (lambda: Staged(smallest_bucket=0), "smallest_bucket"),
         (
             lambda: TrainingConfig(steps=100, curriculum=Staged(((4, 100), (8, 1)))),

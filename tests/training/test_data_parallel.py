@@ -82,7 +82,7 @@ def test_two_processes_train_as_one_and_resume(tmp_path):
 
 @pytest.mark.parametrize(
     ("axes", "batch_size", "message"),
-    [(("data",), 3, "cannot be split over 2 devices"), (("x",), 4, "'data'")],
+    [(("data",), 3, "expected a multiple of the 2 devices"), (("x",), 4, "'data'")],
 )
 def test_refuses_a_mesh_that_does_not_fit(axes, batch_size, message):
     devices = np.array([*jax.devices()[:1]] * 2)

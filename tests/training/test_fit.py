@@ -300,7 +300,7 @@ def test_programs_are_compiled_for_each_bucket_once_and_shared_by_seeds_and_rate
 
 
 def test_key_must_be_typed():
-    with pytest.raises(TypeError, match="key must be a typed key"):
+    with pytest.raises(TypeError, match=r"key: .*, expected a typed key"):
         fit(ToyModel(rngs=nnx.Rngs(0)), Parity().sample, key=jax.random.PRNGKey(0))
 
 

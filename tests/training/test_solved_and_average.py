@@ -214,14 +214,14 @@ class TestMeasured:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"every": 3}, "every is of sequences that are measured"),
-            ({"num_sequences": 3}, "num_sequences is of sequences that are measured"),
-            ({"metric": "last_accuracy"}, "metric must be one of"),
-            ({"metric": "validation_x", "lengths": (4,)}, "metric must be one of"),
+            ({"every": 3}, "every: got 3, expected null without lengths"),
+            ({"num_sequences": 3}, "num_sequences: got 3, expected null without lengths"),
+            ({"metric": "last_accuracy"}, "metric: got 'last_accuracy', expected one of"),
+            ({"metric": "validation_x", "lengths": (4,)}, "metric: got .*, expected one of"),
             ({"lengths": (4,), "mixture": (2, 4)}, "expected one of them"),
             ({"lengths": ()}, "one or more numbers"),
             ({"mixture": (5, 4)}, "the shorter first"),
-            ({"lengths": (4,), "every": 0}, "every must be >= 1"),
+            ({"lengths": (4,), "every": 0}, "every: got 0, expected at least 1"),
         ],
     )
     def test_nonsense_is_refused(self, options, message):
@@ -233,5 +233,5 @@ class TestMeasured:
         with pytest.raises(ValueError, match="drawn on the device"):
             fit(new_model(), SimpleNamespace(on_host=print), config, key=jax.random.key(0))
         for average in (0.0, 1.0):
-            with pytest.raises(ValueError, match="average must lie"):
+            with pytest.raises(ValueError, match=r"average: got .*, expected in"):
                 replace(CONFIG, average=average)

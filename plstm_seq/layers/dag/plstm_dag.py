@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from plstm_seq.layers.arguments import (
     computed,
+    require,
     require_above_zero,
     require_choice,
     require_positive,
@@ -169,8 +170,8 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
 
     def _make_gates(self, **types: Any) -> None:
         config, input_dim, features = self.config, self.input_dim, self.edge_features
-        if config.published == "node" and features:
-            raise ValueError(f"edge_features: got {features}, expected 0 with published='node'")
+        none = config.published != "node" or not features
+        require(none, "edge_features", features, "0 with published='node'")
         heads, _, _, jk, jq, jv, jt, jo = self.sizes
         slots = config.max_edges
         on_edges = {"slots": slots, "edge_features": features, **types}
@@ -303,7 +304,5 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
 def _kept(graph: Graphs) -> Array:
     """[P], 1 for the lines of the multitree."""
     if graph.multitree is None:
-        raise ValueError(
-            "graph.multitree is None: D-mode needs a line graph built with mode='D' or mode='PD'"
-        )
+        raise ValueError("graph.multitree: got None, expected a line graph of mode 'D' or 'PD'")
     return jnp.asarray(graph.multitree)

@@ -11,7 +11,7 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
-from plstm_seq.layers.arguments import computed, require_choice, require_shape
+from plstm_seq.layers.arguments import computed, require, require_choice, require_shape
 from plstm_seq.layers.convolution import GridConvolution, GridConvolutionConfig
 from plstm_seq.layers.gates import Gate, GateConfig
 from plstm_seq.layers.grid.gates import Chirality, OrientationGate, PForm, d_gates, p_gates
@@ -83,10 +83,8 @@ class PLSTM2DConfig(ConvolvedConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.orientations or not set(self.orientations) <= {0, 1, 2, 3}:
-            raise ValueError(
-                f"orientations: got {self.orientations}, expected some of the numbers 0 to 3"
-            )
+        some = bool(self.orientations) and set(self.orientations) <= {0, 1, 2, 3}
+        require(some, "orientations", self.orientations, "some of the numbers 0 to 3")
         require_choice("p_form", self.p_form, PForm)
         require_choice("chirality", self.chirality, Chirality)
         require_choice("gate_order", self.gate_order, GateOrder)

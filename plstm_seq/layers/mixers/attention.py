@@ -9,7 +9,7 @@ from flax import nnx
 from jax import Array
 from jaxtyping import Float
 
-from plstm_seq.layers.arguments import given, require_choice, require_positive
+from plstm_seq.layers.arguments import given, require, require_choice, require_positive
 from plstm_seq.layers.mixers.base import Baseline, BaselineConfig, head_features
 from plstm_seq.ops.attention import causal_attention
 
@@ -38,8 +38,7 @@ class AttentionConfig(BaselineConfig):
     def __post_init__(self):
         require_positive(num_heads=self.num_heads, **given(head_dim=self.head_dim))
         require_choice("position", self.position, Position)
-        if not self.rope_base > 1:
-            raise ValueError(f"rope_base: got {self.rope_base}, expected above 1")
+        require(self.rope_base > 1, "rope_base", self.rope_base, "above 1")
 
 
 class Attention(Baseline[AttentionConfig]):
@@ -59,8 +58,8 @@ class Attention(Baseline[AttentionConfig]):
     def _make(self, **types: Any) -> int:
         config = self.config
         self.head_dim = head_features(self.input_dim, config.num_heads, config.head_dim)
-        if config.position == "rope" and self.head_dim % 2:
-            raise ValueError(f"head_dim: got {self.head_dim}, expected an even number with rope")
+        fits = config.position != "rope" or self.head_dim % 2 == 0
+        require(fits, "head_dim", self.head_dim, "an even number with rope")
         inner = config.num_heads * self.head_dim
         self.query = nnx.Linear(self.input_dim, inner, use_bias=False, **types)
         self.key = nnx.Linear(self.input_dim, inner, use_bias=False, **types)

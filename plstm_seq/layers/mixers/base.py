@@ -17,6 +17,7 @@ from jaxtyping import Float
 from plstm_seq.layers.arguments import (
     accumulation_dtype,
     computed,
+    require,
     require_divisible,
     require_positive,
     require_shape,
@@ -203,8 +204,7 @@ class Baseline(Configured[C]):
     def _checked(self, state: BaselineState, fresh: BaselineState) -> BaselineState:
         """The state, if its shapes are those of a fresh one (its length aside, if unbounded)."""
         (given, tree), (expected, fresh_tree) = map(jax.tree.flatten_with_path, (state, fresh))
-        if tree != fresh_tree:
-            raise ValueError(f"state: got {tree}, expected {fresh_tree}")
+        require(tree == fresh_tree, "state", tree, str(fresh_tree))
         for (path, leaf), (_, like) in zip(given, expected, strict=True):
             axes = list(like.shape)
             if not self.bounded_state:

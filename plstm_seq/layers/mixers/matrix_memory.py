@@ -12,7 +12,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
-from plstm_seq.layers.arguments import given, require_above_zero, require_count, require_positive
+from plstm_seq.layers.arguments import (
+    given,
+    require,
+    require_above_zero,
+    require_count,
+    require_positive,
+)
 from plstm_seq.layers.mixers.base import Baseline, Readout, ReadoutConfig, head_features, wide
 from plstm_seq.layers.transition.matrices import unit
 from plstm_seq.ops.linear import gated_delta_rule
@@ -140,8 +146,7 @@ class DeltaNetConfig(MatrixMemoryConfig):
     def __post_init__(self):
         super().__post_init__()
         require_count(num_reflections=self.num_reflections)
-        if not 0 < self.beta_max <= 2:
-            raise ValueError(f"beta_max: got {self.beta_max}, expected in (0, 2]")
+        require(0 < self.beta_max <= 2, "beta_max", self.beta_max, "in (0, 2]")
 
 
 class DeltaNet(MatrixMemory[DeltaNetConfig]):

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from plstm_seq.layers.arguments import require_above_zero, require_choice, require_count
+from plstm_seq.layers.arguments import require, require_above_zero, require_choice, require_count
 from plstm_seq.layers.initializers import Constant, FanIn, Initializer, Normal, Zeros
 from plstm_seq.layers.initializers import Diagonal as DiagonalInit
 from plstm_seq.layers.transition.base import Parametrization, Quantity
@@ -51,8 +51,7 @@ class Bounded(Parametrization):
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 < self.norm_bound <= 1:
-            raise ValueError(f"norm_bound: got {self.norm_bound}, expected in (0, 1]")
+        require(0 < self.norm_bound <= 1, "norm_bound", self.norm_bound, "in (0, 1]")
 
     def quantities(self) -> dict[str, Quantity]:
         """The matrix itself."""
@@ -145,8 +144,7 @@ class HouseholderProduct(Parametrization):
         super().__post_init__()
         if self.num_reflections is not None:
             require_count(num_reflections=self.num_reflections)
-        if not 0 < self.beta_max <= 2:
-            raise ValueError(f"beta_max: got {self.beta_max}, expected in (0, 2]")
+        require(0 < self.beta_max <= 2, "beta_max", self.beta_max, "in (0, 2]")
 
     def quantities(self) -> dict[str, Quantity]:
         """Directions and betas."""
@@ -210,18 +208,16 @@ class Orthogonal(Parametrization):
         require_choice("determinant", self.determinant, Determinant)
         if self.signs is None:
             return
-        if self.determinant != "fixed":
-            raise ValueError(f"signs: got {self.signs}, expected None unless determinant='fixed'")
-        if not self.signs or not set(self.signs) <= {1, -1}:
-            raise ValueError(f"signs: got {self.signs}, expected at least one, each 1 or -1")
+        fixed = self.determinant == "fixed"
+        require(fixed, "signs", self.signs, "None unless determinant='fixed'")
+        valid = bool(self.signs) and set(self.signs) <= {1, -1}
+        require(valid, "signs", self.signs, "at least one, each 1 or -1")
 
     def check_heads(self, num_heads: int) -> None:
         """Raise `ValueError` if there are more signs than heads."""
         super().check_heads(num_heads)
-        if self.signs is not None and len(self.signs) > num_heads:
-            raise ValueError(
-                f"signs: got {len(self.signs)}, expected at most num_heads = {num_heads}"
-            )
+        count = len(self.signs or ())
+        require(count <= num_heads, "signs", count, f"at most num_heads = {num_heads}")
 
     def quantities(self) -> dict[str, Quantity]:
         """The generator, if there is an angle, and the sign's argument, if it is learned."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-from plstm_seq.layers.arguments import require_above_zero, require_choice
+from plstm_seq.layers.arguments import require, require_above_zero, require_choice
 from plstm_seq.layers.initializers import Diagonal, FanIn, Initializer, Zeros
 from plstm_seq.layers.transition.base import Parametrization, Quantity
 
@@ -70,8 +70,8 @@ class Selection(Parametrization):
         require_choice("lines", self.lines, Line)
         require_choice("choice", self.choice, Choice)
         require_above_zero(temperature=self.temperature)
-        if self.rotated and self.dim % 2:
-            raise ValueError(f"dim: got {self.dim}, expected an even number where rotated is set")
+        even = not (self.rotated and self.dim % 2)
+        require(even, "dim", self.dim, "an even number where rotated is set")
 
     @property
     def places(self) -> int:

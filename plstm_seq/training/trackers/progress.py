@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from plstm_seq.layers.arguments import require_positive
 from plstm_seq.training.trackers.base import Record
 
 # A terminal may be closed while training goes on, or before it is saved: nobody watches then.
@@ -30,8 +31,7 @@ class ProgressTracker:
     """
 
     def __init__(self, name: str = "train", *, stream: TextIO | None = None, plain_lines: int = 10):
-        if plain_lines < 1:
-            raise ValueError(f"plain_lines must be >= 1, got {plain_lines}")
+        require_positive(plain_lines=plain_lines)
         self.name = name
         self._console = Console(file=sys.stderr if stream is None else stream)
         self._plain_lines = plain_lines

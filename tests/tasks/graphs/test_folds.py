@@ -59,10 +59,14 @@ def test_a_class_with_one_graph_is_in_one_part():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: folds([0, 1] * 9, 2), ValueError, "num_folds must be at least 3"),
-        (lambda: folds([0, 1] * 9, 10), ValueError, "num_folds must be at most 9, the size of"),
-        (lambda: folds([]), ValueError, r"labels must have shape \[G\]"),
-        (lambda: folds([0.5] * 20), TypeError, "labels must be integers"),
+        (lambda: folds([0, 1] * 9, 2), ValueError, r"num_folds: got .*, expected at least 3"),
+        (
+            lambda: folds([0, 1] * 9, 10),
+            ValueError,
+            r"num_folds: got .*, expected at most 9, the size of",
+        ),
+        (lambda: folds([]), ValueError, r"labels: got shape \(0,\), expected \[G\]"),
+        (lambda: folds([0.5] * 20), TypeError, "labels: got float64, expected integers"),
     ],
 )
 def test_mistakes_are_explained(call, error, message):

@@ -70,7 +70,7 @@ def test_files_that_may_be_missing(tmp_path):
     with pytest.raises(ValueError, match="the graphs of TINY have no class"):
         data.batch([0])
     assert data.batch([2, 0], data.graph_attributes).targets.tolist() == [[3], [1]]
-    with pytest.raises(ValueError, match="targets must be of 3 graphs, got 2"):
+    with pytest.raises(ValueError, match="targets: got 2, expected one for each of 3 graphs"):
         data.batch([0], data.graph_attributes[1:])
 
 
@@ -126,33 +126,45 @@ def test_batches_go_once_through_the_graphs(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"A": "1, 2\n2 1\n"}, r"A.txt:2: expected 2 numbers separated by commas, got '2 1'"),
-        ({"A": "1, 2\n2, x\n"}, r"A.txt:2: expected 2 numbers .* got '2, x'"),
-        ({"A": "1, 2\n\n2, 1\n"}, r"A.txt:2: expected 2 numbers .* got ''"),
-        ({"A": "1, 2, 3\n"}, r"A.txt:1: expected 2 numbers .* got '1, 2, 3'"),
-        ({"A": "1, 2\n1, 1.5\n"}, r"A.txt:2: expected integers, got 1, 1.5"),
-        ({"A": "1, 2\n1, 7\n"}, r"A.txt:2: nodes are 1 .. 6, got 1, 7"),
-        ({"A": "0, 1\n"}, r"A.txt:1: nodes are 1 .. 6, got 0, 1"),
-        ({"A": "1, 2\n3, 4\n"}, r"A.txt:2: an edge must join nodes of one graph, got 3, 4"),
+        ({"A": "1, 2\n2 1\n"}, r"A.txt:2: got '2 1', expected 2 numbers separated by commas"),
+        ({"A": "1, 2\n2, x\n"}, r"A.txt:2: got '2, x', expected 2 numbers"),
+        ({"A": "1, 2\n\n2, 1\n"}, r"A.txt:2: got '', expected 2 numbers"),
+        ({"A": "1, 2, 3\n"}, r"A.txt:1: got '1, 2, 3', expected 2 numbers"),
+        ({"A": "1, 2\n1, 1.5\n"}, r"A.txt:2: got 1, 1.5, expected integers"),
+        ({"A": "1, 2\n1, 7\n"}, r"A.txt:2: got 1, 7, expected nodes 1 .. 6"),
+        ({"A": "0, 1\n"}, r"A.txt:1: got 0, 1, expected nodes 1 .. 6"),
+        ({"A": "1, 2\n3, 4\n"}, r"A.txt:2: got 3, 4, expected an edge between nodes of one graph"),
         ({"graph_indicator": ""}, r"indicator.txt:1: expected a line for each node"),
-        ({"graph_indicator": "1\n1\n3\n"}, r"indicator.txt:3: nodes must come in the order"),
-        ({"graph_indicator": "2\n2\n3\n"}, r"indicator.txt:1: nodes must come in the order"),
-        ({"graph_indicator": "1\n2\n1\n"}, r"indicator.txt:3: nodes must .* none without; got 1"),
-        ({"graph_labels": "1\n0\n"}, r"graph_labels.txt:3: expected one line for each of 3 graphs"),
-        ({"graph_labels": "1\n0\n1\n0\n"}, r"graph_labels.txt:4: .* 3 graphs, got 4 lines"),
-        ({"graph_labels": "1\n0.5\n1\n"}, r"graph_labels.txt:2: expected integers, got 0.5"),
-        ({"graph_attributes": "1\n2\n"}, r"graph_attributes.txt:3: .* 3 graphs, got 2 lines"),
-        ({"graph_attributes": "1, 2\n3\n4, 5\n"}, r"graph_attributes.txt:2: expected 2 numbers"),
-        ({"graph_attributes": "1\n2\nx\n"}, r"graph_attributes.txt:3: expected a number, got 'x'"),
-        ({"graph_attributes": "1\n-1e39\n2"}, r"graph_attributes.txt:2: .* 3.4e\+38, got -1e\+39"),
-        ({"node_labels": "0\n1\n"}, r"node_labels.txt:3: expected one line for each of 6 nodes"),
-        ({"node_attributes": "1\nnan\n" * 3}, r"node_attributes.txt:2: expected a number, got 'n"),
-        ({"node_labels": "0\n1_0\n" * 3}, r"node_labels.txt:2: expected a number, got '1_0'"),
-        ({"node_labels": "0\n0x1F\n" * 3}, r"node_labels.txt:2: expected a number, got '0x1F'"),
-        ({"node_labels": "0\n\u0663\n" * 3}, r"node_labels.txt:2: expected a number, got '\u0663'"),
-        ({"node_labels": "0\n" + "x" * 10**6}, r"node_labels.txt:2: .* got 'x{100}\.\.\.'$"),
-        ({"edge_labels": "1\n2, 3\n" * 4}, r"edge_labels.txt:2: expected a number, got '2, 3'"),
-        ({"edge_attributes": "1\n"}, r"edge_attributes.txt:2: .* 8 edges, got 1 lines"),
+        ({"graph_indicator": "1\n1\n3\n"}, r"indicator.txt:3: got .*, expected nodes in the order"),
+        ({"graph_indicator": "2\n2\n3\n"}, r"indicator.txt:1: got .*, expected nodes in the order"),
+        (
+            {"graph_indicator": "1\n2\n1\n"},
+            r"indicator.txt:3: got 1, expected nodes .* none without",
+        ),
+        ({"graph_labels": "1\n0\n"}, r"graph_labels.txt:3: .* expected one for each of 3 graphs"),
+        ({"graph_labels": "1\n0\n1\n0\n"}, r"graph_labels.txt:4: got 4 lines, .* 3 graphs"),
+        ({"graph_labels": "1\n0.5\n1\n"}, r"graph_labels.txt:2: got 0.5, expected integers"),
+        ({"graph_attributes": "1\n2\n"}, r"graph_attributes.txt:3: got 2 lines, .* 3 graphs"),
+        (
+            {"graph_attributes": "1, 2\n3\n4, 5\n"},
+            r"graph_attributes.txt:2: got .*, expected 2 numbers",
+        ),
+        ({"graph_attributes": "1\n2\nx\n"}, r"graph_attributes.txt:3: got 'x', expected a number"),
+        ({"graph_attributes": "1\n-1e39\n2"}, r"graph_attributes.txt:2: got -1e\+39, .* 3.4e\+38"),
+        ({"node_labels": "0\n1\n"}, r"node_labels.txt:3: .* expected one for each of 6 nodes"),
+        (
+            {"node_attributes": "1\nnan\n" * 3},
+            r"node_attributes.txt:2: got 'nan', expected a number",
+        ),
+        ({"node_labels": "0\n1_0\n" * 3}, r"node_labels.txt:2: got '1_0', expected a number"),
+        ({"node_labels": "0\n0x1F\n" * 3}, r"node_labels.txt:2: got '0x1F', expected a number"),
+        ({"node_labels": "0\n\u0663\n" * 3}, r"node_labels.txt:2: got '\u0663', expected a number"),
+        (
+            {"node_labels": "0\n" + "x" * 10**6},
+            r"node_labels.txt:2: got 'x{100}\.\.\.', expected a number$",
+        ),
+        ({"edge_labels": "1\n2, 3\n" * 4}, r"edge_labels.txt:2: got '2, 3', expected a number"),
+        ({"edge_attributes": "1\n"}, r"edge_attributes.txt:2: got 1 lines, .* 8 edges"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -182,7 +194,9 @@ def test_labels_of_too_many_kinds_are_refused_before_they_take_memory(tmp_path):
             edge_attributes=None,
         )
     )
-    with pytest.raises(ValueError, match="40000 node labels of 40000 kinds take 1600000000 zeros"):
+    with pytest.raises(
+        ValueError, match="node labels: got 40000 of 40000 kinds, which take 1600000000 zeros"
+    ):
         _ = data.node_features
 
 
@@ -206,7 +220,7 @@ def test_any_damage_is_an_error_that_names_the_file_and_short(tmp_path):
 
 
 def test_missing_files_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"must hold one file NAME_A.txt .* got 0"):
+    with pytest.raises(FileNotFoundError, match=r"got 0 files NAME_A.txt .* expected one"):
         read_tu(tmp_path)
     write(tmp_path, graph_labels=None)
     with pytest.raises(FileNotFoundError, match=r"there is no file .*TINY_graph_labels.txt"):
@@ -223,10 +237,10 @@ def test_missing_files_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("graphs", "error", "message"),
     [
-        ([], ValueError, r"graphs must have shape \[B\]"),
-        ([[0]], ValueError, r"graphs must have shape \[B\]"),
-        ([3], ValueError, "graphs must lie in 0 .. 2, got 3 .. 3"),
-        ([0.0], TypeError, "graphs must be integers"),
+        ([], ValueError, r"graphs: got shape .*, expected \[B\]"),
+        ([[0]], ValueError, r"graphs: got shape .*, expected \[B\]"),
+        ([3], ValueError, "graphs: got 3 .. 3, expected 0 .. 2"),
+        ([0.0], TypeError, "graphs: got float64, expected integers"),
     ],
     ids=str,
 )

@@ -108,13 +108,13 @@ def test_no_more_is_read_than_is_asked_for():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch": 0}, "batch must be at least 1"),
-        ({"threads": 0}, "threads must be at least 1"),
-        ({"prefetch": 0}, "prefetch must be at least 1"),
-        ({"epochs": 0}, "epochs must be at least 1"),
-        ({"seed": -1}, "seed must be at least 0"),
-        ({"part": (2, 2)}, r"part must be \(i, n\)"),
-        ({"part": (4, 5)}, "the source has 3 images, too few for part"),
+        ({"batch": 0}, r"batch: got .*, expected at least 1"),
+        ({"threads": 0}, r"threads: got .*, expected at least 1"),
+        ({"prefetch": 0}, r"prefetch: got .*, expected at least 1"),
+        ({"epochs": 0}, r"epochs: got .*, expected at least 1"),
+        ({"seed": -1}, r"seed: got .*, expected at least 0"),
+        ({"part": (2, 2)}, r"part: got \(2, 2\), expected \(i, n\)"),
+        ({"part": (4, 5)}, "source: got 3, expected at least 5 images for part"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -125,7 +125,7 @@ def test_mistakes_are_explained(options, message):
 
 def test_images_of_different_sizes_need_a_transform():
     source = Numbered(3, size=[4, 5, 6])
-    with pytest.raises(ValueError, match=r"must have one size, .*Augmentation\(size=224\)"):
+    with pytest.raises(ValueError, match=r"expected one size: .*Augmentation\(size=224\)"):
         next(batches(source, 3))
     assert next(batches(source, 3, transform=Augmentation(4))).images.shape == (3, 4, 4, 3)
 

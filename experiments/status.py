@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import pydantic
 
-from experiments.files import read_json, write_whole
+from experiments.files import read_json
+from plstm_seq.files import write_whole
 from plstm_seq.training.trackers import Record
 
 if TYPE_CHECKING:

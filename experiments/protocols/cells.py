@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pydantic
 
 from experiments.config import ConfigError, ExperimentConfig, default_config, to_document
-from experiments.files import DamagedError, read_json, write_whole
+from experiments.files import DamagedError, read_json
 from experiments.overrides import assign, default_fields, kinds_at, parse_assignment, resolve
 from experiments.presets import protocol_model, scaled_training
 from experiments.protocols.protocol import RATE, Protocol, ProtocolTask
@@ -27,6 +27,7 @@ from experiments.sweeps import Sweep, SweepFolder, create_sweep, plan, product, 
 from experiments.sweeps.executors import Executor
 from experiments.sweeps.folder import ROOT
 from experiments.sweeps.values import read_values
+from plstm_seq.files import write_whole
 from plstm_seq.training import ByAccuracy, Sizes, Staged, TrainingConfig, Uniform
 from tasks.options import nearest
 

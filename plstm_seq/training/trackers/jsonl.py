@@ -12,6 +12,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from plstm_seq.files import write_whole
 from plstm_seq.training.trackers.base import Record
 
 
@@ -57,9 +58,7 @@ class JsonlTracker:
         while (aside := self.path.with_suffix(f".damaged-{number}{self.path.suffix}")).exists():
             number += 1
         shutil.copyfile(self.path, aside)
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_bytes(b"".join(line.text for line in kept))
-        os.replace(temporary, self.path)
+        write_whole(self.path, b"".join(line.text for line in kept))
         warnings.warn(
             f"{self.path}: {problems[0]}; the file is kept as {aside.name}, and {len(kept)} "
             "records of it could be read",

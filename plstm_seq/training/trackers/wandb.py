@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from plstm_seq.files import write_whole
 from plstm_seq.training.trackers.base import Record
 
 WandbMode = Literal["online", "offline", "disabled"]
@@ -127,9 +127,7 @@ class WandbTracker:
             ) from None
 
     def _write(self) -> None:
-        part = self._path.with_suffix(".part")
-        part.write_text(json.dumps(self._logged._asdict()), encoding="utf-8")
-        os.replace(part, self._path)
+        write_whole(self._path, json.dumps(self._logged._asdict()))
 
 
 class _Logged(NamedTuple):

@@ -32,7 +32,7 @@ from plstm_seq.training import (
     fit_members,
 )
 from plstm_seq.training.interrupt import terminate_as_interrupt
-from plstm_seq.training.trackers.wandb import require_wandb
+from plstm_seq.training.trackers import require_wandb
 
 
 def train(

@@ -8,7 +8,7 @@ import pydantic
 
 from experiments.files import read_json
 from plstm_seq.files import write_whole
-from plstm_seq.training.trackers import Record
+from plstm_seq.training.records import Record
 
 if TYPE_CHECKING:
     from experiments.run import Run

@@ -19,6 +19,7 @@ from plstm_seq.training.optimizer import (
     make_optimizer,
     with_hyperparameters,
 )
+from plstm_seq.training.records import TIMING_FIELDS, DamagedRecordsError, JsonlTracker, read_jsonl
 from plstm_seq.training.step import (
     Examples,
     HostSample,
@@ -30,15 +31,11 @@ from plstm_seq.training.step import (
     make_train_step,
 )
 from plstm_seq.training.trackers import (
-    TIMING_FIELDS,
     CompositeTracker,
-    DamagedRecordsError,
-    JsonlTracker,
     ProgressTracker,
     TensorBoardTracker,
     Tracker,
     WandbTracker,
-    read_jsonl,
 )
 
 __all__ = [

@@ -18,6 +18,7 @@ from plstm_seq.training.curriculum import Draw, Phase
 from plstm_seq.training.devices import over_data, over_members, whole
 from plstm_seq.training.loss import Loss
 from plstm_seq.training.optimizer import OptimizerConfig, make_optimizer
+from plstm_seq.training.records import Record
 from plstm_seq.training.step import (
     Examples,
     LengthRange,
@@ -27,7 +28,6 @@ from plstm_seq.training.step import (
     make_host_step,
     make_train_step,
 )
-from plstm_seq.training.trackers import Record
 
 # Folded into a training's key for sequences that are measured: no step has this number.
 _MEASURING = 0x7FFF_50DE

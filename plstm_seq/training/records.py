@@ -1,4 +1,4 @@
-"""Records as lines of JSON."""
+"""Records of a training, and the file that keeps them: a line of JSON for each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from plstm_seq.files import write_whole
-from plstm_seq.training.trackers.base import Record
+
+# One record stands for the steps since the one before: `step` is the last of them.
+Record = dict[str, int | float]
+
+# Fields of a record that depend on the clock; all others are the same in every identical run. Of
+# members in one program, `seconds` is each one's share, and `tokens_per_second` the program's rate.
+TIMING_FIELDS = ("seconds", "tokens_per_second", "compile_seconds")
 
 
 class DamagedRecordsError(ValueError):

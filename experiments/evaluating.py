@@ -9,16 +9,15 @@ from typing import Any
 import jax
 import polars
 
-import tasks
 from experiments.bookmarks import Bookmarks
 from experiments.files import check_writable, waited_for
+from experiments.problems.sequences import stream_of
 from experiments.run import Run, as_run
 from plstm_seq.evaluation import (
     AVERAGED,
     SNAPPED,
     LengthGeneralization,
     Snapped,
-    Stream,
     add_rows,
     learn_prototypes,
     length_generalization,
@@ -28,7 +27,6 @@ from plstm_seq.evaluation import (
 )
 from plstm_seq.evaluation.length import Row
 from plstm_seq.evaluation.size import InOrder
-from plstm_seq.evaluation.sources import Source
 from plstm_seq.training.interrupt import terminate_as_interrupt
 
 # Of the training length; from them prototypes of states are learned.
@@ -166,7 +164,7 @@ def _by_length(
     settings = run.config.evaluation
     measure = partial(
         length_generalization,
-        source=_source(run.task),
+        source=stream_of(run.task) or run.task.sample,
         lengths=lengths,
         key=jax.random.key(settings.seed),
         num_sequences=num_sequences,
@@ -249,10 +247,3 @@ def _keep(run: Run, result: LengthGeneralization, snap_every: int | None) -> Non
     every = polars.when(corrected).then(polars.lit(snap_every, polars.Int64)).alias("snap_every")
     with waited_for(run.folder / ".evaluation.lock"):
         add_rows(run.evaluation_path, frame.with_columns(every))
-
-
-def _source(task: tasks.Task) -> Source:
-    """A stream where one pass measures every length."""
-    if isinstance(task, tasks.StreamingTask) and task.per_token:
-        return Stream(task.draw, task.start, task.advance, task.period)
-    return task.sample

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 import tasks
+from experiments.problems.sequences import stream_of
 from experiments.run import RunError
 from plstm_seq import probing
 from plstm_seq.evaluation import Snapped, Stream, learn_prototypes, length_generalization
@@ -45,15 +46,16 @@ def declining() -> Iterator[None]:
         raise RunError(str(error)) from None
 
 
-def stream_of(task: tasks.Task) -> Stream:
+def require_stream(task: tasks.Task) -> Stream:
     """The task as a stream.
 
     Raises:
         RunError: it does not label every position.
     """
-    if not isinstance(task, tasks.StreamingTask) or not task.per_token:
+    stream = stream_of(task)
+    if stream is None:
         raise RunError(f"{type(task).__name__} does not label every position")
-    return Stream(task.draw, task.start, task.advance, task.period)
+    return stream
 
 
 def carry(
@@ -77,7 +79,7 @@ def carry(
     """
     found = length_generalization(
         model,
-        stream_of(task),
+        require_stream(task),
         lengths,
         chance=task.chance,
         key=jax.random.key(seed),

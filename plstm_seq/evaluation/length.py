@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Int
 
+from plstm_seq.batches import Sample
 from plstm_seq.evaluation.metrics import (
     Estimate,
     Horizon,
@@ -24,14 +25,14 @@ from plstm_seq.evaluation.metrics import (
 )
 from plstm_seq.evaluation.outcomes import (
     Bookmark,
+    Chunking,
     Outcomes,
-    Plan,
     Tally,
     count,
     sampled_outcomes,
     stream_outcomes,
 )
-from plstm_seq.evaluation.sources import EvaluatedModel, Sample, Source, Stream
+from plstm_seq.evaluation.sources import EvaluatedModel, Source, Stream
 
 Axis = Literal["length", "size", "depth"]
 Metric = Literal["token", "sequence", "last"]
@@ -232,11 +233,11 @@ def length_generalization(
             "not bounded"
         )
     scaled(0.0, chance)  # a wrong chance should not show only after the run
-    plan = Plan(num_sequences, min(batch_size, num_sequences), chunk_size, carried)
+    chunking = Chunking(num_sequences, min(batch_size, num_sequences), chunk_size, carried)
     if isinstance(source, Stream):
-        outcomes = stream_outcomes(evaluated, source, kept, plan, key, bookmark)
+        outcomes = stream_outcomes(evaluated, source, kept, chunking, key, bookmark)
     else:
-        outcomes = sampled_outcomes(evaluated, source, kept, plan, key, bookmark)
+        outcomes = sampled_outcomes(evaluated, source, kept, chunking, key, bookmark)
     return LengthGeneralization(
         outcomes=outcomes,
         chance=chance,

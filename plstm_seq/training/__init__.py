@@ -5,6 +5,7 @@ result = fit(model, task.sample, config, key=jax.random.key(0), folder="run/chec
              trackers=[JsonlTracker("run/metrics.jsonl"), ProgressTracker()])
 """
 
+from plstm_seq.batches import Examples, HostSample, Sample
 from plstm_seq.training.checkpoint import Checkpoint, Checkpoints, load_model, load_parameters
 from plstm_seq.training.config import Solved, TrainingConfig
 from plstm_seq.training.curriculum import ByAccuracy, Curriculum, Sizes, Staged, Uniform
@@ -21,10 +22,7 @@ from plstm_seq.training.optimizer import (
 )
 from plstm_seq.training.records import TIMING_FIELDS, DamagedRecordsError, JsonlTracker, read_jsonl
 from plstm_seq.training.step import (
-    Examples,
-    HostSample,
     LengthRange,
-    Sample,
     TrainState,
     init_state,
     make_dispatch,

@@ -13,6 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array
 
+from plstm_seq.batches import Examples, Sample
 from plstm_seq.training.config import Solved, TrainingConfig
 from plstm_seq.training.curriculum import Draw, Phase
 from plstm_seq.training.devices import over_data, over_members, whole
@@ -20,9 +21,7 @@ from plstm_seq.training.loss import Loss
 from plstm_seq.training.optimizer import OptimizerConfig, make_optimizer
 from plstm_seq.training.records import Record
 from plstm_seq.training.step import (
-    Examples,
     LengthRange,
-    Sample,
     TrainState,
     make_dispatch,
     make_host_step,

@@ -20,7 +20,7 @@ def _diagonal(fields: Fields, input_axis: int) -> Initializer:
     in_axes, out_axes = (_axes(fields.take(name, ())) for name in ("in_axes", "out_axes"))
     if not in_axes and not out_axes:
         return init.Ones()
-    return init.Diagonal(1.0, in_axes, out_axes)
+    return init.ScaledIdentity(1.0, in_axes, out_axes)
 
 
 def _axes(axes: int | list[int] | tuple[int, ...]) -> tuple[int, ...]:

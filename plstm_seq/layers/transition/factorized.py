@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from plstm_seq.layers.activations import expexp, logsigmoid
 from plstm_seq.layers.arguments import require_above_zero, require_choice, require_count
-from plstm_seq.layers.initializers import Diagonal, Initializer, Ones, Zeros
+from plstm_seq.layers.initializers import Initializer, Ones, ScaledIdentity, Zeros
 from plstm_seq.layers.transition import matrices
 from plstm_seq.layers.transition.base import Parametrization, Quantity
 from plstm_seq.ops.sequence.levels import small_matmul
@@ -74,9 +74,9 @@ class Factorized(Parametrization):
     orthogonalization_order: int | None = None
     eigenvalue_bias_init: Initializer = field(default_factory=Ones)
     eigenvalue_weight_init: Initializer = field(default_factory=Zeros)
-    inproj_bias_init: Initializer = field(default_factory=Diagonal)
+    inproj_bias_init: Initializer = field(default_factory=ScaledIdentity)
     inproj_weight_init: Initializer = field(default_factory=Zeros)
-    outproj_bias_init: Initializer = field(default_factory=Diagonal)
+    outproj_bias_init: Initializer = field(default_factory=ScaledIdentity)
     outproj_weight_init: Initializer = field(default_factory=Zeros)
     kind: Literal["factorized"] = "factorized"
 

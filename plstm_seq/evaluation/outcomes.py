@@ -161,8 +161,8 @@ def stream_outcomes(
         model: what is evaluated.
         stream: the task.
         lengths: ascending; no multiples of the chunk size need be among them.
-        chunking: sizes. Chunks are rounded up to the stream's period; without a carried state there is
-            one, as long as the longest length.
+        chunking: sizes. Chunks are rounded up to the stream's period; without a carried state
+            there is one, as long as the longest length.
         key: typed key.
         bookmark: where the pass begins, and what is told where it is.
     """

@@ -25,8 +25,8 @@ from plstm_seq.evaluation.metrics import (
 )
 from plstm_seq.evaluation.outcomes import (
     Bookmark,
-    Chunking,
     Outcomes,
+    PassPlan,
     Tally,
     count,
     sampled_outcomes,
@@ -233,11 +233,11 @@ def length_generalization(
             "not bounded"
         )
     scaled(0.0, chance)  # a wrong chance should not show only after the run
-    chunking = Chunking(num_sequences, min(batch_size, num_sequences), chunk_size, carried)
+    plan = PassPlan(num_sequences, min(batch_size, num_sequences), chunk_size, carried)
     if isinstance(source, Stream):
-        outcomes = stream_outcomes(evaluated, source, kept, chunking, key, bookmark)
+        outcomes = stream_outcomes(evaluated, source, kept, plan, key, bookmark)
     else:
-        outcomes = sampled_outcomes(evaluated, source, kept, chunking, key, bookmark)
+        outcomes = sampled_outcomes(evaluated, source, kept, plan, key, bookmark)
     return LengthGeneralization(
         outcomes=outcomes,
         chance=chance,

@@ -131,8 +131,8 @@ class Outcomes:
 
 
 @dataclass(frozen=True)
-class Chunking:
-    """How a model is run: `chunk_size` symbols at a time, or whole if `carried` is false."""
+class PassPlan:
+    """How a pass is run: `chunk_size` symbols at a time, or whole if `carried` is false."""
 
     num_sequences: int
     batch_size: int
@@ -149,7 +149,7 @@ def stream_outcomes(
     model: EvaluatedModel,
     stream: Stream,
     lengths: Sequence[int],
-    chunking: Chunking,
+    plan: PassPlan,
     key: Array,
     bookmark: Bookmark | None = None,
 ) -> Outcomes:
@@ -161,23 +161,23 @@ def stream_outcomes(
         model: what is evaluated.
         stream: the task.
         lengths: ascending; no multiples of the chunk size need be among them.
-        chunking: sizes. Chunks are rounded up to the stream's period; without a carried state
-            there is one, as long as the longest length.
+        plan: sizes. Chunks are rounded up to the stream's period; without a carried state there is
+            one, as long as the longest length.
         key: typed key.
         bookmark: where the pass begins, and what is told where it is.
     """
-    size = chunking.chunk_size if chunking.carried else max(lengths)
+    size = plan.chunk_size if plan.carried else max(lengths)
     size = -(-size // stream.period) * stream.period
     chunks = -(-max(lengths) // size)
-    every = jnp.ones((chunking.batch_size, size), bool)
+    every = jnp.ones((plan.batch_size, size), bool)
     graphdef, variables = nnx.split(model)
-    start = _start(model, chunking, stream.start(chunking.batch_size))
+    start = _start(model, plan, stream.start(plan.batch_size))
     # Of the types that a chunk leaves behind, since one program makes all of them.
     left, _ = _read_chunk.eval_shape(graphdef, variables, stream, size, key, start)
     start = jax.tree.map(lambda leaf, like: jnp.asarray(leaf, like.dtype), start, left)
-    work = _Work(lengths, chunking, start, bookmark, chunking.batch_size * chunks * size)
+    work = _Work(lengths, plan, start, bookmark, plan.batch_size * chunks * size)
     at_once = 1
-    while work.batch < chunking.batches:
+    while work.batch < plan.batches:
         begun = time.monotonic()
         batch_key = jax.random.fold_in(key, work.batch)
         first = int(work.place.reading.chunk)
@@ -193,7 +193,7 @@ def stream_outcomes(
         ]
         jax.block_until_ready(reading)
         at_once = _chunks_at_once(at_once, number, time.monotonic() - begun)
-        work.add(tallies, reading, chunking.batch_size * reached)
+        work.add(tallies, reading, plan.batch_size * reached)
     return work.outcomes(nested=True)
 
 
@@ -201,7 +201,7 @@ def sampled_outcomes(
     model: EvaluatedModel,
     sample: Sample,
     lengths: Sequence[int],
-    chunking: Chunking,
+    plan: PassPlan,
     key: Array,
     bookmark: Bookmark | None = None,
 ) -> Outcomes:
@@ -215,29 +215,23 @@ def sampled_outcomes(
         model: what is evaluated.
         sample: the task.
         lengths: ascending.
-        chunking: sizes.
+        plan: sizes.
         key: typed key.
         bookmark: where the evaluation begins, and what is told where it is.
     """
     graphdef, variables = nnx.split(model)
-    work = _Work(
-        lengths,
-        chunking,
-        _start(model, chunking, None),
-        bookmark,
-        chunking.batch_size * sum(lengths),
-    )
-    while work.batch < chunking.batches:
+    work = _Work(lengths, plan, _start(model, plan, None), bookmark, plan.batch_size * sum(lengths))
+    while work.batch < plan.batches:
         length = lengths[work.passed]
-        padded = chunking.chunk_size * (1 << (-(-length // chunking.chunk_size) - 1).bit_length())
+        padded = plan.chunk_size * (1 << (-(-length // plan.chunk_size) - 1).bit_length())
         batch_key = jax.random.fold_in(jax.random.fold_in(key, length), work.batch)
-        drawn = _sample(sample, chunking.batch_size, padded, batch_key, jnp.int32(length))
+        drawn = _sample(sample, plan.batch_size, padded, batch_key, jnp.int32(length))
         # On the host: slicing on the device would compile a program for every padded length.
         batch = jax.tree.map(np.asarray, drawn)
         # Behind a sequence there may be room for an answer: nothing is scored behind that.
         scored = np.flatnonzero(batch.mask.any(0))
         end = max(length, 1 + int(scored.max(initial=0)))
-        size = chunking.chunk_size if chunking.carried else batch.inputs.shape[1]
+        size = plan.chunk_size if plan.carried else batch.inputs.shape[1]
         shorter = sum(lengths[: work.passed])
         for begin in range(int(work.place.reading.chunk) * size, end, size):
             chunk, state, _, tally = work.place.reading
@@ -246,7 +240,7 @@ def sampled_outcomes(
             tally = count(tally, right, piece.mask, jnp.int32(end - begin))
             jax.block_until_ready(work.place.reading)  # one chunk ahead of what is measured
             reading = Reading(chunk + 1, state, None, tally)
-            read = chunking.batch_size * (shorter + min(begin + size, length))
+            read = plan.batch_size * (shorter + min(begin + size, length))
             work.add([tally] if begin + size >= end else [], reading, read, anew=True)
     return work.outcomes(nested=False)
 
@@ -257,19 +251,14 @@ class _Work:
     def __init__(
         self,
         lengths: Sequence[int],
-        chunking: Chunking,
+        plan: PassPlan,
         start: Reading,
         bookmark: Bookmark | None,
         symbols: int,
     ):
-        self.lengths, self.chunking, self.start, self.bookmark = (
-            tuple(lengths),
-            chunking,
-            start,
-            bookmark,
-        )
+        self.lengths, self.plan, self.start, self.bookmark = tuple(lengths), plan, start, bookmark
         self.symbols = symbols  # of a batch
-        shape = (len(lengths), chunking.batches * chunking.batch_size)
+        shape = (len(lengths), plan.batches * plan.batch_size)
         found = jax.tree.map(lambda counts: np.zeros(shape, counts.dtype), start.tally)
         place = Place(np.array(0), np.array(0), start, found)
         self.place = place if bookmark is None else bookmark.find(place)
@@ -296,9 +285,7 @@ class _Work:
             anew: the next length has sequences of its own.
         """
         batch, passed, _, found = self.place
-        columns = slice(
-            self.batch * self.chunking.batch_size, (self.batch + 1) * self.chunking.batch_size
-        )
+        columns = slice(self.batch * self.plan.batch_size, (self.batch + 1) * self.plan.batch_size)
         for index, tally in enumerate(tallies, self.passed):
             for counts, new in zip(found, tally, strict=True):
                 counts[index, columns] = np.asarray(new)
@@ -310,18 +297,18 @@ class _Work:
             batch, passed = batch + 1, passed * 0
         self.place = Place(np.array(batch), np.array(passed), reading, found)
         if self.bookmark is not None:
-            self.bookmark.put(self.place, read, self.symbols * self.chunking.batches)
+            self.bookmark.put(self.place, read, self.symbols * self.plan.batches)
 
     def outcomes(self, *, nested: bool) -> Outcomes:
         """What was measured; the last batch may be cut."""
         found = self.place.found
-        correct, scored, last = (np.asarray(x)[:, : self.chunking.num_sequences] for x in found)
+        correct, scored, last = (np.asarray(x)[:, : self.plan.num_sequences] for x in found)
         return Outcomes(self.lengths, correct, scored, last, nested)
 
 
-def _start(model: EvaluatedModel, chunking: Chunking, labels: Any) -> Reading:
-    state = model.init_state(chunking.batch_size) if chunking.carried else None
-    reading = Reading(jnp.int32(0), state, labels, Tally.empty(chunking.batch_size))
+def _start(model: EvaluatedModel, plan: PassPlan, labels: Any) -> Reading:
+    state = model.init_state(plan.batch_size) if plan.carried else None
+    reading = Reading(jnp.int32(0), state, labels, Tally.empty(plan.batch_size))
     # Without weak types: those would make the second chunk another program.
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), reading)
 

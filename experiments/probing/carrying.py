@@ -10,17 +10,16 @@ import jax
 import jax.numpy as jnp
 
 import tasks
-from experiments.problems.sequences import stream_of
 from experiments.run import RunError
+from experiments.streams import snapped, stream_of
 from plstm_seq import probing
-from plstm_seq.evaluation import Snapped, Stream, learn_prototypes, length_generalization
+from plstm_seq.evaluation import Stream, length_generalization
 from plstm_seq.models import SequenceModel
 from tasks.groups import group
 
 SNAP_EVERY = 16
 NOISE = 0.02
 """What is added to the numbers of an exact construction to see what drift does to it."""
-_SEQUENCES_A_PROTOTYPE = 64
 
 
 class Carried(NamedTuple):
@@ -103,15 +102,8 @@ def carry_snapped(
         learned_at: length of the sequences that prototypes are learned from.
         **options: see `carry`.
     """
-    prototypes = learn_prototypes(
-        model,
-        task.sample,
-        key=jax.random.key(options.get("seed", 0) + 1),
-        length=learned_at,
-        num_sequences=_SEQUENCES_A_PROTOTYPE * len(task.labels),
-    )
-    snapped = Snapped(model, prototypes)
-    return carry(snapped, task, lengths, **{**options, "chunk_size": SNAP_EVERY})
+    corrected = snapped(model, task, length=learned_at, seed=options.get("seed", 0))
+    return carry(corrected, task, lengths, **{**options, "chunk_size": SNAP_EVERY})
 
 
 def exact_horizons(
@@ -162,5 +154,5 @@ def exact_horizons(
         f"exponentials, noise {noise:g}": made(family="orthogonal", noise=noise),
     }
     found = {name: carry(model, task, lengths, **options) for name, model in models.items()}
-    snapped = carry_snapped(disturbed, task, lengths, **options)
-    return found | {f"matrices, noise {noise:g}, snapped every {SNAP_EVERY}": snapped}
+    corrected = carry_snapped(disturbed, task, lengths, **options)
+    return found | {f"matrices, noise {noise:g}, snapped every {SNAP_EVERY}": corrected}

@@ -11,7 +11,7 @@ import tasks
 from experiments.presets import LENGTHS
 from experiments.problems.base import Problem
 from experiments.rules import choose
-from plstm_seq.evaluation import Axis, Stream
+from plstm_seq.evaluation import Axis
 from plstm_seq.models import ModelConfig, SequenceModel, SequenceModelConfig
 from plstm_seq.training import Sample, TrainingConfig
 
@@ -49,14 +49,3 @@ class SequenceProblem(Problem):
     def recommended_sizes(self) -> tuple[int, ...]:
         """Up to a hundred times the lengths of training."""
         return LENGTHS
-
-
-def stream_of(task: tasks.Task) -> Stream | None:
-    """The task as a stream, of which one pass measures every length.
-
-    Returns:
-        None where the task does not label every position.
-    """
-    if isinstance(task, tasks.StreamingTask) and task.per_token:
-        return Stream(task.draw, task.start, task.advance, task.period)
-    return None

@@ -52,7 +52,18 @@ class Tracker(Protocol):
 
 
 class CompositeTracker:
-    """Hands everything to each of its trackers in turn."""
+    """Passes everything on to each of its trackers in turn.
+
+    Example:
+        >>> import sys
+        >>> from plstm_seq.training import CompositeTracker, ProgressTracker
+        >>> names = ("one", "two")
+        >>> tracker = CompositeTracker([ProgressTracker(name, stream=sys.stdout) for name in names])
+        >>> tracker.start(0, steps=2)
+        >>> tracker.close("interrupted")
+        one: interrupted at step 0
+        two: interrupted at step 0
+    """
 
     def __init__(self, trackers: Sequence[Tracker]):
         self._trackers = tuple(trackers)
@@ -79,8 +90,18 @@ class CompositeTracker:
 class ProgressTracker:
     """Shows loss, accuracy, tokens/s and time left on stderr.
 
-    On a terminal one line is kept up to date. Elsewhere (a log file, a pipe) a plain line is
-    written for about every `1 / plain_lines` of the training, the first record and the end.
+    On a terminal one line is kept up to date. Elsewhere (in a log file or a pipe) plain lines are
+    written: for the first record, about `plain_lines` times during training, and at the end.
+
+    Example:
+        >>> import sys
+        >>> from plstm_seq.training import ProgressTracker
+        >>> tracker = ProgressTracker("parity", stream=sys.stdout)
+        >>> tracker.start(0, steps=2)
+        >>> tracker.log({"step": 1, "loss": 0.5, "seconds": 3.0, "tokens_per_second": 2000.0})
+        parity: step 1/2  loss 0.5000  2.0k tokens/s  0:03 left
+        >>> tracker.close("interrupted")
+        parity: interrupted at step 1
     """
 
     def __init__(self, name: str = "train", *, stream: TextIO | None = None, plain_lines: int = 10):
@@ -176,7 +197,19 @@ def _clock(seconds: float) -> str:
 
 
 class TensorBoardTracker:
-    """Writes a record's numbers as scalars; on resume hides what lies past the checkpoint."""
+    """Writes a record's numbers as scalars; a resumed training hides those past its checkpoint.
+
+    Example:
+        >>> import tempfile
+        >>> from plstm_seq.training import TensorBoardTracker
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tracker = TensorBoardTracker(folder)
+        ...     tracker.start(0, steps=2)
+        ...     tracker.log({"step": 1, "loss": 0.5})
+        ...     tracker.close("finished")
+        ...     len(list(Path(folder).glob("events.out.tfevents.*")))
+        1
+    """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -224,10 +257,18 @@ def require_wandb() -> Any:
 class WandbTracker:
     """Logs a record's numbers to one wandb run per folder, also after a resume.
 
-    The run's id and the last step logged are kept in `folder/wandb.json`. wandb takes steps in
-    ascending order only, so records that a resumed training makes again are left out: they are
-    those already there. wandb sends in the background, so a machine that fails may cost it the
-    last records; `metrics.jsonl` has them all.
+    The run's id and the last logged step are kept in `folder/wandb.json`. wandb takes steps only in
+    ascending order, so records that a resumed training makes again are left out: wandb has them
+    already. wandb sends in the background, so the last records may be lost when a machine fails;
+    `metrics.jsonl` has them all.
+
+    Example:
+        >>> from plstm_seq.training import JsonlTracker, WandbTracker
+        >>> try:
+        ...     tracker = WandbTracker("runs/parity", project="parity", mode="offline")
+        ... except ValueError:  # wandb is not installed
+        ...     tracker = JsonlTracker("runs/parity/metrics.jsonl")
+        >>> tracker.close("interrupted")  # nothing was begun, and nothing written
     """
 
     def __init__(

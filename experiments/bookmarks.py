@@ -17,9 +17,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from experiments.config import to_document
 from experiments.console import err
-from experiments.files import text_checksum, write_whole
+from experiments.files import text_checksum
 from experiments.run import Run, read_environment
 from plstm_seq.evaluation import Place
+from plstm_seq.files import write_whole
 from plstm_seq.training.leaves import Leaves, describe, named_leaves, replace_leaves, undescribe
 
 UNFINISHED = "evaluation.unfinished"

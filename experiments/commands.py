@@ -23,12 +23,12 @@ from experiments.config import (
 from experiments.config_files import brief_yaml, read_config
 from experiments.console import print_warning
 from experiments.distributed import is_alone, is_first, make_mesh, wait
-from experiments.new_runs import starting_model
+from experiments.new_runs import new_run, starting_model
 from experiments.overrides import override, value_at
 from experiments.presets import shortened
 from experiments.problems.sequences import PLACES, reasons
 from experiments.run import ROOT, Run, RunError, load_run
-from experiments.running import fit_run, new_run
+from experiments.running import fit_run
 from experiments.scalars import parse_assignment
 from plstm_seq.training import Tracker
 from plstm_seq.training.devices import check_mesh

@@ -16,7 +16,8 @@ from experiments.config import (
     from_document,
     to_document,
 )
-from experiments.files import SEALED, DamagedError, seal, text_checksum, unseal, write_whole
+from experiments.files import SEALED, DamagedError, seal, text_checksum, unseal
+from plstm_seq.files import write_whole
 
 COMPLETE, READABLE = "config.json", "config.yaml"
 _HEADER = f"# What differs from the defaults of the classes; {COMPLETE} is loaded. Checksum: "

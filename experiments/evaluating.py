@@ -9,18 +9,16 @@ from typing import Any
 import jax
 import polars
 
-import tasks
 from experiments.bookmarks import Bookmarks
 from experiments.files import check_writable, waited_for
 from experiments.run import Run, as_run
+from experiments.streams import snapped, stream_of
 from plstm_seq.evaluation import (
     AVERAGED,
     SNAPPED,
     LengthGeneralization,
     Snapped,
-    Stream,
     add_rows,
-    learn_prototypes,
     length_generalization,
     mixture_of_lengths,
     size_generalization,
@@ -28,11 +26,7 @@ from plstm_seq.evaluation import (
 )
 from plstm_seq.evaluation.length import Row
 from plstm_seq.evaluation.size import InOrder
-from plstm_seq.evaluation.sources import Source
 from plstm_seq.training.interrupt import terminate_as_interrupt
-
-# Of the training length; from them prototypes of states are learned.
-SEQUENCES_A_PROTOTYPE = 64
 
 
 class NotKeptError(OSError):
@@ -166,7 +160,7 @@ def _by_length(
     settings = run.config.evaluation
     measure = partial(
         length_generalization,
-        source=_source(run.task),
+        source=stream_of(run.task) or run.task.sample,
         lengths=lengths,
         key=jax.random.key(settings.seed),
         num_sequences=num_sequences,
@@ -190,8 +184,7 @@ def _by_length(
     rows += _averaged(averaged, again)
     if snap_every is not None:
         bookmark = bookmarks.of("evaluate, snapped")
-        snapped = measure(_snapped(run), chunk_size=snap_every, bookmark=bookmark)
-        rows += _behind(SNAPPED, snapped)
+        rows += _behind(SNAPPED, measure(_snapped(run), chunk_size=snap_every, bookmark=bookmark))
     return replace(result, rows=rows)
 
 
@@ -215,16 +208,9 @@ def _shared(run: Run) -> dict[str, Any]:
 
 def _snapped(run: Run) -> Snapped:
     """The model, corrected by what it predicts on sequences of the training length."""
-    settings = run.config.evaluation
-    prototypes = learn_prototypes(
-        run.model,
-        run.task.sample,
-        key=jax.random.key(settings.seed + 1),
-        length=run.config.training.curriculum.longest,
-        num_sequences=SEQUENCES_A_PROTOTYPE * len(run.task.labels),
-        batch_size=settings.batch_size,
-    )
-    return Snapped(run.model, prototypes)
+    settings, length = run.config.evaluation, run.config.training.curriculum.longest
+    options = {"seed": settings.seed, "batch_size": settings.batch_size}
+    return snapped(run.model, run.task, length=length, **options)
 
 
 def _keep(run: Run, result: LengthGeneralization, snap_every: int | None) -> None:
@@ -249,10 +235,3 @@ def _keep(run: Run, result: LengthGeneralization, snap_every: int | None) -> Non
     every = polars.when(corrected).then(polars.lit(snap_every, polars.Int64)).alias("snap_every")
     with waited_for(run.folder / ".evaluation.lock"):
         add_rows(run.evaluation_path, frame.with_columns(every))
-
-
-def _source(task: tasks.Task) -> Source:
-    """A stream where one pass measures every length."""
-    if isinstance(task, tasks.StreamingTask) and task.per_token:
-        return Stream(task.draw, task.start, task.advance, task.period)
-    return task.sample

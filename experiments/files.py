@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import socket
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from experiments.reading import read
+from plstm_seq.files import write_whole, written_beside
 
 
 class RunError(Exception):
@@ -32,20 +32,14 @@ class DamagedError(RunError):
         self.path = path
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file in one go: a reader sees the old file or the new one."""
-    with _written_beside(path, content) as temporary:
-        os.replace(temporary, path)
-
-
 def write_new(path: Path, text: str) -> None:
     """Writes a text file that is not there yet: of two processes one succeeds.
 
     Raises:
         FileExistsError: there is a file of that name.
     """
-    with _written_beside(path, text) as temporary:
-        os.link(temporary, path)
+    with written_beside(path, place=os.link) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, document: Any) -> None:
@@ -135,26 +129,12 @@ def _checksum(document: Mapping[str, Any]) -> str:
 
 def text_checksum(text: str | bytes) -> str:
     """The SHA-256 of a text, in hexadecimal digits."""
-    return hashlib.sha256(_as_bytes(text)).hexdigest()
-
-
-def _as_bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text
+    return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
 
 
 def _first_line(reason: object) -> str:
     text = str(reason).strip() or type(reason).__name__
     return " ".join(text.split("\n")[0].split())[:200]
-
-
-@contextmanager
-def _written_beside(path: Path, content: str | bytes) -> Iterator[Path]:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(_as_bytes(content))
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # `holder` takes the lock for a moment, too.

@@ -1,16 +1,55 @@
-"""What a run begins with: its folder, the machine that it is made on, and its first parameters."""
+"""How a new run begins: its model is checked, its folder made, and its first parameters found."""
 
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from experiments.config import ConfigError, ExperimentConfig
+from flax import nnx
+
+from experiments.config import ConfigError, ExperimentConfig, check_consistency
 from experiments.config_files import has_config, store_config, stored_config
 from experiments.files import RunError, free_folder, write_json
+from experiments.problems import problem_of
+from experiments.problems.base import shapes_of
 from experiments.run import ROOT, Run, new_model, read_environment
 from plstm_seq.training import CorruptCheckpointError, load_parameters
 from plstm_seq.training.disk import check_path
+
+
+def new_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
+    """The folder of a new run, made once it is known that its model can be trained here.
+
+    Raises:
+        ConfigError, UnsupportedError: see `check_trains`.
+        RunError: there is something at that place, or what training starts from cannot be read.
+    """
+    check_trains(config)
+    if config.initial_run is not None:
+        starting_model(config)
+    return create_run(config, folder)
+
+
+def check_trains(config: ExperimentConfig) -> None:
+    """Refuses, before anything is written, a config whose model cannot be trained here.
+
+    The model is made and applied to a batch, on shapes alone: nothing is computed.
+
+    Raises:
+        ConfigError: the sizes of the model do not fit each other, or its inputs, or it has no
+            transitions by token for a consistency term.
+        UnsupportedError: the implementation that it names does not run here.
+    """
+    check_consistency(config)
+    problem = problem_of(config.task.make())
+    try:
+        model = nnx.eval_shape(lambda: new_model(config))
+        batch = shapes_of(problem, *config.training.largest_batch)
+        nnx.eval_shape(lambda model, inputs: model(inputs), model, batch.inputs)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"model: {error}") from error
+    finally:
+        problem.release()
 
 
 def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:

@@ -17,13 +17,13 @@ from pathlib import Path
 import polars
 from matplotlib.figure import Figure
 
-from experiments.files import write_whole
 from experiments.plotting import styled
 from experiments.results.comparing import TASK, Drawing, drawings
 from experiments.results.export import readable, readable_costs, summarize_costs
 from experiments.results.summary import NOT_EVALUATED, SEED, default_length, summarize, text
 from experiments.sweeps.folder import find_sweep
 from experiments.sweeps.rows import DAMAGED, UNFINISHED, gather, measured_with, training_records
+from plstm_seq.files import write_whole
 
 
 class Markup(str):

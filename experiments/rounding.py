@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 from rich.table import Table
 
-from experiments.files import write_json, write_whole
+from experiments.files import write_json
 from experiments.new_runs import create_run
 from experiments.run import ROOT, Run, RunError, as_run
 from experiments.running import write_cost
 from experiments.status import RunStatus, write_status
+from plstm_seq.files import write_whole
 from plstm_seq.probing import Rounded, RoundingError, round_model
 from plstm_seq.training import Checkpoints, FitResult, init_state, make_optimizer
 from plstm_seq.training.curriculum import START, Standing

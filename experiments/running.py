@@ -7,17 +7,14 @@ from pathlib import Path
 from statistics import median
 
 import jax
-from flax import nnx
 from jax.sharding import Mesh
 
-from experiments.config import ConfigError, ExperimentConfig, check_consistency, to_document
+from experiments.config import ConfigError, ExperimentConfig, to_document
 from experiments.distributed import agreed, is_first
-from experiments.files import write_whole
-from experiments.new_runs import create_run, starting_model
-from experiments.problems import problem_of
-from experiments.problems.base import shapes_of
+from experiments.new_runs import new_run, starting_model
 from experiments.run import Run, RunError, RunStatus, load_run, new_model
 from experiments.status import StatusTracker, write_status
+from plstm_seq.files import write_whole
 from plstm_seq.training import (
     CompositeTracker,
     CorruptCheckpointError,
@@ -27,6 +24,7 @@ from plstm_seq.training import (
     Member,
     NonFiniteLossError,
     ProgressTracker,
+    Sample,
     TensorBoardTracker,
     Tracker,
     WandbTracker,
@@ -34,7 +32,7 @@ from plstm_seq.training import (
     fit_members,
 )
 from plstm_seq.training.interrupt import terminate_as_interrupt
-from plstm_seq.training.trackers.wandb import require_wandb
+from plstm_seq.training.trackers import require_wandb
 
 
 def train(
@@ -79,59 +77,211 @@ def fit_run(
 ) -> FitResult:
     """Trains a run from its last checkpoint, or from the start if it has none.
 
-    Of several processes that share a mesh, the first writes into the run's folder; checkpoints are
-    everybody's.
+    Of several processes that share a mesh, the first writes into the run's folder, and all of them
+    write the checkpoints.
 
     Raises:
         NonFiniteLossError: training diverged; the run's status says so, too.
         KeyboardInterrupt: Ctrl-C; a checkpoint was saved.
     """
-    with ExitStack() as stack:
-        problem = None
-        if is_first():
-            try:
-                _take_over(run, stack)
-            except (RunError, OSError) as error:
-                problem = error
-        if not agreed(problem is None):
-            raise problem or RunError(f"the first process could not begin with {run.folder}")
-        stack.enter_context(terminate_as_interrupt())
-        if not is_first():
-            return _fit(run, (), mesh)
-        result = _fit_held(run, progress=progress, trackers=trackers, mesh=mesh)
-        _check_kept(run, result)
+    result = train_members(
+        [run], progress=progress, trackers=lambda _: trackers, together=False, mesh=mesh
+    )[0]
+    if result.error is not None:
+        raise result.error
     return result
 
 
-def _fit_held(
-    run: Run, *, progress: bool, trackers: Sequence[Tracker], mesh: Mesh | None = None
-) -> FitResult:
-    """As `fit_run`, of a run that this process holds."""
-    status = StatusTracker(run)
-    shown = [ProgressTracker()] if progress else []
-    try:
-        result = _fit(run, [*_own_trackers(run, status), *shown, *trackers], mesh)
-    except NonFiniteLossError as error:
-        _write_outcome(run, FitResult("diverged", status.step, {}, error=error), status)
-        raise
-    except Exception as error:
-        _write_failure(run, status, error)
-        raise
-    _write_outcome(run, result, status)
-    return result
+def train_members(
+    runs: Sequence[Run],
+    *,
+    progress: bool,
+    events: str | Path | None = None,
+    trackers: Callable[[Run], Sequence[Tracker]] = lambda _: (),
+    together: bool = True,
+    mesh: Mesh | None = None,
+) -> list[FitResult]:
+    """Trains runs, each from its last checkpoint, and writes into each folder how it ended.
 
+    Args:
+        runs: what to train; those that are trained together have the same `group_key`.
+        progress: whether progress is written to standard error.
+        events: folder for TensorBoard events of the group, the means of its members; None: none.
+        trackers: those of a run beside `metrics.jsonl` and its TensorBoard events.
+        together: whether the runs share one program; else they are trained one after another, as
+            they always are where batches are made on the host.
+        mesh: devices that every batch is split over, of runs that are not trained together.
 
-def new_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
-    """The folder of a new run, made once it is known that its model can be trained here.
+    Returns:
+        How each ended; one that diverged or failed does not stop the others.
 
     Raises:
-        ConfigError, UnsupportedError: see `check_trains`.
-        RunError: there is something at that place, or what training starts from cannot be read.
+        ValueError: the runs cannot share a program.
+        KeyboardInterrupt: Ctrl-C; every run was saved first.
     """
-    check_trains(config)
-    if config.initial_run is not None:
-        starting_model(config)
-    return create_run(config, folder)
+    results: dict[int, FitResult] = {}
+    held: dict[int, _HeldRun] = {}
+    with ExitStack() as stack:
+        stack.enter_context(terminate_as_interrupt())
+        for index, run in enumerate(runs):
+            try:
+                _take_over(run, stack)
+                held[index] = _HeldRun(run, trackers(run))
+            except (RunError, OSError) as error:
+                results[index] = FitResult("failed", 0, {}, error=error)
+        sample = runs[0].problem.sample if together and held else None
+        if sample is not None and not isinstance(sample, HostSample):
+            trained = _fit_together(list(held.values()), sample, progress=progress, events=events)
+        else:
+            trained = [_fit_alone(one, progress=progress, mesh=mesh) for one in held.values()]
+        for (index, one), result in zip(held.items(), trained, strict=True):
+            results[index] = one.checked(result)
+    return [results[index] for index in range(len(runs))]
+
+
+def _take_over(run: Run, stack: ExitStack) -> None:
+    """Holds a run until the stack is left; of several processes the first one does.
+
+    Raises:
+        RunError: another process trains it, or it lost the checkpoints of what it has recorded.
+    """
+    problem = None
+    if is_first():
+        try:
+            if not stack.enter_context(run.lock()):
+                raise RunError(f"{run.folder}: {run.holder or 'another process'} trains it")
+            run.check_goes_on()
+        except (RunError, OSError) as error:
+            problem = error
+    if not agreed(problem is None):
+        raise problem or RunError(f"the first process could not begin with {run.folder}")
+
+
+class _HeldRun:
+    """A run that this process trains: the model it starts from, its trackers and its status.
+
+    Args:
+        run: what is trained.
+        trackers: those that take its records beside the files of its folder.
+    """
+
+    def __init__(self, run: Run, trackers: Sequence[Tracker]):
+        self.run = run
+        # A run that has checkpoints does not need the run that it started from any more.
+        resumed = any(run.checkpoints.glob("[0-9]*"))
+        self.model = new_model(run.config) if resumed else starting_model(run.config)
+        self.key = jax.random.key(run.config.seed)
+        self.status = StatusTracker(run)
+        own = [JsonlTracker(run.metrics_path), TensorBoardTracker(run.folder), self.status]
+        self.trackers: list[Tracker] = [*own, *trackers] if is_first() else []
+
+    def end(self, result: FitResult) -> None:
+        """Writes what training came to, and what it cost if anything was trained."""
+        if result.status == "failed":
+            self.fail(result.error)
+        elif is_first():
+            self.status.ended = True
+            error = None if result.error is None else str(result.error)
+            write_status(self.run, RunStatus(result.status, result.step, error))
+            if self.status.records or self.run.cost is None:
+                write_cost(self.run, result)
+
+    def fail(self, error: Exception | None) -> None:
+        """Writes a failure where training had begun; the status of what had ended before stays."""
+        if self.status.started and not self.status.ended:
+            with suppress(OSError):  # the folder may be what failed
+                write_status(self.run, RunStatus("failed", self.status.step, _one_line(error)))
+
+    def checked(self, result: FitResult) -> FitResult:
+        """The result, or a failure if something of the run was removed while it was trained."""
+        run = self.run
+        if result.error is None and is_first():
+            checkpoint = run.checkpoints / str(result.step)
+            for path in (run.metrics_path, checkpoint, run.status_path, run.cost_path):
+                if not path.exists():
+                    error = FileNotFoundError(f"{path} was removed while the run was trained")
+                    return result._replace(status="failed", error=error)
+        return result
+
+
+def _fit_together(
+    held: Sequence[_HeldRun], sample: Sample, *, progress: bool, events: str | Path | None
+) -> list[FitResult]:
+    """Trains runs of one group in one program."""
+    members = [
+        Member(one.model, one.run.config.training, one.key, one.run.checkpoints, one.trackers)
+        for one in held
+    ]
+    shown: list[Tracker] = [ProgressTracker(f"{len(held)} members")] if progress else []
+    if events is not None:
+        shown.append(TensorBoardTracker(events))
+    try:
+        return fit_members(
+            members,
+            sample,
+            progress=CompositeTracker(shown),
+            ended=lambda index, result: held[index].end(result),
+        )
+    except Exception as error:
+        for one in held:
+            one.fail(error)
+        raise
+
+
+def _fit_alone(held: _HeldRun, *, progress: bool, mesh: Mesh | None) -> FitResult:
+    """Trains one run in a program of its own."""
+    run, training = held.run, held.run.config.training
+    shown = [ProgressTracker()] if progress and is_first() else []
+    try:
+        result = fit(
+            held.model,
+            run.problem.sample,
+            training,
+            key=held.key,
+            folder=run.checkpoints,
+            resume=True,
+            trackers=[*held.trackers, *shown],
+            validate=run.problem.validate(training.batch_size, training.curriculum.longest),
+            mesh=mesh,
+        )
+    except NonFiniteLossError as error:
+        result = FitResult("diverged", held.status.step, {}, error=error)
+    except CorruptCheckpointError as error:
+        failure = RunError(f"{error}: {error.remedy}")
+        failure.__cause__ = error
+        result = FitResult("failed", 0, {}, error=failure)
+    except (RunError, OSError, ValueError) as error:
+        result = FitResult("failed", 0, {}, error=error)
+    except Exception as error:
+        held.fail(error)
+        raise
+    finally:
+        run.problem.release()
+    try:
+        held.end(result)
+    except (RunError, OSError) as error:
+        return FitResult("failed", result.step, {}, error=error)
+    return result
+
+
+def write_cost(run: Run, result: FitResult) -> None:
+    """Writes `cost.json`: what the model takes, and what training it took."""
+    from experiments.costs import costs_of
+
+    speeds = [
+        record["tokens_per_second"] for record in run.metrics if "tokens_per_second" in record
+    ]
+    cost = {
+        **costs_of(run.config)._asdict(),
+        "tokens_per_second": median(speeds) if speeds else None,
+        "members_in_program": result.members,
+        "peak_memory_bytes": result.memory_bytes,
+    }
+    write_whole(run.cost_path, json.dumps(cost, indent=2) + "\n")
+
+
+def _one_line(error: Exception | None) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -160,220 +310,6 @@ def make_trackers(names: Sequence[str], run: Run, group: str | None = None) -> l
     if not names or not is_first():
         return []
     return [WandbTracker(run.folder, group=group, config=to_document(run.config))]
-
-
-def check_trains(config: ExperimentConfig) -> None:
-    """Refuses, before anything is written, a config whose model cannot be trained here.
-
-    The model is made and applied to a batch, on shapes alone: nothing is computed.
-
-    Raises:
-        ConfigError: the sizes of the model do not fit each other, or its inputs, or it has no
-            transitions by token for a consistency term.
-        UnsupportedError: the implementation that it names does not run here.
-    """
-    check_consistency(config)
-    problem = problem_of(config.task.make())
-    try:
-        model = nnx.eval_shape(lambda: new_model(config))
-        batch = shapes_of(problem, *config.training.largest_batch)
-        nnx.eval_shape(lambda model, inputs: model(inputs), model, batch.inputs)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"model: {error}") from error
-    finally:
-        problem.release()
-
-
-def _take_over(run: Run, stack: ExitStack) -> None:
-    """Holds a run until the stack is left.
-
-    Raises:
-        RunError: another process trains it, or it lost the checkpoints of what it has recorded.
-    """
-    if not stack.enter_context(run.lock()):
-        raise RunError(f"{run.folder}: {run.holder or 'another process'} trains it")
-    run.check_goes_on()
-
-
-def _check_kept(run: Run, result: FitResult) -> None:
-    """Says success only of what is on disk.
-
-    Raises:
-        FileNotFoundError: something of the run was removed while it was trained.
-    """
-    needed = [run.metrics_path, run.checkpoints / str(result.step), run.status_path, run.cost_path]
-    for path in needed:
-        if not path.exists():
-            raise FileNotFoundError(f"{path} was removed while the run was trained")
-
-
-def _fit(run: Run, trackers: Sequence[Tracker], mesh: Mesh | None) -> FitResult:
-    training = run.config.training
-    try:
-        return fit(
-            _model_of(run),
-            run.problem.sample,
-            training,
-            key=jax.random.key(run.config.seed),
-            folder=run.checkpoints,
-            resume=True,
-            trackers=trackers,
-            validate=run.problem.validate(training.batch_size, training.curriculum.longest),
-            mesh=mesh,
-        )
-    except CorruptCheckpointError as error:
-        raise RunError(f"{error}: {error.remedy}") from error
-    finally:
-        run.problem.release()
-
-
-def train_members(
-    runs: Sequence[Run],
-    *,
-    progress: bool,
-    events: str | Path | None = None,
-    trackers: Callable[[Run], Sequence[Tracker]] = lambda _: (),
-) -> list[FitResult]:
-    """Trains runs of one group in one program, each from its last checkpoint.
-
-    Where batches are made on the host, each has a program's runs to itself, one after another.
-
-    Args:
-        runs: their configs have the same `group_key`.
-        progress: whether progress is written to standard error.
-        events: folder for TensorBoard events of the group, the means of its members; None: none.
-        trackers: those of a run beside `metrics.jsonl` and its TensorBoard events.
-
-    Returns:
-        How each ended; one that diverged does not stop the others.
-
-    Raises:
-        ValueError: the runs cannot share a program.
-        KeyboardInterrupt: Ctrl-C; every run was saved first.
-    """
-    if not runs:
-        return []
-    results: dict[int, FitResult] = {}
-    models: dict[int, nnx.Module] = {}
-    with ExitStack() as stack:
-        stack.enter_context(terminate_as_interrupt())
-        for index, run in enumerate(runs):
-            try:
-                _take_over(run, stack)
-                models[index] = _model_of(run)
-            except (RunError, OSError) as error:
-                results[index] = FitResult("failed", 0, {}, error=error)
-        trained = _train_free(
-            [runs[index] for index in models],
-            list(models.values()),
-            progress=progress,
-            events=events,
-            trackers=trackers,
-        )
-    results |= dict(zip(models, trained, strict=True))
-    return [results[index] for index in range(len(runs))]
-
-
-def _train_free(
-    runs: Sequence[Run],
-    models: Sequence[nnx.Module],
-    *,
-    progress: bool,
-    events: str | Path | None,
-    trackers: Callable[[Run], Sequence[Tracker]],
-) -> list[FitResult]:
-    """As `train_members`, of runs that this process holds."""
-    if not runs:
-        return []
-    sample = runs[0].problem.sample
-    if isinstance(sample, HostSample):
-        return [_fit_alone(run, progress=progress, trackers=trackers(run)) for run in runs]
-    statuses = [StatusTracker(run) for run in runs]
-    members = [
-        Member(
-            model,
-            run.config.training,
-            jax.random.key(run.config.seed),
-            run.checkpoints,
-            [*_own_trackers(run, status), *trackers(run)],
-        )
-        for run, model, status in zip(runs, models, statuses, strict=True)
-    ]
-    shown: list[Tracker] = [ProgressTracker(f"{len(runs)} members")] if progress else []
-    if events is not None:
-        shown.append(TensorBoardTracker(events))
-
-    def ended(index: int, result: FitResult) -> None:
-        run, status = runs[index], statuses[index]
-        if result.status == "failed":
-            _write_failure(run, status, result.error)
-        else:
-            _write_outcome(run, result, status)
-
-    try:
-        return fit_members(members, sample, progress=CompositeTracker(shown), ended=ended)
-    except Exception as error:
-        for run, status in zip(runs, statuses, strict=True):
-            _write_failure(run, status, error)
-        raise
-
-
-def _fit_alone(run: Run, *, progress: bool, trackers: Sequence[Tracker]) -> FitResult:
-    """Trains one of several runs; that it diverges or fails does not stop the others."""
-    try:
-        result = _fit_held(run, progress=progress, trackers=trackers)
-        _check_kept(run, result)
-        return result
-    except NonFiniteLossError as error:
-        return FitResult("diverged", error.step, {}, error=error)
-    except (RunError, OSError, ValueError) as error:
-        return FitResult("failed", 0, {}, error=error)
-
-
-def _model_of(run: Run) -> nnx.Module:
-    """The model that a run starts from; one that has checkpoints needs no other run any more."""
-    resumed = any(run.checkpoints.glob("[0-9]*"))
-    return new_model(run.config) if resumed else starting_model(run.config)
-
-
-def _own_trackers(run: Run, status: StatusTracker) -> list[Tracker]:
-    return [JsonlTracker(run.metrics_path), TensorBoardTracker(run.folder), status]
-
-
-def _write_outcome(run: Run, result: FitResult, tracker: StatusTracker) -> None:
-    """Writes what training came to, and what it took; the latter stays if nothing was trained."""
-    error = None if result.error is None else str(result.error)
-    tracker.ended = True
-    write_status(run, RunStatus(result.status, result.step, error))
-    if tracker.records or run.cost is None:
-        write_cost(run, result)
-
-
-def _write_failure(run: Run, tracker: StatusTracker, error: Exception | None) -> None:
-    """Notes a failure where training had begun; what had ended before stays so."""
-    if tracker.started and not tracker.ended:
-        with suppress(OSError):  # the folder may be what failed
-            write_status(run, RunStatus("failed", tracker.step, _one_line(error)))
-
-
-def write_cost(run: Run, result: FitResult) -> None:
-    """Writes `cost.json`: what the model takes, and what training it took."""
-    from experiments.costs import costs_of
-
-    speeds = [
-        record["tokens_per_second"] for record in run.metrics if "tokens_per_second" in record
-    ]
-    cost = {
-        **costs_of(run.config)._asdict(),
-        "tokens_per_second": median(speeds) if speeds else None,
-        "members_in_program": result.members,
-        "peak_memory_bytes": result.memory_bytes,
-    }
-    write_whole(run.cost_path, json.dumps(cost, indent=2) + "\n")
-
-
-def _one_line(error: Exception | None) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def _created(config: ExperimentConfig | None, folder: str | Path | None) -> Run:

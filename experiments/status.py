@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
-from experiments.files import read_json, write_whole
-from plstm_seq.training.trackers import Record
+from experiments.files import read_json
+from plstm_seq.files import write_whole
+from plstm_seq.training.records import Record
 
 if TYPE_CHECKING:
     from experiments.run import Run

@@ -13,7 +13,7 @@ from experiments import scalars
 from experiments.commands import choose_config
 from experiments.config import ConfigError
 from experiments.console import plain_table
-from experiments.running import check_trains
+from experiments.new_runs import check_trains
 from experiments.sweeps.folder import SWEEP
 from experiments.sweeps.launch import MemberStatus
 from experiments.sweeps.plan import COUNTED, Plan, plan

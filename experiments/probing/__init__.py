@@ -10,12 +10,13 @@ import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from experiments.files import check_writable, write_whole
+from experiments.files import check_writable
 from experiments.plotting import save
 from experiments.probing.carrying import Carried, carry, carry_snapped, exact_horizons
 from experiments.probing.probes import PROBES, Probed, probes_of, table
 from experiments.probing.subject import TaskGroup, task_group
 from experiments.run import Run, RunError, as_run
+from plstm_seq.files import write_whole
 from tasks.options import nearest
 
 __all__ = [

@@ -11,15 +11,15 @@ import jax.numpy as jnp
 
 import tasks
 from experiments.run import RunError
+from experiments.streams import snapped, stream_of
 from plstm_seq import probing
-from plstm_seq.evaluation import Snapped, Stream, learn_prototypes, length_generalization
+from plstm_seq.evaluation import Stream, length_generalization
 from plstm_seq.models import SequenceModel
 from tasks.groups import group
 
 SNAP_EVERY = 16
 NOISE = 0.02
 """What is added to the numbers of an exact construction to see what drift does to it."""
-_SEQUENCES_A_PROTOTYPE = 64
 
 
 class Carried(NamedTuple):
@@ -45,15 +45,16 @@ def declining() -> Iterator[None]:
         raise RunError(str(error)) from None
 
 
-def stream_of(task: tasks.Task) -> Stream:
+def require_stream(task: tasks.Task) -> Stream:
     """The task as a stream.
 
     Raises:
         RunError: it does not label every position.
     """
-    if not isinstance(task, tasks.StreamingTask) or not task.per_token:
+    stream = stream_of(task)
+    if stream is None:
         raise RunError(f"{type(task).__name__} does not label every position")
-    return Stream(task.draw, task.start, task.advance, task.period)
+    return stream
 
 
 def carry(
@@ -77,7 +78,7 @@ def carry(
     """
     found = length_generalization(
         model,
-        stream_of(task),
+        require_stream(task),
         lengths,
         chance=task.chance,
         key=jax.random.key(seed),
@@ -101,15 +102,8 @@ def carry_snapped(
         learned_at: length of the sequences that prototypes are learned from.
         **options: see `carry`.
     """
-    prototypes = learn_prototypes(
-        model,
-        task.sample,
-        key=jax.random.key(options.get("seed", 0) + 1),
-        length=learned_at,
-        num_sequences=_SEQUENCES_A_PROTOTYPE * len(task.labels),
-    )
-    snapped = Snapped(model, prototypes)
-    return carry(snapped, task, lengths, **{**options, "chunk_size": SNAP_EVERY})
+    corrected = snapped(model, task, length=learned_at, seed=options.get("seed", 0))
+    return carry(corrected, task, lengths, **{**options, "chunk_size": SNAP_EVERY})
 
 
 def exact_horizons(
@@ -160,5 +154,5 @@ def exact_horizons(
         f"exponentials, noise {noise:g}": made(family="orthogonal", noise=noise),
     }
     found = {name: carry(model, task, lengths, **options) for name, model in models.items()}
-    snapped = carry_snapped(disturbed, task, lengths, **options)
-    return found | {f"matrices, noise {noise:g}, snapped every {SNAP_EVERY}": snapped}
+    corrected = carry_snapped(disturbed, task, lengths, **options)
+    return found | {f"matrices, noise {noise:g}, snapped every {SNAP_EVERY}": corrected}

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import tasks
-from experiments.probing.carrying import declining, stream_of
+from experiments.probing.carrying import declining, require_stream
 from experiments.run import Run, RunError
 from plstm_seq import probing
 from plstm_seq.evaluation import Stream
@@ -168,7 +168,7 @@ class Subject:
     @cached_property
     def stream(self) -> Stream:
         """The task, where it labels every position."""
-        return stream_of(self.task)
+        return require_stream(self.task)
 
     @cached_property
     def lengths(self) -> list[int]:

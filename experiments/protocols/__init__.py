@@ -6,9 +6,10 @@ for cell in cells(protocol, models=["plstm,transition.dim=4"], tasks=["parity"],
 print(export(compare(protocol), "table"))
 """
 
-from experiments.protocols.cells import Cell, Model, begun, cells, mixers, model, run_cell
+from experiments.protocols.cells import Cell, Model, cells, mixers, model, run_cell
 from experiments.protocols.protocol import Protocol, load, names, read_protocol
 from experiments.protocols.table import Comparison, compare, export
+from experiments.protocols.values import begun
 
 __all__ = [
     "Cell",

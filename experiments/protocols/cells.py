@@ -6,31 +6,32 @@ A model is a mixer by its kind, with fields that are set in it.
 import hashlib
 import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from experiments.config import ExperimentConfig, default_config
-from experiments.files import DamagedError, read_json, write_whole
 from experiments.overrides import assign, resolve
 from experiments.presets import protocol_model, scaled_training
 from experiments.protocols.protocol import RATE, Protocol, ProtocolTask
+from experiments.protocols.values import ABOUT, About, check_scale
 from experiments.reading import ConfigError, hints, kinds_of
 from experiments.run import RunError
 from experiments.scalars import parse_assignment
-from experiments.sweeps import Sweep, SweepFolder, create_sweep, plan, product, run_sweep, vary
 from experiments.sweeps.executors import Executor
-from experiments.sweeps.folder import ROOT
-from experiments.sweeps.values import read_values
+from experiments.sweeps.folder import ROOT, SweepFolder, create_sweep
+from experiments.sweeps.launch import run_sweep
+from experiments.sweeps.plan import plan
+from experiments.sweeps.sweep import Sweep
+from experiments.sweeps.values import product, read_values, vary
+from plstm_seq.files import write_whole
 from plstm_seq.training import ByAccuracy, Sizes, Staged, TrainingConfig, Uniform
 from tasks.options import nearest
 
-ABOUT = "protocol.json"
 PLSTM = "plstm"
 _LONGEST_NAME = 100
 _MIXER = ("model", "mixer")
@@ -121,24 +122,6 @@ def known_sizes(config: ExperimentConfig, sizes: Mapping[str, Any]) -> dict[str,
         else:
             kept[name] = value
     return kept
-
-
-class About(NamedTuple):
-    """What the folder of a cell says of it; a file beside its sweep.
-
-    Attributes:
-        protocol: its name.
-        task: its name in the protocol.
-        model: as it was asked for.
-        scale: of steps and warm-up; 1: as published.
-        date: when it was begun.
-    """
-
-    protocol: str
-    task: str
-    model: str
-    scale: float
-    date: str
 
 
 @dataclass(frozen=True)
@@ -251,29 +234,6 @@ class Cell:
         if not (folder.path / ABOUT).exists():
             write_whole(folder.path / ABOUT, json.dumps(self.about._asdict(), indent=2) + "\n")
         return folder
-
-
-def begun(protocol: str) -> list[tuple[Path, About]]:
-    """The cells of a protocol that have a folder; one whose file is damaged is left out."""
-    found = []
-    for file in sorted((ROOT / protocol).glob(f"*/*/*/{ABOUT}")):
-        try:
-            about = read_json(file, About, "delete it, and run the cell again")
-        except DamagedError as error:
-            warnings.warn(f"{error} (the cell is left out)", RuntimeWarning, stacklevel=2)
-        else:
-            found.append((file.parent, about))
-    return found
-
-
-def check_scale(scale: float) -> None:
-    """Refuses what steps cannot be multiplied by.
-
-    Raises:
-        ConfigError: it is not above 0 and up to 1.
-    """
-    if not 0 < scale <= 1:
-        raise ConfigError(f"scale is {scale:g}: a number above 0, up to 1, is expected")
 
 
 def _our_lengths(config: ExperimentConfig, task: ProtocolTask) -> ExperimentConfig:

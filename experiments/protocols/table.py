@@ -9,9 +9,8 @@ import polars
 
 from experiments.config import ConfigError
 from experiments.files import RunError
-from experiments.protocols.cells import About, begun, check_scale
 from experiments.protocols.protocol import SPREADS, Protocol
-from experiments.protocols.values import numbers
+from experiments.protocols.values import About, begun, check_scale, numbers
 from experiments.sweeps.rows import gather
 from experiments.tables import Table, check_format, to_latex, to_markdown, to_text
 

@@ -1,15 +1,63 @@
-"""From the members of a cell to the numbers that a protocol gives."""
+"""What has been measured of a protocol: the cells that were begun, and the numbers of each."""
 
 import statistics
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import polars
 
+from experiments.files import DamagedError, read_json
 from experiments.protocols.protocol import RATE, Measure, Protocol
+from experiments.reading import ConfigError
+from experiments.sweeps.folder import ROOT
 from plstm_seq.evaluation import MIXTURE, horizon, scaled
 
+ABOUT = "protocol.json"
+"""A file in the folder of a cell's sweep, see `About`."""
 _BLOCKS = "model.num_blocks"
+
+
+class About(NamedTuple):
+    """What the folder of a cell says of it; a file beside its sweep.
+
+    Attributes:
+        protocol: its name.
+        task: its name in the protocol.
+        model: as it was asked for.
+        scale: of steps and warm-up; 1: as published.
+        date: when it was begun.
+    """
+
+    protocol: str
+    task: str
+    model: str
+    scale: float
+    date: str
+
+
+def begun(protocol: str) -> list[tuple[Path, About]]:
+    """The cells of a protocol that have a folder; one whose file is damaged is left out."""
+    found = []
+    for file in sorted((ROOT / protocol).glob(f"*/*/*/{ABOUT}")):
+        try:
+            about = read_json(file, About, "delete it, and run the cell again")
+        except DamagedError as error:
+            warnings.warn(f"{error} (the cell is left out)", RuntimeWarning, stacklevel=2)
+        else:
+            found.append((file.parent, about))
+    return found
+
+
+def check_scale(scale: float) -> None:
+    """Refuses what steps cannot be multiplied by.
+
+    Raises:
+        ConfigError: it is not above 0 and up to 1.
+    """
+    if not 0 < scale <= 1:
+        raise ConfigError(f"scale is {scale:g}: a number above 0, up to 1, is expected")
 
 
 class Number(NamedTuple):

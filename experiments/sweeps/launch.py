@@ -1,18 +1,37 @@
-"""Running a sweep, and saying how far it is."""
+"""Running a sweep: in this process or in worker processes beside it, and saying how far it is."""
 
+import os
+import signal
+import subprocess
+import time
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.config import ConfigError
 from experiments.config_files import has_config
+from experiments.console import announce, one_line
 from experiments.run import Run, RunError
 from experiments.running import check_trackers
-from experiments.sweeps.executors import Executor, LocalExecutor, ProcessesExecutor
+from experiments.sweeps.executors import (
+    BUSY,
+    DONE,
+    FAILED,
+    Executor,
+    GroupsFailedError,
+    worker_command,
+)
 from experiments.sweeps.folder import SweepFolder, open_sweep
+from experiments.sweeps.group import run_group
 from experiments.sweeps.rows import gather
 from experiments.sweeps.slurm import SlurmExecutor, read_options
 from plstm_seq.training import ByAccuracy
+from plstm_seq.training.interrupt import terminate_as_interrupt
+
+# Seconds between two looks at the worker processes.
+_PAUSE = 0.1
+_GPU_MEMORY = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_PREALLOCATE")
 
 
 def run_sweep(
@@ -96,6 +115,125 @@ def make_executor(
     if name == "slurm":
         return SlurmExecutor(read_options(slurm or ()), max_parallel=max_parallel, detach=detach)
     raise ConfigError(f"unknown executor {name!r}; there are local, processes, slurm")
+
+
+class LocalExecutor:
+    """Works on groups in this process, which keeps what it has compiled."""
+
+    def __init__(self, *, progress: bool = True, trackers: Sequence[str] = ()):
+        self._progress, self._trackers = progress, trackers
+
+    def run(self, folder: Path, groups: Sequence[str]) -> None:
+        """See `Executor`."""
+        opened = SweepFolder(folder)
+        failures: dict[str, Exception] = {}
+        with terminate_as_interrupt():
+            for group in groups:
+                try:
+                    run_group(
+                        opened,
+                        group,
+                        progress=self._progress,
+                        trackers=self._trackers,
+                        announce=self._announce,
+                    )
+                except Exception as error:  # the other groups go on
+                    failures[group] = error
+                    with opened.log(group).open("a", encoding="utf-8") as log:
+                        traceback.print_exc(file=log)
+                    log_path = opened.log(group)
+                    self._announce(f"{group}: failed: {one_line(error)} (more in {log_path})")
+        if failures:
+            reasons = "; ".join(f"{name}: {one_line(error)}" for name, error in failures.items())
+            raise GroupsFailedError(
+                f"{len(failures)} of {len(groups)} groups failed: {reasons}"
+            ) from ExceptionGroup("groups failed", list(failures.values()))
+
+    def _announce(self, text: str) -> None:
+        if self._progress:
+            announce(text)
+
+
+class ProcessesExecutor:
+    """One worker process a group, up to `max_parallel` at once; each has its own log.
+
+    Ctrl-C is passed on once: the workers save their members and end. A second one is passed on as
+    well, and they end without saving. If this process is killed, the workers go on.
+    """
+
+    def __init__(self, max_parallel: int = 1, trackers: Sequence[str] = ()):
+        self._max_parallel, self._trackers = max_parallel, trackers
+
+    def run(self, folder: Path, groups: Sequence[str]) -> None:
+        """See `Executor`."""
+        opened = SweepFolder(folder)
+        waiting = list(groups)
+        working: dict[str, subprocess.Popen[bytes]] = {}
+        failed: list[str] = []
+        with terminate_as_interrupt():
+            try:
+                while waiting or working:
+                    while waiting and len(working) < self._max_parallel:
+                        group = waiting.pop(0)
+                        working[group] = self._start(opened, group)
+                    failed += self._collect(opened, working)
+                    time.sleep(_PAUSE)
+            except KeyboardInterrupt:
+                _stop(list(working.values()))
+                raise
+        if failed:
+            logs = ", ".join(str(opened.log(group)) for group in failed)
+            raise GroupsFailedError(f"{len(failed)} of {len(groups)} groups failed; see {logs}")
+
+    def _start(self, folder: SweepFolder, group: str) -> subprocess.Popen[bytes]:
+        environment = dict(os.environ)
+        if self._max_parallel > 1 and not any(name in environment for name in _GPU_MEMORY):
+            # By default each would take most of a GPU's memory.
+            environment[_GPU_MEMORY[0]] = f"{0.9 / self._max_parallel:.3f}"
+        announce(f"{group}: started, log: {folder.log(group)}")
+        with folder.log(group).open("ab") as log:
+            # A session of its own: a terminal's Ctrl-C comes to this process alone.
+            return subprocess.Popen(
+                worker_command(folder.path, group, *self._trackers),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def _collect(
+        self, folder: SweepFolder, working: dict[str, subprocess.Popen[bytes]]
+    ) -> list[str]:
+        """Takes out the workers that have ended; the groups of those that failed."""
+        failed = []
+        for group, process in list(working.items()):
+            code = process.poll()
+            if code is None:
+                continue
+            del working[group]
+            if code == BUSY:
+                holder = folder.holder(group) or "another process"
+                announce(f"{group}: {holder} works on it; skipped")
+            elif code == DONE:
+                announce(f"{group}: done")
+            else:
+                announce(f"{group}: failed" if code == FAILED else f"{group}: ended with {code}")
+                failed.append(group)
+        return failed
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Passes Ctrl-C on, again each time it comes, until all have ended."""
+    while any(process.poll() is None for process in processes):
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+        try:
+            for process in processes:
+                process.wait()
+        except KeyboardInterrupt:
+            announce("ending without saving")
 
 
 class MemberStatus(NamedTuple):

@@ -6,7 +6,6 @@ import importlib
 import os
 import pickle
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -22,10 +21,9 @@ from experiments.reading import ConfigError
 from experiments.run import RunError
 from experiments.scalars import split_assignment
 from experiments.sweeps import slurm_job
-from experiments.sweeps.executors import GroupsFailedError
+from experiments.sweeps.executors import BUSY, DONE, GroupsFailedError, worker_command
 from experiments.sweeps.folder import SweepFolder
 from experiments.sweeps.slurm_job import GroupJob
-from experiments.sweeps.worker import BUSY, DONE
 from tasks.options import nearest
 
 if TYPE_CHECKING:
@@ -242,7 +240,7 @@ def _submit_array(
 
 def _group_job(folder: Path, group: str, options: SlurmOptions) -> GroupJob:
     return GroupJob(
-        command=(sys.executable, "-m", "experiments.sweeps.worker", str(folder), group),
+        command=worker_command(folder, group),
         log=SweepFolder(folder).log(group),
         grace_seconds=_GRACE * options.signal_seconds,
         fine_codes=(DONE, BUSY),

@@ -9,12 +9,11 @@ Exit codes: 0: done; 3: another process has the group; 130: interrupted; 1: it f
 import sys
 from typing import TextIO
 
+from experiments.sweeps.executors import BUSY, DONE, INTERRUPTED
 from experiments.sweeps.folder import SweepFolder
 from experiments.sweeps.group import run_group
 from experiments.sweeps.rows import gather
 from plstm_seq.training.interrupt import terminate_as_interrupt
-
-DONE, FAILED, BUSY, INTERRUPTED = 0, 1, 3, 130
 
 
 def work(folder: str, group: str, *trackers: str, stream: TextIO | None = None) -> int:

@@ -6,6 +6,7 @@ print(result.horizon("sequence", 0.9))
 write_parquet("run/evaluation.parquet", result, seed=0)
 """
 
+from plstm_seq.batches import Sample
 from plstm_seq.evaluation.length import (
     AVERAGED,
     HORIZON_THRESHOLDS,
@@ -28,7 +29,7 @@ from plstm_seq.evaluation.metrics import (
 from plstm_seq.evaluation.outcomes import Bookmark, Outcomes, Place
 from plstm_seq.evaluation.size import size_generalization
 from plstm_seq.evaluation.snapping import SNAPPED, Prototypes, Snapped, learn_prototypes
-from plstm_seq.evaluation.sources import Sample, Stream
+from plstm_seq.evaluation.sources import Stream
 from plstm_seq.evaluation.table import (
     Asked,
     add_rows,

@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Int
 
+from plstm_seq.batches import Sample
 from plstm_seq.evaluation.metrics import (
     Estimate,
     Horizon,
@@ -25,13 +26,13 @@ from plstm_seq.evaluation.metrics import (
 from plstm_seq.evaluation.outcomes import (
     Bookmark,
     Outcomes,
-    Plan,
+    PassPlan,
     Tally,
     count,
     sampled_outcomes,
     stream_outcomes,
 )
-from plstm_seq.evaluation.sources import EvaluatedModel, Sample, Source, Stream
+from plstm_seq.evaluation.sources import EvaluatedModel, Source, Stream
 from plstm_seq.layers.arguments import require, require_positive
 
 Axis = Literal["length", "size", "depth"]
@@ -232,7 +233,7 @@ def length_generalization(
             "state is not bounded"
         )
     scaled(0.0, chance)  # a wrong chance should not show only after the run
-    plan = Plan(num_sequences, min(batch_size, num_sequences), chunk_size, carried)
+    plan = PassPlan(num_sequences, min(batch_size, num_sequences), chunk_size, carried)
     if isinstance(source, Stream):
         outcomes = stream_outcomes(evaluated, source, kept, plan, key, bookmark)
     else:

@@ -21,7 +21,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Int
 
-from plstm_seq.evaluation.sources import EvaluatedModel, Sample, Stream
+from plstm_seq.batches import Sample
+from plstm_seq.evaluation.sources import EvaluatedModel, Stream
 
 # A program reads so many chunks that it takes about as long: then the host is not waited for, and
 # an evaluation can be stopped and shows where it is.
@@ -130,8 +131,8 @@ class Outcomes:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How a model is run: `chunk_size` symbols at a time, or whole if `carried` is false."""
+class PassPlan:
+    """How a pass is run: `chunk_size` symbols at a time, or whole if `carried` is false."""
 
     num_sequences: int
     batch_size: int
@@ -148,7 +149,7 @@ def stream_outcomes(
     model: EvaluatedModel,
     stream: Stream,
     lengths: Sequence[int],
-    plan: Plan,
+    plan: PassPlan,
     key: Array,
     bookmark: Bookmark | None = None,
 ) -> Outcomes:
@@ -200,7 +201,7 @@ def sampled_outcomes(
     model: EvaluatedModel,
     sample: Sample,
     lengths: Sequence[int],
-    plan: Plan,
+    plan: PassPlan,
     key: Array,
     bookmark: Bookmark | None = None,
 ) -> Outcomes:
@@ -250,7 +251,7 @@ class _Work:
     def __init__(
         self,
         lengths: Sequence[int],
-        plan: Plan,
+        plan: PassPlan,
         start: Reading,
         bookmark: Bookmark | None,
         symbols: int,
@@ -305,7 +306,7 @@ class _Work:
         return Outcomes(self.lengths, correct, scored, last, nested)
 
 
-def _start(model: EvaluatedModel, plan: Plan, labels: Any) -> Reading:
+def _start(model: EvaluatedModel, plan: PassPlan, labels: Any) -> Reading:
     state = model.init_state(plan.batch_size) if plan.carried else None
     reading = Reading(jnp.int32(0), state, labels, Tally.empty(plan.batch_size))
     # Without weak types: those would make the second chunk another program.

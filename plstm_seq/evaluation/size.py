@@ -10,10 +10,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Int
 
+from plstm_seq.batches import Examples
 from plstm_seq.evaluation.length import Axis, LengthGeneralization, check_arguments, rows_of
 from plstm_seq.evaluation.metrics import scaled
 from plstm_seq.evaluation.outcomes import Outcomes, Tally
-from plstm_seq.evaluation.sources import Examples
 
 
 class Draw(Protocol):

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool
 
-from plstm_seq.evaluation.sources import EvaluatedModel, Sample
+from plstm_seq.batches import Sample
+from plstm_seq.evaluation.sources import EvaluatedModel
 
 SNAPPED = "snapped_"
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
+
+from plstm_seq.batches import Sample
 
 
 class Stream(NamedTuple):
@@ -24,32 +26,6 @@ class Stream(NamedTuple):
     start: Callable[[int], Any]
     advance: Callable[[Int[Array, "B T"], Any], tuple[Int[Array, "B T"], Any]]
     period: int = 1
-
-
-class Examples(Protocol):
-    """A batch of labelled examples; `mask` is true at the positions that are scored.
-
-    Inputs are what the model is called with. Labels are [B, T] of sequences, [B] of images or
-    graphs, [B, X, Y] of grids; or [N] of all nodes of B graphs, where `owner` [N] says whose they
-    are.
-    """
-
-    @property
-    def inputs(self) -> Any: ...  # noqa: D102
-    @property
-    def targets(self) -> Int[Array, "B ..."]: ...  # noqa: D102
-    @property
-    def mask(self) -> Bool[Array, "B ..."]: ...  # noqa: D102
-
-
-class Sample(Protocol):
-    """A task that is sampled anew at every length (final answers, inputs with structure)."""
-
-    def __call__(
-        self, key: Array, batch: int, length: int, *, lengths: Int[Array, " B"] | None = None
-    ) -> Examples:
-        """Draw `batch` sequences padded to `length`, of the real lengths `lengths`."""
-        ...
 
 
 Source = Stream | Sample

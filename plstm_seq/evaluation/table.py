@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -20,6 +19,7 @@ from plstm_seq.evaluation.length import (
     Row,
 )
 from plstm_seq.evaluation.snapping import SNAPPED
+from plstm_seq.files import write_whole
 
 if TYPE_CHECKING:
     import polars
@@ -162,12 +162,7 @@ def write_frame(path: Path, frame: polars.DataFrame) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     data = BytesIO()
     frame.write_parquet(data, metadata={_CHECKSUM: _checksum(frame)})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data.getvalue())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, data.getvalue())
 
 
 def read_frame(path: Path) -> polars.DataFrame:

@@ -13,7 +13,7 @@ from flax import nnx
 from jax import export
 from jax.typing import DTypeLike
 
-from plstm_seq.interop.weights import written_beside
+from plstm_seq.files import written_beside
 from plstm_seq.ops.device import as_on_cpu
 
 

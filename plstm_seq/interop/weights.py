@@ -4,11 +4,9 @@
 """
 
 import hashlib
-import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike
 
+from plstm_seq.files import written_beside
 from plstm_seq.interop.torch_file import read_torch
 
 # In the head of a `.safetensors` file, beside the metadata.
@@ -161,17 +160,6 @@ def write_arrays(
         raise ValueError(f"{path}: .npz cannot hold {what}; take .safetensors")
     with written_beside(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **plain)  # pyright: ignore[reportArgumentType]
-
-
-@contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """A file to write that takes the place of `path` once the block has written it whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:

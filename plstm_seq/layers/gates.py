@@ -17,8 +17,8 @@ from plstm_seq.layers.arguments import (
     require_shape,
 )
 from plstm_seq.layers.configured import Configured, Kept
-from plstm_seq.layers.head_projection import sub_head_linear
 from plstm_seq.layers.initializers import Constant, Initializer, Zeros
+from plstm_seq.layers.sub_heads import sub_head_linear
 
 
 @dataclass(frozen=True)

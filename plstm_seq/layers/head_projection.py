@@ -1,9 +1,5 @@
-"""Linear maps into heads, in blocks that keep the weight small: query, key and value.
+"""Linear maps into heads, in blocks that keep the weight small: query, key and value."""
 
-`sub_head_linear` is the linear function that gates and transitions are made of.
-"""
-
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,39 +21,6 @@ from plstm_seq.layers.arguments import (
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.initializers import Initializer, Small, Zeros
 from plstm_seq.ops.products import repeat
-
-
-def sub_head_linear(
-    x: Float[Array, "..."],
-    weight: Float[Array, "..."] | None,
-    bias: Float[Array, "..."],
-    *,
-    dtype: DTypeLike | None = None,
-) -> Float[Array, "..."]:
-    """Return `bias + weight . x`, the input split into blocks of which every head reads one.
-
-    Args:
-        x: [..., I].
-        weight: [H / S, S, *shape, I / S] with S blocks, head `h S + s` reads block `s`; None: no
-            dependence on the input.
-        bias: [H, *shape].
-        dtype: the type that `x` and `weight` are multiplied in; None: what `x` and `bias` promote
-            to.
-
-    Returns:
-        [..., H, *shape], without weight [H, *shape]; in float32 at least, as are the sums.
-    """
-    (x, _) = promote(x, bias, dtype=dtype)
-    accumulate = accumulation_dtype(x.dtype)
-    if weight is None:
-        return bias.astype(accumulate)
-    groups, blocks, *shape, size = weight.shape
-    lead = x.shape[:-1]
-    x = x.reshape(*lead, blocks, size)
-    weight = weight.astype(x.dtype).reshape(groups, blocks, math.prod(shape), size)
-    inner = jnp.einsum("hsgi,...si->...hsg", weight, x, preferred_element_type=accumulate)
-    return inner.reshape(*lead, *bias.shape) + repeat(bias.astype(accumulate), lead)
-
 
 Normalization = Literal["none", "l2", "published_l2"]
 _EPS = 1e-5

@@ -51,7 +51,7 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Diagonal:
+class ScaledIdentity:
     """`value` times the identity between input and output axes, the same for all other axes.
 
     Where the sizes differ the identity of the smaller size is tiled along the larger.
@@ -236,7 +236,7 @@ Initializer = (
     Zeros
     | Ones
     | Constant
-    | Diagonal
+    | ScaledIdentity
     | Linspace
     | Normal
     | TruncatedNormal

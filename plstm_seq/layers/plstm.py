@@ -28,7 +28,7 @@ CONVOLVED: Final = ("source", "transition", "mark", "direct", "query", "key")
 """The branches that read the convolved input by default, in a sequence and in a grid."""
 
 
-class Sizes(NamedTuple):
+class LayerSizes(NamedTuple):
     """All sizes of a layer, in the letters of `plstm_seq.notation`; H heads."""
 
     H: int
@@ -106,7 +106,7 @@ class PLSTMConfig:
                 f"tie_query_key: got JQ = {self.JQ} and JK = {self.JK}, expected the same"
             )
 
-    def sizes(self, input_dim: int) -> Sizes:
+    def sizes(self, input_dim: int) -> LayerSizes:
         """Fill in the sizes that follow from the others.
 
         Args:
@@ -121,7 +121,7 @@ class PLSTMConfig:
         require_positive(input_dim=input_dim)
         JT = 1 if self.transition is None else self.transition.dim
         JV = JT if self.JV is None else self.JV
-        return Sizes(
+        return LayerSizes(
             H=self.num_heads,
             DK=self._features("DK", input_dim, "JK", self.JK),
             DV=self._features("DV", input_dim, "JV", JV),

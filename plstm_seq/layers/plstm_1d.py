@@ -29,8 +29,8 @@ from plstm_seq.layers.transition import (
     Transition,
     TransitionTable,
 )
-from plstm_seq.ops import plstm_1d, plstm_1d_step
 from plstm_seq.ops.products import fused_einsum
+from plstm_seq.ops.sequence.api import plstm_1d, plstm_1d_step
 from plstm_seq.ops.sequence.inputs import Inputs
 
 

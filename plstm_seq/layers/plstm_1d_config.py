@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 from plstm_seq.layers.arguments import require_choice
 from plstm_seq.layers.convolution import ConvolutionConfig
 from plstm_seq.layers.initializers import Initializer, Normal
-from plstm_seq.layers.plstm import CONVOLVED, ConvolvedConfig, Sizes
+from plstm_seq.layers.plstm import CONVOLVED, ConvolvedConfig, LayerSizes
 from plstm_seq.layers.transition import Factorized, Table, TransitionConfig
 
 MarkReads = Literal["before", "after"]
@@ -78,7 +78,7 @@ class PLSTM1DConfig(ConvolvedConfig):
         """Whether keys and values are of any effect."""
         return self.source is not None or self.direct is not None
 
-    def sizes(self, input_dim: int) -> Sizes:
+    def sizes(self, input_dim: int) -> LayerSizes:
         """Fill in the sizes that follow from the others; see `PLSTMConfig.sizes`."""
         sizes = super().sizes(input_dim)
         return sizes if self.writes or self.JV is not None else sizes._replace(JV=1)

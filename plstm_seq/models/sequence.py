@@ -14,7 +14,7 @@ from plstm_seq.layers import GateConfig, Norm, NormConfig, PLSTM1DConfig, Transi
 from plstm_seq.layers.arguments import ids_below, require, require_dtype, require_positive
 from plstm_seq.layers.by_token import ByToken, pays
 from plstm_seq.layers.configured import Kept
-from plstm_seq.layers.initializers import Constant, Diagonal, FanIn, Initializer, Small
+from plstm_seq.layers.initializers import Constant, FanIn, Initializer, ScaledIdentity, Small
 from plstm_seq.layers.mixers import MixerConfig
 from plstm_seq.layers.transition import Table
 from plstm_seq.models.blocks import MixerState, PostUpConfig, make_block
@@ -336,7 +336,7 @@ def state_tracking(
         mark=GateConfig(
             weight=True,
             activation="identity",
-            bias_init=Diagonal(1.0, in_axes=-1, out_axes=-3),
+            bias_init=ScaledIdentity(1.0, in_axes=-1, out_axes=-3),
             weight_init=FanIn(0.1),
         ),
         direct=None,

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from plstm_seq.layers import GateConfig, HeadProjectionConfig, PLSTM1DConfig
 from plstm_seq.layers.arguments import require_choice
-from plstm_seq.layers.initializers import Diagonal, Ones, Zeros
+from plstm_seq.layers.initializers import Ones, ScaledIdentity, Zeros
 from plstm_seq.layers.transition import Bounded, Orthogonal, TransitionConfig
 from plstm_seq.models import PostUpConfig, SequenceModel, SequenceModelConfig
 from plstm_seq.probing.homomorphism import Composition
@@ -223,7 +223,7 @@ def _config(
     width: int, transition: TransitionConfig, implementation: str | None
 ) -> SequenceModelConfig:
     zeros = Zeros()
-    identity = Diagonal(1.0, in_axes=-1, out_axes=-3)
+    identity = ScaledIdentity(1.0, in_axes=-1, out_axes=-3)
     return bare_config(
         width,
         DV=transition.dim,

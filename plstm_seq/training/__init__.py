@@ -5,6 +5,7 @@ result = fit(model, task.sample, config, key=jax.random.key(0), folder="run/chec
              trackers=[JsonlTracker("run/metrics.jsonl"), ProgressTracker()])
 """
 
+from plstm_seq.batches import Examples, HostSample, Sample
 from plstm_seq.training.checkpoint import Checkpoint, Checkpoints, load_model, load_parameters
 from plstm_seq.training.config import Solved, TrainingConfig
 from plstm_seq.training.curriculum import ByAccuracy, Curriculum, Sizes, Staged, Uniform
@@ -19,26 +20,20 @@ from plstm_seq.training.optimizer import (
     make_optimizer,
     with_hyperparameters,
 )
+from plstm_seq.training.records import TIMING_FIELDS, DamagedRecordsError, JsonlTracker, read_jsonl
 from plstm_seq.training.step import (
-    Examples,
-    HostSample,
     LengthRange,
-    Sample,
     TrainState,
     init_state,
     make_dispatch,
     make_train_step,
 )
 from plstm_seq.training.trackers import (
-    TIMING_FIELDS,
     CompositeTracker,
-    DamagedRecordsError,
-    JsonlTracker,
     ProgressTracker,
     TensorBoardTracker,
     Tracker,
     WandbTracker,
-    read_jsonl,
 )
 
 __all__ = [

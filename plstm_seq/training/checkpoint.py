@@ -193,12 +193,16 @@ class Checkpoints:
         checkpoint, items, notes = found
         return Restored(checkpoint, _with_leaves(target, items), notes)
 
-    def restore_model(self, model: nnx.Module, *, average: bool = False) -> Checkpoint | None:
+    def load_model(
+        self, model: nnx.Module, *, average: bool = False, parameters_alone: bool = False
+    ) -> Checkpoint | None:
         """Read only the model's variables of the latest whole checkpoint, into `model` itself.
 
         Args:
             model: of the structure that was trained.
             average: take the averaged parameters instead of the last ones.
+            parameters_alone: read the parameters (`nnx.Param`) and nothing else: the other
+                variables, such as rates of dropout, stay as they are, and may be other ones.
 
         Returns:
             The checkpoint they are from, or None if the folder holds none.
@@ -207,41 +211,24 @@ class Checkpoints:
             ValueError: the checkpoint is of another model, or has no averaged parameters.
             CorruptCheckpointError: there are checkpoints, and none can be read.
         """
-        state, parameters = nnx.state(model), nnx.state(model, nnx.Param)
-        target = {MODEL: named_leaves(state)}
-        if average:
-            target[AVERAGE] = named_leaves(parameters)
-        found = self._reader.latest(target)
-        if found is None:
-            return None
-        nnx.update(model, replace_leaves(state, found[1][MODEL]))
-        if average:
-            nnx.update(model, replace_leaves(parameters, found[1][AVERAGE]))
-        return found[0]
-
-    def restore_parameters(self, model: nnx.Module) -> Checkpoint | None:
-        """Read only the parameters (`nnx.Param`) of the latest whole checkpoint, into `model`.
-
-        The model's other variables, such as rates of dropout, stay as they are.
-
-        Returns:
-            The checkpoint they are from, or None if the folder holds none.
-
-        Raises:
-            ValueError: the checkpoint's parameters have other names, shapes or types.
-            CorruptCheckpointError: there are checkpoints, and none can be read.
-        """
         _, parameters, rest = nnx.split(model, nnx.Param, ...)
+        parts = {MODEL: parameters if parameters_alone else nnx.state(model)}
+        if average:
+            parts[AVERAGE] = parameters
         others = named_leaves(rest).keys()
-        # Those of the other model, too: they are rates, of shape [].
-        found = self._reader.latest(
-            {MODEL: named_leaves(parameters)},
-            lambda name, description: name in others or description.endswith("[]"),
-        )
+
+        def passed_over(name: str, description: str) -> bool:
+            # The other model's further variables, too: they are rates, of shape [].
+            return parameters_alone and (name in others or description.endswith("[]"))
+
+        wanted = {name: named_leaves(state) for name, state in parts.items()}
+        found = self._reader.latest(wanted, passed_over)
         if found is None:
             return None
-        nnx.update(model, replace_leaves(parameters, found[1][MODEL]))
-        return found[0]
+        checkpoint, items, _ = found
+        for name, state in parts.items():  # the averages last: they replace the parameters
+            nnx.update(model, replace_leaves(state, items[name]))
+        return checkpoint
 
     def discard_after(self, step: int) -> None:
         """Set aside checkpoints past `step` as `corrupt-<step>`, out of a resumed run's way.
@@ -295,11 +282,7 @@ def load_model(model: nnx.Module, folder: str | Path, *, average: bool = False) 
         ValueError: the checkpoint is of another model, or has no averaged parameters.
         CorruptCheckpointError: there are checkpoints, and none can be read.
     """
-    with Checkpoints(folder, read_only=True) as checkpoints:
-        found = checkpoints.restore_model(model, average=average)
-    if found is None:
-        raise FileNotFoundError(f"no checkpoint in {folder}")
-    return found
+    return _load(model, folder, average=average)
 
 
 def load_parameters(model: nnx.Module, folder: str | Path) -> Checkpoint:
@@ -318,8 +301,13 @@ def load_parameters(model: nnx.Module, folder: str | Path) -> Checkpoint:
         ValueError: the checkpoint's parameters have other names, shapes or types; says which.
         CorruptCheckpointError: there are checkpoints, and none can be read.
     """
+    return _load(model, folder, parameters_alone=True)
+
+
+def _load(model: nnx.Module, folder: str | Path, **what: bool) -> Checkpoint:
+    """As `Checkpoints.load_model`, of a folder that is not written to and has a checkpoint."""
     with Checkpoints(folder, read_only=True) as checkpoints:
-        found = checkpoints.restore_parameters(model)
+        found = checkpoints.load_model(model, **what)
     if found is None:
         raise FileNotFoundError(f"no checkpoint in {folder}")
     return found

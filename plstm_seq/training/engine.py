@@ -24,8 +24,9 @@ from plstm_seq.training.layout import Layout
 from plstm_seq.training.ledger import FitResult, Ledger, NonFiniteLossError, Status
 from plstm_seq.training.manifest import CorruptCheckpointError
 from plstm_seq.training.optimizer import make_optimizer
+from plstm_seq.training.records import Record
 from plstm_seq.training.step import TrainState, init_state
-from plstm_seq.training.trackers import CompositeTracker, Record, Tracker
+from plstm_seq.training.trackers import CompositeTracker, Tracker
 
 Validate = Callable[[Any], Mapping[str, float]]
 
@@ -134,7 +135,7 @@ class Engine:
                         f"folder {checkpoints.folder} holds checkpoints: resume=True continues them"
                     )
                 seat.ledger.checkpoints = checkpoints
-            seat.state = seat.ledger.restore(state)
+            seat.state = seat.ledger.resume(state)
 
     def _train(self, seats: Sequence[_Seat], progress: Tracker | None) -> None:
         like = next(seat.state for seat in seats if seat.state is not None)
@@ -288,7 +289,7 @@ class _Together:
         """Gives the model its last checkpoint."""
         if seat.ledger.checkpoints is not None:
             with self.engine.noted(seat):
-                seat.ledger.checkpoints.restore_model(seat.model)
+                seat.ledger.checkpoints.load_model(seat.model)
         if not self.engine.tolerant:
             raise error
         self._let_go(seat)

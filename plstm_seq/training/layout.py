@@ -20,6 +20,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array
 
+from plstm_seq.batches import Examples, HostSample, Sample
 from plstm_seq.training.config import TrainingConfig
 from plstm_seq.training.devices import Device, device_memory, member_mesh, replicate, split_members
 from plstm_seq.training.programs import (
@@ -31,7 +32,7 @@ from plstm_seq.training.programs import (
     memory_of,
     program_key,
 )
-from plstm_seq.training.step import Examples, HostSample, LengthRange, Sample, TrainState
+from plstm_seq.training.step import LengthRange, TrainState
 
 # Arrays [steps] by name.
 Metrics = dict[str, np.ndarray]

@@ -13,8 +13,9 @@ from plstm_seq.training.config import TrainingConfig
 from plstm_seq.training.curriculum import START, Phase, Standing
 from plstm_seq.training.optimizer import NOT_BEGUN
 from plstm_seq.training.programs import length_range, summarize
+from plstm_seq.training.records import Record
 from plstm_seq.training.step import LengthRange, TrainState
-from plstm_seq.training.trackers import Record, Tracker
+from plstm_seq.training.trackers import Tracker
 
 Status = Literal["finished", "solved", "diverged", "failed"]
 
@@ -109,8 +110,8 @@ class Ledger:
         """How it ended, once it has."""
         return "solved" if self.is_solved else "finished"
 
-    def restore(self, state: TrainState) -> TrainState:
-        """The state of the latest whole checkpoint, else the one given."""
+    def resume(self, state: TrainState) -> TrainState:
+        """Goes on from the latest whole checkpoint, else from the state given, and returns it."""
         if self.checkpoints is None:
             return state
         restored = self.checkpoints.restore(state)

@@ -16,6 +16,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array
 
+from plstm_seq.batches import HostSample, Sample
 from plstm_seq.training.config import VALIDATION, TrainingConfig
 from plstm_seq.training.devices import Device, check_mesh
 from plstm_seq.training.engine import Engine, Member, Validate
@@ -23,7 +24,6 @@ from plstm_seq.training.layout import Drawn, Hosted, Stacked
 from plstm_seq.training.leaves import is_key
 from plstm_seq.training.ledger import FitResult
 from plstm_seq.training.loss import check_consistency
-from plstm_seq.training.step import HostSample, Sample
 from plstm_seq.training.trackers import Tracker
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from plstm_seq.files import write_whole
 
 NAME = "manifest.json"
 SEALED = "sealed.json"
@@ -35,7 +36,7 @@ def write_manifest(folder: Path) -> str:
         The folder's identity: the first digits of the hash of its manifest.
     """
     text = json.dumps(_hashes(folder), indent=1)
-    _write(folder / NAME, text)
+    write_whole(folder / NAME, text)
     return _identity(text.encode())
 
 
@@ -102,13 +103,9 @@ def read_sealed(folder: Path) -> dict[int, str] | None:
 
 def write_sealed(folder: Path, identities: Mapping[int, str]) -> None:
     """Writes that list, atomically."""
-    _write(folder / SEALED, json.dumps({str(step): x for step, x in sorted(identities.items())}))
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(
+        folder / SEALED, json.dumps({str(step): x for step, x in sorted(identities.items())})
+    )
 
 
 def _identity(data: bytes) -> str:

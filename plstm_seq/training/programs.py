@@ -13,21 +13,20 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array
 
+from plstm_seq.batches import Examples, Sample
 from plstm_seq.training.config import Solved, TrainingConfig
 from plstm_seq.training.curriculum import Draw, Phase
 from plstm_seq.training.devices import over_data, over_members, whole
 from plstm_seq.training.loss import Loss
 from plstm_seq.training.optimizer import OptimizerConfig, make_optimizer
+from plstm_seq.training.records import Record
 from plstm_seq.training.step import (
-    Examples,
     LengthRange,
-    Sample,
     TrainState,
     make_dispatch,
     make_host_step,
     make_train_step,
 )
-from plstm_seq.training.trackers import Record
 
 # Folded into a training's key for sequences that are measured: no step has this number.
 _MEASURING = 0x7FFF_50DE

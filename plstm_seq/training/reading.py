@@ -117,9 +117,10 @@ class Reader:
             if name not in meta["leaves"]:
                 raise _MismatchError(f"{name} is missing in the checkpoint and wanted here")
             saved, wanted = meta["leaves"][name], describe(leaves)
-            passed_over = passed_over or (lambda *_: False)
             passed = {
-                n: text for n, text in saved.items() if n not in wanted and passed_over(n, text)
+                n: text
+                for n, text in saved.items()
+                if n not in wanted and passed_over is not None and passed_over(n, text)
             }
             _compare({n: text for n, text in saved.items() if n not in passed}, wanted)
             # Orbax reads all of an item or nothing.

@@ -7,16 +7,17 @@ a leaf of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Int, PyTree
 
+from plstm_seq.batches import Examples, Sample
 from plstm_seq.training.curriculum import Draw, Limit, draw_lengths
 from plstm_seq.training.leaves import is_key
 from plstm_seq.training.loss import Loss, StepMetrics, consistency_term, own_products, score
@@ -26,51 +27,6 @@ from plstm_seq.training.optimizer import Optimizer
 # from its `split`.
 _DROPOUT = 0xD509
 _CONSISTENCY = 0xC0715
-
-
-class Examples(Protocol):
-    """A batch of labelled examples; `mask` is true at the positions that are scored.
-
-    Inputs are what the model is called with. Labels are `[B, T]` of sequences, `[B]` of images or
-    graphs, `[B, X, Y]` of grids. Where labels are mixed, targets are floating-point and have the
-    share of every label along one more axis; where numbers are predicted, those.
-    """
-
-    @property
-    def inputs(self) -> Any: ...  # noqa: D102
-    @property
-    def targets(self) -> Int[Array, "B ..."] | Float[Array, "B ... V"]: ...  # noqa: D102
-    @property
-    def mask(self) -> Bool[Array, "B ..."]: ...  # noqa: D102
-
-
-class Sample(Protocol):
-    """Draws a batch on the device: `batch` and `length` are static, `lengths` is traced."""
-
-    def __call__(
-        self, key: Array, batch: int, length: int, *, lengths: Int[Array, " B"] | None = None
-    ) -> Examples:
-        """Draw `batch` sequences padded to `length`, of the real lengths `lengths`.
-
-        Of images and grids `length` is the size, and `lengths` are all the same.
-        """
-        ...
-
-
-@runtime_checkable
-class HostSample(Protocol):
-    """Makes batches on the host: from files, or of graphs."""
-
-    def on_host(self, seed: Sequence[int], step: int, batch: int, size: int) -> Examples:
-        """The batch of a training step as numpy arrays, a pure function of the arguments.
-
-        Args:
-            seed: of the training; all steps have the same.
-            step: counted from 0.
-            batch: how many examples.
-            size: what the curriculum says.
-        """
-        ...
 
 
 @jax.tree_util.register_dataclass

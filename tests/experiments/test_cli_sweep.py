@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 import experiments.cli
 from experiments.sweeps import create_sweep, executors, status
-from experiments.sweeps.executors import GroupsFailedError, LocalExecutor, ProcessesExecutor
-from experiments.sweeps.launch import make_executor
+from experiments.sweeps.executors import GroupsFailedError
+from experiments.sweeps.launch import LocalExecutor, ProcessesExecutor, make_executor
 from experiments.sweeps.sweep import to_yaml
 
 TINY = (*SMALL, "transition=diagonal", "convolution=null")

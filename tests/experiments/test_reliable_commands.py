@@ -17,7 +17,7 @@ from experiments import (
 from experiments.config import ConfigError
 from experiments.run import RunStatus
 from experiments.sweeps import Sweep, create_sweep, run_sweep, vary
-from plstm_seq.training.trackers import TIMING_FIELDS
+from plstm_seq.training.records import TIMING_FIELDS
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,7 @@ from experiments.run import RunStatus
 from experiments.sweeps import Sweep, create_sweep, open_sweep, run_sweep, status, vary
 from experiments.sweeps.folder import ROOT
 from plstm_seq.training import FitResult, NonFiniteLossError, read_jsonl
-from plstm_seq.training.trackers import TIMING_FIELDS
+from plstm_seq.training.records import TIMING_FIELDS
 
 REPOSITORY = Path(__file__).parents[2]
 PROCESS = REPOSITORY / "tests" / "support" / "sweep_process.py"

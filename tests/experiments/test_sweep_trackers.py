@@ -9,8 +9,7 @@ from small_sweep import small_sweep
 from experiments import running
 from experiments.config import ConfigError
 from experiments.sweeps import create_sweep, group, worker
-from experiments.sweeps.executors import ProcessesExecutor
-from experiments.sweeps.launch import make_executor
+from experiments.sweeps.launch import ProcessesExecutor, make_executor
 from plstm_seq.training import FitResult
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from plstm_seq.layers.initializers import (
     Constant,
-    Diagonal,
     FanIn,
     Initializer,
     Linspace,
     Normal,
     Ones,
+    ScaledIdentity,
     Small,
     TruncatedNormal,
     Wang,
@@ -48,11 +48,11 @@ def test_constants():
 @pytest.mark.parametrize(
     ("init", "shape", "expected"),
     [
-        (Diagonal(3.0), (2, 2, 2), [3 * np.eye(2)] * 2),
-        (Diagonal(), (4, 2), np.tile(np.eye(2), (2, 1))),
-        (Diagonal(), (2, 4), np.tile(np.eye(2), (1, 2))),
-        (Diagonal(in_axes=0, out_axes=2), (2, 3, 2), np.eye(2)[:, None, :].repeat(3, axis=1)),
-        (Diagonal(in_axes=(1, 2), out_axes=0), (4, 2, 2), np.eye(4).reshape(4, 2, 2)),
+        (ScaledIdentity(3.0), (2, 2, 2), [3 * np.eye(2)] * 2),
+        (ScaledIdentity(), (4, 2), np.tile(np.eye(2), (2, 1))),
+        (ScaledIdentity(), (2, 4), np.tile(np.eye(2), (1, 2))),
+        (ScaledIdentity(in_axes=0, out_axes=2), (2, 3, 2), np.eye(2)[:, None, :].repeat(3, axis=1)),
+        (ScaledIdentity(in_axes=(1, 2), out_axes=0), (4, 2, 2), np.eye(4).reshape(4, 2, 2)),
     ],
     ids=["batch", "tall", "wide", "axes around a batch axis", "two input axes"],
 )
@@ -63,9 +63,9 @@ def test_diagonal(init, shape, expected):
 @pytest.mark.parametrize(
     ("init", "shape", "message"),
     [
-        (Diagonal(), (2, 3), "shape"),
-        (Diagonal(in_axes=-1, out_axes=1), (2, 2), "overlap"),
-        (Diagonal(in_axes=2), (2, 2), "axis: got 2"),
+        (ScaledIdentity(), (2, 3), "shape"),
+        (ScaledIdentity(in_axes=-1, out_axes=1), (2, 2), "overlap"),
+        (ScaledIdentity(in_axes=2), (2, 2), "axis: got 2"),
     ],
 )
 def test_diagonal_of_impossible_shapes(init, shape, message):

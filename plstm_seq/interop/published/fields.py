@@ -16,7 +16,7 @@ _INITIALIZERS: dict[str, tuple[type[Initializer], str]] = {
     "LinspaceInit": (init.Linspace, "low high axis"),
     "NormalInit": (init.Normal, "mean stddev"),
     "TruncatedNormalInit": (init.TruncatedNormal, "mean stddev lower upper"),
-    "DiagonalInit": (init.Diagonal, "in_axes out_axes"),
+    "DiagonalInit": (init.ScaledIdentity, "in_axes out_axes"),
     "SmallInit": (init.Small, "mup_init_scale"),
     "WangInit": (init.Wang, "mup_init_scale num_blocks"),
 }
@@ -108,7 +108,7 @@ class Fields:
         if class_name not in _INITIALIZERS:
             raise ValueError(f"{name}: got {class_name!r}, expected one of {list(_INITIALIZERS)}")
         kind, names = _INITIALIZERS[class_name]
-        if kind is init.Diagonal:
+        if kind is init.ScaledIdentity:
             return _diagonal(fields)
         options = fields.options(names)
         if kind in (init.Small, init.Wang):
@@ -128,4 +128,4 @@ def _diagonal(fields: Fields) -> Initializer:
     fields.ignore("value")  # the published initialiser has no use for it
     axes = (fields.take(name, ()) for name in ("in_axes", "out_axes"))
     in_axes, out_axes = ((each,) if isinstance(each, int) else tuple(each) for each in axes)
-    return init.Diagonal(1.0, in_axes, out_axes) if in_axes or out_axes else init.Ones()
+    return init.ScaledIdentity(1.0, in_axes, out_axes) if in_axes or out_axes else init.Ones()

@@ -16,7 +16,7 @@ from plstm_seq.layers import (
 from plstm_seq.layers.dag import PLSTMDAGConfig, PLSTMDAGLayer
 from plstm_seq.layers.dag.plstm_dag import Published
 from plstm_seq.layers.grid import GridConvolutionConfig, PLSTM2DConfig, PLSTM2DLayer
-from plstm_seq.layers.initializers import Diagonal, Initializer, Ones
+from plstm_seq.layers.initializers import Initializer, Ones, ScaledIdentity
 from plstm_seq.layers.norm import NormKind
 from plstm_seq.layers.plstm import Mode
 from plstm_seq.layers.transition import Factorized
@@ -217,7 +217,7 @@ def read_graph_layer(fields: Fields, class_name: str) -> GraphLayerArguments:
 def _read_graph_gate(fields: Fields, name: str, activation: Any = "sigmoid") -> GateConfig:
     def initializer(end: str) -> Initializer:
         published = fields.initializer(f"{name}_{end}")
-        return Ones() if isinstance(published, Diagonal) else published
+        return Ones() if isinstance(published, ScaledIdentity) else published
 
     return GateConfig(
         weight=True,

@@ -16,7 +16,7 @@ from plstm_seq.layers.activations import activation
 from plstm_seq.layers.arguments import accumulation_dtype
 from plstm_seq.layers.configured import Configured, Kept
 from plstm_seq.layers.gates import Gate, GateConfig
-from plstm_seq.layers.head_projection import sub_head_linear
+from plstm_seq.layers.sub_heads import sub_head_linear
 from plstm_seq.layers.transition import Transition, TransitionConfig
 
 Edges = Float[Array, "n J"] | None

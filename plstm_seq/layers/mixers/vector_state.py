@@ -25,8 +25,8 @@ from plstm_seq.layers.arguments import (
 )
 from plstm_seq.layers.initializers import Constant, FanIn, Initializer, Normal, Zeros
 from plstm_seq.layers.mixers.base import Baseline, Readout, ReadoutConfig, wide
-from plstm_seq.ops import plstm_1d
 from plstm_seq.ops.linear import column_one_hot_recurrence, diagonal_recurrence
+from plstm_seq.ops.sequence.api import plstm_1d
 
 Entries = Literal["positive", "signed", "complex"]
 Factors = Literal["complex", "real", "one"]

@@ -25,8 +25,8 @@ from plstm_seq.layers.arguments import (
 )
 from plstm_seq.layers.by_token import rows_at
 from plstm_seq.layers.configured import Configured, Hyperparameter, Kept, add_hyperparameters
-from plstm_seq.layers.head_projection import sub_head_linear
 from plstm_seq.layers.initializers import Initializer, RandomOrthogonal
+from plstm_seq.layers.sub_heads import sub_head_linear
 
 
 @dataclass(frozen=True)

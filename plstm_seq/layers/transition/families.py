@@ -17,8 +17,14 @@ from jax import Array
 from jaxtyping import Float
 
 from plstm_seq.layers.arguments import require, require_above_zero, require_choice, require_count
-from plstm_seq.layers.initializers import Constant, FanIn, Initializer, Normal, Zeros
-from plstm_seq.layers.initializers import Diagonal as DiagonalInit
+from plstm_seq.layers.initializers import (
+    Constant,
+    FanIn,
+    Initializer,
+    Normal,
+    ScaledIdentity,
+    Zeros,
+)
 from plstm_seq.layers.transition.base import Parametrization, Quantity
 from plstm_seq.layers.transition.matrices import (
     exponential_of_skew,
@@ -45,7 +51,7 @@ class Bounded(Parametrization):
     leaf_fields: ClassVar[tuple[str, ...]] = ("norm_bound",)
 
     norm_bound: float = 1.0
-    matrix_bias_init: Initializer = field(default_factory=DiagonalInit)
+    matrix_bias_init: Initializer = field(default_factory=ScaledIdentity)
     matrix_weight_init: Initializer = field(default_factory=lambda: FanIn(0.5))
     kind: Literal["bounded"] = "bounded"
 

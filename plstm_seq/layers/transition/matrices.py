@@ -3,7 +3,7 @@
 Reflections, their products and orthogonal factors; the spectral norm and radius; the exponential of
 skew matrices, orthogonal to rounding error for any size and norm. Last the normalisations of
 `Factorized`, from any `[..., J, J]` to one that does not grow a state: the names are the published
-ones, the functions are ours, and `published.py` has the published functions. They are compiled, so
+ones, the functions are ours, and `factorized.py` has the published functions. They are compiled, so
 that calls from a notebook compile each of them once for a shape.
 """
 

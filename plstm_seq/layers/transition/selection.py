@@ -10,7 +10,7 @@ from jax import Array
 from jaxtyping import Float
 
 from plstm_seq.layers.arguments import require, require_above_zero, require_choice
-from plstm_seq.layers.initializers import Diagonal, FanIn, Initializer, Zeros
+from plstm_seq.layers.initializers import FanIn, Initializer, ScaledIdentity, Zeros
 from plstm_seq.layers.transition.base import Parametrization, Quantity
 
 Line = Literal["columns", "rows"]
@@ -59,7 +59,7 @@ class Selection(Parametrization):
     choice: Choice = "hard"
     rotated: bool = False
     temperature: float = 1.0
-    choice_bias_init: Initializer = field(default_factory=lambda: Diagonal(2.0))
+    choice_bias_init: Initializer = field(default_factory=lambda: ScaledIdentity(2.0))
     choice_weight_init: Initializer = field(default_factory=FanIn)
     angle_bias_init: Initializer = field(default_factory=Zeros)
     angle_weight_init: Initializer = field(default_factory=FanIn)

@@ -1,4 +1,4 @@
-"""Records as lines of JSON."""
+"""Records of a training, and the file that keeps them: a line of JSON for each."""
 
 from __future__ import annotations
 
@@ -12,18 +12,36 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from plstm_seq.training.trackers.base import Record
+from plstm_seq.files import write_whole
+
+# One record stands for the steps since the one before: `step` is the last of them.
+Record = dict[str, int | float]
+
+# Fields of a record that depend on the clock; all others are the same in every identical run. For
+# members in one program, `seconds` is each one's share, and `tokens_per_second` the program's rate.
+TIMING_FIELDS = ("seconds", "tokens_per_second", "compile_seconds")
 
 
 class DamagedRecordsError(ValueError):
-    """A line of a file of records, other than a torn last one, is not what was written."""
+    """A line of a file of records is damaged, and it is not just a last line cut off in writing."""
 
 
 class JsonlTracker:
-    """Appends each record to a file; on resume cuts off what lies past the checkpoint.
+    """Appends each record to a file; a resumed training first cuts off those past its checkpoint.
 
-    A file with a damaged line is kept under another name, `metrics.damaged-1.jsonl`, with a
-    warning, and goes on with the records that can be read.
+    If the file has a damaged line, a copy of it is kept as `metrics.damaged-1.jsonl`, a warning is
+    given, and the file goes on with the records that can be read.
+
+    Example:
+        >>> import tempfile
+        >>> from plstm_seq.training import JsonlTracker, read_jsonl
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tracker = JsonlTracker(f"{folder}/metrics.jsonl")
+        ...     tracker.start(0, steps=4)
+        ...     tracker.log({"step": 2, "loss": 0.5})
+        ...     tracker.close("interrupted")
+        ...     read_jsonl(f"{folder}/metrics.jsonl")
+        [{'step': 2, 'loss': 0.5}]
     """
 
     def __init__(self, path: str | Path):
@@ -57,9 +75,7 @@ class JsonlTracker:
         while (aside := self.path.with_suffix(f".damaged-{number}{self.path.suffix}")).exists():
             number += 1
         shutil.copyfile(self.path, aside)
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_bytes(b"".join(line.text for line in kept))
-        os.replace(temporary, self.path)
+        write_whole(self.path, b"".join(line.text for line in kept))
         warnings.warn(
             f"{self.path}: {problems[0]}; the file is kept as {aside.name}, and {len(kept)} "
             "records of it could be read",
@@ -105,11 +121,26 @@ class _Line(NamedTuple):
 
 
 def read_jsonl(path: str | Path) -> list[Record]:
-    """The records of a file written by `JsonlTracker`; a torn last line is left out.
+    r"""Read the records that a `JsonlTracker` wrote; a last line that was cut off is left out.
 
     Raises:
         FileNotFoundError: there is no such file.
         DamagedRecordsError: another line is damaged; the message names file and line.
+
+    Example:
+        >>> import tempfile
+        >>> from plstm_seq.training import DamagedRecordsError, read_jsonl
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "metrics.jsonl")
+        ...     _ = path.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')  # torn
+        ...     print(read_jsonl(path))
+        ...     _ = path.write_text('{"step": 1, "lo\n{"step": 2, "loss": 0.5}\n')
+        ...     try:
+        ...         read_jsonl(path)
+        ...     except DamagedRecordsError as error:
+        ...         print(str(error).removeprefix(folder))
+        [{'step': 1, 'loss': 0.5}]
+        /metrics.jsonl: line 1 is damaged (it is not JSON)
     """
     lines = _read(Path(path))
     for line in lines:

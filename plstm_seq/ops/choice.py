@@ -1,41 +1,132 @@
-"""The choice between the ways of computing an op."""
+"""The one dispatcher of all ops: what an implementation is, and which one computes a call."""
 
-from collections.abc import Callable, Collection, Iterable
-from typing import TypeVar
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
-Result = TypeVar("Result")
+import jax
+from jax import Array
+
+from plstm_seq.ops import varying
+from plstm_seq.ops.arguments import accumulation_dtype, factor
+from plstm_seq.ops.device import default_device
+from plstm_seq.ops.reverse_mode import without_forward_mode
 
 
 class UnsupportedError(NotImplementedError):
     """An implementation that was named does not support the call, or does not run here."""
 
 
-def check_name(name: str | None, implementations: Collection[str]) -> None:
-    """Raises a ValueError where an implementation is named that does not exist."""
-    if name is not None and name not in implementations:
-        raise ValueError(f"implementation is {name!r}: expected one of {list(implementations)}")
+def supports_all(inputs: Any, state: Any, **options: Any) -> None:
+    """The `check` of an implementation that computes every call."""
+    del inputs, state, options
 
 
-def first_that_supports(
-    op: str, calls: Iterable[tuple[str, Callable[[], Result]]], *, named: bool
-) -> Result:
-    """The result of the first call that does not decline.
+def always_first(inputs: Any, platform: str) -> int:
+    """The `rank` of an implementation that is never likely to be slow."""
+    del inputs, platform
+    return 0
 
-    Args:
-        op: name of the op, for the error.
-        calls: names of implementations, and their calls, in the order of preference.
-        named: whether the user named the implementation, whose reason is raised then.
+
+@dataclass(frozen=True)
+class Implementation:
+    """A way of computing an op, and what it knows about itself.
+
+    Attributes:
+        name: what a user calls it by (`implementation=`).
+        run: `run(inputs, state, **options)` returns the output and the last state. What state and
+            options are is the op's own; arguments are checked. The output may have any
+            floating-point type and is not scaled yet. Where it finds that it does not support the
+            call, it raises a NotImplementedError.
+        check: takes the same arguments and raises a NotImplementedError with the reason where the
+            call is not supported. It looks at shapes and types alone.
+        rank: `rank(inputs, platform)` with the platform "cpu", "gpu" or "tpu": where nothing was
+            measured, the implementations with the smallest number are tried first.
+        takes_scale: whether `run` has a further option `scale`, a number that it multiplies the
+            output with; where that is None, its output stays in the type of accumulation.
+        forward_mode: whether forward mode goes through it.
+    """
+
+    name: str
+    run: Callable[..., tuple[Array, Any]]
+    check: Callable[..., None] = supports_all
+    rank: Callable[[Any, str], int] = always_first
+    takes_scale: bool = False
+    forward_mode: bool = False
+
+
+Form = TypeVar("Form", bound=Implementation)
+
+
+class Candidate(NamedTuple):
+    """An implementation with the options that a call would run it with."""
+
+    implementation: Implementation
+    options: Mapping[str, Any]
+
+
+def table(*implementations: Form) -> dict[str, Form]:
+    """Implementations by their names."""
+    return {each.name: each for each in implementations}
+
+
+def choose(implementations: Mapping[str, Form], name: str | None) -> list[Form]:
+    """The implementation that was named, or all of them.
 
     Raises:
+        ValueError: there is none of this name.
+    """
+    if name is None:
+        return list(implementations.values())
+    if name not in implementations:
+        raise ValueError(f"implementation is {name!r}: expected one of {list(implementations)}")
+    return [implementations[name]]
+
+
+def by_rank(implementations: Iterable[Form], inputs: Any, device: Any) -> list[Form]:
+    """Implementations in the order in which they are tried on a device."""
+    return sorted(implementations, key=lambda each: each.rank(inputs, device.platform))
+
+
+def compute(
+    op: str,
+    candidates: Callable[[Any], Iterable[Candidate]],
+    inputs: Any,
+    state: Any = None,
+    *,
+    scale: float | Array | None,
+    named: bool,
+) -> tuple[Array, Any]:
+    """Compute an op by the first candidate that does not decline.
+
+    Args:
+        op: name of the op, for errors.
+        candidates: those for a device, in the order of preference.
+        inputs: the op's `Inputs`, which have a query and a value.
+        state: what else `run` takes; None where an op has no states.
+        scale: factor of the output, checked here; None: `DK ** -0.5`.
+        named: whether the user named the implementation, whose reason is raised then.
+
+    Returns:
+        The output in the type of the value, and the last state.
+
+    Raises:
+        TypeError: the scale is not a real number.
+        ValueError: the scale has axes.
         UnsupportedError: the named implementation declined.
         ExceptionGroup: none was named and all declined; it holds every reason.
     """
+    scale = factor(scale, inputs.query, accumulation_dtype(*jax.tree.leaves((inputs, state))))
+    inputs, state = varying.alike((inputs, state))
     reasons: dict[str, NotImplementedError] = {}
-    for name, call in calls:
+    for candidate in candidates(default_device()):
         try:
-            return call()
+            output, last = _run(op, candidate, scale, inputs, state)
         except NotImplementedError as reason:
-            reasons[name] = reason
+            reasons[candidate.implementation.name] = reason
+        else:
+            return output.astype(inputs.value.dtype), last
     if named:
         (reason,) = reasons.values()
         raise UnsupportedError(str(reason)) from reason
@@ -43,3 +134,21 @@ def first_that_supports(
         f"no implementation of {op} supports this call",
         [NotImplementedError(f"{name}: {reason}") for name, reason in reasons.items()],
     )
+
+
+def _run(
+    op: str, candidate: Candidate, scale: float | Array, inputs: Any, state: Any
+) -> tuple[Array, Any]:
+    """Compute an op by one candidate; the output is scaled."""
+    implementation, options = candidate
+    folded = implementation.takes_scale and isinstance(scale, float)
+    if implementation.takes_scale:
+        options = {**options, "scale": scale if folded else None}
+    implementation.check(inputs, state, **candidate.options)
+    function = functools.partial(implementation.run, **options)
+    if implementation.forward_mode:
+        output, last = function(inputs, state)
+    else:
+        what, remedy = f"{op} by {implementation.name}", 'implementation="recurrent"'
+        output, last = without_forward_mode(what, remedy, function, inputs, state)
+    return output if folded else scale * output, last

@@ -6,6 +6,7 @@ import pytest
 from op_1d import make
 
 from plstm_seq.ops import plstm_1d, plstm_1d_step
+from plstm_seq.ops.choice import Implementation, table
 from plstm_seq.ops.sequence import api
 
 
@@ -64,10 +65,11 @@ def test_wrong_options():
 
 
 def test_when_all_decline_every_reason_is_given(monkeypatch):
-    def decline(*_):
+    def decline(*_, **__):
         raise NotImplementedError("not today")
 
-    monkeypatch.setattr(api, "IMPLEMENTATIONS", {"one": decline, "two": decline})
+    declining = table(Implementation("one", decline), Implementation("two", decline))
+    monkeypatch.setattr(api, "IMPLEMENTATIONS", declining)
     with pytest.raises(ExceptionGroup) as caught:
         plstm_1d(*make(6)[0])
     assert [str(e) for e in caught.value.exceptions] == ["one: not today", "two: not today"]

@@ -60,7 +60,11 @@ def run(core, state, cotangents, chunk):
 
 @fast_jit
 def truth(core, state, cotangents):
-    results, transpose = jax.vjp(lambda *x: recurrent(*x, SCALE), core, state)
+    def recurrence(core, state):
+        output, last = recurrent(core, state)
+        return SCALE * output, last
+
+    results, transpose = jax.vjp(recurrence, core, state)
     return results, transpose(cotangents)
 
 

@@ -1,5 +1,6 @@
 """The table of what was measured: it decides the order and the chunk size, and breaks no call."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -8,8 +9,10 @@ import jax.numpy as jnp
 import pytest
 from op_1d import make
 
-from plstm_seq.ops import plstm_1d
+from plstm_seq.ops import choice, plstm_1d
+from plstm_seq.ops.choice import Implementation
 from plstm_seq.ops.sequence import api, tuned
+from plstm_seq.ops.sequence.recurrent import recurrent
 from plstm_seq.ops.sequence.tuned import Family, Timing
 
 
@@ -36,16 +39,16 @@ def calls(monkeypatch):
     noted, declining = [], set()
 
     def implementation(name):
-        def run(inputs, state, scale, chunk_size):
+        def run(inputs, state, chunk_size):
             noted.append((name, chunk_size))
             if (name, chunk_size) in declining:
                 raise NotImplementedError("not today")
-            return api.recurrent(inputs, state, scale)
+            return recurrent(inputs, state)
 
-        return run
+        return Implementation(name, run)
 
-    names = ("first", "second")
-    monkeypatch.setattr(api, "IMPLEMENTATIONS", {name: implementation(name) for name in names})
+    both = choice.table(implementation("first"), implementation("second"))
+    monkeypatch.setattr(api, "IMPLEMENTATIONS", both)
     return noted, declining
 
 
@@ -80,16 +83,16 @@ def test_without_a_table_the_order_is_that_of_the_implementations(calls, table):
 def test_without_a_table_what_is_likely_slow_comes_last(
     monkeypatch, table, platform, batch, length, DK, DV, order
 ):
-    device = SimpleNamespace(platform=platform)
-    monkeypatch.setattr(api, "default_device", lambda: device)
+    device = SimpleNamespace(platform=platform, device_kind="made up")
+    monkeypatch.setattr(choice, "default_device", lambda: device)
     noted = []
 
     def declining(name):
-        def run(*_):
+        def run(*_, **__):
             noted.append(name)
             raise NotImplementedError("not today")
 
-        return run
+        return dataclasses.replace(api.IMPLEMENTATIONS[name], run=run, check=choice.supports_all)
 
     names = ("pallas_gpu_small", "pallas_gpu", "chunkwise", "recurrent")
     monkeypatch.setattr(api, "IMPLEMENTATIONS", {name: declining(name) for name in names})
@@ -131,11 +134,11 @@ def test_the_chunk_size_reaches_chunkwise(table, monkeypatch):
     sizes = []
     chunkwise = api.IMPLEMENTATIONS["chunkwise"]
 
-    def spy(inputs, state, scale, chunk_size):
+    def spy(inputs, state, chunk_size):
         sizes.append(chunk_size)
-        return chunkwise(inputs, state, scale, chunk_size)
+        return chunkwise.run(inputs, state, chunk_size=chunk_size)
 
-    monkeypatch.setitem(api.IMPLEMENTATIONS, "chunkwise", spy)
+    monkeypatch.setitem(api.IMPLEMENTATIONS, "chunkwise", dataclasses.replace(chunkwise, run=spy))
     table(Timing("chunkwise", 4, 1.0), Timing("chunkwise", 8, 2.0))
     inputs, _ = make(6)
     outputs = [plstm_1d(*inputs, implementation=name) for name in ("chunkwise", "recurrent")]
@@ -146,9 +149,10 @@ def test_the_chunk_size_reaches_chunkwise(table, monkeypatch):
 def test_a_table_is_read_once(table, monkeypatch):
     table(Timing("recurrent", None, 1.0))
     inputs, _ = make(6)
-    assert tuned.ranking(inputs)
+    device = jax.devices()[0]
+    assert tuned.ranking(inputs, device)
     monkeypatch.setattr(tuned, "read", None)
-    assert tuned.ranking(inputs)[0].implementation == "recurrent"
+    assert tuned.ranking(inputs, device)[0].implementation == "recurrent"
 
 
 @pytest.mark.parametrize(

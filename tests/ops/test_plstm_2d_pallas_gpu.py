@@ -16,7 +16,7 @@ from tolerances import AGREEMENT, GRADIENT_AGREEMENT
 from plstm_seq.ops import plstm_2d_oriented
 from plstm_seq.ops.grid import api, pallas_gpu
 from plstm_seq.ops.grid.inputs import GATES, Inputs
-from plstm_seq.ops.grid.pallas_gpu import PallasGPU
+from plstm_seq.ops.grid.pallas_gpu import PallasGPU, implementation_of
 
 # Says jax 0.11 where a kernel is compiled; ops/grid/README.md, section 7.
 pytestmark = [
@@ -38,7 +38,8 @@ FORM = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def _interpreted(monkeypatch):
-    monkeypatch.setitem(api.IMPLEMENTATIONS, "interpreted", PallasGPU(interpret=True))
+    interpreted = implementation_of(PallasGPU(interpret=True))
+    monkeypatch.setitem(api.IMPLEMENTATIONS, "interpreted", interpreted)
 
 
 def value_and_gradients(function, inputs):
@@ -202,9 +203,9 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from op_2d import apply, make
 from plstm_seq.ops.grid import api
-from plstm_seq.ops.grid.pallas_gpu import PallasGPU
+from plstm_seq.ops.grid.pallas_gpu import PallasGPU, implementation_of
 
-api.IMPLEMENTATIONS["interpreted"] = PallasGPU(interpret=True)
+api.IMPLEMENTATIONS["interpreted"] = implementation_of(PallasGPU(interpret=True))
 mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ("data", "heads"))
 inputs, _ = make(3, 4, "J1", batch=(2, 2), dtype=jnp.float32)
 

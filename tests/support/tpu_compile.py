@@ -67,7 +67,8 @@ def compile_case(case, device, *, forward):
     chunk, inputs, state = CASES[case][1], *arguments(*CASES[case])
 
     def run(inputs, state):
-        return op(inputs, state, inputs.query.shape[-2] ** -0.5, chunk)
+        scale = inputs.query.shape[-2] ** -0.5
+        return op.run(inputs, state, scale=scale, chunk_size=chunk)
 
     def gradients(inputs, state, cotangents):
         results, transpose = jax.vjp(run, inputs, state)
@@ -87,7 +88,7 @@ def compile_for_four(devices):
     op = implementation_of(PallasTPU(cross_compile=True))
 
     def loss(inputs, state):
-        output, last = op(inputs, state, 0.5, None)
+        output, last = op.run(inputs, state, scale=0.5, chunk_size=None)
         return jnp.sum(output**2) + jnp.sum(last)
 
     gradient = jax.shard_map(

@@ -5,12 +5,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq.ops import varying
+from plstm_seq.ops.choice import Implementation
 from plstm_seq.ops.dag.ends import at, read, write
 from plstm_seq.ops.dag.inputs import Indices, Inputs
 from plstm_seq.ops.products import einsum
 
 
-def recurrent(inputs: Inputs, graph: Indices, scale: float | Array, *, dtype: jnp.dtype) -> Array:
+def recurrent(
+    inputs: Inputs, state: None, *, graph: Indices, dtype: jnp.dtype
+) -> tuple[Array, None]:
     """Scans over the line-graph edges in the order of the blocks; differentiable in every mode.
 
     Every state begins with what its edge's tail writes; a line-graph edge adds to the state of the
@@ -18,13 +21,14 @@ def recurrent(inputs: Inputs, graph: Indices, scale: float | Array, *, dtype: jn
 
     Args:
         inputs: [*B, N, E or P, ...].
+        state: None; the op returns no states.
         graph: index arrays; `blocks` may be any topological order of the line-graph edges.
-        scale: factor of the output.
         dtype: of accumulation.
 
     Returns:
-        The output [*B, N, DV, JO], in that type.
+        The output [*B, N, DV, JO], in that type, and None.
     """
+    del state
     batch = inputs.query.ndim - 3
     rows = inputs.leading(dtype)
 
@@ -42,4 +46,7 @@ def recurrent(inputs: Inputs, graph: Indices, scale: float | Array, *, dtype: jn
         )
         states, lines = varying.alike((states, (at(rows.transition, order), before, after)))
         states, _ = jax.lax.scan(step, states, lines)
-    return scale * jnp.moveaxis(read(rows, graph, states), 0, batch)
+    return jnp.moveaxis(read(rows, graph, states), 0, batch), None
+
+
+RECURRENT = Implementation("recurrent", recurrent, forward_mode=True)

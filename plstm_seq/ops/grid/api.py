@@ -1,52 +1,21 @@
 """The public function of the 2D op, and the choice of how it is computed."""
 
-import functools
-from typing import Protocol
+from typing import Any
 
-import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq import notation as n
-from plstm_seq.ops import varying
-from plstm_seq.ops.arguments import accumulation_dtype, as_jax, factor
-from plstm_seq.ops.choice import check_name, first_that_supports
-from plstm_seq.ops.grid.chunkwise import chunkwise
+from plstm_seq.ops.arguments import accumulation_dtype, as_jax
+from plstm_seq.ops.choice import Candidate, by_rank, choose, compute, table
+from plstm_seq.ops.grid import pallas_gpu
+from plstm_seq.ops.grid.chunkwise import CHUNKWISE
 from plstm_seq.ops.grid.inputs import Inputs, States, check
-from plstm_seq.ops.grid.pallas_gpu import PallasGPU
-from plstm_seq.ops.grid.parallel import parallel
-from plstm_seq.ops.grid.recurrent import recurrent
-from plstm_seq.ops.reverse_mode import reverse_mode_only
+from plstm_seq.ops.grid.parallel import PARALLEL
+from plstm_seq.ops.grid.recurrent import RECURRENT
 
-
-class Implementation(Protocol):
-    """A way of computing the op; one that does not support a call declines.
-
-    It gets checked inputs, the initial states (None: zero), the factor of the output, the type of
-    accumulation, and whether the last states are needed; they may be None where they are not.
-    """
-
-    def __call__(
-        self,
-        inputs: Inputs,
-        initial: States,
-        scale: float | Array,
-        *,
-        dtype: jnp.dtype,
-        leaving: bool,
-    ) -> tuple[Array, States]:
-        """Output [*B, X, Y, DV, JO] in any type, and the last states in that of accumulation."""
-        ...
-
-
-IMPLEMENTATIONS: dict[str, Implementation] = {
-    "pallas_gpu": PallasGPU(),
-    "parallel": parallel,
-    "chunkwise": chunkwise,
-    "recurrent": recurrent,
-}
-
-# Cells up to which `parallel` was faster than `chunkwise` on a CPU (`benchmarks/ops_2d.py`).
-FEW_CELLS = 1024
+IMPLEMENTATIONS = table(
+    pallas_gpu.implementation_of(pallas_gpu.PallasGPU()), PARALLEL, CHUNKWISE, RECURRENT
+)
 
 
 def plstm_2d(
@@ -108,7 +77,7 @@ def plstm_2d(
         initial_top: what enters the first row from above, [*B, X, DK, DV, JT]; None: zero.
         scale: factor of the output; None: `DK ** -0.5`.
         implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
-            supports the call: `pallas_gpu`, `parallel` for grids of up to `FEW_CELLS` cells, then
+            supports the call: `pallas_gpu`, `parallel` for grids of up to 1,024 cells, then
             `chunkwise`.
         return_state: whether the states that leave the grid are returned too.
 
@@ -152,29 +121,14 @@ def plstm_2d(
     )
     initial = States(initial_left, initial_top)
     check(inputs, initial)
-    check_name(implementation, IMPLEMENTATIONS)
+    forms = choose(IMPLEMENTATIONS, implementation)
     inputs, initial = as_jax((inputs, initial))
-    dtype = accumulation_dtype(*inputs, *initial)
-    scale = factor(scale, inputs.query, dtype)
-    inputs, initial = varying.alike((inputs, initial))
-    names = in_order(inputs) if implementation is None else [implementation]
+    options = {"dtype": accumulation_dtype(*inputs, *initial), "leaving": return_state}
 
-    def call(name: str) -> tuple[Array, States]:
-        function = functools.partial(
-            IMPLEMENTATIONS[name], scale=scale, dtype=dtype, leaving=return_state
-        )
-        return reverse_mode_only("plstm_2d", name, function, inputs, initial)
+    def candidates(device: Any) -> list[Candidate]:
+        return [Candidate(form, options) for form in by_rank(forms, inputs, device)]
 
-    calls = ((name, functools.partial(call, name)) for name in names)
-    output, states = first_that_supports("plstm_2d", calls, named=implementation is not None)
-    output = output.astype(inputs.value.dtype)
-    if states.across is None or states.down is None:
-        return output
-    return output, (states.across, states.down)
-
-
-def in_order(inputs: Inputs) -> list[str]:
-    """The names to try: all, with `parallel` last where there are many cells."""
-    X, Y = inputs.grid
-    names = list(IMPLEMENTATIONS)
-    return sorted(names, key=lambda name: name == "parallel") if X * Y > FEW_CELLS else names
+    output, states = compute(
+        "plstm_2d", candidates, inputs, initial, scale=scale, named=implementation is not None
+    )
+    return (output, (states.across, states.down)) if return_state else output

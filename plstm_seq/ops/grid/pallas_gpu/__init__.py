@@ -6,7 +6,6 @@ holds the kernels, and is imported when they first run: Pallas takes long to imp
 
 import functools
 import importlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq.ops.device import gpu_capability
-from plstm_seq.ops.grid.inputs import GATES, Inputs, States
+from plstm_seq.ops.grid.inputs import GATES, GridImplementation, Inputs, States
 
 MIN_ROWS = 16
 """Rows that a column is filled up to, the least that a product of matrices takes."""
@@ -26,7 +25,7 @@ CAPABILITY = 8.0
 
 @dataclass(frozen=True)
 class PallasGPU:
-    """An `api.Implementation`.
+    """The kernel, as `implementation_of` makes an implementation of it.
 
     Attributes:
         interpret: whether to run on the CPU, interpreted, for tests.
@@ -34,44 +33,49 @@ class PallasGPU:
 
     interpret: bool = False
 
-    def __call__(
-        self,
-        inputs: Inputs,
-        initial: States,
-        scale: float | Array,
-        *,
-        dtype: jnp.dtype,
-        leaving: bool,
+    def run(
+        self, inputs: Inputs, initial: States, *, dtype: jnp.dtype, leaving: bool
     ) -> tuple[Array, States]:
-        """Compute one orientation; states that enter or leave the grid are declined."""
-        if leaving or initial != (None, None):
-            raise NotImplementedError("states that enter or leave the grid are not supported")
+        """Compute one orientation."""
+        del initial, leaving
         axis = len(inputs.batch)
         oriented = {name: getattr(inputs, name) for name in GATES}
         oriented = jax.tree.map(lambda gate: jnp.expand_dims(gate, axis), oriented)
-        output = self.summed(inputs._replace(**oriented), (0,), dtype, precise=True)
-        return scale * output, States(None, None)
+        output = self.summed(inputs._replace(**oriented), (0,), dtype=dtype, half=False)
+        return output, States(None, None)
 
     def summed(
-        self, inputs: Inputs, orientations: Sequence[int], dtype: jnp.dtype, *, precise: bool
+        self, inputs: Inputs, orientations: tuple[int, ...], *, dtype: jnp.dtype, half: bool
     ) -> Array:
-        """The sum over orientations, with the direct term, without scale.
+        """The sum over orientations, with the direct term.
 
         Args:
             inputs: gates but the direct one [*B, O, X, Y, ...].
             orientations: of the axis O.
             dtype: of accumulation, and of the result.
-            precise: whether products, of gates too, keep all of 32 bits; otherwise they may be of
-                TF32.
-
-        Raises:
-            NotImplementedError: the device, jax, the type, the size of the grid or of a gate.
+            half: whether query, key and value have 16 bits: then products, of gates too, may be of
+                TF32; otherwise they keep all of 32 bits.
         """
-        self._check(inputs, dtype)
-        run = functools.partial(_summed, tuple(orientations), dtype, precise, self.interpret)
+        run = functools.partial(_summed, orientations, dtype, not half, self.interpret)
         return jax.checkpoint(run)(inputs)
 
-    def _check(self, inputs: Inputs, dtype: jnp.dtype) -> None:
+    def check(
+        self,
+        inputs: Inputs,
+        initial: States | None,
+        *,
+        dtype: jnp.dtype,
+        leaving: bool = False,
+        **options: Any,
+    ) -> None:
+        """Declines other devices, float64, states, large grids, and gates that are no numbers.
+
+        Raises:
+            NotImplementedError: with the reason.
+        """
+        del options
+        if leaving or jax.tree.leaves(initial):
+            raise NotImplementedError("states that enter or leave the grid are not supported")
         X, Y = inputs.grid
         if not inputs.value.size:
             raise NotImplementedError("the batch or the grid is empty")
@@ -85,6 +89,11 @@ class PallasGPU:
         if X * max(Y, MIN_ROWS) > MAX_CELLS or Y > MAX_ROWS:
             limits = f"{MAX_CELLS // MIN_ROWS} columns of {MAX_ROWS} rows"
             raise NotImplementedError(f"supports {limits}: {X} x {Y}")
+
+
+def implementation_of(kernel: PallasGPU) -> GridImplementation:
+    """The kernel as a way of computing the op."""
+    return GridImplementation("pallas_gpu", kernel.run, kernel.check, summed=kernel.summed)
 
 
 def _check_device() -> None:

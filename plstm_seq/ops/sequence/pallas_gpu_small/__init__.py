@@ -5,7 +5,9 @@ in its registers and runs the recurrence, step after step. Thousands of sequence
 the kernels of `pallas_gpu` would mostly multiply padding.
 """
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,9 @@ from plstm_seq.ops.sequence.kernel import Limits
 
 # The largest DK * DV * JT: a thread has 255 registers, for this and a step's gates.
 STATE_MAX = 96
+# A guess between what was timed on an H100: `chunkwise` was faster on 256 sequences of 1,024 steps,
+# slower on 2,048 of 256 and on 256 of 40.
+FEW, SHORT = 512, 128
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,21 @@ class PallasGPUSmall:
         interpret: whether to run on the CPU, interpreted, for tests.
     """
 
+    name: ClassVar[str] = "pallas_gpu_small"
     interpret: bool = False
+
+    def rank(self, inputs: Inputs, platform: str) -> int:
+        """Late for few long sequences, last for states that it declines.
+
+        Members of a sweep are not seen, as under `vmap`.
+        """
+        if platform != "gpu":
+            return 0
+        if state_size(inputs) > STATE_MAX:
+            return 2
+        *batch, length = inputs.query.shape[:-2]
+        numbers = all(isinstance(size, int) for size in (*batch, length))
+        return int(numbers and math.prod(batch) < FEW and length > SHORT)
 
     def check(self, inputs: Inputs) -> None:
         """Declines what `pallas_gpu` declines, and states of more than `STATE_MAX` numbers."""
@@ -90,6 +109,10 @@ def check_arguments(inputs: Inputs) -> None:
     if not all(isinstance(size, int) for size in inputs.query.shape):
         raise NotImplementedError("needs sizes that are numbers, the batch and T too")
     pallas_gpu.check_arguments(inputs)
-    size = inputs.query.shape[-2] * inputs.value.shape[-2] * inputs.transition.shape[-1]
-    if size > STATE_MAX:
+    if state_size(inputs) > STATE_MAX:
         raise NotImplementedError(f"supports states with DK * DV * JT up to {STATE_MAX}")
+
+
+def state_size(inputs: Inputs) -> int:
+    """DK * DV * JT."""
+    return math.prod(inputs.state_shape[-3:])

@@ -24,7 +24,7 @@ from plstm_seq.ops.sequence.inputs import Inputs
 # What to try of implementations that leave a choice; the others have their own.
 CHUNK_SIZES: Mapping[str, tuple[int, ...]] = {
     "chunkwise": (8, 16, 32, 64, 128),
-    "pallas_tpu": (128, 256),
+    "mosaic_tpu": (128, 256),
 }
 LONGEST_RECURRENCE = 1024
 COMPILED_AT_ONCE = 8

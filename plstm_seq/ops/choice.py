@@ -1,7 +1,7 @@
 """The one dispatcher of all ops: what an implementation is, and which one computes a call."""
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -66,19 +66,36 @@ class Candidate(NamedTuple):
     options: Mapping[str, Any]
 
 
+OLD_NAMES: Mapping[str, tuple[str, ...]] = {
+    "pallas_gpu": ("mosaic_gpu", "triton"),
+    "pallas_gpu_small": ("mosaic_gpu_small",),
+    "pallas_tpu": ("mosaic_tpu",),
+}
+"""What implementations were called when their names said the machine instead of the lowering.
+
+Stored configs, tuned tables and commands have these names. An op has one of the new ones at most.
+"""
+
+
 def table(*implementations: Form) -> dict[str, Form]:
     """Implementations by their names."""
     return {each.name: each for each in implementations}
 
 
+def current_name(implementations: Collection[str], name: str) -> str:
+    """What the op of these implementations calls one today; other names as they are."""
+    return next((new for new in OLD_NAMES.get(name, ()) if new in implementations), name)
+
+
 def choose(implementations: Mapping[str, Form], name: str | None) -> list[Form]:
-    """The implementation that was named, or all of them.
+    """The implementation that was named, also by its old name, or all of them.
 
     Raises:
         ValueError: there is none of this name.
     """
     if name is None:
         return list(implementations.values())
+    name = current_name(implementations, name)
     if name not in implementations:
         raise ValueError(f"implementation is {name!r}: expected one of {list(implementations)}")
     return [implementations[name]]

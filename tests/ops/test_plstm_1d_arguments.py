@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import op_2d
 import pytest
 from op_1d import make
 
-from plstm_seq.ops import plstm_1d, plstm_1d_step
-from plstm_seq.ops.choice import Implementation, table
+from plstm_seq.ops import plstm_1d, plstm_1d_step, plstm_2d
+from plstm_seq.ops.choice import OLD_NAMES, Implementation, table
+from plstm_seq.ops.grid import api as grid
 from plstm_seq.ops.sequence import api
 
 
@@ -62,6 +64,25 @@ def test_wrong_options():
         plstm_1d(*inputs, chunk_size=12)
     with pytest.raises(NotImplementedError, match="no chunks"):
         plstm_1d(*inputs, chunk_size=4, implementation="recurrent")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [(old, new) for old in OLD_NAMES for new in OLD_NAMES[old]]
+)
+def test_old_names_of_implementations_still_work(monkeypatch, old, new):
+    """In every op that has one of this name; here all stand for the recurrence."""
+
+    def op(name):
+        if new in grid.IMPLEMENTATIONS:
+            inputs = op_2d.make(2, 2, "J1", batch=())[0]
+            return plstm_2d(*inputs, implementation=name)
+        return plstm_1d(*make(3)[0], implementation=name)
+
+    for module in (api, grid):
+        if new in module.IMPLEMENTATIONS:
+            truth = module.IMPLEMENTATIONS["recurrent"]
+            monkeypatch.setitem(module.IMPLEMENTATIONS, new, truth)
+    assert jnp.array_equal(op(old), op("recurrent"))
 
 
 def test_when_all_decline_every_reason_is_given(monkeypatch):

@@ -71,12 +71,12 @@ def test_without_a_table_the_order_is_that_of_the_implementations(calls, table):
 @pytest.mark.parametrize(
     ("platform", "batch", "length", "DK", "DV", "order"),
     [
-        ("gpu", (600,), 300, 2, 5, "pallas_gpu_small chunkwise pallas_gpu recurrent"),
-        ("gpu", (4,), 100, 2, 5, "pallas_gpu_small chunkwise pallas_gpu recurrent"),
-        ("gpu", (4,), 300, 2, 5, "chunkwise pallas_gpu_small pallas_gpu recurrent"),
-        ("gpu", (4,), 300, 64, 16, "pallas_gpu chunkwise recurrent pallas_gpu_small"),
-        ("cpu", (4,), 300, 8, 8, "pallas_gpu_small pallas_gpu recurrent chunkwise"),
-        ("cpu", (4,), 100, 8, 9, "pallas_gpu_small pallas_gpu chunkwise recurrent"),
+        ("gpu", (600,), 300, 2, 5, "mosaic_gpu_small chunkwise mosaic_gpu recurrent"),
+        ("gpu", (4,), 100, 2, 5, "mosaic_gpu_small chunkwise mosaic_gpu recurrent"),
+        ("gpu", (4,), 300, 2, 5, "chunkwise mosaic_gpu_small mosaic_gpu recurrent"),
+        ("gpu", (4,), 300, 64, 16, "mosaic_gpu chunkwise recurrent mosaic_gpu_small"),
+        ("cpu", (4,), 300, 8, 8, "mosaic_gpu_small mosaic_gpu recurrent chunkwise"),
+        ("cpu", (4,), 100, 8, 9, "mosaic_gpu_small mosaic_gpu chunkwise recurrent"),
     ],
     ids=["many", "few and short", "few and long", "large states", "small on a CPU", "on a CPU"],
 )
@@ -94,7 +94,7 @@ def test_without_a_table_what_is_likely_slow_comes_last(
 
         return dataclasses.replace(api.IMPLEMENTATIONS[name], run=run, check=choice.supports_all)
 
-    names = ("pallas_gpu_small", "pallas_gpu", "chunkwise", "recurrent")
+    names = ("mosaic_gpu_small", "mosaic_gpu", "chunkwise", "recurrent")
     monkeypatch.setattr(api, "IMPLEMENTATIONS", {name: declining(name) for name in names})
     inputs, _ = make(length, "J4", batch=batch, DK=DK, DV=DV)
     with pytest.raises(ExceptionGroup):
@@ -110,6 +110,13 @@ def test_the_fastest_measured_comes_first(calls, table):
     plstm_1d(*inputs, implementation="first")
     plstm_1d(*make(20)[0])  # another family
     assert calls[0] == [("second", 16), ("second", 4), ("first", 8), ("first", None)]
+
+
+def test_a_table_with_old_names_is_understood(calls, table, monkeypatch):
+    monkeypatch.setattr(choice, "OLD_NAMES", {"of_old": ("elsewhere", "second")})
+    table(Timing("of_old", 16, 2.0), Timing("first", 8, 3.0))
+    plstm_1d(*make(6)[0])
+    assert calls[0] == [("second", 16)]
 
 
 def test_a_measured_entry_never_makes_a_call_fail(calls, table):

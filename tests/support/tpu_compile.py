@@ -18,7 +18,7 @@ from jax.sharding import SingleDeviceSharding
 
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.kernel import implementation_of
-from plstm_seq.ops.sequence.pallas_tpu import PallasTPU
+from plstm_seq.ops.sequence.mosaic_tpu import MosaicTPU
 
 # type, chunk size, N, T, DK, DV, JT, JV, JO, JK, JQ, direct
 CASES = {
@@ -63,7 +63,7 @@ def temporary(function, shapes, device):
 
 
 def compile_case(case, device, *, forward):
-    op = implementation_of(PallasTPU(cross_compile=True))
+    op = implementation_of(MosaicTPU(cross_compile=True))
     chunk, inputs, state = CASES[case][1], *arguments(*CASES[case])
 
     def run(inputs, state):
@@ -85,7 +85,7 @@ def compile_case(case, device, *, forward):
 def compile_for_four(devices):
     """Inside `shard_map`, the batch over all devices; what it says of communication."""
     mesh, spec = jax.sharding.Mesh(devices, ("data",)), jax.sharding.PartitionSpec("data")
-    op = implementation_of(PallasTPU(cross_compile=True))
+    op = implementation_of(MosaicTPU(cross_compile=True))
 
     def loss(inputs, state):
         output, last = op.run(inputs, state, scale=0.5, chunk_size=None)

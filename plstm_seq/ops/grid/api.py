@@ -7,15 +7,13 @@ from jax import Array
 from plstm_seq import notation as n
 from plstm_seq.ops.arguments import accumulation_dtype, as_jax
 from plstm_seq.ops.choice import Candidate, by_rank, choose, compute, table
-from plstm_seq.ops.grid import pallas_gpu
+from plstm_seq.ops.grid import triton
 from plstm_seq.ops.grid.chunkwise import CHUNKWISE
 from plstm_seq.ops.grid.inputs import Inputs, States, check
 from plstm_seq.ops.grid.parallel import PARALLEL
 from plstm_seq.ops.grid.recurrent import RECURRENT
 
-IMPLEMENTATIONS = table(
-    pallas_gpu.implementation_of(pallas_gpu.PallasGPU()), PARALLEL, CHUNKWISE, RECURRENT
-)
+IMPLEMENTATIONS = table(triton.implementation_of(triton.Triton()), PARALLEL, CHUNKWISE, RECURRENT)
 
 
 def plstm_2d(
@@ -56,7 +54,7 @@ def plstm_2d(
 
     *Range.* `recurrent` is finite where the states are. `parallel` multiplies up to X + Y
     transitions before they meet a state, also where the state is small or reset, `chunkwise` 16
-    (tiles of 8 by 8 cells), `pallas_gpu` X + Y (at most 32): with m such
+    (tiles of 8 by 8 cells), `triton` X + Y (at most 32): with m such
     factors of norm n (that of all four transitions of a cell together), `n ** m` has to be below
     3e38 in float32. What is beyond is not finite.
 
@@ -77,7 +75,7 @@ def plstm_2d(
         initial_top: what enters the first row from above, [*B, X, DK, DV, JT]; None: zero.
         scale: factor of the output; None: `DK ** -0.5`.
         implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
-            supports the call: `pallas_gpu`, `parallel` for grids of up to 1,024 cells, then
+            supports the call: `triton`, `parallel` for grids of up to 1,024 cells, then
             `chunkwise`.
         return_state: whether the states that leave the grid are returned too.
 

@@ -64,7 +64,7 @@ def plstm_2d_oriented(
         direct: [*B, X, Y, JO, JQ, JK, JV]; None: no such term.
         orientations: numbers from 0 to 3, in the order of the axis O.
         scale: factor of the output; None: `DK ** -0.5`.
-        implementation: as of `plstm_2d`. `parallel` and `pallas_gpu` sum the gates of all
+        implementation: as of `plstm_2d`. `parallel` and `triton` sum the gates of all
             orientations, so that there is one product of queries, keys and values; the others run
             one batch of grids.
 

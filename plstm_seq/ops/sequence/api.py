@@ -8,22 +8,30 @@ from jax import Array
 
 from plstm_seq import notation as n
 from plstm_seq.ops.arguments import as_jax, check_chunk_size, factor
-from plstm_seq.ops.choice import Candidate, Implementation, by_rank, choose, compute, table
+from plstm_seq.ops.choice import (
+    Candidate,
+    Implementation,
+    by_rank,
+    choose,
+    compute,
+    current_name,
+    table,
+)
 from plstm_seq.ops.sequence import tuned
 from plstm_seq.ops.sequence.across_devices import across_devices
 from plstm_seq.ops.sequence.chunkwise import CHUNKWISE
 from plstm_seq.ops.sequence.inputs import Inputs, check
 from plstm_seq.ops.sequence.kernel import implementation_of
-from plstm_seq.ops.sequence.pallas_gpu import PallasGPU
-from plstm_seq.ops.sequence.pallas_gpu_small import PallasGPUSmall
-from plstm_seq.ops.sequence.pallas_tpu import PallasTPU
+from plstm_seq.ops.sequence.mosaic_gpu import MosaicGPU
+from plstm_seq.ops.sequence.mosaic_gpu_small import MosaicGPUSmall
+from plstm_seq.ops.sequence.mosaic_tpu import MosaicTPU
 from plstm_seq.ops.sequence.recurrent import RECURRENT, step
 
 # In the order of preference where nothing was measured (`tuned`) and none is likely to be slow.
 IMPLEMENTATIONS = table(
-    implementation_of(PallasGPUSmall()),
-    implementation_of(PallasGPU()),
-    implementation_of(PallasTPU()),
+    implementation_of(MosaicGPUSmall()),
+    implementation_of(MosaicGPU()),
+    implementation_of(MosaicTPU()),
     CHUNKWISE,
     RECURRENT,
 )
@@ -57,8 +65,8 @@ def plstm_1d(
     *Range.* `recurrent` is finite where the state is. Chunks of L steps multiply up to L
     transitions before they meet a state, also where the state itself is small or reset:
     transitions of norm n need `n ** L` below 3e38 in float32, such as n = 200 at 16 steps (what
-    `chunkwise` takes by itself), 3.9 at 64 (`pallas_gpu`), 1.98 at 128 (`pallas_tpu`). What is
-    beyond is not finite. `pallas_gpu` multiplies float32 as sums of three bfloat16: numbers below
+    `chunkwise` takes by itself), 3.9 at 64 (`mosaic_gpu`), 1.98 at 128 (`mosaic_tpu`). What is
+    beyond is not finite. `mosaic_gpu` multiplies float32 as sums of three bfloat16: numbers below
     1e-33 have fewer than 24 bits there.
     Source: arXiv 2506.11997, section 3 on the line graph of a path, with the Source-Transition-Mark
     dimensions of its appendix A.5. Transitions may be singular: nothing is ever inverted.
@@ -212,9 +220,9 @@ def _in_order(
     measured = []
     if len(forms) > 1 or chunk_size is None:
         measured = [
-            (by_name[timing.implementation], chunk_size or timing.chunk_size)
+            (by_name[name], chunk_size or timing.chunk_size)
             for timing in tuned.ranking(inputs, device)
-            if timing.implementation in by_name
+            if (name := current_name(by_name, timing.implementation)) in by_name
         ]
     ordered = forms if measured else by_rank(forms, inputs, device)
     tries = dict.fromkeys([*measured, *((form, chunk_size) for form in ordered)])

@@ -25,14 +25,14 @@ MOSTLY_PADDING = 50
 
 
 @dataclass(frozen=True)
-class PallasGPU:
+class MosaicGPU:
     """The kernel; see `kernel.Kernel`. All small matrices are J x J with J = 1, 2, 4 or 8.
 
     Attributes:
         interpret: whether to run on the CPU, interpreted, for tests.
     """
 
-    name: ClassVar[str] = "pallas_gpu"
+    name: ClassVar[str] = "mosaic_gpu"
     interpret: bool = False
 
     def rank(self, inputs: Inputs, platform: str) -> int:
@@ -63,9 +63,9 @@ class PallasGPU:
     ) -> tuple[Array, Array, Array]:
         """Output, last state, and the states at the chunks' starts [N, c, 64, 64]."""
         del chunk
-        from plstm_seq.ops.sequence.pallas_gpu.call import interpreted
-        from plstm_seq.ops.sequence.pallas_gpu.outputs import outputs
-        from plstm_seq.ops.sequence.pallas_gpu.states import contributions, walk
+        from plstm_seq.ops.sequence.mosaic_gpu.call import interpreted
+        from plstm_seq.ops.sequence.mosaic_gpu.outputs import outputs
+        from plstm_seq.ops.sequence.mosaic_gpu.states import contributions, walk
 
         x = squeeze(core)
         with interpreted(self.interpret):
@@ -88,9 +88,9 @@ class PallasGPU:
     ) -> tuple[Inputs, Array]:
         """Cotangents of the inputs and of the initial state."""
         del chunk
-        from plstm_seq.ops.sequence.pallas_gpu.call import interpreted
-        from plstm_seq.ops.sequence.pallas_gpu.gradients import gradients
-        from plstm_seq.ops.sequence.pallas_gpu.states import contributions, walk
+        from plstm_seq.ops.sequence.mosaic_gpu.call import interpreted
+        from plstm_seq.ops.sequence.mosaic_gpu.gradients import gradients
+        from plstm_seq.ops.sequence.mosaic_gpu.states import contributions, walk
 
         x = squeeze(core)
         with interpreted(self.interpret):

@@ -15,8 +15,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
 from plstm_seq.ops import varying
-from plstm_seq.ops.grid.pallas_gpu import walk
-from plstm_seq.ops.grid.pallas_gpu.walk import Block, Grid
+from plstm_seq.ops.grid.triton import walk
+from plstm_seq.ops.grid.triton.walk import Block, Grid
 from plstm_seq.ops.leading_axes import once, over_leading_axes
 
 Arrays = tuple[Array, ...]

@@ -24,7 +24,7 @@ CAPABILITY = 8.0
 
 
 @dataclass(frozen=True)
-class PallasGPU:
+class Triton:
     """The kernel, as `implementation_of` makes an implementation of it.
 
     Attributes:
@@ -91,9 +91,9 @@ class PallasGPU:
             raise NotImplementedError(f"supports {limits}: {X} x {Y}")
 
 
-def implementation_of(kernel: PallasGPU) -> GridImplementation:
+def implementation_of(kernel: Triton) -> GridImplementation:
     """The kernel as a way of computing the op."""
-    return GridImplementation("pallas_gpu", kernel.run, kernel.check, summed=kernel.summed)
+    return GridImplementation("triton", kernel.run, kernel.check, summed=kernel.summed)
 
 
 def _check_device() -> None:
@@ -113,8 +113,8 @@ def _summed(
     interpret: bool,
     inputs: Inputs,
 ) -> Array:
-    from plstm_seq.ops.grid.pallas_gpu.pairs import pairs
-    from plstm_seq.ops.grid.pallas_gpu.walk import Grid
+    from plstm_seq.ops.grid.triton.pairs import pairs
+    from plstm_seq.ops.grid.triton.walk import Grid
 
     (X, Y), axis = inputs.grid, len(inputs.batch)
     grid = Grid(X, Y, orientations, MIN_ROWS)

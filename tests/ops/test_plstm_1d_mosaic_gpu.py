@@ -11,7 +11,7 @@ from op_1d import check_range, make, value_and_gradients
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
 
 from plstm_seq.ops import plstm_1d
-from plstm_seq.ops.sequence import pallas_gpu
+from plstm_seq.ops.sequence import mosaic_gpu
 from plstm_seq.ops.sequence.inputs import VECTORS
 
 
@@ -172,7 +172,7 @@ def test_declines():
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="about other machines")
 def test_declines_other_machines(monkeypatch):
     with pytest.raises(NotImplementedError, match=r"needs (jax 0.11.2|an NVIDIA GPU)"):
-        pallas_gpu.check_device()
+        mosaic_gpu.check_device()
     monkeypatch.setattr(jax, "__version_info__", (0, 11, 1))
     with pytest.raises(NotImplementedError, match=r"needs jax 0\.11\.2 or newer"):
-        pallas_gpu.check_device()
+        mosaic_gpu.check_device()

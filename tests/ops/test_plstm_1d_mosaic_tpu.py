@@ -17,7 +17,7 @@ from unpartitioned import Unpartitioned
 from plstm_seq.ops import leading_axes, plstm_1d
 from plstm_seq.ops.sequence import api
 from plstm_seq.ops.sequence.inputs import Inputs
-from plstm_seq.ops.sequence.pallas_tpu import PallasTPU, layout
+from plstm_seq.ops.sequence.mosaic_tpu import MosaicTPU, layout
 from plstm_seq.ops.sequence.recurrent import recurrent
 
 pytestmark = pytest.mark.slow
@@ -153,8 +153,8 @@ def test_declines(monkeypatch):
     with pytest.raises(NotImplementedError, match="JV is 9, above 8"):
         plstm_1d(*wide, **options)
     with pytest.raises(NotImplementedError, match="needs a TPU"):
-        PallasTPU().check(single)
-    PallasTPU(cross_compile=True).check(single)
+        MosaicTPU().check(single)
+    MosaicTPU(cross_compile=True).check(single)
 
 
 def test_several_tpus_only_inside_shard_map(monkeypatch):
@@ -163,14 +163,14 @@ def test_several_tpus_only_inside_shard_map(monkeypatch):
     device = SimpleNamespace(platform="tpu", device_kind="TPU v5 lite")
     devices = jax.devices()
     monkeypatch.setattr(jax, "devices", lambda: [device])
-    PallasTPU().check(inputs)
+    MosaicTPU().check(inputs)
     monkeypatch.setattr(jax, "device_count", lambda: 4)
     with pytest.raises(NotImplementedError, match="inside jax"):
-        PallasTPU().check(inputs)
+        MosaicTPU().check(inputs)
     mesh = jax.sharding.Mesh(devices[:1], ("data",))
     spec = jax.sharding.PartitionSpec("data")
     function = jax.shard_map(
-        lambda x: (PallasTPU().check(inputs), x)[1], mesh=mesh, in_specs=spec, out_specs=spec
+        lambda x: (MosaicTPU().check(inputs), x)[1], mesh=mesh, in_specs=spec, out_specs=spec
     )
     jax.eval_shape(function, jnp.zeros(4))
 

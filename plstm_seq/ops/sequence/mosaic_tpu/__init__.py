@@ -27,7 +27,7 @@ CHUNK_SIZES = (128, 256)
 
 
 @dataclass(frozen=True)
-class PallasTPU:
+class MosaicTPU:
     """The kernel (`kernel.Kernel`), and where it is willing to run.
 
     Attributes:
@@ -36,7 +36,7 @@ class PallasTPU:
             compiled for another machine.
     """
 
-    name: ClassVar[str] = "pallas_tpu"
+    name: ClassVar[str] = "mosaic_tpu"
     interpret: Any = None
     cross_compile: bool = False
 
@@ -83,7 +83,7 @@ class PallasTPU:
         self, core: Inputs, state: Array, *, scale: float, chunk: int, output_dtype: jnp.dtype
     ) -> tuple[Array, Array, Any]:
         """As `kernel.Kernel.forward` says."""
-        from plstm_seq.ops.sequence.pallas_tpu.forward import forward
+        from plstm_seq.ops.sequence.mosaic_tpu.forward import forward
 
         return forward(
             core,
@@ -105,7 +105,7 @@ class PallasTPU:
         chunk: int,
     ) -> tuple[Inputs, Array]:
         """As `kernel.Kernel.backward` says."""
-        from plstm_seq.ops.sequence.pallas_tpu.backward import backward
+        from plstm_seq.ops.sequence.mosaic_tpu.backward import backward
 
         return backward(
             core,

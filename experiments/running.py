@@ -18,6 +18,7 @@ from experiments.problems import problem_of
 from experiments.problems.base import shapes_of
 from experiments.run import Run, RunError, RunStatus, load_run, new_model
 from experiments.status import StatusTracker, write_status
+from plstm_seq.ops.device import check_runs_here
 from plstm_seq.training import (
     CompositeTracker,
     CorruptCheckpointError,
@@ -177,7 +178,9 @@ def check_trains(config: ExperimentConfig) -> None:
     try:
         model = nnx.eval_shape(lambda: new_model(config))
         batch = shapes_of(problem, *config.training.largest_batch)
-        nnx.eval_shape(lambda model, inputs: model(inputs), model, batch.inputs)
+        graph, state = nnx.split(model)
+        program = jax.make_jaxpr(lambda state, inputs: nnx.merge(graph, state)(inputs))
+        check_runs_here(program(state, batch.inputs))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"model: {error}") from error
     finally:

@@ -10,17 +10,18 @@ from jax import Array
 
 from plstm_seq.ops import varying
 from plstm_seq.ops.arguments import accumulation_dtype, factor
-from plstm_seq.ops.device import default_device
+from plstm_seq.ops.device import Home, UnsupportedError, belongs, cpu, default_device, is_staged
 from plstm_seq.ops.reverse_mode import without_forward_mode
-
-
-class UnsupportedError(NotImplementedError):
-    """An implementation that was named does not support the call, or does not run here."""
 
 
 def supports_all(inputs: Any, state: Any, **options: Any) -> None:
     """The `check` of an implementation that computes every call."""
     del inputs, state, options
+
+
+def runs_everywhere(device: Any) -> None:
+    """The `check_device` of an implementation that runs on every device."""
+    del device
 
 
 def always_first(inputs: Any, platform: str) -> int:
@@ -43,6 +44,10 @@ class Implementation:
             call is not supported. It looks at shapes and types alone.
         rank: `rank(inputs, platform)` with the platform "cpu", "gpu" or "tpu": where nothing was
             measured, the implementations with the smallest number are tried first.
+        check_device: `check_device(device)` raises a NotImplementedError with the reason where a
+            device does not run it.
+        platforms: those that it can be lowered for ("cuda", "tpu"); `run` then has a further option
+            `home` for `device.at_home`. Empty: all of them.
         takes_scale: whether `run` has a further option `scale`, a number that it multiplies the
             output with; where that is None, its output stays in the type of accumulation.
         forward_mode: whether forward mode goes through it.
@@ -52,6 +57,8 @@ class Implementation:
     run: Callable[..., tuple[Array, Any]]
     check: Callable[..., None] = supports_all
     rank: Callable[[Any, str], int] = always_first
+    check_device: Callable[[Any], None] = runs_everywhere
+    platforms: tuple[str, ...] = ()
     takes_scale: bool = False
     forward_mode: bool = False
 
@@ -117,6 +124,11 @@ def compute(
 ) -> tuple[Array, Any]:
     """Compute an op by the first candidate that does not decline.
 
+    A named implementation is part of the program whatever the device; where it is lowered for a
+    platform that it is not for, it raises an UnsupportedError. With none named, a kernel for the
+    default device is only taken where the program is lowered for its platform; for all other
+    platforms it is the form that would be taken on a CPU.
+
     Args:
         op: name of the op, for errors.
         candidates: those for a device, in the order of preference.
@@ -136,14 +148,13 @@ def compute(
     """
     scale = factor(scale, inputs.query, accumulation_dtype(*jax.tree.leaves((inputs, state))))
     inputs, state = varying.alike((inputs, state))
-    reasons: dict[str, NotImplementedError] = {}
-    for candidate in candidates(default_device()):
+    call = _Call(op, candidates, scale, named)
+    device, reasons = default_device(), {}
+    for candidate in candidates(device):
         try:
-            output, last = _run(op, candidate, scale, inputs, state)
+            return call.run(candidate, device, inputs, state)
         except NotImplementedError as reason:
             reasons[candidate.implementation.name] = reason
-        else:
-            return output.astype(inputs.value.dtype), last
     if named:
         (reason,) = reasons.values()
         raise UnsupportedError(str(reason)) from reason
@@ -153,19 +164,70 @@ def compute(
     )
 
 
-def _run(
-    op: str, candidate: Candidate, scale: float | Array, inputs: Any, state: Any
-) -> tuple[Array, Any]:
-    """Compute an op by one candidate; the output is scaled."""
-    implementation, options = candidate
-    folded = implementation.takes_scale and isinstance(scale, float)
-    if implementation.takes_scale:
-        options = {**options, "scale": scale if folded else None}
-    implementation.check(inputs, state, **candidate.options)
-    function = functools.partial(implementation.run, **options)
-    if implementation.forward_mode:
-        output, last = function(inputs, state)
-    else:
-        what, remedy = f"{op} by {implementation.name}", 'implementation="recurrent"'
-        output, last = without_forward_mode(what, remedy, function, inputs, state)
-    return output if folded else scale * output, last
+class _Call(NamedTuple):
+    """A call of an op without its arrays; fields as the arguments of `compute`."""
+
+    op: str
+    candidates: Callable[[Any], Iterable[Candidate]]
+    scale: float | Array
+    named: bool
+
+    def run(self, candidate: Candidate, device: Any, inputs: Any, state: Any) -> tuple[Array, Any]:
+        """Compute by one candidate, on other platforms than its own by another one.
+
+        Raises:
+            NotImplementedError: it declines.
+        """
+        form, options = candidate
+        refusal = self._refusal(form, device)
+        form.check(inputs, state, **options)
+        if self.named or not form.platforms or cpu() is None or not is_staged():
+            return self._by(candidate, refusal, inputs, state)
+        elsewhere = functools.partial(self._by, self._portable(inputs, state), None)
+        here = functools.partial(self._by, candidate, None)
+        by_platform = dict.fromkeys(form.platforms, here)
+        return jax.lax.platform_dependent(inputs, state, default=elsewhere, **by_platform)
+
+    def _refusal(self, form: Implementation, device: Any) -> str:
+        """Why programs for other platforms are refused."""
+        try:
+            form.check_device(device)
+        except NotImplementedError as reason:
+            if not self.named or belongs(device.platform, form.platforms):
+                raise
+            return str(reason)
+        return f"needs a program for {' or '.join(form.platforms)}: {form.name} is for no other"
+
+    def _portable(self, inputs: Any, state: Any) -> Candidate:
+        """What would be taken on a CPU, and can be lowered for every platform."""
+        reason = NotImplementedError("every implementation is for one platform alone")
+        for candidate in self.candidates(cpu()):
+            form, options = candidate
+            if form.platforms:
+                continue
+            try:
+                form.check(inputs, state, **options)
+            except NotImplementedError as declined:
+                reason = declined
+            else:
+                return candidate
+        raise reason
+
+    def _by(
+        self, candidate: Candidate, refusal: str | None, inputs: Any, state: Any
+    ) -> tuple[Array, Any]:
+        """Compute by one candidate; the output is scaled and in the type of the value."""
+        form, options = candidate
+        options = dict(options)
+        folded = form.takes_scale and isinstance(self.scale, float)
+        if form.takes_scale:
+            options["scale"] = self.scale if folded else None
+        if form.platforms:
+            options["home"] = Home(form.platforms, refusal)
+        function = functools.partial(form.run, **options)
+        if form.forward_mode:
+            output, last = function(inputs, state)
+        else:
+            what, remedy = f"{self.op} by {form.name}", 'implementation="recurrent"'
+            output, last = without_forward_mode(what, remedy, function, inputs, state)
+        return (output if folded else self.scale * output).astype(inputs.value.dtype), last

@@ -180,7 +180,7 @@ def test_it_declines_what_it_does_not_support(monkeypatch):
     ids=["cpu", "older", "amd", "without triton", "float64"],
 )
 def test_it_declines_where_it_cannot_run(monkeypatch, device, triton, reason):
-    monkeypatch.setattr("plstm_seq.ops.device.default_device", lambda: device)
+    monkeypatch.setattr("plstm_seq.ops.choice.default_device", lambda: device)
     if not triton:
         monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
     with pytest.raises(NotImplementedError, match=reason):

@@ -23,11 +23,15 @@ class PlainKernel:
     """
 
     name: ClassVar[str] = "plain"
+    platforms: ClassVar[tuple[str, ...]] = ()
     narrow: Limits = NARROW
     default_chunk: int = 4
 
     def rank(self, inputs: Inputs, platform: str) -> int:
         return always_first(inputs, platform)
+
+    def check_device(self, device) -> None:
+        pass
 
     def check(self, inputs: Inputs) -> None:
         if inputs.query.shape[-2] > 64:

@@ -143,17 +143,31 @@ def _oriented(form: GridImplementation) -> Implementation:
     """A way of computing `plstm_2d` as one of computing `plstm_2d_oriented`."""
 
     def run(
-        inputs: Inputs, state: None, *, orientations: tuple[int, ...], dtype: jnp.dtype, half: bool
+        inputs: Inputs,
+        state: None,
+        *,
+        orientations: tuple[int, ...],
+        dtype: jnp.dtype,
+        half: bool,
+        **home: Any,
     ) -> tuple[Array, None]:
         del state
         if form.summed is not None:
-            return form.summed(inputs, orientations, dtype=dtype, half=half), None
+            return form.summed(inputs, orientations, dtype=dtype, half=half, **home), None
         inputs = inputs.astype(dtype)
         grids, axis = apart(inputs._replace(direct=None), orientations), len(inputs.batch)
-        output, _ = form.run(grids, States(None, None), dtype=dtype, leaving=False)
+        output, _ = form.run(grids, States(None, None), dtype=dtype, leaving=False, **home)
         output = flip(output, orientations, axis).sum(axis)
         if inputs.direct is not None:
             output += direct_term(inputs.query, inputs.key, inputs.value, inputs.direct)
         return output, None
 
-    return Implementation(form.name, run, form.check, form.rank, forward_mode=form.forward_mode)
+    return Implementation(
+        form.name,
+        run,
+        form.check,
+        form.rank,
+        form.check_device,
+        form.platforms,
+        forward_mode=form.forward_mode,
+    )

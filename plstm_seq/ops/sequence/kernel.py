@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq.ops.choice import Implementation
+from plstm_seq.ops.device import Home
 from plstm_seq.ops.leading_axes import once, over_leading_axes
 from plstm_seq.ops.sequence import core_form
 from plstm_seq.ops.sequence.inputs import VECTORS, Inputs
@@ -66,6 +67,19 @@ class Kernel(Protocol):
         """How late it is tried where nothing was measured: `choice.Implementation.rank`."""
         ...
 
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """What it is compiled for ("cuda", "tpu"); empty: it runs everywhere."""
+        ...
+
+    def check_device(self, device: Any) -> None:
+        """Declines a device.
+
+        Raises:
+            NotImplementedError: it does not run the kernel.
+        """
+        ...
+
     def check(self, inputs: Inputs) -> None:
         """Declines what the kernel does not support, before anything is computed.
 
@@ -74,7 +88,7 @@ class Kernel(Protocol):
                 DV as large as they are, in the types that the kernel would get.
 
         Raises:
-            NotImplementedError: the type, a size, or the device is not supported.
+            NotImplementedError: the type, a size, or this version of jax is not supported.
         """
         ...
 
@@ -159,12 +173,25 @@ def implementation_of(kernel: Kernel) -> Implementation:
         plan(inputs, state, chunk_size)
 
     def run(
-        inputs: Inputs, state: Array, *, scale: float | None, chunk_size: int | None
+        inputs: Inputs,
+        state: Array,
+        *,
+        scale: float | None,
+        chunk_size: int | None,
+        home: Home | None = None,
     ) -> tuple[Array, Array]:
         cut, chunk = plan(inputs, state, chunk_size)
-        return _run(kernel, _in_types_of_core(inputs, state), state, scale, chunk, cut)
+        return _run(kernel, home, _in_types_of_core(inputs, state), state, scale, chunk, cut)
 
-    return Implementation(kernel.name, run, check, kernel.rank, takes_scale=True)
+    return Implementation(
+        kernel.name,
+        run,
+        check,
+        kernel.rank,
+        kernel.check_device,
+        kernel.platforms,
+        takes_scale=True,
+    )
 
 
 def _in_types_of_core(inputs: Inputs, state: Array) -> Inputs:
@@ -183,6 +210,7 @@ def _in_types_of_core(inputs: Inputs, state: Array) -> Inputs:
 
 def _run(
     kernel: Kernel,
+    home: Home | None,
     inputs: Inputs,
     state: Array,
     scale: float | None,
@@ -196,7 +224,9 @@ def _run(
     outside = inputs.direct is not None and JQ * JK > 1
     number = 1.0 if scale is None else scale
     summed = outside or JQ > 1 or cut.DK_tiles > 1 or scale is None
-    call = _Call(kernel, number, chunk, jnp.dtype(state.dtype if summed else inputs.query.dtype))
+    call = _Call(
+        kernel, home, number, chunk, jnp.dtype(state.dtype if summed else inputs.query.dtype)
+    )
 
     core, state = core_form.to_tiles(core_form.expand_time(inputs), state, cut)
     length = core.length
@@ -214,6 +244,7 @@ class _Call:
     """A kernel with everything static."""
 
     kernel: Kernel
+    home: Home | None
     scale: float
     chunk: int
     output_dtype: jnp.dtype
@@ -236,14 +267,14 @@ def _differentiable(call: _Call) -> Callable[[Inputs, Array], tuple[Array, Array
     """The kernel over any leading axes, with its derivative rule."""
 
     def forward(core: Inputs, state: Array) -> tuple[tuple[Array, Array], tuple[Inputs, Any]]:
-        function = over_leading_axes(call.forward, state.ndim - 3)
+        function = over_leading_axes(call.forward, state.ndim - 3, call.home)
         output, state, saved = once(function, "plstm_1d")(core, state)
         return (output, state), (core, saved)
 
     def backward(
         residuals: tuple[Inputs, Any], cotangents: tuple[Array, Array]
     ) -> tuple[Inputs, Array]:
-        function = over_leading_axes(call.backward, cotangents[1].ndim - 3)
+        function = over_leading_axes(call.backward, cotangents[1].ndim - 3, call.home)
         return once(function, "plstm_1d")(*residuals, *cotangents)
 
     @jax.custom_vjp

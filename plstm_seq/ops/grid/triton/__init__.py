@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plstm_seq.ops.device import gpu_capability
+from plstm_seq.ops.device import Home, gpu_capability
 from plstm_seq.ops.grid.inputs import GATES, GridImplementation, Inputs, States
 
 MIN_ROWS = 16
@@ -34,18 +34,30 @@ class Triton:
     interpret: bool = False
 
     def run(
-        self, inputs: Inputs, initial: States, *, dtype: jnp.dtype, leaving: bool
+        self,
+        inputs: Inputs,
+        initial: States,
+        *,
+        dtype: jnp.dtype,
+        leaving: bool,
+        home: Home | None = None,
     ) -> tuple[Array, States]:
         """Compute one orientation."""
         del initial, leaving
         axis = len(inputs.batch)
         oriented = {name: getattr(inputs, name) for name in GATES}
         oriented = jax.tree.map(lambda gate: jnp.expand_dims(gate, axis), oriented)
-        output = self.summed(inputs._replace(**oriented), (0,), dtype=dtype, half=False)
+        output = self.summed(inputs._replace(**oriented), (0,), dtype=dtype, half=False, home=home)
         return output, States(None, None)
 
     def summed(
-        self, inputs: Inputs, orientations: tuple[int, ...], *, dtype: jnp.dtype, half: bool
+        self,
+        inputs: Inputs,
+        orientations: tuple[int, ...],
+        *,
+        dtype: jnp.dtype,
+        half: bool,
+        home: Home | None = None,
     ) -> Array:
         """The sum over orientations, with the direct term.
 
@@ -55,8 +67,9 @@ class Triton:
             dtype: of accumulation, and of the result.
             half: whether query, key and value have 16 bits: then products, of gates too, may be of
                 TF32; otherwise they keep all of 32 bits.
+            home: the platforms that the kernel is compiled for; None: any.
         """
-        run = functools.partial(_summed, orientations, dtype, not half, self.interpret)
+        run = functools.partial(_summed, orientations, dtype, not half, self.interpret, home)
         return jax.checkpoint(run)(inputs)
 
     def check(
@@ -68,7 +81,7 @@ class Triton:
         leaving: bool = False,
         **options: Any,
     ) -> None:
-        """Declines other devices, float64, states, large grids, and gates that are no numbers.
+        """Declines float64, states, large grids, and gates that are no numbers.
 
         Raises:
             NotImplementedError: with the reason.
@@ -80,7 +93,7 @@ class Triton:
         if not inputs.value.size:
             raise NotImplementedError("the batch or the grid is empty")
         if not self.interpret:
-            _check_device()
+            _check_triton()
             if dtype == jnp.float64:
                 raise NotImplementedError("float64 is not supported")
         sizes = {*inputs.mark_left.shape[-3:], *inputs.source_right.shape[-2:]}
@@ -93,13 +106,30 @@ class Triton:
 
 def implementation_of(kernel: Triton) -> GridImplementation:
     """The kernel as a way of computing the op."""
-    return GridImplementation("triton", kernel.run, kernel.check, summed=kernel.summed)
+    if kernel.interpret:
+        return GridImplementation("triton", kernel.run, kernel.check, summed=kernel.summed)
+    return GridImplementation(
+        "triton",
+        kernel.run,
+        kernel.check,
+        check_device=check_device,
+        platforms=("cuda",),
+        summed=kernel.summed,
+    )
 
 
-def _check_device() -> None:
-    capability = gpu_capability()
+def check_device(device: Any) -> None:
+    """Declines what is no NVIDIA GPU, or an older one.
+
+    Raises:
+        NotImplementedError: with the reason.
+    """
+    capability = gpu_capability(device)
     if not capability.replace(".", "").isdigit() or float(capability) < CAPABILITY:
         raise NotImplementedError(f"needs compute capability {CAPABILITY}, not {capability}")
+
+
+def _check_triton() -> None:
     try:
         importlib.import_module("jax.experimental.pallas.triton")
     except ImportError as error:
@@ -111,6 +141,7 @@ def _summed(
     dtype: jnp.dtype,
     precise: bool,
     interpret: bool,
+    home: Home | None,
     inputs: Inputs,
 ) -> Array:
     from plstm_seq.ops.grid.triton.pairs import pairs
@@ -125,7 +156,7 @@ def _summed(
     stacked = jnp.pad(stacked.astype(dtype), [(0, 0)] * (axis + 3) + [(0, grid.rows - Y)])
     exact = jax.lax.Precision.HIGHEST if interpret else jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3
     of_kernel = exact if precise else jax.lax.Precision.DEFAULT
-    found: Any = pairs(stacked, grid, of_kernel, interpret)
+    found: Any = pairs(stacked, grid, of_kernel, interpret, home)
     query, key, value = (x.reshape(*inputs.batch, X * Y, -1).astype(dtype) for x in inputs[:3])
     product = functools.partial(jnp.einsum, precision="highest" if precise else "default")
     matrix = product("...ck,...lk->...cl", key, query)

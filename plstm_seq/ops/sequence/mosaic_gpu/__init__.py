@@ -7,7 +7,7 @@ jax lack what they need.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -39,10 +39,20 @@ class MosaicGPU:
         """Late where it would mostly multiply padding."""
         return int(platform == "gpu" and padding(inputs) > MOSTLY_PADDING)
 
-    def check(self, inputs: Inputs) -> None:
-        """Declines other devices, older versions of jax, float64 and more than 8 dimensions."""
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """NVIDIA GPUs."""
+        return () if self.interpret else ("cuda",)
+
+    def check_device(self, device: Any) -> None:
+        """Declines all but Hopper GPUs."""
         if not self.interpret:
-            check_device()
+            check_device(device)
+
+    def check(self, inputs: Inputs) -> None:
+        """Declines older versions of jax, float64 and more than 8 dimensions."""
+        if not self.interpret:
+            check_version()
         check_arguments(inputs)
 
     def limits(self, core: Inputs) -> Limits:
@@ -103,15 +113,23 @@ class MosaicGPU:
         return bars, _unflat(first_bar, state_bar.shape)
 
 
-def check_device() -> None:
-    """Declines where the kernels cannot be compiled.
+def check_version() -> None:
+    """Declines versions of jax that cannot compile the kernels.
 
     Raises:
-        NotImplementedError: an older jax, or the default device is no Hopper GPU.
+        NotImplementedError: this is an older one.
     """
     if jax.__version_info__ < VERSION:
         raise NotImplementedError(f"needs jax 0.11.2 or newer, this is {jax.__version__}")
-    capability = gpu_capability()
+
+
+def check_device(device: Any) -> None:
+    """Declines devices that the kernels are not compiled for.
+
+    Raises:
+        NotImplementedError: it is no Hopper GPU.
+    """
+    capability = gpu_capability(device)
     if capability != "9.0":
         raise NotImplementedError(f"needs compute capability 9.0 (Hopper), not {capability}")
 

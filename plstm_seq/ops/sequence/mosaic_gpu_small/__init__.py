@@ -7,7 +7,7 @@ the kernels of `mosaic_gpu` would mostly multiply padding.
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -48,10 +48,20 @@ class MosaicGPUSmall:
         numbers = all(isinstance(size, int) for size in (*batch, length))
         return int(numbers and math.prod(batch) < FEW and length > SHORT)
 
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """NVIDIA GPUs."""
+        return () if self.interpret else ("cuda",)
+
+    def check_device(self, device: Any) -> None:
+        """Declines all but Hopper GPUs."""
+        if not self.interpret:
+            mosaic_gpu.check_device(device)
+
     def check(self, inputs: Inputs) -> None:
         """Declines what `mosaic_gpu` declines, and states of more than `STATE_MAX` numbers."""
         if not self.interpret:
-            mosaic_gpu.check_device()
+            mosaic_gpu.check_version()
         check_arguments(inputs)
 
     def limits(self, core: Inputs) -> Limits:

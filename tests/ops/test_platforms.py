@@ -44,6 +44,13 @@ def lowered(function, inputs, *platforms):
     return jax.jit(function).trace(inputs).lower(lowering_platforms=platforms).as_text()
 
 
+@pytest.fixture(autouse=True)
+def _without_x64():
+    """Without numbers of 64 bits, which jax cannot lower to a TPU's kernels."""
+    with jax.enable_x64(False):
+        yield
+
+
 @pytest.fixture
 def inputs():
     return make(6, "J1", DK=2, DV=2, dtype=jnp.float32)[0]
@@ -81,7 +88,8 @@ def test_a_named_kernel_is_refused_on_other_platforms(inputs):
     check_runs_here(jax.make_jaxpr(gradient(sequence()))(inputs))
 
 
-def test_a_named_kernel_says_its_platform_where_its_device_is(inputs, _with_a_tpu):
+@pytest.mark.usefixtures("_with_a_tpu")
+def test_a_named_kernel_says_its_platform_where_its_device_is(inputs):
     with pytest.raises(UnsupportedError, match="needs a program for tpu: mosaic_tpu is for no"):
         jax.jit(sequence("mosaic_tpu"))(inputs)
 
@@ -119,8 +127,9 @@ def on_shards(op):
 AROUND = [forward, gradient, gradient_of_mapped, vmap_of_gradient, scanned, on_shards]
 
 
+@pytest.mark.usefixtures("_with_a_tpu")
 @pytest.mark.parametrize("around", AROUND, ids=lambda f: f.__name__)
-def test_a_program_traced_for_a_tpu_runs_on_the_cpu(inputs, _with_a_tpu, around):
+def test_a_program_traced_for_a_tpu_runs_on_the_cpu(inputs, around):
     function = around(sequence())
     assert "tpu_custom_call" in lowered(function, inputs, "tpu")
     assert "tpu_custom_call" not in lowered(function, inputs, "cpu")
@@ -129,7 +138,8 @@ def test_a_program_traced_for_a_tpu_runs_on_the_cpu(inputs, _with_a_tpu, around)
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_computed_at_once_goes_by_where_the_arrays_are(inputs, _with_a_tpu):
+@pytest.mark.usefixtures("_with_a_tpu")
+def test_what_is_computed_at_once_goes_by_where_the_arrays_are(inputs):
     truth = sequence("recurrent")
     np.testing.assert_allclose(sequence()(inputs), truth(inputs), rtol=1e-4, atol=1e-5)
     found, expected = gradient(sequence())(inputs), gradient(truth)(inputs)
@@ -140,8 +150,9 @@ def test_what_is_computed_at_once_goes_by_where_the_arrays_are(inputs, _with_a_t
     np.testing.assert_allclose(tangents, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("_with_a_tpu")
 @pytest.mark.parametrize("transform", [forward, gradient])
-def test_one_program_for_three_platforms(inputs, _with_a_tpu, transform):
+def test_one_program_for_three_platforms(inputs, transform):
     """The kernel is in it, and each platform gets its own form."""
     function = jax.jit(transform(sequence()))
     program = export.export(function, platforms=["cpu", "cuda", "tpu"])(inputs)

@@ -87,7 +87,9 @@ def plstm_1d(
             `chunkwise` takes no more steps than the power of two that T fits in.
         implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
             supports the call, in the order of what was measured for this device and shape, else
-            of `IMPLEMENTATIONS`, those that are likely to be slower than `chunkwise` after it.
+            of `IMPLEMENTATIONS`, those that are likely to be slower than `chunkwise` after it. A
+            kernel that was named raises where the program is lowered for another platform than its
+            own; one that was not named gives way there to what a CPU would take.
         return_state: whether the state after the last step is returned too.
         sequence_axis: inside `jax.shard_map`, the mesh axis that shards T; all arguments with a T
             axis are this device's part then, `initial_state` is that of the whole sequence, and so
@@ -102,7 +104,8 @@ def plstm_1d(
         TypeError: an argument is not a floating-point array, or `scale` or `chunk_size` no number.
         ValueError: a shape, the chunk size, the implementation's name or the sequence axis is
             wrong.
-        NotImplementedError: the named implementation does not support the call.
+        NotImplementedError: the named implementation does not support the call, or, when the
+            program is lowered, its platform.
         ExceptionGroup: none was named and all declined; it holds every reason.
 
     Example:

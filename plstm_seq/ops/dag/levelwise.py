@@ -14,8 +14,8 @@ from jax import Array
 
 from plstm_seq.ops import varying
 from plstm_seq.ops.choice import Implementation
-from plstm_seq.ops.dag.ends import at, at_nodes
 from plstm_seq.ops.dag.inputs import Indices, Inputs
+from plstm_seq.ops.dag.recurrent import at, at_nodes
 from plstm_seq.ops.device import default_device
 from plstm_seq.ops.products import einsum, small_matmul
 

@@ -28,7 +28,7 @@ test-all: lint $(TPU_READY)
 
 # The tests of the GPU kernels where there is no GPU; needs jax 0.11.2, so PYTHON=python3.12 or newer.
 test-gpu-interpreted: $(DEV)
-	$(BIN)/pytest -n auto tests/ops/test_plstm_1d_pallas_gpu.py tests/ops/test_plstm_1d_pallas_gpu_small.py
+	$(BIN)/pytest -n auto tests/ops/test_plstm_1d_mosaic_gpu.py tests/ops/test_plstm_1d_mosaic_gpu_small.py
 
 # The same kernels, compiled, where there is a Hopper GPU.
 test-gpu: $(DEV)

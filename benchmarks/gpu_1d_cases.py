@@ -28,7 +28,7 @@ class Case(NamedTuple):
     DV: int
     J: int
     dtype: str = "bfloat16"
-    implementations: tuple[str, ...] = ("pallas_gpu", "chunkwise")
+    implementations: tuple[str, ...] = ("mosaic_gpu", "chunkwise")
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -43,16 +43,16 @@ class Case(NamedTuple):
 
 def cases(lengths: tuple[int, ...] = (1024, 4096, 16384, 65536)) -> list[Case]:
     """The grid, what matters most first."""
-    every = ("pallas_gpu", "chunkwise", "recurrent")
+    every = ("mosaic_gpu", "chunkwise", "recurrent")
     heads = (8, 8)
     target = Case("target", heads, 2048, 64, 16, 4, implementations=every)
-    small = ("pallas_gpu_small", *every)
+    small = ("mosaic_gpu_small", *every)
     word = [Case(f"word {T}", (4096,), T, 2, 5, 5, implementations=small) for T in (128, 512, 32)]
     few = Case("few words", (256,), 1024, 2, 5, 5, "float32", small[:3])
     # The default model of `plstm-seq sweep`: 64 members, batches of 64, four heads.
     members = Case("members", (64, 64, 4), 40, 4, 4, 2, "float32", small)
     sweep = Case("sweep", (1024,), 64, 32, 8, 4, implementations=every)
-    two = ("pallas_gpu", "chunkwise")
+    two = ("mosaic_gpu", "chunkwise")
     return [
         target,
         Case("diagonal", heads, 2048, 64, 64, 1),
@@ -73,10 +73,10 @@ def cases(lengths: tuple[int, ...] = (1024, 4096, 16384, 65536)) -> list[Case]:
 
 def tiny_cases() -> list[Case]:
     """For a test on a CPU: the same code, nothing to claim."""
-    every = ("pallas_gpu", "chunkwise", "recurrent")
+    every = ("mosaic_gpu", "chunkwise", "recurrent")
     tiny = Case("tiny", (2, 2), 16, 4, 3, 2, "float32", implementations=every)
     word = tiny._replace(name="tiny word", dtype="bfloat16", J=3, T=13)
-    return [tiny, word._replace(implementations=("pallas_gpu_small", *every))]
+    return [tiny, word._replace(implementations=("mosaic_gpu_small", *every))]
 
 
 @functools.partial(jax.jit, static_argnums=0)

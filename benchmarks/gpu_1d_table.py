@@ -73,11 +73,11 @@ def markdown(document: dict[str, Any]) -> str:
 def targets(rows: list[Row]) -> list[str]:
     """Each target, what was measured, and whether it is met."""
     lines = []
-    ours = _find(rows, "target", "pallas_gpu", "bfloat16")
+    ours = _find(rows, "target", "mosaic_gpu", "bfloat16")
     for key, limit, unit in TARGETS:
         if (value := ours.get(key)) is not None:
             lines.append(_verdict(f"{key} {value:.3g} {unit}, wanted {limit:.3g}", value <= limit))
-    diagonal = _find(rows, "diagonal", "pallas_gpu", "bfloat16").get("forward_ms")
+    diagonal = _find(rows, "diagonal", "mosaic_gpu", "bfloat16").get("forward_ms")
     gla = _find(rows, "peers", "GLA", "bfloat16").get("forward_ms")
     if diagonal and gla:
         text = f"diagonal gate {diagonal:.3g} ms, GLA {gla:.3g} ms forward"
@@ -91,7 +91,7 @@ def targets(rows: list[Row]) -> list[str]:
         (row["T"], row["forward_backward_ns_per_token"])
         for row in rows
         if row["case"].startswith(("T ", "target"))
-        and (row["implementation"], row["dtype"]) == ("pallas_gpu", "bfloat16")
+        and (row["implementation"], row["dtype"]) == ("mosaic_gpu", "bfloat16")
         and "forward_backward_ns_per_token" in row
     ]
     if len(tokens) > 1:
@@ -109,7 +109,7 @@ def _verdict(text: str, met: bool) -> str:
 def _cells(row: Row, rows: list[Row]) -> list[str]:
     peer = row["case"] == "peers"
     shape = ("target", "bfloat16") if peer else (row["case"], row["dtype"])
-    kernels = (_find(rows, shape[0], name, shape[1]) for name in ("pallas_gpu_small", "pallas_gpu"))
+    kernels = (_find(rows, shape[0], name, shape[1]) for name in ("mosaic_gpu_small", "mosaic_gpu"))
     ours = next((kernel for kernel in kernels if "forward_ms" in kernel), {})
     best = min(
         (r["forward_ms"] for r in rows if r["case"] == "peers" and "forward_ms" in r), default=None

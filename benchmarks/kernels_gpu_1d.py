@@ -14,7 +14,7 @@ def main() -> None:
     """Prints the kernels of the forward pass, and of forward and backward."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--case", default="target", help="a case of gpu_1d_cases.py")
-    parser.add_argument("--implementation", default="pallas_gpu")
+    parser.add_argument("--implementation", default="mosaic_gpu")
     options = parser.parse_args()
     case = next(case for case in grid.cases() if case.name == options.case)
     arguments = grid.arguments(case)

@@ -48,7 +48,7 @@ def main() -> None:
     cases = grid.tiny_cases() if options.tiny else grid.cases()
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}")
     for case in (case for case in cases if options.tiny or case.name in NAMES):
-        kernels = [name for name in case.implementations if name.startswith("pallas_gpu")]
+        kernels = [name for name in case.implementations if name.startswith("mosaic_gpu")]
         for name in ["recurrent"] if options.tiny else kernels:
             arguments = grid.arguments(case)
             plain, kept = (

@@ -2,7 +2,7 @@
 
 python benchmarks/ops_2d.py                    grids of 12 x 12, 24 x 24 and 56 x 56
 python benchmarks/ops_2d.py --tiles            the side of a tile, at 24 x 24 and 56 x 56
-python benchmarks/ops_2d.py --forms published pallas_gpu --batch 384       these alone
+python benchmarks/ops_2d.py --forms published triton --batch 384       these alone
 
 Sizes: DK = DV = 64 as in the published vision models (3 heads of 64), J = 1 for all; float32. The
 published form pads the grid to a square with a power of two as its side. What would need more than
@@ -22,7 +22,7 @@ from plstm_seq.ops import plstm_2d_oriented
 from plstm_seq.ops.grid import chunkwise
 from plstm_seq.ops.grid.api import IMPLEMENTATIONS
 from plstm_seq.ops.grid.inputs import Inputs
-from plstm_seq.ops.grid.pallas_gpu import MAX_CELLS, MAX_ROWS
+from plstm_seq.ops.grid.triton import MAX_CELLS, MAX_ROWS
 
 GRIDS = (12, 24, 56)
 DK, DV = 64, 64
@@ -115,7 +115,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for side in arguments.grids:
         small = side <= MAX_ROWS and side**2 <= MAX_CELLS
-        kernels = ("pallas_gpu",) if small and jax.default_backend() == "gpu" else ()
+        kernels = ("triton",) if small and jax.default_backend() == "gpu" else ()
         forms: dict[str, Callable] = {
             "published": published,
             **{name: ours(name) for name in (*kernels, "parallel", "chunkwise", "recurrent")},

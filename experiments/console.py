@@ -57,7 +57,7 @@ def user_errors() -> Iterator[None]:
     """What a user got wrong ends with one line and exit code 2; a lack of memory with 1."""
     from experiments.config import ConfigError
     from experiments.run import RunError
-    from plstm_seq.ops.choice import UnsupportedError
+    from plstm_seq.ops.device import UnsupportedError
 
     try:
         yield

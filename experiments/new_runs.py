@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
 from flax import nnx
 
 from experiments.config import ConfigError, ExperimentConfig, check_consistency
@@ -13,6 +14,7 @@ from experiments.files import RunError, free_folder, write_json
 from experiments.problems import problem_of
 from experiments.problems.base import shapes_of
 from experiments.run import ROOT, Run, new_model, read_environment
+from plstm_seq.ops.device import check_runs_here
 from plstm_seq.training import CorruptCheckpointError, load_parameters
 from plstm_seq.training.disk import check_path
 
@@ -45,7 +47,9 @@ def check_trains(config: ExperimentConfig) -> None:
     try:
         model = nnx.eval_shape(lambda: new_model(config))
         batch = shapes_of(problem, *config.training.largest_batch)
-        nnx.eval_shape(lambda model, inputs: model(inputs), model, batch.inputs)
+        graph, state = nnx.split(model)
+        program = jax.make_jaxpr(lambda state, inputs: nnx.merge(graph, state)(inputs))
+        check_runs_here(program(state, batch.inputs))
     except (ValueError, TypeError) as error:
         raise ConfigError(f"model: {error}") from error
     finally:

@@ -19,7 +19,7 @@ from experiments.sweeps.launch import MemberStatus
 from experiments.sweeps.plan import COUNTED, Plan, plan
 from experiments.sweeps.sweep import Sweep, read_sweep, sweep_of_words
 from experiments.sweeps.values import parse_word
-from plstm_seq.ops.choice import UnsupportedError
+from plstm_seq.ops.device import UnsupportedError
 
 
 def choose_sweep(

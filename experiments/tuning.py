@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from plstm_seq.ops.choice import Candidate, compute
 from plstm_seq.ops.sequence import tuned
 from plstm_seq.ops.sequence.api import IMPLEMENTATIONS
 from plstm_seq.ops.sequence.inputs import Inputs
@@ -23,7 +24,7 @@ from plstm_seq.ops.sequence.inputs import Inputs
 # What to try of implementations that leave a choice; the others have their own.
 CHUNK_SIZES: Mapping[str, tuple[int, ...]] = {
     "chunkwise": (8, 16, 32, 64, 128),
-    "pallas_tpu": (128, 256),
+    "mosaic_tpu": (128, 256),
 }
 LONGEST_RECURRENCE = 1024
 COMPILED_AT_ONCE = 8
@@ -195,8 +196,8 @@ def _compiling(
     def function(inputs: Inputs) -> Any:
         def op(inputs: Inputs) -> Any:
             state = jnp.zeros(inputs.state_shape, inputs.accumulation_dtype)
-            scale = inputs.query.shape[-2] ** -0.5
-            return IMPLEMENTATIONS[name](inputs, state, scale, chunk)[0].astype(inputs.value.dtype)
+            tried = Candidate(IMPLEMENTATIONS[name], {"chunk_size": chunk})
+            return compute("plstm_1d", lambda _: [tried], inputs, state, scale=None, named=True)[0]
 
         output, vjp = jax.vjp(op, inputs)
         return output, vjp(inputs.value)

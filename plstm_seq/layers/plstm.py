@@ -72,7 +72,8 @@ class PLSTMConfig:
         outprojection_bias: whether it has a bias.
         outprojection_weight_init: of its kernel [H * DV * JO, output features].
         outprojection_bias_init: of its bias.
-        implementation: how the op is computed, see `plstm_seq.ops`.
+        implementation: how the op is computed, see `plstm_seq.ops`; None: the best way that
+            supports the call. Names of older configs still work (`plstm_seq.ops.choice`).
     """
 
     num_heads: int = 1

@@ -1,15 +1,24 @@
-"""The device that a call runs on, as far as that is known while it is traced."""
+"""Where a call runs: what is known of it while it is traced, and kernels for one platform alone."""
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive, jaxpr_as_fun
+from jax.interpreters import mlir
+
+
+class UnsupportedError(NotImplementedError):
+    """An implementation that was named does not support the call, or does not run here."""
 
 
 def default_device() -> Any:
     """What `jax.default_device` names, else the first device.
 
-    Inside `jit` the arguments' own devices are not known: a program for another device than the
-    default one has to name its implementation.
+    Inside `jit` the arguments' own devices are not known, nor the platforms of an export.
     """
     named: Any = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(named, str):
@@ -17,21 +26,140 @@ def default_device() -> Any:
     return jax.devices()[0] if named is None else named
 
 
-def gpu_capability() -> str:
-    """The compute capability of the NVIDIA GPU that a call runs on.
+def cpu() -> Any:
+    """The CPU as a device, or None where this process does not use it (JAX_PLATFORMS)."""
+    try:
+        return jax.devices("cpu")[0]
+    except RuntimeError:
+        return None
+
+
+def as_on_cpu() -> Any:
+    """A context in which ops choose as on a CPU: no kernels for one kind of device alone."""
+    return jax.default_device(cpu())
+
+
+def gpu_capability(device: Any) -> str:
+    """The compute capability of an NVIDIA GPU.
 
     Raises:
-        NotImplementedError: it runs on none.
+        NotImplementedError: the device is none.
     """
-    device = default_device()
     if device.platform != "gpu":
         raise NotImplementedError(f"needs an NVIDIA GPU, the default device is {device}")
     return str(getattr(device, "compute_capability", "unknown"))
 
 
-def as_on_cpu() -> Any:
-    """A context in which ops choose as on a CPU: no kernels for one kind of device alone."""
-    try:
-        return jax.default_device(jax.devices("cpu")[0])
-    except RuntimeError:  # JAX_PLATFORMS names others alone
-        return jax.default_device(None)
+def is_staged() -> bool:
+    """Whether what is called now becomes part of a program, as inside `jax.jit`."""
+    return isinstance(jnp.zeros(()), Tracer)
+
+
+class Home(NamedTuple):
+    """The platforms that a kernel is compiled for.
+
+    Attributes:
+        platforms: by their names in `jax.jit(...).trace(...).lower(lowering_platforms=...)`.
+        refusal: the reason for the error where a program with the kernel is lowered for another
+            platform. None: the program does not come to the kernel there (it is in a branch of
+            `jax.lax.platform_dependent`), so that it can be replaced by zeros.
+    """
+
+    platforms: tuple[str, ...]
+    refusal: str | None
+
+
+def at_home(function: Callable[..., Any], home: Home | None, *arguments: Any) -> Any:
+    """`function(*arguments)`, lowered for the platforms of its home alone.
+
+    Where a program is lowered for several platforms at once, jax would lower the kernels in it for
+    each of them, also for those on which they are never reached.
+
+    Args:
+        function: of pytrees of arrays, with kernels; not differentiable.
+        home: None: it is lowered for every platform.
+        *arguments: the pytrees.
+
+    Raises:
+        UnsupportedError: where the program is lowered for another platform, or at once where it is
+            not part of a program.
+    """
+    if home is None:
+        return function(*arguments)
+    leaves, given = jax.tree.flatten(arguments)
+    structure: Any = None
+
+    def flat(*leaves: Any) -> list[Any]:
+        nonlocal structure
+        results, structure = jax.tree.flatten(function(*jax.tree.unflatten(given, leaves)))
+        return results
+
+    program = jax.make_jaxpr(flat)(*leaves)
+    return jax.tree.unflatten(structure, _at_home.bind(*leaves, program=program, home=home))
+
+
+def check_runs_here(program: ClosedJaxpr) -> None:
+    """Refuses a program with a named implementation that the default device does not run.
+
+    Raises:
+        UnsupportedError: with the reason.
+    """
+    platform = default_device().platform
+    for home in _homes(program.jaxpr):
+        if home.refusal is not None and not belongs(platform, home.platforms):
+            raise UnsupportedError(home.refusal)
+
+
+def belongs(platform: str, platforms: tuple[str, ...]) -> bool:
+    """Whether the platform of a device ("gpu") is among those of programs ("cuda", "rocm")."""
+    names = ("cuda", "rocm") if platform == "gpu" else (platform,)
+    return not set(names).isdisjoint(platforms)
+
+
+def _homes(jaxpr: Jaxpr) -> Any:
+    """The homes of all kernels of a program, inside its loops and calls, too."""
+    for equation in jaxpr.eqns:
+        if equation.primitive is _at_home:
+            yield equation.params["home"]
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda x: isinstance(x, ClosedJaxpr | Jaxpr)
+        ):
+            if isinstance(value, ClosedJaxpr):
+                yield from _homes(value.jaxpr)
+            elif isinstance(value, Jaxpr):
+                yield from _homes(value)
+
+
+_at_home = Primitive("kernel_of_one_platform")
+_at_home.multiple_results = True
+
+
+@_at_home.def_impl
+def _(*arguments: Any, **options: Any) -> list[Any]:
+    return jax.jit(functools.partial(_at_home.bind, **options))(*arguments)
+
+
+@_at_home.def_abstract_eval
+def _(*arguments: Any, program: ClosedJaxpr, home: Home) -> list[Any]:
+    del arguments, home
+    return program.out_avals
+
+
+def _lower(
+    platform: str | None, context: Any, *arguments: Any, program: ClosedJaxpr, home: Home
+) -> Any:
+    if platform in home.platforms:
+        function = jaxpr_as_fun(program)
+    elif home.refusal is None:
+
+        def function(*_: Any) -> list[Any]:
+            return [jnp.zeros(x.shape, x.dtype) for x in program.out_avals]
+
+    else:
+        raise UnsupportedError(home.refusal)
+    return mlir.lower_fun(function)(context, *arguments)
+
+
+mlir.register_lowering(_at_home, functools.partial(_lower, None))
+for _platform in ("cpu", "cuda", "rocm", "tpu"):
+    mlir.register_lowering(_at_home, functools.partial(_lower, _platform), platform=_platform)

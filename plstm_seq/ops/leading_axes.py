@@ -15,20 +15,27 @@ from jax.custom_batching import custom_vmap
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
+from plstm_seq.ops.device import Home, at_home
+
 # Of pytrees of arrays [N, ...] to such a pytree; for over_leading_axes' result [*B, ...].
 Function = Callable[..., Any]
 
 
 @functools.lru_cache(maxsize=1024)
-def over_leading_axes(function: Function, leading: int) -> Function:
+def over_leading_axes(function: Function, leading: int, home: Home | None = None) -> Function:
     """Flattens the `leading` first axes (one or more) of all arguments, restores its results'.
 
     Not differentiable: a derivative rule stands around it.
+
+    Args:
+        function: of one flat batch axis, with kernels.
+        leading: the number of axes to flatten.
+        home: the platforms that its kernels are compiled for; None: any.
     """
 
     @custom_vmap
     def call(*arguments: Any) -> Any:
-        return _partitioned(function, leading, arguments)(*arguments)
+        return _partitioned(function, leading, home, arguments)(*arguments)
 
     @call.def_vmap
     def fold(size: int, is_mapped: list[Any], *arguments: Any) -> tuple[Any, Any]:
@@ -38,7 +45,7 @@ def over_leading_axes(function: Function, leading: int) -> Function:
             arguments,
             tuple(is_mapped),
         )
-        results = over_leading_axes(function, leading + 1)(*arguments)
+        results = over_leading_axes(function, leading + 1, home)(*arguments)
         return results, jax.tree.map(lambda _: True, results)
 
     return call
@@ -66,13 +73,13 @@ def once(function: Function, op: str) -> Function:
     return call
 
 
-def _partitioned(function: Function, leading: int, arguments: Any) -> Function:
+def _partitioned(function: Function, leading: int, home: Home | None, arguments: Any) -> Function:
     """Flattening on each device: leading axes may be sharded, all others are not."""
 
     def flat(*arguments: Any) -> Any:
         shape = jax.tree.leaves(arguments)[0].shape[:leading]
         merge = functools.partial(jax.lax.collapse, start_dimension=0, stop_dimension=leading)
-        results = jax.jit(function)(*jax.tree.map(merge, arguments))
+        results = at_home(jax.jit(function), home, *jax.tree.map(merge, arguments))
         return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), results)
 
     def partition(mesh: Mesh, arguments: Any, results: Any) -> tuple[Any, ...]:

@@ -16,27 +16,6 @@ from jax.interpreters import ad, batching, mlir
 Result = TypeVar("Result")
 
 
-def reverse_mode_only(
-    op: str, implementation: str, function: Callable[..., Result], *arguments: Any
-) -> Result:
-    """`function(*arguments)`, with an error for forward mode unless `recurrent` computes it.
-
-    Args:
-        op: the name of the op that it computes.
-        implementation: how it does that.
-        function: of pytrees of arrays.
-        *arguments: the pytrees.
-
-    Raises:
-        NotImplementedError: of another implementation, at the latest when a derivative in forward
-            mode is compiled.
-    """
-    if implementation == "recurrent":
-        return function(*arguments)
-    remedy = 'implementation="recurrent"'
-    return without_forward_mode(f"{op} by {implementation}", remedy, function, *arguments)
-
-
 def without_forward_mode(
     name: str, remedy: str, function: Callable[..., Result], *arguments: Any
 ) -> Result:

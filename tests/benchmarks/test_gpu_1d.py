@@ -35,7 +35,7 @@ def test_checks_times_and_writes(tmp_path):
         }
         assert f"| {name} | bfloat16 |" in text
     # They do not run on a CPU: a row says why.
-    for name in ("pallas_gpu_small", "pallas_gpu"):
+    for name in ("mosaic_gpu_small", "mosaic_gpu"):
         assert "UnsupportedError: needs" in rows["tiny word", name]["reason"]
     assert rows["limits", "copy"]["bytes_per_second"] > 0
 

@@ -23,7 +23,7 @@ def test_from_measuring_to_the_choice(tmp_path, monkeypatch):
     document = json.loads(path.read_text())
     assert (document["device_kind"], document["jax"]) == ("cpu", jax.__version__)
 
-    measured = tuned.ranking(jax.eval_shape(TINY.arguments))
+    measured = tuned.ranking(jax.eval_shape(TINY.arguments), jax.devices()[0])
     assert {timing[:2] for timing in measured} == {("chunkwise", 4), ("recurrent", None)}
     assert sorted(measured, key=lambda timing: timing.milliseconds) == list(measured)
     assert lines[0].endswith("compiling")

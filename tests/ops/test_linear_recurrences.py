@@ -16,7 +16,7 @@ from plstm_seq.ops.linear import (
     diagonal_recurrence,
     gated_delta_rule,
 )
-from plstm_seq.ops.linear.triangular import unit_triangular_inverse
+from plstm_seq.ops.linear.delta import unit_triangular_inverse
 
 N = 5
 EXACT = AGREEMENT["float64"]

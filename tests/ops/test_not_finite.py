@@ -86,8 +86,8 @@ def _cell_by_cell(inputs, initial, scale):
         left = across[x - 1, y] if x else initial.across[y]
         up = down[x, y - 1] if y else initial.down[x]
         cell = jax.tree.map(lambda array, x=x, y=y: array[x, y], inputs)
-        outputs[x, y], across[x, y], down[x, y] = step(cell, left, up, scale)
-    output = jnp.stack([jnp.stack([outputs[x, y] for y in range(Y)]) for x in range(X)])
+        outputs[x, y], across[x, y], down[x, y] = step(cell, left, up)
+    output = scale * jnp.stack([jnp.stack([outputs[x, y] for y in range(Y)]) for x in range(X)])
     right = jnp.stack([across[X - 1, y] for y in range(Y)])
     return output, (right, jnp.stack([down[x, Y - 1] for x in range(X)]))
 

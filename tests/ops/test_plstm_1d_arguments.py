@@ -2,10 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import op_2d
 import pytest
 from op_1d import make
 
-from plstm_seq.ops import plstm_1d, plstm_1d_step
+from plstm_seq.ops import plstm_1d, plstm_1d_step, plstm_2d
+from plstm_seq.ops.choice import OLD_NAMES, Implementation, table
+from plstm_seq.ops.grid import api as grid
 from plstm_seq.ops.sequence import api
 
 
@@ -63,11 +66,31 @@ def test_wrong_options():
         plstm_1d(*inputs, chunk_size=4, implementation="recurrent")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(old, new) for old in OLD_NAMES for new in OLD_NAMES[old]]
+)
+def test_old_names_of_implementations_still_work(monkeypatch, old, new):
+    """In every op that has one of this name; here all stand for the recurrence."""
+
+    def op(name):
+        if new in grid.IMPLEMENTATIONS:
+            inputs = op_2d.make(2, 2, "J1", batch=())[0]
+            return plstm_2d(*inputs, implementation=name)
+        return plstm_1d(*make(3)[0], implementation=name)
+
+    for module in (api, grid):
+        if new in module.IMPLEMENTATIONS:
+            truth = module.IMPLEMENTATIONS["recurrent"]
+            monkeypatch.setitem(module.IMPLEMENTATIONS, new, truth)
+    assert jnp.array_equal(op(old), op("recurrent"))
+
+
 def test_when_all_decline_every_reason_is_given(monkeypatch):
-    def decline(*_):
+    def decline(*_, **__):
         raise NotImplementedError("not today")
 
-    monkeypatch.setattr(api, "IMPLEMENTATIONS", {"one": decline, "two": decline})
+    declining = table(Implementation("one", decline), Implementation("two", decline))
+    monkeypatch.setattr(api, "IMPLEMENTATIONS", declining)
     with pytest.raises(ExceptionGroup) as caught:
         plstm_1d(*make(6)[0])
     assert [str(e) for e in caught.value.exceptions] == ["one: not today", "two: not today"]

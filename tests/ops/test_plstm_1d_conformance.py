@@ -21,7 +21,7 @@ from plstm_seq.ops.sequence.inputs import Inputs
 
 FORMS = [name for name in PORTABLE if name != "recurrent"]
 # Kernels, interpreted on the CPU: they decline float64.
-KERNELS = {"pallas_tpu": interpreted_tpu}
+KERNELS = {"mosaic_tpu": interpreted_tpu}
 
 
 def as_float64(tree):

@@ -239,9 +239,10 @@ def test_remat_jit_and_scan():
 
 def test_two_equal_kernels_share_their_programs():
     inputs, state = make(4, "J1")
-    first, second = (implementation_of(PlainKernel()) for _ in range(2))
+    runs = [implementation_of(PlainKernel()).run for _ in range(2)]
     jaxprs = [
-        jax.make_jaxpr(lambda *x, f=f: f(*x, 0.5, None))(inputs, state) for f in (first, second)
+        jax.make_jaxpr(functools.partial(run, scale=0.5, chunk_size=None))(inputs, state)
+        for run in runs
     ]
     assert str(jaxprs[0]) == str(jaxprs[1])
     output, _ = call(inputs, state, implementation="plain")

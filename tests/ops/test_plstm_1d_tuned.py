@@ -1,5 +1,6 @@
 """The table of what was measured: it decides the order and the chunk size, and breaks no call."""
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -8,8 +9,10 @@ import jax.numpy as jnp
 import pytest
 from op_1d import make
 
-from plstm_seq.ops import plstm_1d
+from plstm_seq.ops import choice, plstm_1d
+from plstm_seq.ops.choice import Implementation
 from plstm_seq.ops.sequence import api, tuned
+from plstm_seq.ops.sequence.recurrent import recurrent
 from plstm_seq.ops.sequence.tuned import Family, Timing
 
 
@@ -36,16 +39,16 @@ def calls(monkeypatch):
     noted, declining = [], set()
 
     def implementation(name):
-        def run(inputs, state, scale, chunk_size):
+        def run(inputs, state, chunk_size):
             noted.append((name, chunk_size))
             if (name, chunk_size) in declining:
                 raise NotImplementedError("not today")
-            return api.recurrent(inputs, state, scale)
+            return recurrent(inputs, state)
 
-        return run
+        return Implementation(name, run)
 
-    names = ("first", "second")
-    monkeypatch.setattr(api, "IMPLEMENTATIONS", {name: implementation(name) for name in names})
+    both = choice.table(implementation("first"), implementation("second"))
+    monkeypatch.setattr(api, "IMPLEMENTATIONS", both)
     return noted, declining
 
 
@@ -68,30 +71,30 @@ def test_without_a_table_the_order_is_that_of_the_implementations(calls, table):
 @pytest.mark.parametrize(
     ("platform", "batch", "length", "DK", "DV", "order"),
     [
-        ("gpu", (600,), 300, 2, 5, "pallas_gpu_small chunkwise pallas_gpu recurrent"),
-        ("gpu", (4,), 100, 2, 5, "pallas_gpu_small chunkwise pallas_gpu recurrent"),
-        ("gpu", (4,), 300, 2, 5, "chunkwise pallas_gpu_small pallas_gpu recurrent"),
-        ("gpu", (4,), 300, 64, 16, "pallas_gpu chunkwise recurrent pallas_gpu_small"),
-        ("cpu", (4,), 300, 8, 8, "pallas_gpu_small pallas_gpu recurrent chunkwise"),
-        ("cpu", (4,), 100, 8, 9, "pallas_gpu_small pallas_gpu chunkwise recurrent"),
+        ("gpu", (600,), 300, 2, 5, "mosaic_gpu_small chunkwise mosaic_gpu recurrent"),
+        ("gpu", (4,), 100, 2, 5, "mosaic_gpu_small chunkwise mosaic_gpu recurrent"),
+        ("gpu", (4,), 300, 2, 5, "chunkwise mosaic_gpu_small mosaic_gpu recurrent"),
+        ("gpu", (4,), 300, 64, 16, "mosaic_gpu chunkwise recurrent mosaic_gpu_small"),
+        ("cpu", (4,), 300, 8, 8, "mosaic_gpu_small mosaic_gpu recurrent chunkwise"),
+        ("cpu", (4,), 100, 8, 9, "mosaic_gpu_small mosaic_gpu chunkwise recurrent"),
     ],
     ids=["many", "few and short", "few and long", "large states", "small on a CPU", "on a CPU"],
 )
 def test_without_a_table_what_is_likely_slow_comes_last(
     monkeypatch, table, platform, batch, length, DK, DV, order
 ):
-    device = SimpleNamespace(platform=platform)
-    monkeypatch.setattr(api, "default_device", lambda: device)
+    device = SimpleNamespace(platform=platform, device_kind="made up")
+    monkeypatch.setattr(choice, "default_device", lambda: device)
     noted = []
 
     def declining(name):
-        def run(*_):
+        def run(*_, **__):
             noted.append(name)
             raise NotImplementedError("not today")
 
-        return run
+        return dataclasses.replace(api.IMPLEMENTATIONS[name], run=run, check=choice.supports_all)
 
-    names = ("pallas_gpu_small", "pallas_gpu", "chunkwise", "recurrent")
+    names = ("mosaic_gpu_small", "mosaic_gpu", "chunkwise", "recurrent")
     monkeypatch.setattr(api, "IMPLEMENTATIONS", {name: declining(name) for name in names})
     inputs, _ = make(length, "J4", batch=batch, DK=DK, DV=DV)
     with pytest.raises(ExceptionGroup):
@@ -107,6 +110,13 @@ def test_the_fastest_measured_comes_first(calls, table):
     plstm_1d(*inputs, implementation="first")
     plstm_1d(*make(20)[0])  # another family
     assert calls[0] == [("second", 16), ("second", 4), ("first", 8), ("first", None)]
+
+
+def test_a_table_with_old_names_is_understood(calls, table, monkeypatch):
+    monkeypatch.setattr(choice, "OLD_NAMES", {"of_old": ("elsewhere", "second")})
+    table(Timing("of_old", 16, 2.0), Timing("first", 8, 3.0))
+    plstm_1d(*make(6)[0])
+    assert calls[0] == [("second", 16)]
 
 
 def test_a_measured_entry_never_makes_a_call_fail(calls, table):
@@ -131,11 +141,11 @@ def test_the_chunk_size_reaches_chunkwise(table, monkeypatch):
     sizes = []
     chunkwise = api.IMPLEMENTATIONS["chunkwise"]
 
-    def spy(inputs, state, scale, chunk_size):
+    def spy(inputs, state, chunk_size):
         sizes.append(chunk_size)
-        return chunkwise(inputs, state, scale, chunk_size)
+        return chunkwise.run(inputs, state, chunk_size=chunk_size)
 
-    monkeypatch.setitem(api.IMPLEMENTATIONS, "chunkwise", spy)
+    monkeypatch.setitem(api.IMPLEMENTATIONS, "chunkwise", dataclasses.replace(chunkwise, run=spy))
     table(Timing("chunkwise", 4, 1.0), Timing("chunkwise", 8, 2.0))
     inputs, _ = make(6)
     outputs = [plstm_1d(*inputs, implementation=name) for name in ("chunkwise", "recurrent")]
@@ -146,9 +156,10 @@ def test_the_chunk_size_reaches_chunkwise(table, monkeypatch):
 def test_a_table_is_read_once(table, monkeypatch):
     table(Timing("recurrent", None, 1.0))
     inputs, _ = make(6)
-    assert tuned.ranking(inputs)
+    device = jax.devices()[0]
+    assert tuned.ranking(inputs, device)
     monkeypatch.setattr(tuned, "read", None)
-    assert tuned.ranking(inputs)[0].implementation == "recurrent"
+    assert tuned.ranking(inputs, device)[0].implementation == "recurrent"
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def arguments():
 
 def op(inputs, state, **options):
     return plstm_1d(
-        *inputs, initial_state=state, implementation="pallas_gpu", return_state=True, **options
+        *inputs, initial_state=state, implementation="mosaic_gpu", return_state=True, **options
     )
 
 

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import pytest
 from op_2d import apply, make
 
+from plstm_seq.ops.choice import Implementation, table
 from plstm_seq.ops.grid import api
 
 
@@ -68,7 +69,8 @@ def test_when_all_decline_every_reason_is_given(monkeypatch):
     def decline(*_, **__):
         raise NotImplementedError("not today")
 
-    monkeypatch.setattr(api, "IMPLEMENTATIONS", {"one": decline, "two": decline})
+    declining = table(Implementation("one", decline), Implementation("two", decline))
+    monkeypatch.setattr(api, "IMPLEMENTATIONS", declining)
     with pytest.raises(ExceptionGroup) as caught:
         apply(make(2, 2)[0])
     assert [str(e) for e in caught.value.exceptions] == ["one: not today", "two: not today"]

@@ -1,5 +1,6 @@
 """One suite for every implementation of `plstm_2d`: the recurrence in float64 is the truth."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from op_2d import PORTABLE, apply, call, make, value_and_gradients
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
 
-from plstm_seq.ops.grid import api, chunkwise
+from plstm_seq.ops.grid import api, chunkwise, parallel
 from plstm_seq.ops.grid.inputs import States
 
 FORMS = [name for name in PORTABLE if name != "recurrent"]
@@ -183,9 +184,14 @@ def test_the_default_goes_by_the_number_of_cells(monkeypatch):
             tried.append(name)
             raise NotImplementedError(name)
 
-        spies = {name: functools.partial(decline, name=name) for name in PORTABLE}
+        spies = {
+            name: dataclasses.replace(
+                api.IMPLEMENTATIONS[name], run=functools.partial(decline, name=name)
+            )
+            for name in PORTABLE
+        }
         monkeypatch.setattr(api, "IMPLEMENTATIONS", spies)
-        monkeypatch.setattr(api, "FEW_CELLS", few)
+        monkeypatch.setattr(parallel, "FEW_CELLS", few)
         with pytest.raises(ExceptionGroup):
             apply(make(4, 5, "J1")[0])
         assert tried[:2] == expected

@@ -12,14 +12,14 @@ from unpartitioned import Unpartitioned
 from plstm_seq.ops import leading_axes, plstm_1d
 from plstm_seq.ops.sequence import api
 from plstm_seq.ops.sequence.kernel import implementation_of
-from plstm_seq.ops.sequence.pallas_gpu import VERSION, PallasGPU
-from plstm_seq.ops.sequence.pallas_gpu_small import PallasGPUSmall
+from plstm_seq.ops.sequence.mosaic_gpu import VERSION, MosaicGPU
+from plstm_seq.ops.sequence.mosaic_gpu_small import MosaicGPUSmall
 
 FORMS = {
-    "compiled": implementation_of(PallasGPU()),
-    "interpreted": implementation_of(PallasGPU(interpret=True)),
-    "small_compiled": implementation_of(PallasGPUSmall()),
-    "small_interpreted": implementation_of(PallasGPUSmall(interpret=True)),
+    "compiled": implementation_of(MosaicGPU()),
+    "interpreted": implementation_of(MosaicGPU(interpret=True)),
+    "small_compiled": implementation_of(MosaicGPUSmall()),
+    "small_interpreted": implementation_of(MosaicGPUSmall(interpret=True)),
 }
 needs_interpreter = pytest.mark.skipif(
     jax.__version_info__ < VERSION or jax.default_backend() != "cpu",

@@ -4,9 +4,9 @@ from jax._src.pallas.mosaic.interpret import interpret_pallas_call
 from jax.experimental.pallas import tpu as pltpu
 
 from plstm_seq.ops.sequence.kernel import implementation_of
-from plstm_seq.ops.sequence.pallas_tpu import PallasTPU
+from plstm_seq.ops.sequence.mosaic_tpu import MosaicTPU
 
-KERNEL = PallasTPU(interpret=pltpu.InterpretParams(detect_races=True, uninitialized_memory="nan"))
+KERNEL = MosaicTPU(interpret=pltpu.InterpretParams(detect_races=True, uninitialized_memory="nan"))
 interpreted_tpu = implementation_of(KERNEL)
 
 

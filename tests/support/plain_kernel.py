@@ -1,10 +1,12 @@
 """A kernel in plain jax with narrow limits: what surrounds every kernel is tested around it."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
+from plstm_seq.ops.choice import always_first
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.kernel import Limits, implementation_of
 from plstm_seq.ops.sequence.recurrent import recurrent
@@ -20,8 +22,16 @@ class PlainKernel:
     by the names `plain_forward` and `plain_backward`.
     """
 
+    name: ClassVar[str] = "plain"
+    platforms: ClassVar[tuple[str, ...]] = ()
     narrow: Limits = NARROW
     default_chunk: int = 4
+
+    def rank(self, inputs: Inputs, platform: str) -> int:
+        return always_first(inputs, platform)
+
+    def check_device(self, device) -> None:
+        pass
 
     def check(self, inputs: Inputs) -> None:
         if inputs.query.shape[-2] > 64:
@@ -41,8 +51,8 @@ class PlainKernel:
         assert isinstance(scale, float)
 
         def plain_forward(core, state):
-            output, last = recurrent(core, state, scale)
-            return output.astype(output_dtype), last
+            output, last = recurrent(core, state)
+            return (scale * output).astype(output_dtype), last
 
         output, last = jax.jit(plain_forward)(core, state)
         return output, last, {"first": state}
@@ -55,8 +65,8 @@ class PlainKernel:
 
         def plain_backward(core, state, output_bar, state_bar):
             def function(core, state):
-                output, last = recurrent(core, state, scale)
-                return output.astype(output_bar.dtype), last
+                output, last = recurrent(core, state)
+                return (scale * output).astype(output_bar.dtype), last
 
             return jax.vjp(function, core, state)[1]((output_bar, state_bar))
 

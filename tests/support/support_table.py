@@ -20,7 +20,7 @@ from unittest import mock
 
 import jax
 
-from plstm_seq.ops.sequence import core_form, pallas_gpu, pallas_gpu_small, pallas_tpu
+from plstm_seq.ops.sequence import core_form, mosaic_gpu, mosaic_gpu_small, mosaic_tpu
 from plstm_seq.ops.sequence.inputs import Inputs
 
 GATES = range(1, 9)
@@ -51,13 +51,13 @@ multiply with the zeros of masks, too, so that they may come to every step of a 
 kernel of `plstm_2d` to every cell of a grid.
 
 To keep them back, a kernel would look for them first and leave the work to `chunkwise` where it
-finds any. That costs `pallas_gpu_small` 18 to 46 % of a forward and backward pass and `pallas_gpu`
+finds any. That costs `mosaic_gpu_small` 18 to 46 % of a forward and backward pass and `mosaic_gpu`
 up to 10 % (a bound of 3 % was set beforehand; one H200, jax 0.11.2, the first nine cases of
 `benchmarks/not_finite.py` at commit 4a2eb36, twice), so they do not.
 
 ## Machines
 
-Of the implementations that are kernels; forward and backward pass alike. `pallas_tpu` was compiled
+Of the implementations that are kernels; forward and backward pass alike. `mosaic_tpu` was compiled
 for these TPUs and has never run on one.
 
 """
@@ -66,13 +66,13 @@ SIZES = f"""
 
 Asked for JT, JV and JO in 1..8, JK and JQ in 1..4, DK in {DKS}, DV in {DVS}, with and
 without a direct term; any T and any *B. bfloat16 and float32 are promised: there a decline is a
-defect, but for `pallas_gpu_small`, which is for small states alone.
+defect, but for `mosaic_gpu_small`, which is for small states alone.
 
 """
 PADDING = """
 ## What a size costs
 
-Kernels but `pallas_gpu_small` have sizes of their own: gates are padded, DK and DV are padded and
+Kernels but `mosaic_gpu_small` have sizes of their own: gates are padded, DK and DV are padded and
 cut into tiles, each of which is one more entry of the batch with the gates repeated. For all
 kernels a step is JQ + JK - 1 sub-steps.
 J = JT = JV = JO; "DV a tile": at DV = 256.
@@ -90,11 +90,11 @@ class Asked:
 
 
 KERNELS = {
-    "pallas_gpu_small": Asked(
-        pallas_gpu_small.PallasGPUSmall(), pallas_gpu_small.check_arguments, every_size=False
+    "mosaic_gpu_small": Asked(
+        mosaic_gpu_small.MosaicGPUSmall(), mosaic_gpu_small.check_arguments, every_size=False
     ),
-    "pallas_gpu": Asked(pallas_gpu.PallasGPU(), pallas_gpu.check_arguments),
-    "pallas_tpu": Asked(pallas_tpu.PallasTPU(), pallas_tpu.PallasTPU(cross_compile=True).check),
+    "mosaic_gpu": Asked(mosaic_gpu.MosaicGPU(), mosaic_gpu.check_arguments),
+    "mosaic_tpu": Asked(mosaic_tpu.MosaicTPU(), mosaic_tpu.MosaicTPU().check),
 }
 
 
@@ -201,13 +201,12 @@ def _versions(asked: Asked, about: dict[str, str]) -> str:
 def _on_machine(asked: Asked, about: dict[str, str], version: str) -> str | None:
     device = SimpleNamespace(**{"device_kind": ""} | about)
     with (
-        mock.patch.object(jax, "devices", return_value=[device]),
-        mock.patch.object(jax, "default_backend", return_value=about["platform"]),
         mock.patch.object(jax, "__version__", version),
         mock.patch.object(jax, "__version_info__", tuple(map(int, version.split(".")))),
     ):
         try:
             asked.kernel.check(Call("float32", 4, 4, 4, DK=2, DV=2).inputs())
+            asked.kernel.check_device(device)
         except NotImplementedError as error:
             return str(error).replace(repr(device), about["platform"])
     return None

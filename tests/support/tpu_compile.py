@@ -16,9 +16,8 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
+from plstm_seq.ops import plstm_1d
 from plstm_seq.ops.sequence.inputs import Inputs
-from plstm_seq.ops.sequence.kernel import implementation_of
-from plstm_seq.ops.sequence.pallas_tpu import PallasTPU
 
 # type, chunk size, N, T, DK, DV, JT, JV, JO, JK, JQ, direct
 CASES = {
@@ -63,11 +62,11 @@ def temporary(function, shapes, device):
 
 
 def compile_case(case, device, *, forward):
-    op = implementation_of(PallasTPU(cross_compile=True))
     chunk, inputs, state = CASES[case][1], *arguments(*CASES[case])
 
     def run(inputs, state):
-        return op(inputs, state, inputs.query.shape[-2] ** -0.5, chunk)
+        options = dict(implementation="mosaic_tpu", chunk_size=chunk, return_state=True)
+        return plstm_1d(*inputs, initial_state=state, **options)
 
     def gradients(inputs, state, cotangents):
         results, transpose = jax.vjp(run, inputs, state)
@@ -84,10 +83,10 @@ def compile_case(case, device, *, forward):
 def compile_for_four(devices):
     """Inside `shard_map`, the batch over all devices; what it says of communication."""
     mesh, spec = jax.sharding.Mesh(devices, ("data",)), jax.sharding.PartitionSpec("data")
-    op = implementation_of(PallasTPU(cross_compile=True))
 
     def loss(inputs, state):
-        output, last = op(inputs, state, 0.5, None)
+        options = dict(implementation="mosaic_tpu", return_state=True)
+        output, last = plstm_1d(*inputs, initial_state=state, scale=0.5, **options)
         return jnp.sum(output**2) + jnp.sum(last)
 
     gradient = jax.shard_map(

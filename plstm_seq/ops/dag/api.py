@@ -1,35 +1,17 @@
 """The public function of the DAG op, and the choice of how it is computed."""
 
-import functools
-from typing import Protocol
+from typing import Any
 
-import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq import notation as n
-from plstm_seq.ops import varying
-from plstm_seq.ops.arguments import accumulation_dtype, as_jax, factor
-from plstm_seq.ops.choice import check_name, first_that_supports
-from plstm_seq.ops.dag.inputs import Graph, Indices, Inputs, check
-from plstm_seq.ops.dag.levelwise import levelwise
-from plstm_seq.ops.dag.recurrent import recurrent
-from plstm_seq.ops.reverse_mode import reverse_mode_only
+from plstm_seq.ops.arguments import accumulation_dtype, as_jax
+from plstm_seq.ops.choice import Candidate, by_rank, choose, compute, table
+from plstm_seq.ops.dag.inputs import Graph, Inputs, check
+from plstm_seq.ops.dag.levelwise import LEVELWISE
+from plstm_seq.ops.dag.recurrent import RECURRENT
 
-
-class Implementation(Protocol):
-    """A way of computing the op; one that does not support a call declines.
-
-    It gets checked inputs, the index arrays, the factor of the output and the type of accumulation.
-    """
-
-    def __call__(
-        self, inputs: Inputs, graph: Indices, scale: float | Array, *, dtype: jnp.dtype
-    ) -> Array:
-        """Output [*B, N, DV, JO] in any type."""
-        ...
-
-
-IMPLEMENTATIONS: dict[str, Implementation] = {"levelwise": levelwise, "recurrent": recurrent}
+IMPLEMENTATIONS = table(LEVELWISE, RECURRENT)
 
 
 def plstm_dag(
@@ -101,17 +83,12 @@ def plstm_dag(
     """
     inputs = Inputs(query, key, value, source, transition, mark, direct)
     indices = check(inputs, graph)
-    check_name(implementation, IMPLEMENTATIONS)
+    forms = choose(IMPLEMENTATIONS, implementation)
     inputs = as_jax(inputs)
-    dtype = accumulation_dtype(*inputs)
-    scale = factor(scale, inputs.query, dtype)
-    inputs = varying.alike(inputs)
+    options = {"graph": indices, "dtype": accumulation_dtype(*inputs)}
 
-    def call(name: str) -> Array:
-        function = functools.partial(IMPLEMENTATIONS[name], graph=indices, scale=scale, dtype=dtype)
-        return reverse_mode_only("plstm_dag", name, function, inputs)
+    def candidates(device: Any) -> list[Candidate]:
+        return [Candidate(form, options) for form in by_rank(forms, inputs, device)]
 
-    names = [implementation] if implementation else IMPLEMENTATIONS
-    calls = ((name, functools.partial(call, name)) for name in names)
-    output = first_that_supports("plstm_dag", calls, named=implementation is not None)
-    return output.astype(inputs.value.dtype)
+    named = implementation is not None
+    return compute("plstm_dag", candidates, inputs, scale=scale, named=named)[0]

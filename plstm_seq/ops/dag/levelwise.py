@@ -13,8 +13,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq.ops import varying
-from plstm_seq.ops.dag.ends import at, at_nodes
+from plstm_seq.ops.choice import Implementation
 from plstm_seq.ops.dag.inputs import Indices, Inputs
+from plstm_seq.ops.dag.recurrent import at, at_nodes
 from plstm_seq.ops.device import default_device
 from plstm_seq.ops.products import einsum, small_matmul
 
@@ -56,15 +57,18 @@ class Lines(NamedTuple):
     after: Array
 
 
-def levelwise(inputs: Inputs, graph: Indices, scale: float | Array, *, dtype: jnp.dtype) -> Array:
-    """Output [*B, N, DV, JO], in the type of accumulation.
+def levelwise(
+    inputs: Inputs, state: None, *, graph: Indices, dtype: jnp.dtype
+) -> tuple[Array, None]:
+    """Return the output [*B, N, DV, JO], in the type of accumulation, and None.
 
     Args:
         inputs: [*B, N, E or P, ...].
+        state: None; the op returns no states.
         graph: index arrays.
-        scale: factor of the output.
         dtype: of accumulation.
     """
+    del state
     rows = inputs.leading(dtype)
     ends = Ends(
         query=at(rows.query, graph.head),
@@ -77,7 +81,10 @@ def levelwise(inputs: Inputs, graph: Indices, scale: float | Array, *, dtype: jn
     joined = graph.before.size and graph.tail.size
     lines = _in_blocks(rows, graph) if joined else None
     reads = edges(*varying.alike((ends, lines)))
-    return scale * jnp.moveaxis(at_nodes(rows, graph, reads), 0, inputs.query.ndim - 3)
+    return jnp.moveaxis(at_nodes(rows, graph, reads), 0, inputs.query.ndim - 3), None
+
+
+LEVELWISE = Implementation("levelwise", levelwise)
 
 
 def _in_blocks(rows: Inputs, graph: Indices) -> Lines:

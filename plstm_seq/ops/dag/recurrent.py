@@ -1,16 +1,22 @@
-"""The DAG recurrence, one line-graph edge after another: what the other form is held against."""
+"""The DAG recurrence, one line-graph edge after another, which the other form is compared with.
+
+`write` and `read` are what nodes write into the states of the edges that they leave, and read from
+those that enter them.
+"""
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq.ops import varying
-from plstm_seq.ops.dag.ends import at, read, write
+from plstm_seq.ops.choice import Implementation
 from plstm_seq.ops.dag.inputs import Indices, Inputs
-from plstm_seq.ops.products import einsum
+from plstm_seq.ops.products import direct_term, einsum
 
 
-def recurrent(inputs: Inputs, graph: Indices, scale: float | Array, *, dtype: jnp.dtype) -> Array:
+def recurrent(
+    inputs: Inputs, state: None, *, graph: Indices, dtype: jnp.dtype
+) -> tuple[Array, None]:
     """Scans over the line-graph edges in the order of the blocks; differentiable in every mode.
 
     Every state begins with what its edge's tail writes; a line-graph edge adds to the state of the
@@ -18,13 +24,14 @@ def recurrent(inputs: Inputs, graph: Indices, scale: float | Array, *, dtype: jn
 
     Args:
         inputs: [*B, N, E or P, ...].
+        state: None; the op returns no states.
         graph: index arrays; `blocks` may be any topological order of the line-graph edges.
-        scale: factor of the output.
         dtype: of accumulation.
 
     Returns:
-        The output [*B, N, DV, JO], in that type.
+        The output [*B, N, DV, JO], in that type, and None.
     """
+    del state
     batch = inputs.query.ndim - 3
     rows = inputs.leading(dtype)
 
@@ -42,4 +49,42 @@ def recurrent(inputs: Inputs, graph: Indices, scale: float | Array, *, dtype: jn
         )
         states, lines = varying.alike((states, (at(rows.transition, order), before, after)))
         states, _ = jax.lax.scan(step, states, lines)
-    return scale * jnp.moveaxis(read(rows, graph, states), 0, batch)
+    return jnp.moveaxis(read(rows, graph, states), 0, batch), None
+
+
+RECURRENT = Implementation("recurrent", recurrent, forward_mode=True)
+
+
+def write(inputs: Inputs, graph: Indices) -> Array:
+    """`source . key . value` of every edge's tail, [E, *B, DK, DV, JT]."""
+    key, value = (at(x, graph.tail) for x in (inputs.key, inputs.value))
+    return einsum("...iaw,...ka,...vw->...kvi", inputs.source, key, value)
+
+
+def read(inputs: Inputs, graph: Indices, states: Array) -> Array:
+    """The output before scaling: `mark . query . state` over entering edges, and the direct term.
+
+    Args:
+        inputs: rows.
+        graph: index arrays.
+        states: [E, *B, DK, DV, JT].
+
+    Returns:
+        [N, *B, DV, JO].
+    """
+    query = at(inputs.query, graph.head)
+    reads = einsum("...oqi,...kq,...kvi->...vo", inputs.mark, query, states)
+    return at_nodes(inputs, graph, reads)
+
+
+def at_nodes(inputs: Inputs, graph: Indices, reads: Array) -> Array:
+    """Sums what entering edges [E, *B, DV, JO] bring to each node, and adds the direct term."""
+    output = jax.ops.segment_sum(reads, graph.head, inputs.query.shape[0], mode="drop")
+    if inputs.direct is None:
+        return output
+    return output + direct_term(inputs.query, inputs.key, inputs.value, inputs.direct)
+
+
+def at(rows: Array, index: Array) -> Array:
+    """The rows of an index; zero behind the last."""
+    return rows.at[index].get(mode="fill", fill_value=0)

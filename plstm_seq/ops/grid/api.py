@@ -1,52 +1,19 @@
 """The public function of the 2D op, and the choice of how it is computed."""
 
-import functools
-from typing import Protocol
+from typing import Any
 
-import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq import notation as n
-from plstm_seq.ops import varying
-from plstm_seq.ops.arguments import accumulation_dtype, as_jax, factor
-from plstm_seq.ops.choice import check_name, first_that_supports
-from plstm_seq.ops.grid.chunkwise import chunkwise
+from plstm_seq.ops.arguments import accumulation_dtype, as_jax
+from plstm_seq.ops.choice import Candidate, by_rank, choose, compute, table
+from plstm_seq.ops.grid import triton
+from plstm_seq.ops.grid.chunkwise import CHUNKWISE
 from plstm_seq.ops.grid.inputs import Inputs, States, check
-from plstm_seq.ops.grid.pallas_gpu import PallasGPU
-from plstm_seq.ops.grid.parallel import parallel
-from plstm_seq.ops.grid.recurrent import recurrent
-from plstm_seq.ops.reverse_mode import reverse_mode_only
+from plstm_seq.ops.grid.parallel import PARALLEL
+from plstm_seq.ops.grid.recurrent import RECURRENT
 
-
-class Implementation(Protocol):
-    """A way of computing the op; one that does not support a call declines.
-
-    It gets checked inputs, the initial states (None: zero), the factor of the output, the type of
-    accumulation, and whether the last states are needed; they may be None where they are not.
-    """
-
-    def __call__(
-        self,
-        inputs: Inputs,
-        initial: States,
-        scale: float | Array,
-        *,
-        dtype: jnp.dtype,
-        leaving: bool,
-    ) -> tuple[Array, States]:
-        """Output [*B, X, Y, DV, JO] in any type, and the last states in that of accumulation."""
-        ...
-
-
-IMPLEMENTATIONS: dict[str, Implementation] = {
-    "pallas_gpu": PallasGPU(),
-    "parallel": parallel,
-    "chunkwise": chunkwise,
-    "recurrent": recurrent,
-}
-
-# Cells up to which `parallel` was faster than `chunkwise` on a CPU (`benchmarks/ops_2d.py`).
-FEW_CELLS = 1024
+IMPLEMENTATIONS = table(triton.implementation_of(triton.Triton()), PARALLEL, CHUNKWISE, RECURRENT)
 
 
 def plstm_2d(
@@ -87,7 +54,7 @@ def plstm_2d(
 
     *Range.* `recurrent` is finite where the states are. `parallel` multiplies up to X + Y
     transitions before they meet a state, also where the state is small or reset, `chunkwise` 16
-    (tiles of 8 by 8 cells), `pallas_gpu` X + Y (at most 32): with m such
+    (tiles of 8 by 8 cells), `triton` X + Y (at most 32): with m such
     factors of norm n (that of all four transitions of a cell together), `n ** m` has to be below
     3e38 in float32. What is beyond is not finite.
 
@@ -108,7 +75,7 @@ def plstm_2d(
         initial_top: what enters the first row from above, [*B, X, DK, DV, JT]; None: zero.
         scale: factor of the output; None: `DK ** -0.5`.
         implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
-            supports the call: `pallas_gpu`, `parallel` for grids of up to `FEW_CELLS` cells, then
+            supports the call: `triton`, `parallel` for grids of up to 1,024 cells, then
             `chunkwise`.
         return_state: whether the states that leave the grid are returned too.
 
@@ -152,29 +119,14 @@ def plstm_2d(
     )
     initial = States(initial_left, initial_top)
     check(inputs, initial)
-    check_name(implementation, IMPLEMENTATIONS)
+    forms = choose(IMPLEMENTATIONS, implementation)
     inputs, initial = as_jax((inputs, initial))
-    dtype = accumulation_dtype(*inputs, *initial)
-    scale = factor(scale, inputs.query, dtype)
-    inputs, initial = varying.alike((inputs, initial))
-    names = in_order(inputs) if implementation is None else [implementation]
+    options = {"dtype": accumulation_dtype(*inputs, *initial), "leaving": return_state}
 
-    def call(name: str) -> tuple[Array, States]:
-        function = functools.partial(
-            IMPLEMENTATIONS[name], scale=scale, dtype=dtype, leaving=return_state
-        )
-        return reverse_mode_only("plstm_2d", name, function, inputs, initial)
+    def candidates(device: Any) -> list[Candidate]:
+        return [Candidate(form, options) for form in by_rank(forms, inputs, device)]
 
-    calls = ((name, functools.partial(call, name)) for name in names)
-    output, states = first_that_supports("plstm_2d", calls, named=implementation is not None)
-    output = output.astype(inputs.value.dtype)
-    if states.across is None or states.down is None:
-        return output
-    return output, (states.across, states.down)
-
-
-def in_order(inputs: Inputs) -> list[str]:
-    """The names to try: all, with `parallel` last where there are many cells."""
-    X, Y = inputs.grid
-    names = list(IMPLEMENTATIONS)
-    return sorted(names, key=lambda name: name == "parallel") if X * Y > FEW_CELLS else names
+    output, states = compute(
+        "plstm_2d", candidates, inputs, initial, scale=scale, named=implementation is not None
+    )
+    return (output, (states.across, states.down)) if return_state else output

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plstm_seq.ops.grid.inputs import Inputs, States, zero_states
+from plstm_seq.ops.grid.inputs import GridImplementation, Inputs, States, zero_states
 from plstm_seq.ops.grid.not_finite import finite_inside
 from plstm_seq.ops.grid.tile import (
     from_border,
@@ -41,7 +41,6 @@ class Plan(NamedTuple):
 def chunkwise(
     inputs: Inputs,
     initial: States,
-    scale: float | Array,
     *,
     dtype: jnp.dtype,
     leaving: bool = True,
@@ -52,7 +51,6 @@ def chunkwise(
     Args:
         inputs: [*B, X, Y, ...].
         initial: on the left and top edge; None is zero.
-        scale: factor of the output.
         dtype: of accumulation.
         leaving: whether the states that leave are returned; else they are None.
         side: cells on the longer side of a tile, at most; None: `SIDE`.
@@ -76,8 +74,11 @@ def chunkwise(
     if x.direct is not None:
         output += direct_term(x.query, x.key, x.value, x.direct)
     if not leaving:
-        return scale * output, States(None, None)
-    return scale * output, States(right[..., :Y, :, :, :], bottom[..., :X, :, :, :])
+        return output, States(None, None)
+    return output, States(right[..., :Y, :, :, :], bottom[..., :X, :, :, :])
+
+
+CHUNKWISE = GridImplementation("chunkwise", chunkwise)
 
 
 def make_plan(grid: tuple[int, int], side: int) -> Plan:

@@ -1,6 +1,7 @@
 """The arguments of the 2D op as one pytree, the states on a grid's edges, and the checks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ from jax import Array
 
 from plstm_seq.ops import varying
 from plstm_seq.ops.arguments import check_axes
+from plstm_seq.ops.choice import Implementation
 
 _SOURCE = ("X", "Y", "JT", "JK", "JV")
 _TRANSITION = ("X", "Y", "JT", "JT")
@@ -103,6 +105,22 @@ class Inputs(NamedTuple):
         return jax.tree.map(pad, self)._replace(
             transition_rl=pass_on(self.transition_rl), transition_du=pass_on(self.transition_du)
         )
+
+
+@dataclass(frozen=True)
+class GridImplementation(Implementation):
+    """A way of computing `plstm_2d`, and `plstm_2d_oriented` with it.
+
+    `run(inputs, initial, dtype=, leaving=)` gets the initial states (None: zero), the type of
+    accumulation, and whether the last states are needed; they may be None where they are not.
+
+    Attributes:
+        summed: `summed(inputs, orientations, dtype=, half=)` returns the sum over orientations,
+            the direct term in it, of gates [*B, O, X, Y, ...]; `half` says that query, key and
+            value have 16 bits. None: the orientations are computed as one batch of grids.
+    """
+
+    summed: Callable[..., Array] | None = None
 
 
 def check(inputs: Inputs, initial: States) -> None:

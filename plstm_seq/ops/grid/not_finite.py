@@ -56,18 +56,12 @@ _Form = Callable[..., tuple[Array, States]]
 
 
 def finite_inside(fast: _Form) -> _Form:
-    """A form of the op that is handed finite numbers, and has NaN where the recurrence has it.
-
-    `fast` is called with a scale of 1, and its output scaled afterwards.
-    """
+    """A form of the op that is handed finite numbers, and has NaN where the recurrence has it."""
 
     @functools.wraps(fast)
-    def form(
-        inputs: Inputs, initial: States, scale: float | Array, **options: Any
-    ) -> tuple[Array, States]:
-        unscaled = functools.partial(fast, scale=1.0, **options)
-        result: Any = _spoiled(unscaled, None, inputs, initial)
-        return scale * result[0], result[1]
+    def form(inputs: Inputs, initial: States, **options: Any) -> tuple[Array, States]:
+        result: Any = _spoiled(functools.partial(fast, **options), None, inputs, initial)
+        return result
 
     return form
 

@@ -1,23 +1,26 @@
 """The 2D op in several orientations at once: four of them let every cell read from every other."""
 
-import functools
 from collections.abc import Sequence
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq import notation as n
-from plstm_seq.ops import varying
-from plstm_seq.ops.arguments import accumulation_dtype, as_jax, check_axes, factor
-from plstm_seq.ops.choice import check_name, first_that_supports
+from plstm_seq.ops.arguments import accumulation_dtype, as_jax, check_axes
+from plstm_seq.ops.choice import Candidate, Implementation, by_rank, choose, compute
 from plstm_seq.ops.grid import api
-from plstm_seq.ops.grid.inputs import AXES, GATES, OPTIONAL, Inputs, States, apart, flip
-from plstm_seq.ops.grid.not_finite import sum_finite_inside
-from plstm_seq.ops.grid.pallas_gpu import PallasGPU
-from plstm_seq.ops.grid.tile import gated, make_gates
+from plstm_seq.ops.grid.inputs import (
+    AXES,
+    GATES,
+    OPTIONAL,
+    GridImplementation,
+    Inputs,
+    States,
+    apart,
+    flip,
+)
 from plstm_seq.ops.products import direct_term
-from plstm_seq.ops.reverse_mode import reverse_mode_only
 
 
 def plstm_2d_oriented(
@@ -61,7 +64,7 @@ def plstm_2d_oriented(
         direct: [*B, X, Y, JO, JQ, JK, JV]; None: no such term.
         orientations: numbers from 0 to 3, in the order of the axis O.
         scale: factor of the output; None: `DK ** -0.5`.
-        implementation: as of `plstm_2d`. `parallel` and `pallas_gpu` sum the gates of all
+        implementation: as of `plstm_2d`. `parallel` and `triton` sum the gates of all
             orientations, so that there is one product of queries, keys and values; the others run
             one batch of grids.
 
@@ -104,22 +107,21 @@ def plstm_2d_oriented(
         direct,
     )
     _check(inputs, orientations)
-    check_name(implementation, api.IMPLEMENTATIONS)
+    forms = choose(api.IMPLEMENTATIONS, implementation)
     inputs = as_jax(inputs)
-    dtype = accumulation_dtype(*inputs)
-    scale = factor(scale, inputs.query, dtype)
-    # Vectors of 16 bits lose nothing, and their products little, in the 19 bits of a tensor core.
-    half = max(x.dtype.itemsize for x in inputs[:3]) < 4
-    inputs = varying.alike(inputs)
-    names = api.in_order(inputs) if implementation is None else [implementation]
+    options = {
+        "orientations": tuple(orientations),
+        "dtype": accumulation_dtype(*inputs),
+        # Vectors of 16 bits lose nothing, and their products little, in the 19 bits of a tensor
+        # core.
+        "half": max(x.dtype.itemsize for x in inputs[:3]) < 4,
+    }
 
-    def call(name: str) -> Array:
-        run = functools.partial(_run, name, tuple(orientations), dtype, half)
-        return reverse_mode_only("plstm_2d_oriented", name, run, inputs)
+    def candidates(device: Any) -> list[Candidate]:
+        return [Candidate(_oriented(form), options) for form in by_rank(forms, inputs, device)]
 
-    calls = ((name, functools.partial(call, name)) for name in names)
-    output = first_that_supports("plstm_2d_oriented", calls, named=implementation is not None)
-    return (jnp.asarray(scale, dtype) * output).astype(inputs.value.dtype)
+    named = implementation is not None
+    return compute("plstm_2d_oriented", candidates, inputs, scale=scale, named=named)[0]
 
 
 def _check(inputs: Inputs, orientations: Sequence[int]) -> None:
@@ -137,58 +139,35 @@ def _check(inputs: Inputs, orientations: Sequence[int]) -> None:
         raise ValueError(f"orientations is {orientations}: the gates have O = {count} of them")
 
 
-def _run(
-    implementation: str,
-    orientations: tuple[int, ...],
-    dtype: jnp.dtype,
-    half: bool,
-    inputs: Inputs,
-) -> Array:
-    """Compute the sum over orientations, before it is multiplied with the scale."""
-    if isinstance(kernel := api.IMPLEMENTATIONS[implementation], PallasGPU):
-        return kernel.summed(inputs, orientations, dtype, precise=not half)
-    inputs = inputs.astype(dtype)
-    without = inputs._replace(direct=None)
-    if implementation == "parallel":
-        precision = jax.lax.Precision.DEFAULT if half else jax.lax.Precision.HIGHEST
-        function = functools.partial(_summed_gates, orientations, precision)
-        for _ in inputs.batch:
-            function = jax.vmap(function)
-        # With all four every cell reads from every other, and marking costs a CPU a good deal.
-        marked = len(set(orientations)) < 4
-        output = sum_finite_inside(function, without, orientations) if marked else function(without)
-    else:
-        output = _one_batch(without, orientations, implementation)
-    if inputs.direct is not None:
-        output += direct_term(inputs.query, inputs.key, inputs.value, inputs.direct)
-    return output
+def _oriented(form: GridImplementation) -> Implementation:
+    """A way of computing `plstm_2d` as one of computing `plstm_2d_oriented`."""
 
+    def run(
+        inputs: Inputs,
+        state: None,
+        *,
+        orientations: tuple[int, ...],
+        dtype: jnp.dtype,
+        half: bool,
+        **home: Any,
+    ) -> tuple[Array, None]:
+        del state
+        if form.summed is not None:
+            return form.summed(inputs, orientations, dtype=dtype, half=half, **home), None
+        inputs = inputs.astype(dtype)
+        grids, axis = apart(inputs._replace(direct=None), orientations), len(inputs.batch)
+        output, _ = form.run(grids, States(None, None), dtype=dtype, leaving=False, **home)
+        output = flip(output, orientations, axis).sum(axis)
+        if inputs.direct is not None:
+            output += direct_term(inputs.query, inputs.key, inputs.value, inputs.direct)
+        return output, None
 
-def _one_batch(inputs: Inputs, orientations: tuple[int, ...], implementation: str) -> Array:
-    """Every orientation as a grid of its own."""
-    batch = apart(inputs, orientations)
-    output, _ = api.IMPLEMENTATIONS[implementation](
-        batch, States(None, None), 1.0, dtype=inputs.query.dtype, leaving=False
+    return Implementation(
+        form.name,
+        run,
+        form.check,
+        form.rank,
+        form.check_device,
+        form.platforms,
+        forward_mode=form.forward_mode,
     )
-    axis = len(inputs.batch)
-    return flip(output, orientations, axis).sum(axis)
-
-
-@functools.partial(jax.checkpoint, static_argnums=(0, 1))
-def _summed_gates(
-    orientations: tuple[int, ...], precision: jax.lax.Precision, inputs: Inputs
-) -> Array:
-    """One grid: query, key and value [X, Y, ...], gates [O, X, Y, ...]."""
-    X, Y = inputs.query.shape[:2]
-    query, key, value = (x.reshape(X * Y, *x.shape[2:]) for x in inputs[:3])
-
-    def gates_of(gates: dict[str, Array | None]) -> Array:
-        return make_gates(inputs._replace(**gates))
-
-    gates = {name: getattr(inputs, name) for name in GATES}
-    gates = jax.tree.map(lambda x: flip(x, orientations, 0), gates)
-    pairs = jax.vmap(gates_of)(gates)
-    gives, given = pairs.shape[2] // Y, pairs.shape[4] // Y
-    pairs = flip(pairs.reshape(-1, X, Y, gives, X, Y, given), orientations, 0, step=3).sum(0)
-    gates = pairs.reshape(X * Y, gives, X * Y, given)
-    return gated(query, key, value, gates, precision).reshape(X, Y, value.shape[1], -1)

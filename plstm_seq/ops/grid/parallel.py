@@ -4,15 +4,19 @@ Nothing is kept for the backward pass but the arguments. Time and memory grow wi
 the number of cells: `chunkwise` is for large grids.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plstm_seq.ops.grid.inputs import Inputs, States, zero_states
-from plstm_seq.ops.grid.not_finite import finite_inside
+from plstm_seq.ops.grid.inputs import GATES, GridImplementation, Inputs, States, flip, zero_states
+from plstm_seq.ops.grid.not_finite import finite_inside, sum_finite_inside
 from plstm_seq.ops.grid.tile import (
     from_border,
+    gated,
     inside,
+    make_gates,
     make_strips,
     make_tile,
     moving,
@@ -22,17 +26,19 @@ from plstm_seq.ops.grid.tile import (
 )
 from plstm_seq.ops.products import direct_term
 
+# Cells up to which `parallel` was faster than `chunkwise` on a CPU (`benchmarks/ops_2d.py`).
+FEW_CELLS = 1024
+
 
 @finite_inside
 def parallel(
-    inputs: Inputs, initial: States, scale: float | Array, *, dtype: jnp.dtype, leaving: bool = True
+    inputs: Inputs, initial: States, *, dtype: jnp.dtype, leaving: bool = True
 ) -> tuple[Array, States]:
     """Output [*B, X, Y, DV, JO] and last states, in the type of accumulation.
 
     Args:
         inputs: [*B, X, Y, ...].
         initial: on the left and top edge; None is zero.
-        scale: factor of the output.
         dtype: of accumulation.
         leaving: whether the states that leave are returned; else they are None.
     """
@@ -45,7 +51,7 @@ def parallel(
     output, states = function(x._replace(direct=None), edges)
     if x.direct is not None:
         output += direct_term(x.query, x.key, x.value, x.direct)
-    return scale * output, states if leaving else States(None, None)
+    return output, states if leaving else States(None, None)
 
 
 def _grid(inputs: Inputs, edges: tuple[Array, Array] | None) -> tuple[Array, States]:
@@ -64,3 +70,55 @@ def _grid(inputs: Inputs, edges: tuple[Array, Array] | None) -> tuple[Array, Sta
     return output.reshape(X, Y, *output.shape[1:]), States(
         from_border(right, JT), from_border(down, JT)
     )
+
+
+def summed(inputs: Inputs, orientations: tuple[int, ...], *, dtype: jnp.dtype, half: bool) -> Array:
+    """The sum over orientations, by the sum of the gates of all of them.
+
+    Args:
+        inputs: gates but the direct one [*B, O, X, Y, ...].
+        orientations: of the axis O.
+        dtype: of accumulation.
+        half: whether query, key and value have 16 bits.
+    """
+    inputs = inputs.astype(dtype)
+    without = inputs._replace(direct=None)
+    precision = jax.lax.Precision.DEFAULT if half else jax.lax.Precision.HIGHEST
+    function = functools.partial(_summed_gates, orientations, precision)
+    for _ in inputs.batch:
+        function = jax.vmap(function)
+    # With all four every cell reads from every other, and marking costs a CPU a good deal.
+    marked = len(set(orientations)) < 4
+    output = sum_finite_inside(function, without, orientations) if marked else function(without)
+    if inputs.direct is not None:
+        output += direct_term(inputs.query, inputs.key, inputs.value, inputs.direct)
+    return output
+
+
+@functools.partial(jax.checkpoint, static_argnums=(0, 1))
+def _summed_gates(
+    orientations: tuple[int, ...], precision: jax.lax.Precision, inputs: Inputs
+) -> Array:
+    """One grid: query, key and value [X, Y, ...], gates [O, X, Y, ...]."""
+    X, Y = inputs.query.shape[:2]
+    query, key, value = (x.reshape(X * Y, *x.shape[2:]) for x in inputs[:3])
+
+    def gates_of(gates: dict[str, Array | None]) -> Array:
+        return make_gates(inputs._replace(**gates))
+
+    gates = {name: getattr(inputs, name) for name in GATES}
+    gates = jax.tree.map(lambda x: flip(x, orientations, 0), gates)
+    pairs = jax.vmap(gates_of)(gates)
+    gives, given = pairs.shape[2] // Y, pairs.shape[4] // Y
+    pairs = flip(pairs.reshape(-1, X, Y, gives, X, Y, given), orientations, 0, step=3).sum(0)
+    gates = pairs.reshape(X * Y, gives, X * Y, given)
+    return gated(query, key, value, gates, precision).reshape(X, Y, value.shape[1], -1)
+
+
+def _rank(inputs: Inputs, platform: str) -> int:
+    del platform
+    X, Y = inputs.grid
+    return int(X * Y > FEW_CELLS)
+
+
+PARALLEL = GridImplementation("parallel", parallel, rank=_rank, summed=summed)

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plstm_seq.ops.grid.inputs import Inputs, States, zero_states
+from plstm_seq.ops.grid.inputs import GridImplementation, Inputs, States, zero_states
 from plstm_seq.ops.products import direct_term, einsum
 
 
 def recurrent(
-    inputs: Inputs, initial: States, scale: float | Array, *, dtype: jnp.dtype, leaving: bool = True
+    inputs: Inputs, initial: States, *, dtype: jnp.dtype, leaving: bool = True
 ) -> tuple[Array, States]:
     """Scans `step` over the anti-diagonals x + y = 0, 1, ...; differentiable in every mode.
 
@@ -19,7 +19,6 @@ def recurrent(
     Args:
         inputs: [*B, X, Y, ...].
         initial: on the left and top edge; None is zero.
-        scale: factor of the output.
         dtype: of accumulation.
         leaving: whether the states that leave are returned; else they are None.
 
@@ -46,33 +45,33 @@ def recurrent(
         right, down = states
         diagonal, inside, cells = now
         entering = left[jnp.minimum(diagonal, Y - 1)][None]
-        output, *after = step(cells, jnp.concatenate([entering, right[:-1]]), down, 1.0)
+        output, *after = step(cells, jnp.concatenate([entering, right[:-1]]), down)
         right, down = (jnp.where(at(inside, a), a, b) for a, b in zip(after, states, strict=True))
         return (right, down), (output, right[-1])
 
     cells = jax.tree.map(skew, inputs.astype(dtype))
     states = jnp.zeros_like(top), top
     (_, down), (output, right) = jax.lax.scan(body, states, (diagonals, real, cells))
-    output = scale * output[xs[:, None] + jnp.arange(Y), xs[:, None]]
+    output = output[xs[:, None] + jnp.arange(Y), xs[:, None]]
     output = jnp.moveaxis(output, (0, 1), (batch, batch + 1))
     if not leaving:
         return output, States(None, None)
     return output, States(jnp.moveaxis(right[X - 1 :], 0, batch), jnp.moveaxis(down, 0, batch))
 
 
-def step(
-    inputs: Inputs, left: Array, up: Array, scale: float | Array
-) -> tuple[Array, Array, Array]:
+RECURRENT = GridImplementation("recurrent", recurrent, forward_mode=True)
+
+
+def step(inputs: Inputs, left: Array, up: Array) -> tuple[Array, Array, Array]:
     """One cell (README.md, section 1).
 
     Args:
         inputs: without the axes X and Y; all in the type of the states.
         left: what enters from the cell before in x, [*B, DK, DV, JT].
         up: what enters from the cell before in y, likewise.
-        scale: factor of the output.
 
     Returns:
-        The output [*B, DV, JO], and the states that leave to the right and down.
+        The output [*B, DV, JO] without its factor, and the states that leave to the right and down.
     """
     x = inputs
     output = _read(x.mark_left, x.query, left) + _read(x.mark_up, x.query, up)
@@ -84,7 +83,7 @@ def step(
         right += _move(x.transition_ru, up)
     if x.transition_dl is not None:
         down += _move(x.transition_dl, left)
-    return scale * output, right, down
+    return output, right, down
 
 
 def _read(mark: Array, query: Array, state: Array) -> Array:

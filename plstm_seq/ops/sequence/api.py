@@ -1,50 +1,40 @@
 """The public functions of the 1D op, and the choice of how they are computed."""
 
-import functools
-import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq import notation as n
-from plstm_seq.ops import varying
 from plstm_seq.ops.arguments import as_jax, check_chunk_size, factor
-from plstm_seq.ops.choice import check_name, first_that_supports
-from plstm_seq.ops.device import default_device
-from plstm_seq.ops.reverse_mode import reverse_mode_only
+from plstm_seq.ops.choice import (
+    Candidate,
+    Implementation,
+    by_rank,
+    choose,
+    compute,
+    current_name,
+    table,
+)
 from plstm_seq.ops.sequence import tuned
 from plstm_seq.ops.sequence.across_devices import across_devices
-from plstm_seq.ops.sequence.chunkwise import chunkwise
+from plstm_seq.ops.sequence.chunkwise import CHUNKWISE
 from plstm_seq.ops.sequence.inputs import Inputs, check
 from plstm_seq.ops.sequence.kernel import implementation_of
-from plstm_seq.ops.sequence.pallas_gpu import PallasGPU, padding
-from plstm_seq.ops.sequence.pallas_gpu_small import PallasGPUSmall
-from plstm_seq.ops.sequence.pallas_tpu import PallasTPU
-from plstm_seq.ops.sequence.recurrent import SMALL_STATE, recurrent, step
+from plstm_seq.ops.sequence.mosaic_gpu import MosaicGPU
+from plstm_seq.ops.sequence.mosaic_gpu_small import MosaicGPUSmall
+from plstm_seq.ops.sequence.mosaic_tpu import MosaicTPU
+from plstm_seq.ops.sequence.recurrent import RECURRENT, step
 
-# (inputs, initial state, scale, chunk size) -> (output, last state), the state in its type, the
-# output in any; an implementation that does not support a call declines with a NotImplementedError.
-Implementation = Callable[[Inputs, Array, float | Array, int | None], tuple[Array, Array]]
-
-
-# `chunkwise` was faster than `pallas_gpu` on an H100 where that pads a state of DK = 2, DV = JT = 5
-# to 82 times its size; at DK = 2, DV = JT = 6, 57 times, it pads to the same and saves less.
-MOSTLY_PADDING = 50
-# A guess between what was timed on an H100: `chunkwise` was faster than `pallas_gpu_small` on 256
-# sequences of 1,024 steps, slower on 2,048 of 256 and on 256 of 40.
-FEW, SHORT = 512, 128
-# On a CPU `recurrent` is faster than `chunkwise` up to SMALL_STATE: benchmarks/ops_1d.py with
-# --batch 512 --DK 4 --DV 4 --lengths 40.
-
-# In the order of preference where nothing was measured (`tuned`).
-IMPLEMENTATIONS: dict[str, Implementation] = {
-    "pallas_gpu_small": implementation_of(PallasGPUSmall()),
-    "pallas_gpu": implementation_of(PallasGPU()),
-    "pallas_tpu": implementation_of(PallasTPU()),
-    "chunkwise": chunkwise,
-    "recurrent": recurrent,
-}
+# In the order of preference where nothing was measured (`tuned`) and none is likely to be slow.
+IMPLEMENTATIONS = table(
+    implementation_of(MosaicGPUSmall()),
+    implementation_of(MosaicGPU()),
+    implementation_of(MosaicTPU()),
+    CHUNKWISE,
+    RECURRENT,
+)
 
 
 def plstm_1d(
@@ -75,8 +65,8 @@ def plstm_1d(
     *Range.* `recurrent` is finite where the state is. Chunks of L steps multiply up to L
     transitions before they meet a state, also where the state itself is small or reset:
     transitions of norm n need `n ** L` below 3e38 in float32, such as n = 200 at 16 steps (what
-    `chunkwise` takes by itself), 3.9 at 64 (`pallas_gpu`), 1.98 at 128 (`pallas_tpu`). What is
-    beyond is not finite. `pallas_gpu` multiplies float32 as sums of three bfloat16: numbers below
+    `chunkwise` takes by itself), 3.9 at 64 (`mosaic_gpu`), 1.98 at 128 (`mosaic_tpu`). What is
+    beyond is not finite. `mosaic_gpu` multiplies float32 as sums of three bfloat16: numbers below
     1e-33 have fewer than 24 bits there.
     Source: arXiv 2506.11997, section 3 on the line graph of a path, with the Source-Transition-Mark
     dimensions of its appendix A.5. Transitions may be singular: nothing is ever inverted.
@@ -97,7 +87,9 @@ def plstm_1d(
             `chunkwise` takes no more steps than the power of two that T fits in.
         implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
             supports the call, in the order of what was measured for this device and shape, else
-            of `IMPLEMENTATIONS`, those that are likely to be slower than `chunkwise` after it.
+            of `IMPLEMENTATIONS`, those that are likely to be slower than `chunkwise` after it. A
+            kernel that was named raises where the program is lowered for another platform than its
+            own; one that was not named gives way there to what a CPU would take.
         return_state: whether the state after the last step is returned too.
         sequence_axis: inside `jax.shard_map`, the mesh axis that shards T; all arguments with a T
             axis are this device's part then, `initial_state` is that of the whole sequence, and so
@@ -112,7 +104,8 @@ def plstm_1d(
         TypeError: an argument is not a floating-point array, or `scale` or `chunk_size` no number.
         ValueError: a shape, the chunk size, the implementation's name or the sequence axis is
             wrong.
-        NotImplementedError: the named implementation does not support the call.
+        NotImplementedError: the named implementation does not support the call, or, when the
+            program is lowered, its platform.
         ExceptionGroup: none was named and all declined; it holds every reason.
 
     Example:
@@ -138,18 +131,21 @@ def plstm_1d(
     inputs = Inputs(query, key, value, source, transition, mark, direct)
     check(inputs, initial_state)
     check_chunk_size(chunk_size, power_of_two=True)
+    forms = choose(IMPLEMENTATIONS, implementation)
     inputs, initial_state = as_jax((inputs, initial_state))
-    state, scale = _defaults(inputs, initial_state, scale)
 
     def run(inputs: Inputs, state: Array) -> tuple[Array, Array]:
-        inputs, state = varying.alike((inputs, state))
-        return _choose(implementation)(inputs, state, scale, chunk_size)
+        def candidates(device: Any) -> list[Candidate]:
+            return _in_order(forms, inputs, chunk_size, device)
 
+        named = implementation is not None
+        return compute("plstm_1d", candidates, inputs, state, scale=scale, named=named)
+
+    state = _initial(inputs, initial_state)
     if sequence_axis is None:
         output, state = run(inputs, state)
     else:
         output, state = across_devices(run, inputs, state, sequence_axis)
-    output = output.astype(inputs.value.dtype)
     return (output, state) if return_state else output
 
 
@@ -202,75 +198,35 @@ def plstm_1d_step(
     inputs = Inputs(query, key, value, source, transition, mark, direct)
     check(inputs, state, time=False)
     inputs, state = as_jax((inputs, state))
-    state, scale = _defaults(inputs, state, scale)
-    output, state = step(inputs.astype(state.dtype), state, scale)
+    state = _initial(inputs, state)
+    output, state = step(inputs.astype(state.dtype), state)
+    output = factor(scale, inputs.query, state.dtype) * output
     return output.astype(inputs.value.dtype), state
 
 
-def _defaults(
-    inputs: Inputs, state: Array | None, scale: float | Array | None
-) -> tuple[Array, float | Array]:
-    """State and scale in the accumulation type, defaults filled in."""
-    dtype = inputs.accumulation_dtype
+def _initial(inputs: Inputs, state: Array | None) -> Array:
+    """The state before the first step in the accumulation type; None: zero."""
     if state is None:
-        state = jnp.zeros(inputs.state_shape, dtype)
-    dtype = jnp.promote_types(dtype, state.dtype)
-    return state.astype(dtype), factor(scale, inputs.query, dtype)
-
-
-def _choose(name: str | None) -> Implementation:
-    check_name(name, IMPLEMENTATIONS)
-    names = list(IMPLEMENTATIONS) if name is None else [name]
-
-    def run(
-        inputs: Inputs, initial_state: Array, scale: float | Array, chunk_size: int | None
-    ) -> tuple[Array, Array]:
-        def call(each: str, size: int | None) -> tuple[Array, Array]:
-            def function(inputs: Inputs, state: Array) -> tuple[Array, Array]:
-                return IMPLEMENTATIONS[each](inputs, state, scale, size)
-
-            return reverse_mode_only("plstm_1d", each, function, inputs, initial_state)
-
-        calls = (
-            (each, functools.partial(call, each, size))
-            for each, size in _in_order(names, inputs, chunk_size)
-        )
-        return first_that_supports("plstm_1d", calls, named=name is not None)
-
-    return run
+        return jnp.zeros(inputs.state_shape, inputs.accumulation_dtype)
+    return state.astype(jnp.promote_types(inputs.accumulation_dtype, state.dtype))
 
 
 def _in_order(
-    names: list[str], inputs: Inputs, chunk_size: int | None
-) -> list[tuple[str, int | None]]:
-    """(implementation, chunk_size) to try: what was measured, fastest first, then all the others.
+    forms: Sequence[Implementation], inputs: Inputs, chunk_size: int | None, device: Any
+) -> list[Candidate]:
+    """What to try: what was measured on the device, fastest first, then all the others.
 
     Those without a measured chunk size come last, so that a table never makes a call fail. Where
-    nothing was measured, those that are likely slow come last.
+    nothing was measured, the implementations say which of them are likely to be slow.
     """
-    if len(names) == 1 and chunk_size is not None:
-        return [(names[0], chunk_size)]
-    measured = [
-        (timing.implementation, chunk_size or timing.chunk_size)
-        for timing in tuned.ranking(inputs)
-        if timing.implementation in names
-    ]
-    if not measured:
-        slow = _likely_slow(inputs)
-        names = sorted(names, key=lambda name: name in slow)
-    return list(dict.fromkeys(measured + [(name, chunk_size) for name in names]))
-
-
-def _likely_slow(inputs: Inputs) -> set[str]:
-    """Which implementations are likely slow; members of a sweep are not seen, as under `vmap`."""
-    *batch, T = inputs.query.shape[:-2]
-    numbers = all(isinstance(size, int) for size in (*batch, T))
-    on_cpu = default_device().platform == "cpu"
-    if numbers and on_cpu and math.prod(inputs.state_shape[-3:]) <= SMALL_STATE:
-        return {"chunkwise"}
-    slow = set()
-    if padding(inputs) > MOSTLY_PADDING:
-        slow |= {"pallas_gpu", "recurrent"}
-    if numbers and math.prod(batch) < FEW and T > SHORT:
-        slow.add("pallas_gpu_small")
-    return slow
+    by_name = {form.name: form for form in forms}
+    measured = []
+    if len(forms) > 1 or chunk_size is None:
+        measured = [
+            (by_name[name], chunk_size or timing.chunk_size)
+            for timing in tuned.ranking(inputs, device)
+            if (name := current_name(by_name, timing.implementation)) in by_name
+        ]
+    ordered = forms if measured else by_rank(forms, inputs, device)
+    tries = dict.fromkeys([*measured, *((form, chunk_size) for form in ordered)])
+    return [Candidate(form, {"chunk_size": size}) for form, size in tries]

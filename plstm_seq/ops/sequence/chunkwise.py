@@ -6,18 +6,21 @@ else again, run by run from the last.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from plstm_seq.ops.choice import Implementation
 from plstm_seq.ops.products import einsum
 from plstm_seq.ops.sequence import blocks
 from plstm_seq.ops.sequence.carry import carry, carry_backward
 from plstm_seq.ops.sequence.inner import gating_matrix, inner_backward
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.levels import levels
+from plstm_seq.ops.sequence.recurrent import SMALL_STATE
 
 # Steps whose gates are held at once: enough to fill a device, and little beside the arguments.
 RUN = 1024
@@ -48,28 +51,42 @@ class Plan(NamedTuple):
 
 
 def chunkwise(
-    inputs: Inputs, initial_state: Array, scale: float | Array, chunk_size: int | None
+    inputs: Inputs, initial_state: Array, *, chunk_size: int | None
 ) -> tuple[Array, Array]:
     """Output [*B, T, DV, JO] and last state, in the type of the state.
 
     Args:
         inputs: [*B, T, ...].
         initial_state: [*B, DK, DV, JT].
-        scale: factor of the output.
         chunk_size: L, a power of two, at most the one that T fits in; None: `default_chunk_size`.
-
-    Raises:
-        NotImplementedError: T is a symbol, as in a program exported for any length.
     """
-    if not isinstance(inputs.length, int):
-        raise NotImplementedError("chunks are cut from a length that is a number")
     size = min(chunk_size or default_chunk_size(inputs), _enough(inputs.length))
     plan = make_plan(inputs.length, size)
     function = functools.partial(_sequence, plan)
     for _ in range(initial_state.ndim - 3):
         function = jax.vmap(function)
     output, state = function(inputs.lengthened(plan.steps * plan.runs), initial_state)
-    return scale * output[..., : inputs.length, :, :], state
+    return output[..., : inputs.length, :, :], state
+
+
+def _check(inputs: Inputs, state: Array, *, chunk_size: int | None) -> None:
+    """Declines a T that is a symbol, as in a program exported for any length."""
+    del state, chunk_size
+    if not isinstance(inputs.length, int):
+        raise NotImplementedError("chunks are cut from a length that is a number")
+
+
+def _rank(inputs: Inputs, platform: str) -> int:
+    """On a CPU it is slower than `recurrent` where that works on a small state.
+
+    Measured by `benchmarks/ops_1d.py --batch 512 --DK 4 --DV 4 --lengths 40`.
+    """
+    numbers = all(isinstance(size, int) for size in inputs.query.shape[:-2])
+    small = math.prod(inputs.state_shape[-3:]) <= SMALL_STATE
+    return int(platform == "cpu" and numbers and small)
+
+
+CHUNKWISE = Implementation("chunkwise", chunkwise, _check, _rank)
 
 
 def default_chunk_size(inputs: Inputs) -> int:

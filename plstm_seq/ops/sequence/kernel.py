@@ -9,12 +9,14 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from plstm_seq.ops.choice import Implementation
+from plstm_seq.ops.device import Home
 from plstm_seq.ops.leading_axes import once, over_leading_axes
 from plstm_seq.ops.sequence import core_form
 from plstm_seq.ops.sequence.inputs import VECTORS, Inputs
@@ -58,6 +60,26 @@ class Kernel(Protocol):
     its results then has to name the axes that they vary over: use `varying.result`.
     """
 
+    name: ClassVar[str]
+    """What a user calls it by: the lowering that it goes through."""
+
+    def rank(self, inputs: Inputs, platform: str) -> int:
+        """How late it is tried where nothing was measured: `choice.Implementation.rank`."""
+        ...
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """What it is compiled for ("cuda", "tpu"); empty: it runs everywhere."""
+        ...
+
+    def check_device(self, device: Any) -> None:
+        """Declines a device.
+
+        Raises:
+            NotImplementedError: it does not run the kernel.
+        """
+        ...
+
     def check(self, inputs: Inputs) -> None:
         """Declines what the kernel does not support, before anything is computed.
 
@@ -66,7 +88,7 @@ class Kernel(Protocol):
                 DV as large as they are, in the types that the kernel would get.
 
         Raises:
-            NotImplementedError: the type, a size, or the device is not supported.
+            NotImplementedError: the type, a size, or this version of jax is not supported.
         """
         ...
 
@@ -136,22 +158,40 @@ class Kernel(Protocol):
         ...
 
 
-def implementation_of(kernel: Kernel) -> Callable[..., tuple[Array, Array]]:
-    """The kernel as a value of `api.IMPLEMENTATIONS`."""
+def implementation_of(kernel: Kernel) -> Implementation:
+    """The kernel as a way of computing the op."""
 
-    def implementation(
-        inputs: Inputs, initial_state: Array, scale: float | Array, chunk_size: int | None
-    ) -> tuple[Array, Array]:
-        inputs = _in_types_of_core(inputs, initial_state)
-        shapes = core_form.abstract(inputs)
+    def plan(inputs: Inputs, state: Array, chunk_size: int | None) -> tuple[core_form.Cut, int]:
+        shapes = core_form.abstract(_in_types_of_core(inputs, state))
         kernel.check(shapes)
         expanded = jax.eval_shape(core_form.expand_time, shapes)
         cut = core_form.cut_tiles(expanded, **dataclasses.asdict(kernel.limits(expanded)))
         tiles = functools.partial(core_form.to_tiles, cut=cut)
-        chunk = kernel.chunk_size(jax.eval_shape(tiles, expanded, initial_state)[0], chunk_size)
-        return _run(kernel, inputs, initial_state, scale, chunk, cut)
+        return cut, kernel.chunk_size(jax.eval_shape(tiles, expanded, state)[0], chunk_size)
 
-    return implementation
+    def check(inputs: Inputs, state: Array, *, chunk_size: int | None) -> None:
+        plan(inputs, state, chunk_size)
+
+    def run(
+        inputs: Inputs,
+        state: Array,
+        *,
+        scale: float | None,
+        chunk_size: int | None,
+        home: Home | None = None,
+    ) -> tuple[Array, Array]:
+        cut, chunk = plan(inputs, state, chunk_size)
+        return _run(kernel, home, _in_types_of_core(inputs, state), state, scale, chunk, cut)
+
+    return Implementation(
+        kernel.name,
+        run,
+        check,
+        kernel.rank,
+        kernel.check_device,
+        kernel.platforms,
+        takes_scale=True,
+    )
 
 
 def _in_types_of_core(inputs: Inputs, state: Array) -> Inputs:
@@ -170,9 +210,10 @@ def _in_types_of_core(inputs: Inputs, state: Array) -> Inputs:
 
 def _run(
     kernel: Kernel,
+    home: Home | None,
     inputs: Inputs,
     state: Array,
-    scale: float | Array,
+    scale: float | None,
     chunk: int,
     cut: core_form.Cut,
 ) -> tuple[Array, Array]:
@@ -181,9 +222,11 @@ def _run(
     if 0 in state.shape:
         return jnp.zeros((*state.shape[:-3], inputs.length, DV, JO), state.dtype), state
     outside = inputs.direct is not None and JQ * JK > 1
-    number = scale if isinstance(scale, float) else 1.0
-    summed = outside or JQ > 1 or cut.DK_tiles > 1 or number is not scale
-    call = _Call(kernel, number, chunk, jnp.dtype(state.dtype if summed else inputs.query.dtype))
+    number = 1.0 if scale is None else scale
+    summed = outside or JQ > 1 or cut.DK_tiles > 1 or scale is None
+    call = _Call(
+        kernel, home, number, chunk, jnp.dtype(state.dtype if summed else inputs.query.dtype)
+    )
 
     core, state = core_form.to_tiles(core_form.expand_time(inputs), state, cut)
     length = core.length
@@ -193,7 +236,7 @@ def _run(
     output = core_form.join_time(output, JQ, JK)
     if outside:
         output += number * core_form.direct_term(inputs, state.dtype)
-    return output if number is scale else scale * output, state
+    return output, state
 
 
 @dataclass(frozen=True)
@@ -201,6 +244,7 @@ class _Call:
     """A kernel with everything static."""
 
     kernel: Kernel
+    home: Home | None
     scale: float
     chunk: int
     output_dtype: jnp.dtype
@@ -223,14 +267,14 @@ def _differentiable(call: _Call) -> Callable[[Inputs, Array], tuple[Array, Array
     """The kernel over any leading axes, with its derivative rule."""
 
     def forward(core: Inputs, state: Array) -> tuple[tuple[Array, Array], tuple[Inputs, Any]]:
-        function = over_leading_axes(call.forward, state.ndim - 3)
+        function = over_leading_axes(call.forward, state.ndim - 3, call.home)
         output, state, saved = once(function, "plstm_1d")(core, state)
         return (output, state), (core, saved)
 
     def backward(
         residuals: tuple[Inputs, Any], cotangents: tuple[Array, Array]
     ) -> tuple[Inputs, Array]:
-        function = over_leading_axes(call.backward, cotangents[1].ndim - 3)
+        function = over_leading_axes(call.backward, cotangents[1].ndim - 3, call.home)
         return once(function, "plstm_1d")(*residuals, *cotangents)
 
     @jax.custom_vjp

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from plstm_seq.ops.device import default_device
 from plstm_seq.ops.sequence.inputs import Inputs
 
 FOLDER = Path(__file__).with_suffix("")
@@ -73,8 +72,8 @@ def rounded_up(size: int) -> int:
     return 1 << max(size - 1, 0).bit_length()
 
 
-def ranking(inputs: Inputs) -> tuple[Timing, ...]:
-    """What was measured for a call's family on the default device, the fastest first.
+def ranking(inputs: Inputs, device: Any) -> tuple[Timing, ...]:
+    """What was measured for a call's family on this kind of device, the fastest first.
 
     Nothing where a size is a symbol, as in a program exported for any batch or length.
 
@@ -83,7 +82,7 @@ def ranking(inputs: Inputs) -> tuple[Timing, ...]:
     """
     if not all(isinstance(size, int) for size in inputs.query.shape):
         return ()
-    return table_of(default_device().device_kind).get(family_of(inputs), ())
+    return table_of(device.device_kind).get(family_of(inputs), ())
 
 
 def path_of(device_kind: str) -> Path:

@@ -17,7 +17,7 @@ from unpartitioned import Unpartitioned
 from plstm_seq.ops import leading_axes, plstm_1d
 from plstm_seq.ops.sequence import api
 from plstm_seq.ops.sequence.inputs import Inputs
-from plstm_seq.ops.sequence.pallas_tpu import PallasTPU, layout
+from plstm_seq.ops.sequence.mosaic_tpu import MosaicTPU, layout
 from plstm_seq.ops.sequence.recurrent import recurrent
 
 pytestmark = pytest.mark.slow
@@ -60,7 +60,11 @@ def run(core, state, cotangents, chunk):
 
 @fast_jit
 def truth(core, state, cotangents):
-    results, transpose = jax.vjp(lambda *x: recurrent(*x, SCALE), core, state)
+    def recurrence(core, state):
+        output, last = recurrent(core, state)
+        return SCALE * output, last
+
+    results, transpose = jax.vjp(recurrence, core, state)
     return results, transpose(cotangents)
 
 
@@ -149,24 +153,23 @@ def test_declines(monkeypatch):
     with pytest.raises(NotImplementedError, match="JV is 9, above 8"):
         plstm_1d(*wide, **options)
     with pytest.raises(NotImplementedError, match="needs a TPU"):
-        PallasTPU().check(single)
-    PallasTPU(cross_compile=True).check(single)
+        MosaicTPU().check_device(jax.devices()[0])
+    with pytest.raises(NotImplementedError, match="needs a TPU"):
+        plstm_1d(*single, implementation="mosaic_tpu")
+    MosaicTPU().check(single)
 
 
 def test_several_tpus_only_inside_shard_map(monkeypatch):
     """Where plain jit could not compile it, another implementation has to be taken."""
-    inputs = make(5, dtype=jnp.float32)[0]
     device = SimpleNamespace(platform="tpu", device_kind="TPU v5 lite")
-    devices = jax.devices()
-    monkeypatch.setattr(jax, "devices", lambda: [device])
-    PallasTPU().check(inputs)
+    MosaicTPU().check_device(device)
     monkeypatch.setattr(jax, "device_count", lambda: 4)
     with pytest.raises(NotImplementedError, match="inside jax"):
-        PallasTPU().check(inputs)
-    mesh = jax.sharding.Mesh(devices[:1], ("data",))
+        MosaicTPU().check_device(device)
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("data",))
     spec = jax.sharding.PartitionSpec("data")
     function = jax.shard_map(
-        lambda x: (PallasTPU().check(inputs), x)[1], mesh=mesh, in_specs=spec, out_specs=spec
+        lambda x: (MosaicTPU().check_device(device), x)[1], mesh=mesh, in_specs=spec, out_specs=spec
     )
     jax.eval_shape(function, jnp.zeros(4))
 

@@ -14,16 +14,16 @@ from processes import run_script
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
 
 from plstm_seq.ops import plstm_2d_oriented
-from plstm_seq.ops.grid import api, pallas_gpu
+from plstm_seq.ops.grid import api, triton
 from plstm_seq.ops.grid.inputs import GATES, Inputs
-from plstm_seq.ops.grid.pallas_gpu import PallasGPU
+from plstm_seq.ops.grid.triton import Triton, implementation_of
 
 # Says jax 0.11 where a kernel is compiled; ops/grid/README.md, section 7.
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated"),
 ]
-NAMES = {"compiled": "pallas_gpu", "interpreted": "interpreted"}
+NAMES = {"compiled": "triton", "interpreted": "interpreted"}
 FORM = pytest.mark.parametrize(
     "form",
     [
@@ -38,7 +38,8 @@ FORM = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def _interpreted(monkeypatch):
-    monkeypatch.setitem(api.IMPLEMENTATIONS, "interpreted", PallasGPU(interpret=True))
+    interpreted = implementation_of(Triton(interpret=True))
+    monkeypatch.setitem(api.IMPLEMENTATIONS, "interpreted", interpreted)
 
 
 def value_and_gradients(function, inputs):
@@ -86,7 +87,7 @@ def check(function, form, inputs, dtype, reference="recurrent"):
 )
 def test_one_orientation(form, grid, kind, turns, dtype, monkeypatch):
     """12 x 11 cells are more than the lanes of a program, 18 rows more than the least matrix."""
-    monkeypatch.setattr(pallas_gpu, "MAX_ROWS", 32)
+    monkeypatch.setattr(triton, "MAX_ROWS", 32)
     inputs, _ = make(*grid, "J1", kind=kind, turns=turns)
     check(functools.partial(apply, initial=None, return_state=False), form, inputs, dtype)
 
@@ -155,10 +156,10 @@ def test_it_declines_what_it_does_not_support(monkeypatch):
         run(make(3, 4, "J2")[0], return_state=False)
     with pytest.raises(NotImplementedError, match="empty"):
         run(jax.tree.map(lambda x: x[:0], inputs), return_state=False)
-    monkeypatch.setattr(pallas_gpu, "MAX_ROWS", 3)
+    monkeypatch.setattr(triton, "MAX_ROWS", 3)
     with pytest.raises(NotImplementedError, match="of 3 rows: 3 x 4"):
         run(inputs, return_state=False)
-    monkeypatch.setattr(pallas_gpu, "MAX_CELLS", 47)
+    monkeypatch.setattr(triton, "MAX_CELLS", 47)
     with pytest.raises(NotImplementedError, match="2 columns"):
         run(inputs, return_state=False)
 
@@ -179,11 +180,11 @@ def test_it_declines_what_it_does_not_support(monkeypatch):
     ids=["cpu", "older", "amd", "without triton", "float64"],
 )
 def test_it_declines_where_it_cannot_run(monkeypatch, device, triton, reason):
-    monkeypatch.setattr("plstm_seq.ops.device.default_device", lambda: device)
+    monkeypatch.setattr("plstm_seq.ops.choice.default_device", lambda: device)
     if not triton:
         monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
     with pytest.raises(NotImplementedError, match=reason):
-        apply(make(3, 4, "J1")[0], return_state=False, implementation="pallas_gpu")
+        apply(make(3, 4, "J1")[0], return_state=False, implementation="triton")
 
 
 def test_a_second_derivative_says_what_to_do():
@@ -202,9 +203,9 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 from op_2d import apply, make
 from plstm_seq.ops.grid import api
-from plstm_seq.ops.grid.pallas_gpu import PallasGPU
+from plstm_seq.ops.grid.triton import Triton, implementation_of
 
-api.IMPLEMENTATIONS["interpreted"] = PallasGPU(interpret=True)
+api.IMPLEMENTATIONS["interpreted"] = implementation_of(Triton(interpret=True))
 mesh = Mesh(np.array(jax.devices()).reshape(2, 2), ("data", "heads"))
 inputs, _ = make(3, 4, "J1", batch=(2, 2), dtype=jnp.float32)
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.experimental.pallas import tpu as pltpu
 
-from plstm_seq.ops.sequence.pallas_tpu.products import add
+from plstm_seq.ops.sequence.mosaic_tpu.products import add
 
 
 class Ends(NamedTuple):

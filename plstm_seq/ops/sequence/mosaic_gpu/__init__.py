@@ -7,6 +7,7 @@ jax lack what they need.
 """
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,22 +19,40 @@ from plstm_seq.ops.sequence.kernel import Limits
 
 VERSION = (0, 11, 2)
 CHUNK = 64
+# `chunkwise` was faster on an H100 where a state of DK = 2, DV = JT = 5 is padded to 82 times its
+# size; at DK = 2, DV = JT = 6, 57 times, it is padded to the same and `chunkwise` saves less.
+MOSTLY_PADDING = 50
 
 
 @dataclass(frozen=True)
-class PallasGPU:
+class MosaicGPU:
     """The kernel; see `kernel.Kernel`. All small matrices are J x J with J = 1, 2, 4 or 8.
 
     Attributes:
         interpret: whether to run on the CPU, interpreted, for tests.
     """
 
+    name: ClassVar[str] = "mosaic_gpu"
     interpret: bool = False
 
-    def check(self, inputs: Inputs) -> None:
-        """Declines other devices, older versions of jax, float64 and more than 8 dimensions."""
+    def rank(self, inputs: Inputs, platform: str) -> int:
+        """Late where it would mostly multiply padding."""
+        return int(platform == "gpu" and padding(inputs) > MOSTLY_PADDING)
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """NVIDIA GPUs."""
+        return () if self.interpret else ("cuda",)
+
+    def check_device(self, device: Any) -> None:
+        """Declines all but Hopper GPUs."""
         if not self.interpret:
-            check_device()
+            check_device(device)
+
+    def check(self, inputs: Inputs) -> None:
+        """Declines older versions of jax, float64 and more than 8 dimensions."""
+        if not self.interpret:
+            check_version()
         check_arguments(inputs)
 
     def limits(self, core: Inputs) -> Limits:
@@ -54,9 +73,9 @@ class PallasGPU:
     ) -> tuple[Array, Array, Array]:
         """Output, last state, and the states at the chunks' starts [N, c, 64, 64]."""
         del chunk
-        from plstm_seq.ops.sequence.pallas_gpu.call import interpreted
-        from plstm_seq.ops.sequence.pallas_gpu.outputs import outputs
-        from plstm_seq.ops.sequence.pallas_gpu.states import contributions, walk
+        from plstm_seq.ops.sequence.mosaic_gpu.call import interpreted
+        from plstm_seq.ops.sequence.mosaic_gpu.outputs import outputs
+        from plstm_seq.ops.sequence.mosaic_gpu.states import contributions, walk
 
         x = squeeze(core)
         with interpreted(self.interpret):
@@ -79,9 +98,9 @@ class PallasGPU:
     ) -> tuple[Inputs, Array]:
         """Cotangents of the inputs and of the initial state."""
         del chunk
-        from plstm_seq.ops.sequence.pallas_gpu.call import interpreted
-        from plstm_seq.ops.sequence.pallas_gpu.gradients import gradients
-        from plstm_seq.ops.sequence.pallas_gpu.states import contributions, walk
+        from plstm_seq.ops.sequence.mosaic_gpu.call import interpreted
+        from plstm_seq.ops.sequence.mosaic_gpu.gradients import gradients
+        from plstm_seq.ops.sequence.mosaic_gpu.states import contributions, walk
 
         x = squeeze(core)
         with interpreted(self.interpret):
@@ -94,15 +113,23 @@ class PallasGPU:
         return bars, _unflat(first_bar, state_bar.shape)
 
 
-def check_device() -> None:
-    """Declines where the kernels cannot be compiled.
+def check_version() -> None:
+    """Declines versions of jax that cannot compile the kernels.
 
     Raises:
-        NotImplementedError: an older jax, or the default device is no Hopper GPU.
+        NotImplementedError: this is an older one.
     """
     if jax.__version_info__ < VERSION:
         raise NotImplementedError(f"needs jax 0.11.2 or newer, this is {jax.__version__}")
-    capability = gpu_capability()
+
+
+def check_device(device: Any) -> None:
+    """Declines devices that the kernels are not compiled for.
+
+    Raises:
+        NotImplementedError: it is no Hopper GPU.
+    """
+    capability = gpu_capability(device)
     if capability != "9.0":
         raise NotImplementedError(f"needs compute capability 9.0 (Hopper), not {capability}")
 

@@ -12,8 +12,8 @@ from jax.experimental.pallas import tpu as pltpu
 
 from plstm_seq.ops import varying
 from plstm_seq.ops.sequence.inputs import Inputs
-from plstm_seq.ops.sequence.pallas_tpu import gates
-from plstm_seq.ops.sequence.pallas_tpu.layout import Lanes, group_size
+from plstm_seq.ops.sequence.mosaic_tpu import gates
+from plstm_seq.ops.sequence.mosaic_tpu.layout import Lanes, group_size
 
 Ref = Any  # Pallas has no public name for it
 

@@ -18,9 +18,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from plstm_seq.ops.sequence.inputs import Inputs
-from plstm_seq.ops.sequence.pallas_gpu import tiles
-from plstm_seq.ops.sequence.pallas_gpu.call import call, position
-from plstm_seq.ops.sequence.pallas_gpu.tiles import Ref, f32
+from plstm_seq.ops.sequence.mosaic_gpu import tiles
+from plstm_seq.ops.sequence.mosaic_gpu.call import call, position
+from plstm_seq.ops.sequence.mosaic_gpu.tiles import Ref, f32
 
 # The threads of a warpgroup, one element each.
 LANES = 128

@@ -2,37 +2,66 @@
 
 Where a state has a few dozen numbers, as in word problems (DK = 2, DV = JT = 5), a thread holds it
 in its registers and runs the recurrence, step after step. Thousands of sequences fill the device;
-the kernels of `pallas_gpu` would mostly multiply padding.
+the kernels of `mosaic_gpu` would mostly multiply padding.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plstm_seq.ops.sequence import pallas_gpu
+from plstm_seq.ops.sequence import mosaic_gpu
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.kernel import Limits
 
 # The largest DK * DV * JT: a thread has 255 registers, for this and a step's gates.
 STATE_MAX = 96
+# A guess between what was timed on an H100: `chunkwise` was faster on 256 sequences of 1,024 steps,
+# slower on 2,048 of 256 and on 256 of 40.
+FEW, SHORT = 512, 128
 
 
 @dataclass(frozen=True)
-class PallasGPUSmall:
+class MosaicGPUSmall:
     """The kernel; see `kernel.Kernel`.
 
     Attributes:
         interpret: whether to run on the CPU, interpreted, for tests.
     """
 
+    name: ClassVar[str] = "mosaic_gpu_small"
     interpret: bool = False
 
-    def check(self, inputs: Inputs) -> None:
-        """Declines what `pallas_gpu` declines, and states of more than `STATE_MAX` numbers."""
+    def rank(self, inputs: Inputs, platform: str) -> int:
+        """Late for few long sequences, last for states that it declines.
+
+        Members of a sweep are not seen, as under `vmap`.
+        """
+        if platform != "gpu":
+            return 0
+        if state_size(inputs) > STATE_MAX:
+            return 2
+        *batch, length = inputs.query.shape[:-2]
+        numbers = all(isinstance(size, int) for size in (*batch, length))
+        return int(numbers and math.prod(batch) < FEW and length > SHORT)
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """NVIDIA GPUs."""
+        return () if self.interpret else ("cuda",)
+
+    def check_device(self, device: Any) -> None:
+        """Declines all but Hopper GPUs."""
         if not self.interpret:
-            pallas_gpu.check_device()
+            mosaic_gpu.check_device(device)
+
+    def check(self, inputs: Inputs) -> None:
+        """Declines what `mosaic_gpu` declines, and states of more than `STATE_MAX` numbers."""
+        if not self.interpret:
+            mosaic_gpu.check_version()
         check_arguments(inputs)
 
     def limits(self, core: Inputs) -> Limits:
@@ -51,11 +80,11 @@ class PallasGPUSmall:
     ) -> tuple[Array, Array, Array]:
         """Output, last state, and the initial state, all that is kept beside the arguments."""
         del chunk
-        from plstm_seq.ops.sequence.pallas_gpu.call import interpreted
-        from plstm_seq.ops.sequence.pallas_gpu_small.threads import forward
+        from plstm_seq.ops.sequence.mosaic_gpu.call import interpreted
+        from plstm_seq.ops.sequence.mosaic_gpu_small.threads import forward
 
         with interpreted(self.interpret):
-            output, last = forward(pallas_gpu.squeeze(core), state, scale=scale, dtype=output_dtype)
+            output, last = forward(mosaic_gpu.squeeze(core), state, scale=scale, dtype=output_dtype)
         return output, last, state
 
     def backward(
@@ -70,12 +99,12 @@ class PallasGPUSmall:
     ) -> tuple[Inputs, Array]:
         """Cotangents of the inputs and of the initial state."""
         del chunk
-        from plstm_seq.ops.sequence.pallas_gpu.call import interpreted
-        from plstm_seq.ops.sequence.pallas_gpu_small.threads import backward
+        from plstm_seq.ops.sequence.mosaic_gpu.call import interpreted
+        from plstm_seq.ops.sequence.mosaic_gpu_small.threads import backward
 
         with interpreted(self.interpret):
             bars, first_bar = backward(
-                pallas_gpu.squeeze(core), saved, output_bar, state_bar, scale=scale
+                mosaic_gpu.squeeze(core), saved, output_bar, state_bar, scale=scale
             )
         return jax.tree.map(lambda bar, like: bar.reshape(like.shape), bars, core), first_bar
 
@@ -89,7 +118,11 @@ def check_arguments(inputs: Inputs) -> None:
     """
     if not all(isinstance(size, int) for size in inputs.query.shape):
         raise NotImplementedError("needs sizes that are numbers, the batch and T too")
-    pallas_gpu.check_arguments(inputs)
-    size = inputs.query.shape[-2] * inputs.value.shape[-2] * inputs.transition.shape[-1]
-    if size > STATE_MAX:
+    mosaic_gpu.check_arguments(inputs)
+    if state_size(inputs) > STATE_MAX:
         raise NotImplementedError(f"supports states with DK * DV * JT up to {STATE_MAX}")
+
+
+def state_size(inputs: Inputs) -> int:
+    """DK * DV * JT."""
+    return math.prod(inputs.state_shape[-3:])

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq.ops.sequence.inputs import Inputs
-from plstm_seq.ops.sequence.pallas_tpu import chunk as c
-from plstm_seq.ops.sequence.pallas_tpu import gates, layout
-from plstm_seq.ops.sequence.pallas_tpu import products as p
+from plstm_seq.ops.sequence.mosaic_tpu import chunk as c
+from plstm_seq.ops.sequence.mosaic_tpu import gates, layout
+from plstm_seq.ops.sequence.mosaic_tpu import products as p
 
 
 def backward(

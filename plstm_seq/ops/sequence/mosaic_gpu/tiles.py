@@ -17,7 +17,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from plstm_seq.ops import varying
-from plstm_seq.ops.sequence.pallas_gpu.call import is_interpreted
+from plstm_seq.ops.sequence.mosaic_gpu.call import is_interpreted
 
 L = 64
 LEVELS = 6  # 2 ** LEVELS == L

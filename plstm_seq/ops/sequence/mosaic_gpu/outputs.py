@@ -9,10 +9,10 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from plstm_seq.ops.sequence.inputs import Inputs
-from plstm_seq.ops.sequence.pallas_gpu import gates as g
-from plstm_seq.ops.sequence.pallas_gpu import tiles as t
-from plstm_seq.ops.sequence.pallas_gpu.call import call, position
-from plstm_seq.ops.sequence.pallas_gpu.tiles import L, Ref
+from plstm_seq.ops.sequence.mosaic_gpu import gates as g
+from plstm_seq.ops.sequence.mosaic_gpu import tiles as t
+from plstm_seq.ops.sequence.mosaic_gpu.call import call, position
+from plstm_seq.ops.sequence.mosaic_gpu.tiles import L, Ref
 
 
 def outputs(x: Inputs, states: Array, *, scale: float, dtype: jnp.dtype) -> Array:

@@ -7,13 +7,13 @@ import.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plstm_seq.ops.device import default_device
+from plstm_seq.ops.choice import always_first
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.kernel import Limits
 
@@ -26,17 +26,29 @@ CHUNK_SIZES = (128, 256)
 
 
 @dataclass(frozen=True)
-class PallasTPU:
+class MosaicTPU:
     """The kernel (`kernel.Kernel`), and where it is willing to run.
 
     Attributes:
         interpret: a `pltpu.InterpretParams` runs it on the CPU, for tests.
-        cross_compile: do not decline where the default backend is no TPU: for a program that is
-            compiled for another machine.
     """
 
+    name: ClassVar[str] = "mosaic_tpu"
     interpret: Any = None
-    cross_compile: bool = False
+
+    def rank(self, inputs: Inputs, platform: str) -> int:
+        """First of all: nothing was measured."""
+        return always_first(inputs, platform)
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """TPUs."""
+        return ("tpu",) if self.interpret is None else ()
+
+    def check_device(self, device: Any) -> None:
+        """Declines what it was not compiled for, and several TPUs at once outside `shard_map`."""
+        if self.interpret is None:
+            _check_device(device)
 
     def check(self, inputs: Inputs) -> None:
         """Declines: `kernel.Kernel.check`."""
@@ -51,8 +63,6 @@ class PallasTPU:
         for letter, size in sizes.items():
             if size > GATE_MAX:
                 raise NotImplementedError(f"{letter} is {size}, above {GATE_MAX}")
-        if self.interpret is None and not self.cross_compile:
-            _check_devices()
 
     def limits(self, core: Inputs) -> Limits:
         """Sublanes in whole registers, and values and outputs no larger than the state."""
@@ -77,7 +87,7 @@ class PallasTPU:
         self, core: Inputs, state: Array, *, scale: float, chunk: int, output_dtype: jnp.dtype
     ) -> tuple[Array, Array, Any]:
         """As `kernel.Kernel.forward` says."""
-        from plstm_seq.ops.sequence.pallas_tpu.forward import forward
+        from plstm_seq.ops.sequence.mosaic_tpu.forward import forward
 
         return forward(
             core,
@@ -99,7 +109,7 @@ class PallasTPU:
         chunk: int,
     ) -> tuple[Inputs, Array]:
         """As `kernel.Kernel.backward` says."""
-        from plstm_seq.ops.sequence.pallas_tpu.backward import backward
+        from plstm_seq.ops.sequence.mosaic_tpu.backward import backward
 
         return backward(
             core,
@@ -112,8 +122,7 @@ class PallasTPU:
         )
 
 
-def _check_devices() -> None:
-    device = default_device()
+def _check_device(device: Any) -> None:
     if device.platform != "tpu":
         raise NotImplementedError(f"needs a TPU, the default device is {device}")
     if device.device_kind not in COMPILED_FOR:

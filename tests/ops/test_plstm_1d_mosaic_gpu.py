@@ -11,8 +11,8 @@ from op_1d import check_range, make, value_and_gradients
 from tolerances import AGREEMENT, GRADIENT_AGREEMENT
 
 from plstm_seq.ops import plstm_1d
-from plstm_seq.ops.sequence import pallas_gpu
 from plstm_seq.ops.sequence.inputs import VECTORS
+from plstm_seq.ops.sequence.mosaic_gpu import MosaicGPU
 
 
 @pytest.fixture(autouse=True)
@@ -171,8 +171,11 @@ def test_declines():
 
 @pytest.mark.skipif(jax.default_backend() == "gpu", reason="about other machines")
 def test_declines_other_machines(monkeypatch):
+    inputs = draw(5, "J1", "float32")[0]
     with pytest.raises(NotImplementedError, match=r"needs (jax 0.11.2|an NVIDIA GPU)"):
-        pallas_gpu.check_device()
+        plstm_1d(*inputs, implementation="mosaic_gpu")
+    with pytest.raises(NotImplementedError, match="needs an NVIDIA GPU"):
+        MosaicGPU().check_device(jax.devices()[0])
     monkeypatch.setattr(jax, "__version_info__", (0, 11, 1))
     with pytest.raises(NotImplementedError, match=r"needs jax 0\.11\.2 or newer"):
-        pallas_gpu.check_device()
+        MosaicGPU().check(inputs)

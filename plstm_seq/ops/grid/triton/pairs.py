@@ -15,8 +15,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
 from plstm_seq.ops import varying
-from plstm_seq.ops.grid.pallas_gpu import walk
-from plstm_seq.ops.grid.pallas_gpu.walk import Block, Grid
+from plstm_seq.ops.device import Home
+from plstm_seq.ops.grid.triton import walk
+from plstm_seq.ops.grid.triton.walk import Block, Grid
 from plstm_seq.ops.leading_axes import once, over_leading_axes
 
 Arrays = tuple[Array, ...]
@@ -43,8 +44,10 @@ _OWN = Gates._fields.index("mark_left")
 """From here on a gate leads to cells of its own column alone."""
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def pairs(gates: Array, grid: Grid, precision: Precision, interpret: bool) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def pairs(
+    gates: Array, grid: Grid, precision: Precision, interpret: bool, home: Home | None
+) -> Array:
     """The gate from every cell to every other, summed over orientations.
 
     Args:
@@ -52,28 +55,37 @@ def pairs(gates: Array, grid: Grid, precision: Precision, interpret: bool) -> Ar
         grid: its size, and the orientations of the axis O.
         precision: of products of matrices.
         interpret: whether to run on the CPU, interpreted.
+        home: the platforms that the kernel is compiled for; None: any.
 
     Returns:
         [*B, X * Y, X * Y], from the cell of the last axis but one to that of the last.
     """
-    return _pairs(gates, grid, precision, interpret)[0]
+    return _pairs(gates, grid, precision, interpret, home)[0]
 
 
-def _pairs(gates: Array, grid: Grid, precision: Precision, interpret: bool) -> tuple[Array, Array]:
-    return _pass(_forward(grid, precision, interpret), gates), gates
+def _pairs(
+    gates: Array, grid: Grid, precision: Precision, interpret: bool, home: Home | None
+) -> tuple[Array, Array]:
+    return _pass(_forward(grid, precision, interpret), home, gates), gates
 
 
 def _pairs_bar(
-    grid: Grid, precision: Precision, interpret: bool, gates: Array, found_bar: Array
+    grid: Grid,
+    precision: Precision,
+    interpret: bool,
+    home: Home | None,
+    gates: Array,
+    found_bar: Array,
 ) -> tuple[Array]:
-    return (_pass(_backward(grid, precision, interpret), gates, found_bar),)
+    return (_pass(_backward(grid, precision, interpret), home, gates, found_bar),)
 
 
 pairs.defvjp(_pairs, _pairs_bar)
 
 
-def _pass(function: Callable, gates: Array, *arguments: Array) -> Array:
-    return once(over_leading_axes(function, gates.ndim - 4), "plstm_2d")(gates, *arguments)
+def _pass(function: Callable, home: Home | None, gates: Array, *arguments: Array) -> Array:
+    over_axes = over_leading_axes(function, gates.ndim - 4, home)
+    return once(over_axes, "plstm_2d")(gates, *arguments)
 
 
 @functools.cache

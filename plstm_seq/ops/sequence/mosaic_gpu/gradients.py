@@ -20,10 +20,10 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from plstm_seq.ops.sequence.inputs import Inputs
-from plstm_seq.ops.sequence.pallas_gpu import gates as g
-from plstm_seq.ops.sequence.pallas_gpu import tiles as t
-from plstm_seq.ops.sequence.pallas_gpu.call import call, position
-from plstm_seq.ops.sequence.pallas_gpu.tiles import LEVELS, L, Ref
+from plstm_seq.ops.sequence.mosaic_gpu import gates as g
+from plstm_seq.ops.sequence.mosaic_gpu import tiles as t
+from plstm_seq.ops.sequence.mosaic_gpu.call import call, position
+from plstm_seq.ops.sequence.mosaic_gpu.tiles import LEVELS, L, Ref
 
 # What the way down needs from the way up: copies of small matrices, 4 KiB each where J = 4. Where
 # J = 8 they do not fit into shared memory: as many workers as an H100 has multiprocessors share the

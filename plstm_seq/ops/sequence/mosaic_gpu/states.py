@@ -13,10 +13,10 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from plstm_seq.ops.sequence.pallas_gpu import gates as g
-from plstm_seq.ops.sequence.pallas_gpu import tiles as t
-from plstm_seq.ops.sequence.pallas_gpu.call import call, position
-from plstm_seq.ops.sequence.pallas_gpu.tiles import L, Ref, f32
+from plstm_seq.ops.sequence.mosaic_gpu import gates as g
+from plstm_seq.ops.sequence.mosaic_gpu import tiles as t
+from plstm_seq.ops.sequence.mosaic_gpu.call import call, position
+from plstm_seq.ops.sequence.mosaic_gpu.tiles import L, Ref, f32
 
 # A warpgroup's part of the state, [16, 8 n]: every warp four rows, every lane one number in eight.
 SLAB = 16

@@ -6,7 +6,6 @@ holds the kernels, and is imported when they first run: Pallas takes long to imp
 
 import functools
 import importlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plstm_seq.ops.device import gpu_capability
-from plstm_seq.ops.grid.inputs import GATES, Inputs, States
+from plstm_seq.ops.device import Home, gpu_capability
+from plstm_seq.ops.grid.inputs import GATES, GridImplementation, Inputs, States
 
 MIN_ROWS = 16
 """Rows that a column is filled up to, the least that a product of matrices takes."""
@@ -25,8 +24,8 @@ CAPABILITY = 8.0
 
 
 @dataclass(frozen=True)
-class PallasGPU:
-    """An `api.Implementation`.
+class Triton:
+    """The kernel, as `implementation_of` makes an implementation of it.
 
     Attributes:
         interpret: whether to run on the CPU, interpreted, for tests.
@@ -34,49 +33,67 @@ class PallasGPU:
 
     interpret: bool = False
 
-    def __call__(
+    def run(
         self,
         inputs: Inputs,
         initial: States,
-        scale: float | Array,
         *,
         dtype: jnp.dtype,
         leaving: bool,
+        home: Home | None = None,
     ) -> tuple[Array, States]:
-        """Compute one orientation; states that enter or leave the grid are declined."""
-        if leaving or initial != (None, None):
-            raise NotImplementedError("states that enter or leave the grid are not supported")
+        """Compute one orientation."""
+        del initial, leaving
         axis = len(inputs.batch)
         oriented = {name: getattr(inputs, name) for name in GATES}
         oriented = jax.tree.map(lambda gate: jnp.expand_dims(gate, axis), oriented)
-        output = self.summed(inputs._replace(**oriented), (0,), dtype, precise=True)
-        return scale * output, States(None, None)
+        output = self.summed(inputs._replace(**oriented), (0,), dtype=dtype, half=False, home=home)
+        return output, States(None, None)
 
     def summed(
-        self, inputs: Inputs, orientations: Sequence[int], dtype: jnp.dtype, *, precise: bool
+        self,
+        inputs: Inputs,
+        orientations: tuple[int, ...],
+        *,
+        dtype: jnp.dtype,
+        half: bool,
+        home: Home | None = None,
     ) -> Array:
-        """The sum over orientations, with the direct term, without scale.
+        """The sum over orientations, with the direct term.
 
         Args:
             inputs: gates but the direct one [*B, O, X, Y, ...].
             orientations: of the axis O.
             dtype: of accumulation, and of the result.
-            precise: whether products, of gates too, keep all of 32 bits; otherwise they may be of
-                TF32.
-
-        Raises:
-            NotImplementedError: the device, jax, the type, the size of the grid or of a gate.
+            half: whether query, key and value have 16 bits: then products, of gates too, may be of
+                TF32; otherwise they keep all of 32 bits.
+            home: the platforms that the kernel is compiled for; None: any.
         """
-        self._check(inputs, dtype)
-        run = functools.partial(_summed, tuple(orientations), dtype, precise, self.interpret)
+        run = functools.partial(_summed, orientations, dtype, not half, self.interpret, home)
         return jax.checkpoint(run)(inputs)
 
-    def _check(self, inputs: Inputs, dtype: jnp.dtype) -> None:
+    def check(
+        self,
+        inputs: Inputs,
+        initial: States | None,
+        *,
+        dtype: jnp.dtype,
+        leaving: bool = False,
+        **options: Any,
+    ) -> None:
+        """Declines float64, states, large grids, and gates that are no numbers.
+
+        Raises:
+            NotImplementedError: with the reason.
+        """
+        del options
+        if leaving or jax.tree.leaves(initial):
+            raise NotImplementedError("states that enter or leave the grid are not supported")
         X, Y = inputs.grid
         if not inputs.value.size:
             raise NotImplementedError("the batch or the grid is empty")
         if not self.interpret:
-            _check_device()
+            _check_triton()
             if dtype == jnp.float64:
                 raise NotImplementedError("float64 is not supported")
         sizes = {*inputs.mark_left.shape[-3:], *inputs.source_right.shape[-2:]}
@@ -87,10 +104,32 @@ class PallasGPU:
             raise NotImplementedError(f"supports {limits}: {X} x {Y}")
 
 
-def _check_device() -> None:
-    capability = gpu_capability()
+def implementation_of(kernel: Triton) -> GridImplementation:
+    """The kernel as a way of computing the op."""
+    if kernel.interpret:
+        return GridImplementation("triton", kernel.run, kernel.check, summed=kernel.summed)
+    return GridImplementation(
+        "triton",
+        kernel.run,
+        kernel.check,
+        check_device=check_device,
+        platforms=("cuda",),
+        summed=kernel.summed,
+    )
+
+
+def check_device(device: Any) -> None:
+    """Declines what is no NVIDIA GPU, or an older one.
+
+    Raises:
+        NotImplementedError: with the reason.
+    """
+    capability = gpu_capability(device)
     if not capability.replace(".", "").isdigit() or float(capability) < CAPABILITY:
         raise NotImplementedError(f"needs compute capability {CAPABILITY}, not {capability}")
+
+
+def _check_triton() -> None:
     try:
         importlib.import_module("jax.experimental.pallas.triton")
     except ImportError as error:
@@ -102,10 +141,11 @@ def _summed(
     dtype: jnp.dtype,
     precise: bool,
     interpret: bool,
+    home: Home | None,
     inputs: Inputs,
 ) -> Array:
-    from plstm_seq.ops.grid.pallas_gpu.pairs import pairs
-    from plstm_seq.ops.grid.pallas_gpu.walk import Grid
+    from plstm_seq.ops.grid.triton.pairs import pairs
+    from plstm_seq.ops.grid.triton.walk import Grid
 
     (X, Y), axis = inputs.grid, len(inputs.batch)
     grid = Grid(X, Y, orientations, MIN_ROWS)
@@ -116,7 +156,7 @@ def _summed(
     stacked = jnp.pad(stacked.astype(dtype), [(0, 0)] * (axis + 3) + [(0, grid.rows - Y)])
     exact = jax.lax.Precision.HIGHEST if interpret else jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3
     of_kernel = exact if precise else jax.lax.Precision.DEFAULT
-    found: Any = pairs(stacked, grid, of_kernel, interpret)
+    found: Any = pairs(stacked, grid, of_kernel, interpret, home)
     query, key, value = (x.reshape(*inputs.batch, X * Y, -1).astype(dtype) for x in inputs[:3])
     product = functools.partial(jnp.einsum, precision="highest" if precise else "default")
     matrix = product("...ck,...lk->...cl", key, query)

@@ -20,8 +20,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from plstm_seq.ops.sequence.inputs import Inputs
-from plstm_seq.ops.sequence.pallas_gpu import tiles as t
-from plstm_seq.ops.sequence.pallas_gpu.tiles import LEVELS, Components, L, Ref, add, f32
+from plstm_seq.ops.sequence.mosaic_gpu import tiles as t
+from plstm_seq.ops.sequence.mosaic_gpu.tiles import LEVELS, Components, L, Ref, add, f32
 
 PAIRS = plgpu.Layout.TILED(
     plgpu.Tiling(((64, 2), (16, 2), (1,))), warp_dims=(-5,), lane_dims=(-3, -2), vector_dim=-1

@@ -295,59 +295,6 @@ def evaluate(
         raise typer.Exit(1)
 
 
-@app.command(rich_help_panel="Evaluate")
-def decode(
-    run: RunName,
-    text: Annotated[
-        str | None, typer.Argument(help="Symbols; left out: lines of standard input.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Type or pipe symbols and see the predictions token by token."""
-    from experiments import decode as decode_text
-    from experiments import load_run, show
-    from experiments.decoding import check_decodes
-
-    with user_errors():
-        loaded = load_run(run)
-        check_decodes(loaded)
-        if text is None and sys.stdin.isatty():
-            err.print(
-                f"symbols: {' '.join(loaded.task.vocabulary)}  (one line at a time, Ctrl-D ends)"
-            )
-        for line in [text] if text is not None else sys.stdin:
-            if line.strip():
-                decoded = decode_text(loaded, line)
-                of = {"passed_over": "; ".join(loaded.checkpoint.passed_over) or None}
-                rows = [{**entry._asdict(), **of} for entry in decoded]
-                print_result(rows, show.decoded_table(decoded), as_json)
-
-
-@app.command(rich_help_panel="Look")
-def plot(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Evaluated runs.")],
-    output: Annotated[Path, typer.Option(help="The figure's path without its ending.")] = Path(
-        "accuracy_against_length"
-    ),
-    num_sequences: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Draw what was measured with this many sequences a length (default: where most "
-            "lengths of the config are, then the most).",
-        ),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Draw accuracy against length of one or more runs, as PNG and SVG."""
-    from experiments import load_run
-    from experiments import plot as plot_runs
-
-    with user_errors():
-        files = plot_runs([load_run(run) for run in runs], output, num_sequences=num_sequences)
-    print_result([str(file) for file in files], "\n".join(map(str, files)), as_json)
-
-
 @app.command(rich_help_panel="Train")
 def quickstart(
     folder: Annotated[
@@ -409,11 +356,12 @@ for _panel, _commands in {
         cli_results.compare,
         cli_results.report,
     ),
-    "Look": (cli_runs.probe,),
+    "Evaluate": (cli_runs.decode, cli_runs.round_transitions),
+    "Look": (cli_runs.plot, cli_runs.probe),
     "Share": (cli_runs.export,),
 }.items():
     for _command in _commands:
-        app.command(rich_help_panel=_panel)(_command)
-app.command("round", rich_help_panel="Evaluate")(cli_runs.round_transitions)
+        name = _command.__name__.removesuffix("_transitions").replace("_", "-")
+        app.command(name, rich_help_panel=_panel)(_command)
 app.add_typer(tasks_app, name="tasks", rich_help_panel="Look")
 app.add_typer(cli_protocol.app, name="protocol", rich_help_panel="Sweep")

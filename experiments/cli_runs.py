@@ -1,14 +1,66 @@
-"""The commands `probe`, `export` and `round`: what is done with a trained run.
+"""The commands `decode`, `plot`, `probe`, `export` and `round`: what is done with a trained run.
 
 What takes long to import (jax, matplotlib) is imported by the command that needs it.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from experiments.console import Json, RunName, err, out, plain, print_result, user_errors
+
+
+def decode(
+    run: RunName,
+    text: Annotated[
+        str | None, typer.Argument(help="Symbols; left out: lines of standard input.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Type or pipe symbols and see the predictions token by token."""
+    from experiments import decode as decode_text
+    from experiments import load_run, show
+    from experiments.decoding import check_decodes
+
+    with user_errors():
+        loaded = load_run(run)
+        check_decodes(loaded)
+        if text is None and sys.stdin.isatty():
+            err.print(
+                f"symbols: {' '.join(loaded.task.vocabulary)}  (one line at a time, Ctrl-D ends)"
+            )
+        for line in [text] if text is not None else sys.stdin:
+            if line.strip():
+                decoded = decode_text(loaded, line)
+                of = {"passed_over": "; ".join(loaded.checkpoint.passed_over) or None}
+                rows = [{**entry._asdict(), **of} for entry in decoded]
+                print_result(rows, show.decoded_table(decoded), as_json)
+
+
+def plot(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Evaluated runs.")],
+    output: Annotated[Path, typer.Option(help="The figure's path without its ending.")] = Path(
+        "accuracy_against_length"
+    ),
+    num_sequences: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Draw what was measured with this many sequences a length (default: where most "
+            "lengths of the config are, then the most).",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw accuracy against length of one or more runs, as PNG and SVG."""
+    from experiments import load_run
+    from experiments import plot as plot_runs
+
+    with user_errors():
+        files = plot_runs([load_run(run) for run in runs], output, num_sequences=num_sequences)
+    print_result([str(file) for file in files], "\n".join(map(str, files)), as_json)
 
 
 def export(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import jax
 from flax import nnx
@@ -12,10 +12,12 @@ from jax import Array
 
 from plstm_seq.evaluation import Axis
 from plstm_seq.evaluation.size import Draw
-from plstm_seq.models import ModelConfig
 from plstm_seq.training import HostSample, OptimizerConfig, Sample, Sizes, TrainingConfig
 from plstm_seq.training.loop import Validate
 from plstm_seq.training.loss import OF_LABELS, Loss
+
+if TYPE_CHECKING:
+    from plstm_seq.models import ModelConfig
 
 
 class ModelBatch(NamedTuple):

@@ -21,12 +21,28 @@ LARGEST_SEED = 2**32 - 1
 
 
 class ConfigError(ValueError):
-    """A field or value of a config is wrong; the message says which and what is expected."""
+    """A field or value of a config is wrong; the message says which and what is expected.
+
+    Example:
+        >>> from experiments import ConfigError, default_config
+        >>> try:
+        ...     default_config("parity", modulus=5)
+        ... except ConfigError as error:
+        ...     print("modulus" in str(error))
+        True
+    """
 
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """A task of any kind and its options, for instance `modulus`."""
+    """A task of any kind and its options, for instance `modulus`.
+
+    Example:
+        >>> from experiments import TaskConfig
+        >>> task = TaskConfig("modular_arithmetic", {"modulus": 3}).make()
+        >>> task.labels
+        ('0', '1', '2')
+    """
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -52,6 +68,12 @@ class EvaluationConfig:
         mixture_sequences: how many those are, of all lengths together.
         snap_every: symbols after which, in a second pass, the state becomes the learned prototype
             of what is predicted (`plstm_seq.evaluation.snapping`); None: there is no such pass.
+
+    Example:
+        >>> from experiments import EvaluationConfig
+        >>> evaluation = EvaluationConfig(lengths=(64, 256), num_sequences=100)
+        >>> evaluation.lengths, evaluation.mixture
+        ((64, 256), None)
     """
 
     lengths: tuple[int, ...] = LENGTHS
@@ -89,6 +111,15 @@ class ExperimentConfig:
         dtype: what the model computes in; parameters, gates, states and logits are in float32.
         initial_run: the folder of a run of the same model, from whose last parameters training
             starts; None: from new ones.
+
+    Example:
+        The same run with another seed.
+
+        >>> from dataclasses import replace
+        >>> from experiments import ExperimentConfig, default_config
+        >>> config: ExperimentConfig = replace(default_config("parity"), seed=3)
+        >>> config.task.name, config.seed, config.dtype
+        ('parity', 3, 'float32')
     """
 
     task: TaskConfig
@@ -122,6 +153,12 @@ def default_config(task: str, **options: Any) -> ExperimentConfig:
 
     Raises:
         ConfigError: there is no such task or option, or a value is wrong.
+
+    Example:
+        >>> from experiments import default_config
+        >>> config = default_config("modular_arithmetic", modulus=3)
+        >>> config.task.options, config.model.kind
+        ({'modulus': 3}, 'sequence')
     """
     config = TaskConfig(task, dict(options))
     return _default(config, _make_problem(config))

@@ -32,6 +32,15 @@ def override(config: ExperimentConfig, assignments: Iterable[str]) -> Experiment
 
     Raises:
         ConfigError: a path is unknown or names several fields, or a value is wrong.
+
+    Example:
+        The tail of a field's path is enough where it is the only such one.
+
+        >>> from experiments import default_config, override
+        >>> words = ["transition=orthogonal", "learning_rate=3e-3"]
+        >>> config = override(default_config("parity"), words)
+        >>> config.model.mixer.transition.kind, config.training.optimizer.learning_rate
+        ('orthogonal', 0.003)
     """
     return assign(config, [parse_assignment(assignment) for assignment in assignments])
 

@@ -74,6 +74,20 @@ def carry(
         seed: of the sequences.
         num_sequences: run at once.
         chunk_size: symbols run at once; a snapped model is snapped as often.
+
+    Example:
+        A model with written weights makes no mistake.
+
+        >>> import numpy as np
+        >>> from experiments.probing import Carried, carry
+        >>> from experiments.problems import make_task
+        >>> from plstm_seq.probing import exact_model, faithful_representation
+        >>> task = make_task("word_problem", group="Z3")
+        >>> matrices = faithful_representation(np.add.outer(range(3), range(3)) % 3)
+        >>> model = exact_model(matrices, range(3), implementation="recurrent")
+        >>> found: Carried = carry(model, task, [4, 8], num_sequences=4)
+        >>> found.accuracy, found.horizon
+        ((1.0, 1.0), '>=8')
     """
     found = length_generalization(
         model,
@@ -100,6 +114,17 @@ def carry_snapped(
         lengths: see `carry`.
         learned_at: length of the sequences that prototypes are learned from.
         **options: see `carry`.
+
+    Example:
+        >>> import numpy as np
+        >>> from experiments.probing import carry_snapped
+        >>> from experiments.problems import make_task
+        >>> from plstm_seq.probing import exact_model, faithful_representation
+        >>> task = make_task("word_problem", group="Z3")
+        >>> matrices = faithful_representation(np.add.outer(range(3), range(3)) % 3)
+        >>> model = exact_model(matrices, range(3), implementation="recurrent")
+        >>> carry_snapped(model, task, [16], num_sequences=4).accuracy
+        (1.0,)
     """
     prototypes = learn_prototypes(
         model,
@@ -128,6 +153,18 @@ def exact_horizons(
 
     Raises:
         RunError: the task is not one of those, or its group is too large.
+
+    Example:
+        Majority has no group, hence no exact construction.
+
+        >>> from experiments import RunError
+        >>> from experiments.probing import exact_horizons
+        >>> from experiments.problems import make_task
+        >>> try:
+        ...     exact_horizons(make_task("majority"), [16])
+        ... except RunError as error:
+        ...     print(error)
+        exact constructions are for word problems with one token an element
     """
     if not isinstance(task, tasks.WordProblem) or task.tokens_per_transition > 1:
         raise RunError("exact constructions are for word problems with one token an element")

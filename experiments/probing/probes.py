@@ -247,7 +247,15 @@ _MOST = 12
 
 
 def table(found: Mapping[str, Probed]) -> Table:
-    """A table with a row for each number, or list of numbers, that a probe found."""
+    """A table with a row for each number, or list of numbers, that a probe found.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from experiments.probing import Probed, table
+        >>> found = Probed("group", None, {"order": 2, "abelian": True}, Figure())
+        >>> table({"group": found}).row_count
+        2
+    """
     shown = plain_table("probe", "", "")
     shown.columns[1].justify = shown.columns[2].justify = "left"
     for name, outcome in found.items():

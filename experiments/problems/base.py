@@ -41,6 +41,14 @@ class Problem(abc.ABC):
 
     Where a subclass does not say otherwise, examples are drawn, as many as one likes; they have
     labels, and their size is what grows.
+
+    Example:
+        What a run asks of its task, whatever its kind.
+
+        >>> from experiments.problems import Problem, make_task, problem_of
+        >>> problem: Problem = problem_of(make_task("grid_parity"))
+        >>> problem.axis, problem.recommended_model().kind
+        ('size', 'vision')
     """
 
     task: Any

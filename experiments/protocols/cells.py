@@ -60,7 +60,13 @@ class Model:
 
 
 def mixers(protocol: Protocol) -> list[str]:
-    """What `--model` may name beside the protocol's own: mixers of what reads its tasks."""
+    """What `--model` may name beside the protocol's own: mixers of what reads its tasks.
+
+    Example:
+        >>> from experiments.protocols import load, mixers
+        >>> {"plstm", "lstm", "delta_net"} <= set(mixers(load("chomsky_regular")))
+        True
+    """
     task = next(iter(protocol.tasks.values()))
     config = default_config(task.name, **task.options)
     kinds = kinds_at(_MIXER, {"model": {"kind": config.model.kind}})
@@ -77,6 +83,12 @@ def model(protocol: Protocol, text: str, words: Sequence[str] = ()) -> Model:
 
     Raises:
         ConfigError: there is no such model, or a field has no value.
+
+    Example:
+        >>> from experiments.protocols import Model, load, model
+        >>> found: Model = model(load("chomsky_regular"), "lstm,hidden_dim=8")
+        >>> found.mixer, found.words
+        ('lstm', ((('hidden_dim',), 8),))
     """
     name, between, rest = text.partition(",")
     inner = _BETWEEN_FIELDS.split(rest) if between else []
@@ -255,7 +267,20 @@ class Cell:
 
 
 def begun(protocol: str) -> list[tuple[Path, About]]:
-    """The cells of a protocol that have a folder; one whose file is damaged is left out."""
+    """The cells of a protocol that have a folder; one whose file is damaged is left out.
+
+    Example:
+        A cell is begun once it has a folder.
+
+        >>> import contextlib
+        >>> import tempfile
+        >>> from experiments.protocols import begun, cells, load
+        >>> (cell,) = cells(load("chomsky_regular"), models=["lstm"], tasks=["parity"])
+        >>> with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        ...     _ = cell.create()
+        ...     print([about.model for _, about in begun("chomsky_regular")])
+        ['lstm']
+    """
     found = []
     for file in sorted((ROOT / protocol).glob(f"*/*/*/{ABOUT}")):
         try:
@@ -343,6 +368,15 @@ def cells(
 
     Raises:
         ConfigError: there is no such model or task, or a field or number is wrong.
+
+    Example:
+        Three seeds at each of four learning rates.
+
+        >>> from experiments.protocols import Cell, cells, load
+        >>> cell: Cell
+        >>> (cell,) = cells(load("chomsky_regular"), models=["lstm"], tasks=["parity"], scale=0.01)
+        >>> cell.folder.as_posix(), len(cell.sweep.configs())
+        ('sweeps/chomsky_regular/scale-0.01/lstm/parity', 12)
     """
     found = [
         Cell(
@@ -374,6 +408,20 @@ def run_cell(cell: Cell, *, executor: str | Executor = "local") -> Path:
     Raises:
         RunError: something else is in the folder, or a group failed.
         KeyboardInterrupt: Ctrl-C; everything is saved.
+
+    Example:
+        One step of a very small model, and its evaluation.
+
+        >>> import contextlib
+        >>> import tempfile
+        >>> from experiments.protocols import cells, load, run_cell
+        >>> words = ["width=4", "num_blocks=1", "training.batch_size=2", "curriculum.maximum=4"]
+        >>> words += ["evaluation.mixture=[4, 4]", "mixture_sequences=4", "evaluation.lengths=[4]"]
+        >>> small = {"words": words, "scale": 1e-4, "seeds": [0], "rates": [1e-3]}
+        >>> (cell,) = cells(load("chomsky_regular"), models=["rnn"], tasks=["parity"], **small)
+        >>> with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        ...     print(run_cell(cell).name)
+        parity,seeds=0,rates=0.001
     """
     folder = cell.create().path
     run_sweep(folder, executor=executor)

@@ -219,7 +219,13 @@ class Protocol(_Strict):
 
 
 def names(folder: Path = FOLDER) -> list[str]:
-    """The names of the protocols."""
+    """The names of the protocols.
+
+    Example:
+        >>> from experiments.protocols import names
+        >>> "chomsky_regular" in names()
+        True
+    """
     return sorted(file.stem for file in folder.glob("*.yaml"))
 
 
@@ -228,6 +234,12 @@ def load(name: str) -> Protocol:
 
     Raises:
         ConfigError: there is none (the nearest names are given), or its file is wrong.
+
+    Example:
+        >>> from experiments.protocols import Protocol, load
+        >>> protocol: Protocol = load("chomsky_regular")
+        >>> list(protocol.tasks), protocol.seeds
+        (['parity', 'modular_arithmetic', 'modular_arithmetic_brackets'], (0, 1, 2))
     """
     if name not in names():
         raise ConfigError(f"no protocol {name!r}; {nearest(name, names())}")
@@ -239,6 +251,21 @@ def read_protocol(path: Path) -> Protocol:
 
     Raises:
         ConfigError: the file cannot be read, or a field is unknown, missing or wrong.
+
+    Example:
+        A protocol of one's own, from a published one and with fewer seeds.
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from experiments.protocols import read_protocol
+        >>> from experiments.protocols.protocol import FOLDER
+        >>> text = (FOLDER / "chomsky_regular.yaml").read_text(encoding="utf-8")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "mine.yaml")
+        ...     _ = file.write_text(text.replace("seeds: [0, 1, 2]", "seeds: [0]"))
+        ...     protocol = read_protocol(file)
+        >>> protocol.name, protocol.seeds
+        ('mine', (0,))
     """
     try:
         document = scalars.load(path.read_text(encoding="utf-8"))

@@ -65,6 +65,15 @@ def compare(protocol: Protocol, *, scale: float | None = None) -> Comparison:
     Raises:
         ConfigError: there can be no run of that scale.
         RuntimeWarning: a file of a cell is damaged; the cell is left out.
+
+    Example:
+        >>> import contextlib
+        >>> import tempfile
+        >>> from experiments.protocols import Comparison, compare, load
+        >>> with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        ...     found: Comparison = compare(load("chomsky_regular"))
+        >>> found.frame["origin"].unique().to_list()
+        ['paper']
     """
     if scale is not None:
         check_scale(scale)
@@ -257,6 +266,11 @@ def export(comparison: Comparison, form: str) -> str:
 
     Raises:
         ConfigError: another form.
+
+    Example:
+        >>> from experiments.protocols import compare, export, load
+        >>> export(compare(load("chomsky_regular")), "csv").split(",")[:3]
+        ['model', 'origin', 'read']
     """
     check_format(form)
     if form == "csv":

@@ -18,7 +18,14 @@ from plstm_seq.ops.products import repeat
 
 @dataclass(frozen=True)
 class ConvolutionConfig:
-    """Attributes: kernel_size: K, steps seen, the current one included; bias: whether added."""
+    """Attributes: kernel_size: K, steps seen, the current one included; bias: whether added.
+
+    Example:
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import CausalConvolution, ConvolutionConfig
+        >>> CausalConvolution(8, ConvolutionConfig(kernel_size=3), rngs=nnx.Rngs(0)).history_length
+        2
+    """
 
     kernel_size: int = 4
     bias: bool = True
@@ -36,6 +43,15 @@ class GridConvolutionConfig:
         causal: whether the cell is the last that is seen, in X and in Y, as in the published code
             whatever its option says; else the middle one (of an even number the later).
         bias: whether one is added.
+
+    Example:
+        A kernel of one row and three columns.
+
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.grid import GridConvolution, GridConvolutionConfig
+        >>> config = GridConvolutionConfig(kernel_size=(1, 3))
+        >>> GridConvolution(8, config, rngs=nnx.Rngs(0)).kernel.shape
+        (1, 3, 1, 8)
     """
 
     kernel_size: tuple[int, int] = (3, 3)

@@ -27,6 +27,13 @@ class CharacterTable:
         class_of: [G], the class of each element.
         values: [K, K], one row a character, by degree, the trivial one first.
         types: Frobenius and Schur's indicator of each: 1 real, 0 complex, -1 quaternionic.
+
+    Example:
+        >>> from plstm_seq.probing import CharacterTable, character_table
+        >>> from tasks.groups import group
+        >>> found: CharacterTable = character_table(group("S3").table)
+        >>> found.degrees.tolist(), found.sizes.tolist()
+        ([1, 1, 2], [1, 2, 3])
     """
 
     classes: tuple[tuple[int, ...], ...]
@@ -58,6 +65,14 @@ class RealIrreducibles:
         determinants: [R, K], 1 or -1.
         ranks: [R, K], `rank(I - P)` of the matrix P of a class: of how many reflections it is the
             product, if it is orthogonal.
+
+    Example:
+        >>> from plstm_seq.probing import RealIrreducibles, character_table, real_irreducibles
+        >>> from tasks.groups import group
+        >>> table = group("S3").table
+        >>> found: RealIrreducibles = real_irreducibles(table, character_table(table))
+        >>> found.names
+        ('1', "1'", '2')
     """
 
     characters: Float[np.ndarray, "R K"]
@@ -85,6 +100,15 @@ def character_table(table: Int[np.ndarray, "G G"]) -> CharacterTable:
 
     Raises:
         ValueError: the group has more than `MAX_CLASSES` conjugacy classes.
+
+    Example:
+        The integers modulo 2: the trivial character, and the sign.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import character_table
+        >>> characters = character_table(np.array([[0, 1], [1, 0]]))
+        >>> characters.values.real.round().astype(int).tolist()
+        [[1, 1], [1, -1]]
     """
     table = np.asarray(table, np.int64)
     classes = conjugacy_classes(table)
@@ -122,6 +146,15 @@ def real_irreducibles(
     Args:
         table: Cayley table.
         characters: of `character_table(table)`.
+
+    Example:
+        The integers modulo 3: the trivial representation, and the turns by 120 degrees.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import character_table, real_irreducibles
+        >>> table = np.add.outer(range(3), range(3)) % 3
+        >>> real_irreducibles(table, character_table(table)).dims.tolist()
+        [1, 2]
     """
     factors = {1: 1, 0: 2, -1: 2}
     rows, norms = [], []
@@ -181,6 +214,18 @@ def smallest_faithful(
 
     Raises:
         ValueError: there are more than `MAX_KERNELS` kernels to compare.
+
+    Example:
+        Turns and reflections of a triangle; without reflections a third dimension is needed.
+
+        >>> from plstm_seq.probing import character_table, real_irreducibles, smallest_faithful
+        >>> from tasks.groups import group
+        >>> table = group("S3").table
+        >>> real = real_irreducibles(table, character_table(table))
+        >>> [real.names[index] for index in smallest_faithful(real)]
+        ['2']
+        >>> [real.names[index] for index in smallest_faithful(real, rotations=True)]
+        ["1'", '2']
     """
     kernels = _masks(irreducibles.kernels[:, _minimal_normal(irreducibles.kernels)])
     signs = _masks(irreducibles.determinants < 0)
@@ -222,6 +267,14 @@ def smallest_faithful_sums(irreducibles: RealIrreducibles) -> tuple[tuple[int, .
 
     Raises:
         ValueError: as `smallest_faithful`.
+
+    Example:
+        >>> from plstm_seq.probing import character_table, real_irreducibles, smallest_faithful_sums
+        >>> from tasks.groups import group
+        >>> table = group("S4").table
+        >>> real = real_irreducibles(table, character_table(table))
+        >>> [[real.names[index] for index in chosen] for chosen in smallest_faithful_sums(real)]
+        [['3'], ["3'"]]
     """
     first = smallest_faithful(irreducibles)
     kernels = _masks(irreducibles.kernels[:, _minimal_normal(irreducibles.kernels)])
@@ -278,6 +331,19 @@ class RepresentationMatch:
         faithful: [H], whether that nearest sum tells all elements apart; says something of the
             head only where the distance is small.
         together: whether all heads together do.
+
+    Example:
+        >>> from plstm_seq.probing import RepresentationMatch, character_table
+        >>> from plstm_seq.probing import faithful_representation, match_representations
+        >>> from plstm_seq.probing import real_irreducibles
+        >>> from tasks.groups import group
+        >>> table = group("S3").table
+        >>> characters = character_table(table)
+        >>> of_table = characters, real_irreducibles(table, characters)
+        >>> heads = [faithful_representation(table)]
+        >>> found: RepresentationMatch = match_representations(heads, *of_table)
+        >>> found.label(0), found.faithful.tolist()
+        ('2', [True])
     """
 
     names: tuple[str, ...]
@@ -310,6 +376,18 @@ def match_representations(
         actions: of each head the matrix of every element (`Homomorphism.action`).
         characters: of the group.
         irreducibles: of the group.
+
+    Example:
+        A head on which every element acts as 1 has learned the trivial representation.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import character_table, match_representations, real_irreducibles
+        >>> table = np.array([[0, 1], [1, 0]])
+        >>> characters = character_table(table)
+        >>> real = real_irreducibles(table, characters)
+        >>> found = match_representations([np.ones((2, 1, 1))], characters, real)
+        >>> found.label(0), found.together
+        ('1', False)
     """
     sizes, order = characters.sizes, len(characters.class_of)
     traces = np.stack([np.trace(action, axis1=-2, axis2=-1) for action in actions])

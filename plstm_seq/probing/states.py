@@ -29,6 +29,15 @@ class StateSample:
         states: [R, N, F], the features of the whole state, of all layers and heads.
         labels: [R, N], the task's label at each length.
         predictions: [R, N], the model's.
+
+    Example:
+        >>> import numpy as np
+        >>> from plstm_seq.probing import StateSample
+        >>> labels = np.array([[0, 1], [1, 0]])
+        >>> predictions = np.array([[0, 1], [1, 1]])
+        >>> sample = StateSample((4, 8), np.eye(2)[labels], labels, predictions)
+        >>> sample.accuracy.tolist()
+        [1.0, 0.5]
     """
 
     lengths: tuple[int, ...]
@@ -62,6 +71,25 @@ def sample_states(
 
     Raises:
         ValueError: a length is no such multiple, or the model's state is not bounded.
+
+    Example:
+        The states of a model that adds modulo 3, after 2 and after 4 symbols.
+
+        >>> import jax
+        >>> import numpy as np
+        >>> from plstm_seq.probing import exact_model, faithful_representation
+        >>> from plstm_seq.evaluation import Stream
+        >>> from plstm_seq.probing import StateSample, sample_states
+        >>> from tasks import WordProblem
+        >>> task = WordProblem("Z3")
+        >>> table = np.add.outer(range(3), range(3)) % 3
+        >>> matrices = faithful_representation(table)
+        >>> model = exact_model(matrices, range(3), implementation="recurrent")
+        >>> stream = Stream(task.draw, task.start, task.advance)
+        >>> options = {"key": jax.random.key(0), "num_sequences": 8}
+        >>> sample: StateSample = sample_states(model, stream, [2, 4], **options)
+        >>> sample.states.shape, sample.accuracy.tolist()
+        ((2, 8, 4), [1.0, 1.0])
     """
     wanted = tuple(sorted({int(length) for length in lengths}))
     if not wanted or any(length < 1 or length % stream.period for length in wanted):
@@ -159,6 +187,17 @@ def linear_probe(
 
     Raises:
         ValueError: no length of the sample is that short.
+
+    Example:
+        States from which the label can be read, where the model itself always answers 0.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import LinearProbe, StateSample, linear_probe
+        >>> labels = np.tile([0, 1], (2, 20))
+        >>> sample = StateSample((4, 8), np.eye(2)[labels], labels, predictions=0 * labels)
+        >>> found: LinearProbe = linear_probe(sample, num_labels=2, fit_until=4)
+        >>> found.fitted, found.accuracy.tolist(), found.model_accuracy.tolist()
+        ((4,), [1.0, 1.0], [0.5, 0.5])
     """
     chosen = _until(sample, fit_until)
     half = sample.states.shape[1] // 2
@@ -237,6 +276,19 @@ def separability(sample: StateSample, *, reference: int, threshold: float = 0.9)
 
     Raises:
         ValueError: no two lengths of the sample are that short, or all sequences have one label.
+
+    Example:
+        The two labels' states come nearer to each other as sequences grow, and meet at length 8.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import Separability, StateSample, separability
+        >>> labels = np.tile([0, 1], (3, 20))
+        >>> states = np.eye(2)[labels]
+        >>> states[2] = 0.5
+        >>> sample = StateSample((2, 4, 8), states, labels, predictions=states.argmax(-1))
+        >>> found: Separability = separability(sample, reference=4)
+        >>> found.accuracy.tolist(), found.failed, found.reach.round(2).tolist()
+        ([1.0, 1.0, 0.5], 8.0, [0.0, 0.0, 0.5])
     """
     chosen = _until(sample, reference)
     if chosen.sum() < 2:

@@ -56,7 +56,16 @@ _BRANCHES = {
 
 
 class LayerArguments(NamedTuple):
-    """What `PLSTM1DLayer` is built from."""
+    """What `PLSTM1DLayer` is built from.
+
+    Example:
+        >>> from plstm_seq.interop.published import LayerArguments, read_config
+        >>> from plstm_seq.interop.published.defaults import complete
+        >>> published = {"class_name": "pLSTM1DLayer", "input_dim": 8, "num_heads": 2}
+        >>> arguments: LayerArguments = read_config(complete(published))
+        >>> arguments.input_dim, arguments.config.num_heads, arguments.output_dim
+        (8, 2, 8)
+    """
 
     input_dim: int
     config: PLSTM1DConfig
@@ -68,7 +77,16 @@ class LayerArguments(NamedTuple):
 
 
 class BlockArguments(NamedTuple):
-    """What `plstm_seq.models.make_block` builds a block from."""
+    """What `plstm_seq.models.make_block` builds a block from.
+
+    Example:
+        >>> from plstm_seq.interop.published import BlockArguments, read_config
+        >>> from plstm_seq.interop.published.defaults import complete
+        >>> published = {"class_name": "PreUpProjectionBlock", "input_dim": 8}
+        >>> arguments: BlockArguments = read_config(complete(published))
+        >>> arguments.width, arguments.config.kind, arguments.mixer.kind
+        (8, 'pre_up', 'plstm_1d')
+    """
 
     width: int
     config: BlockConfig
@@ -80,7 +98,16 @@ class BlockArguments(NamedTuple):
 
 
 class ModelArguments(NamedTuple):
-    """What `SequenceModel` is built from."""
+    """What `SequenceModel` is built from.
+
+    Example:
+        >>> from plstm_seq.interop.published import ModelArguments, read_config
+        >>> from plstm_seq.interop.published.defaults import complete
+        >>> published = {"_shortname": "pLSTMLM", "vocab_size": 5, "embedding_dim": 8}
+        >>> arguments: ModelArguments = read_config(complete(published))
+        >>> arguments.vocab_size, arguments.config.width, arguments.config.num_blocks
+        (5, 8, 1)
+    """
 
     vocab_size: int
     config: SequenceModelConfig
@@ -119,6 +146,18 @@ def read_config(config: Mapping[str, Any]) -> Arguments:
     Raises:
         ValueError: fields or values have no counterpart; all of them are listed.
         KeyError: a field is missing.
+
+    Example:
+        Files of the published experiments name only what differs from the defaults; `complete` adds
+        those.
+
+        >>> from flax import nnx
+        >>> from plstm_seq.interop.published import read_config
+        >>> from plstm_seq.interop.published.defaults import complete
+        >>> published = complete({"class_name": "pLSTM1DLayer", "input_dim": 8, "num_heads": 2})
+        >>> layer = read_config(published).build(rngs=nnx.Rngs(0))
+        >>> type(layer).__name__, layer.input_dim
+        ('PLSTM1DLayer', 8)
     """
     fields = Fields(config)
     arguments = _read(fields, config)

@@ -33,7 +33,16 @@ _BRANCHES: dict[str, GridBranch] = {
 
 
 class GridLayerArguments(NamedTuple):
-    """What `PLSTM2DLayer` is built from."""
+    """What `PLSTM2DLayer` is built from.
+
+    Example:
+        >>> from plstm_seq.interop.published import GridLayerArguments, read_config
+        >>> from plstm_seq.interop.published.defaults import complete
+        >>> published = {"class_name": "pLSTM2DLayerFused", "mode": "P", "input_dim": 8}
+        >>> arguments: GridLayerArguments = read_config(complete(published))
+        >>> arguments.mode, arguments.input_dim, arguments.config.norm_of
+        ('P', 8, 'sum')
+    """
 
     input_dim: int
     config: PLSTM2DConfig

@@ -49,7 +49,13 @@ _MERGED = re.compile(
 
 
 def parameter_name(published: str) -> str:
-    """Return the dotted path that a published parameter has in our modules."""
+    """Return the dotted path that a published parameter has in our modules.
+
+    Example:
+        >>> from plstm_seq.interop.published import parameter_name
+        >>> parameter_name("block_stack.block0.interaction_module.query.weight")
+        'blocks.0.mixer.query.weight'
+    """
     name = published
     for pattern, ours in _RENAMES:
         name = pattern.sub(ours, name)
@@ -68,6 +74,16 @@ def load_parameters(module: nnx.Module, parameters: Mapping[str, ArrayLike]) -> 
     Raises:
         ValueError: a name has no counterpart, a parameter is left out, or a shape does not fit;
             every such name is listed, and the module is unchanged.
+
+    Example:
+        >>> import numpy as np
+        >>> from flax import nnx
+        >>> from plstm_seq.interop.published import load_parameters
+        >>> from plstm_seq.layers import Scale
+        >>> module = Scale(2, rngs=nnx.Rngs(0))
+        >>> load_parameters(module, {"scale": np.array([3.0, 4.0])})
+        >>> module.scale[...].tolist()
+        [3.0, 4.0]
     """
     if isinstance(module, PLSTMDAGLayer):
         parameters = graph_parameters(module, parameters)

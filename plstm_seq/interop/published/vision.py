@@ -22,7 +22,16 @@ from plstm_seq.models.vision import (
 
 
 class GridBlockArguments(NamedTuple):
-    """What `plstm_seq.models.vision.make_grid_block` builds a block from."""
+    """What `plstm_seq.models.vision.make_grid_block` builds a block from.
+
+    Example:
+        >>> from plstm_seq.interop.published import GridBlockArguments, read_config
+        >>> from plstm_seq.interop.published.defaults import complete
+        >>> published = {"class_name": "TransformerBlock", "input_dim": 8}
+        >>> arguments: GridBlockArguments = read_config(complete(published))
+        >>> arguments.width, arguments.config.kind, arguments.mixer.kind
+        (8, 'post_up', 'attention')
+    """
 
     width: int
     config: BlockConfig
@@ -35,7 +44,16 @@ class GridBlockArguments(NamedTuple):
 
 
 class VisionArguments(NamedTuple):
-    """What `VisionModel` is built from."""
+    """What `VisionModel` is built from.
+
+    Example:
+        >>> from plstm_seq.interop.published import VisionArguments, read_config
+        >>> from plstm_seq.interop.published.defaults import complete
+        >>> published = {"_short_name": "pLSTMVisionModel", "dim": 16, "num_blocks": 1}
+        >>> arguments: VisionArguments = read_config(complete(published))
+        >>> arguments.config.width, arguments.channels
+        (16, 3)
+    """
 
     config: VisionModelConfig
     output_size: int

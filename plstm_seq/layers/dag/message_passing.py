@@ -89,6 +89,23 @@ class MessagePassing(Configured[C]):
 
     Raises:
         ValueError: sizes do not fit each other.
+
+    Example:
+        A layer without parameters, which adds up the neighbours.
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.graphs import line_graph
+        >>> from plstm_seq.layers.dag import GCNConfig, MessagePassing
+        >>> class Total(MessagePassing[GCNConfig]):
+        ...     def _make(self, **types):
+        ...         pass
+        ...
+        ...     def _pass(self, x, messages):
+        ...         return messages.summed(messages.sent(x))
+        >>> layer = Total(1, GCNConfig(), rngs=nnx.Rngs(0))
+        >>> layer(jnp.array([[1.0], [2.0], [4.0]]), line_graph([[0, 1], [1, 2]], nodes=3)).tolist()
+        [[2.0], [5.0], [2.0]]
     """
 
     of_edge: nnx.Linear | None

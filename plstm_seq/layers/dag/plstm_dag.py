@@ -98,7 +98,17 @@ class PLSTMDAGConfig(PLSTMConfig):
 
 
 class GraphMixer(Protocol):
-    """What a block asks of a mixer: a map of nodes to nodes."""
+    """What a block asks of a mixer: a map of nodes to nodes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.graphs import line_graph
+        >>> from plstm_seq.layers.dag import GCN, GCNConfig, GraphMixer
+        >>> mixer: GraphMixer = GCN(4, GCNConfig(), rngs=nnx.Rngs(0))
+        >>> mixer(jnp.ones((3, 4)), line_graph([[0, 1], [1, 2]], nodes=3)).shape
+        (3, 4)
+    """
 
     def __call__(self, x: Any, graph: Graphs, edges: Any = None, /) -> Any:
         """Map [N, I] to [N, O]; `edges` are features [E, J]."""

@@ -253,14 +253,14 @@ def record_grid(model: VisionModel, inputs: Shaped[Array, "B X Y *C"]) -> GridRe
         >>> from plstm_seq.layers.grid import PLSTM2DConfig
         >>> from plstm_seq.models import VisionModel, VisionModelConfig
         >>> from plstm_seq.probing import GridLayerRecord, GridRecording, record_grid
-        >>> mixer = PLSTM2DConfig(num_heads=2)
+        >>> mixer = PLSTM2DConfig(num_heads=1, orientations=(0,))
         >>> sizes = {"width": 8, "num_blocks": 1, "patch_size": 2, "position_grid": (2, 2)}
         >>> config = VisionModelConfig(mixer=mixer, **sizes)
         >>> model = VisionModel(config, output_size=3, rngs=nnx.Rngs(0))
         >>> found: GridRecording = record_grid(model, np.zeros((1, 4, 4, 3), np.float32))
         >>> layer: GridLayerRecord = found.layers[0]
         >>> found.outputs.shape, layer.gates["source"].shape[:5]
-        ((1, 3), (1, 2, 4, 2, 2))
+        ((1, 3), (1, 1, 1, 2, 2))
     """
     layers = _layers_of(model, PLSTM2DLayer)
     outputs, gates = jax.device_get(_record_grid(*nnx.split(model), jnp.asarray(inputs)))

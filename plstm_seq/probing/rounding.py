@@ -226,7 +226,7 @@ def round_model(
         >>> from plstm_seq.probing import Rounded, round_model
         >>> table = np.add.outer(range(3), range(3)) % 3
         >>> matrices = faithful_representation(table)
-        >>> model = exact_model(matrices, range(3), noise=0.01)
+        >>> model = exact_model(matrices, range(3), noise=0.01, implementation="recurrent")
         >>> found: Rounded = round_model(model, length=8, num_sequences=4)
         >>> found.group.order, found.after, found.wrong_steps, found.steps
         (3, 1.0, 0, 9)
@@ -389,7 +389,7 @@ def with_orthogonal_transitions(model: SequenceModel) -> SequenceModel:
         >>> from plstm_seq.probing import spectrum, with_orthogonal_transitions
         >>> table = np.add.outer(range(3), range(3)) % 3
         >>> matrices = faithful_representation(table)
-        >>> model = exact_model(matrices, range(3), noise=0.01)
+        >>> model = exact_model(matrices, range(3), noise=0.01, implementation="recurrent")
         >>> fixed = with_orthogonal_transitions(model)
         >>> bool(spectrum(model.transitions_by_token()).distance.max() > 1e-3)
         True

@@ -149,13 +149,13 @@ def read_config(config: Mapping[str, Any]) -> Arguments:
 
     Example:
         Files of the published experiments name only what differs from the defaults; `complete` adds
-        those.
+        those. The shapes of a layer are enough to load published parameters into.
 
         >>> from flax import nnx
         >>> from plstm_seq.interop.published import read_config
         >>> from plstm_seq.interop.published.defaults import complete
         >>> published = complete({"class_name": "pLSTM1DLayer", "input_dim": 8, "num_heads": 2})
-        >>> layer = read_config(published).build(rngs=nnx.Rngs(0))
+        >>> layer = nnx.eval_shape(lambda: read_config(published).build(rngs=nnx.Rngs(0)))
         >>> type(layer).__name__, layer.input_dim
         ('PLSTM1DLayer', 8)
     """

@@ -21,28 +21,12 @@ LARGEST_SEED = 2**32 - 1
 
 
 class ConfigError(ValueError):
-    """A field or value of a config is wrong; the message says which and what is expected.
-
-    Example:
-        >>> from experiments import ConfigError, default_config
-        >>> try:
-        ...     default_config("parity", modulus=5)
-        ... except ConfigError as error:
-        ...     print("modulus" in str(error))
-        True
-    """
+    """A field or value of a config is wrong; the message says which and what is expected."""
 
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """A task of any kind and its options, for instance `modulus`.
-
-    Example:
-        >>> from experiments import TaskConfig
-        >>> task = TaskConfig("modular_arithmetic", {"modulus": 3}).make()
-        >>> task.labels
-        ('0', '1', '2')
-    """
+    """A task of any kind and its options, for instance `modulus`."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -57,23 +41,18 @@ class EvaluationConfig:
     """How accuracy against length is measured.
 
     Attributes:
-        lengths: the lengths evaluated where none are named; of what is no sequence, the sizes or
-            depths.
-        num_sequences: fresh sequences a length.
-        batch_size: sequences run at once.
-        chunk_size: symbols run at once.
-        seed: of the sequences; the same for every run, so that runs read the same ones.
+        lengths: the lengths that are evaluated where none are named; for images, grids and graphs
+            their sizes or depths.
+        num_sequences: the number of new sequences at each length.
+        batch_size: the number of sequences that are run at once.
+        chunk_size: the number of symbols that are run at once.
+        seed: the seed of the sequences; it is the same for every run, so that all runs read the
+            same sequences.
         mixture: shortest and longest length of a further set of sequences, of which one number is
             reported; None: there is none.
         mixture_sequences: how many those are, of all lengths together.
         snap_every: symbols after which, in a second pass, the state becomes the learned prototype
             of what is predicted (`plstm_seq.evaluation.snapping`); None: there is no such pass.
-
-    Example:
-        >>> from experiments import EvaluationConfig
-        >>> evaluation = EvaluationConfig(lengths=(64, 256), num_sequences=100)
-        >>> evaluation.lengths, evaluation.mixture
-        ((64, 256), None)
     """
 
     lengths: tuple[int, ...] = LENGTHS
@@ -107,19 +86,19 @@ class ExperimentConfig:
         model: what learns it.
         training: how long, on which lengths, with which optimizer.
         evaluation: how it is measured.
-        seed: of the parameters and of the training batches.
-        dtype: what the model computes in; parameters, gates, states and logits are in float32.
+        seed: the seed of the parameters and of the training batches.
+        dtype: the type that the model computes in; parameters, gates, states and logits are in
+            float32.
         initial_run: the folder of a run of the same model, from whose last parameters training
             starts; None: from new ones.
 
     Example:
-        The same run with another seed.
-
         >>> from dataclasses import replace
-        >>> from experiments import ExperimentConfig, default_config
-        >>> config: ExperimentConfig = replace(default_config("parity"), seed=3)
-        >>> config.task.name, config.seed, config.dtype
-        ('parity', 3, 'float32')
+        >>> from experiments import EvaluationConfig, ExperimentConfig, TaskConfig, default_config
+        >>> config: ExperimentConfig = default_config("parity")
+        >>> config = replace(config, evaluation=EvaluationConfig(lengths=(64, 256)), seed=3)
+        >>> config.task == TaskConfig("parity"), config.evaluation.lengths, config.seed
+        (True, (64, 256), 3)
     """
 
     task: TaskConfig
@@ -135,11 +114,7 @@ class ExperimentConfig:
 
 
 def check_seed(seed: int) -> None:
-    """Refuses what jax would take modulo 2^32, so that two seeds would be one.
-
-    Raises:
-        ValueError: it is not between 0 and `LARGEST_SEED`.
-    """
+    """Raises ValueError for a seed above `LARGEST_SEED`, which jax would take modulo 2^32."""
     if not 0 <= seed <= LARGEST_SEED:
         raise ValueError(f"seed must be from 0 to {LARGEST_SEED}, got {seed}")
 

@@ -24,11 +24,11 @@ Path = tuple[str, ...]
 
 
 def override(config: ExperimentConfig, assignments: Iterable[str]) -> ExperimentConfig:
-    """A config with fields changed, kinds first.
+    """Returns a config with some fields changed; a field's kind is changed before its fields.
 
     Args:
-        config: what is changed.
-        assignments: `path=value` each; values are YAML (`3e-3`, `true`, `null`, `[64, 256]`).
+        config: the config, which stays as it is.
+        assignments: texts `path=value`; values are YAML (`3e-3`, `true`, `null`, `[64, 256]`).
 
     Raises:
         ConfigError: a path is unknown or names several fields, or a value is wrong.

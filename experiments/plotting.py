@@ -78,8 +78,7 @@ def plot(
     Example:
         >>> import tempfile
         >>> from experiments import default_config, evaluate, override, plot, train
-        >>> words = ["mixer=rnn", "width=8", "num_blocks=1", "training.steps=2"]
-        >>> words += ["training.batch_size=4", "curriculum=uniform", "curriculum.maximum=4"]
+        >>> words = ["mixer=rnn", "width=8", "num_blocks=1", "training.steps=2", "stages=[[4, 2]]"]
         >>> config = override(default_config("parity"), words)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = train(config, f"{folder}/run", progress=False)

@@ -70,12 +70,9 @@ def train(
         KeyboardInterrupt: Ctrl-C, or the process was told to end; the run can be resumed.
 
     Example:
-        Two steps of a very small model.
-
         >>> import tempfile
         >>> from experiments import default_config, override, train
-        >>> words = ["mixer=rnn", "width=8", "num_blocks=1", "training.steps=2"]
-        >>> words += ["training.batch_size=4", "curriculum=uniform", "curriculum.maximum=4"]
+        >>> words = ["mixer=rnn", "width=8", "num_blocks=1", "training.steps=2", "stages=[[4, 2]]"]
         >>> config = override(default_config("parity"), words)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     run = train(config, f"{folder}/run", progress=False)
@@ -209,11 +206,7 @@ def _take_over(run: Run, stack: ExitStack) -> None:
 
 
 def _check_kept(run: Run, result: FitResult) -> None:
-    """Says success only of what is on disk.
-
-    Raises:
-        FileNotFoundError: something of the run was removed while it was trained.
-    """
+    """Raises FileNotFoundError if a file of the run was removed while it was trained."""
     needed = [run.metrics_path, run.checkpoints / str(result.step), run.status_path, run.cost_path]
     for path in needed:
         if not path.exists():

@@ -23,12 +23,12 @@ _SEQUENCES_A_PROTOTYPE = 64
 
 
 class Carried(NamedTuple):
-    """How far a model carries.
+    """Up to which length a model answers correctly.
 
     Attributes:
-        lengths: where it was measured.
-        accuracy: at the last position, at each length.
-        horizon: of whole sequences, 0.9 of them right.
+        lengths: the lengths that were measured.
+        accuracy: the accuracy at the last position of each length.
+        horizon: the longest length up to which 0.9 of the whole sequences are right, as a text.
     """
 
     lengths: tuple[int, ...]
@@ -65,15 +65,16 @@ def carry(
     num_sequences: int = 64,
     chunk_size: int = 256,
 ) -> Carried:
-    """Measure how far a model carries, on sequences that depend on the seed alone.
+    """Measure up to which length a model answers correctly; the sequences follow from the seed.
 
     Args:
-        model: of bounded state.
-        task: labels every position.
-        lengths: where to measure.
-        seed: of the sequences.
-        num_sequences: run at once.
-        chunk_size: symbols run at once; a snapped model is snapped as often.
+        model: a model whose state has a bounded size.
+        task: a task that labels every position.
+        lengths: the lengths to measure.
+        seed: the seed of the sequences.
+        num_sequences: the number of sequences.
+        chunk_size: the number of symbols that are run at once; a snapped model is snapped after
+            each such piece.
 
     Example:
         A model with written weights makes no mistake.
@@ -106,7 +107,7 @@ def carry(
 def carry_snapped(
     model: Any, task: tasks.Task, lengths: Sequence[int], *, learned_at: int = 16, **options: Any
 ) -> Carried:
-    """The same with the state put back every `SNAP_EVERY` symbols onto prototypes.
+    """As `carry`, with the state replaced by a learned prototype every `SNAP_EVERY` symbols.
 
     Args:
         model: see `carry`.
@@ -140,14 +141,15 @@ def carry_snapped(
 def exact_horizons(
     task: tasks.Task, lengths: Sequence[int], *, noise: float = NOISE, **options: Any
 ) -> dict[str, Carried]:
-    """Measure how far the exact construction for a word problem carries.
+    """Measure up to which length exact constructions for a word problem answer correctly.
 
-    In both types, with transitions held as matrices and made as exponentials; and both disturbed,
-    which is what training leaves, the matrices also snapped.
+    There is one with transitions that are stored as matrices, and one with exponentials; each in
+    float32, in bfloat16, and with noise, as training leaves it. The noisy matrices are also
+    measured with snapping.
 
     Args:
-        task: a word problem with one token an element.
-        lengths: where to measure.
+        task: a word problem with one token for each element.
+        lengths: the lengths to measure.
         noise: standard deviation of the disturbance, see `exact_model`.
         **options: see `carry`.
 

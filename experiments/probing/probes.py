@@ -34,10 +34,10 @@ class Probed:
     """The outcome of a probe.
 
     Attributes:
-        name: of the probe.
-        result: the dataclass of `plstm_seq.probing`, or a list of one a layer.
-        summary: its most telling numbers, for JSON.
-        figure: its plot.
+        name: the name of the probe.
+        result: the dataclass of `plstm_seq.probing`, or a list with one for each layer.
+        summary: the most telling numbers of the result, for JSON.
+        figure: the plot of the result.
     """
 
     name: str

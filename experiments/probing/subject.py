@@ -24,8 +24,8 @@ class TaskGroup(NamedTuple):
     """The group that a task's symbols generate.
 
     Attributes:
-        name: of the group, or of that which it is part of.
-        elements: their names.
+        name: the name of the group, or of a larger group that holds it.
+        elements: the names of the elements.
         table: Cayley table [G, G].
         symbols: the element of each symbol.
         composition: the side on which the task multiplies its newest symbol.

@@ -26,7 +26,7 @@ AnyTask = tasks.Task | tasks.ImageTask | tasks.GridTask | tasks.GraphTask | Imag
 
 
 def task_names() -> list[str]:
-    """The names of all tasks that are drawn: those over sequences, then grids, then graphs.
+    """The names of all tasks that need no data: over sequences, then grids, then graphs.
 
     Example:
         >>> from experiments.problems import task_names
@@ -63,7 +63,7 @@ def make_task(name: str, **options: Any) -> AnyTask:
 
 
 def problem_of(task: AnyTask) -> Problem:
-    """What goes with a task's kind.
+    """The problem of a task: the model, batches and defaults that go with its kind.
 
     Example:
         >>> from experiments.problems import make_task, problem_of

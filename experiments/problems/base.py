@@ -39,8 +39,8 @@ class ModelBatch(NamedTuple):
 class Problem(abc.ABC):
     """A task with what goes with its kind: sequences, grids or graphs.
 
-    Where a subclass does not say otherwise, examples are drawn, as many as one likes; they have
-    labels, and their size is what grows.
+    Unless a subclass says otherwise, any number of examples can be drawn, the examples have labels,
+    and generalisation is measured along their size.
 
     Example:
         What a run asks of its task, whatever its kind.

@@ -45,11 +45,11 @@ class Model:
     """A model of a protocol.
 
     Attributes:
-        text: as it was asked for: `plstm,transition.dim=4`.
-        name: what of it stands before the fields.
+        text: the text that asked for it, such as `plstm,transition.dim=4`.
+        name: the part of the text before the fields.
         mixer: the kind of mixer; None: that of the task's default config, which is pLSTM.
-        fields: that the protocol sets in it.
-        words: fields that whoever runs it sets.
+        fields: the fields that the protocol sets in it.
+        words: the fields that the text sets in it.
     """
 
     text: str
@@ -60,11 +60,11 @@ class Model:
 
 
 def mixers(protocol: Protocol) -> list[str]:
-    """What `--model` may name beside the protocol's own: mixers of what reads its tasks.
+    """The kinds of mixers that `--model` may name, beside the models that the protocol defines.
 
     Example:
         >>> from experiments.protocols import load, mixers
-        >>> {"plstm", "lstm", "delta_net"} <= set(mixers(load("chomsky_regular")))
+        >>> "delta_net" in mixers(load("chomsky_regular"))
         True
     """
     task = next(iter(protocol.tasks.values()))
@@ -77,7 +77,7 @@ def model(protocol: Protocol, text: str, words: Sequence[str] = ()) -> Model:
     """The model that a text asks for.
 
     Args:
-        protocol: whose models have names of their own beside the mixers.
+        protocol: the protocol, which may define models beside the mixers.
         text: `NAME`, or `NAME,field=value,...`.
         words: further `field=value`; they belong to the model's name, too.
 
@@ -159,12 +159,12 @@ class Cell:
     """One model on one task.
 
     Attributes:
-        protocol: of which it is a cell.
-        task: its name in the protocol.
-        model: what is trained.
-        scale: multiplies steps and warm-up, and nothing else.
-        seeds: None: as many as published.
-        rates: learning rates; None: those published.
+        protocol: the protocol that it belongs to.
+        task: the name of the task in the protocol.
+        model: the model that is trained.
+        scale: the factor of steps and warm-up; nothing else is scaled.
+        seeds: the seeds; None: as many as published.
+        rates: the learning rates; None: those published.
     """
 
     protocol: Protocol
@@ -293,11 +293,7 @@ def begun(protocol: str) -> list[tuple[Path, About]]:
 
 
 def check_scale(scale: float) -> None:
-    """Refuses what steps cannot be multiplied by.
-
-    Raises:
-        ConfigError: it is not above 0 and up to 1.
-    """
+    """Raises ConfigError for a factor of steps that is not above 0 and at most 1."""
     if not 0 < scale <= 1:
         raise ConfigError(f"scale is {scale:g}: a number above 0, up to 1, is expected")
 
@@ -355,10 +351,10 @@ def cells(
     seeds: Sequence[int] | None = None,
     rates: Sequence[float] | None = None,
 ) -> list[Cell]:
-    """Every model on every task.
+    """The cells of a protocol: every model on every task.
 
     Args:
-        protocol: whose cells.
+        protocol: the protocol.
         models: see `experiments.protocols.cells.model`.
         words: `field=value` that every model takes.
         tasks: by their names in the protocol; None: all.
@@ -370,8 +366,6 @@ def cells(
         ConfigError: there is no such model or task, or a field or number is wrong.
 
     Example:
-        Three seeds at each of four learning rates.
-
         >>> from experiments.protocols import Cell, cells, load
         >>> cell: Cell
         >>> (cell,) = cells(load("chomsky_regular"), models=["lstm"], tasks=["parity"], scale=0.01)
@@ -396,10 +390,12 @@ def cells(
 
 
 def run_cell(cell: Cell, *, executor: str | Executor = "local") -> Path:
-    """Does all that is left to do of a cell; so it also resumes one that was stopped.
+    """Trains and evaluates the members of a cell that are not finished yet.
+
+    A cell that was stopped is resumed in this way, too.
 
     Args:
-        cell: of `cells`.
+        cell: one of `cells`.
         executor: see `run_sweep`.
 
     Returns:

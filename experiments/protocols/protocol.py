@@ -130,14 +130,14 @@ class Protocol(_Strict):
     """A published protocol.
 
     Attributes:
-        name: of its file.
-        title: in a line.
+        name: the name of its file, without the ending.
+        title: what it is, in one line.
         source: where it was published.
         tasks: by the names that columns have.
         config: fields of every run, as in `override`: budget, lengths, optimizer, evaluation.
-        seeds: the published ones in number; ours count from 0.
-        rates: learning rates.
-        measure: how members become a number.
+        seeds: as many seeds as published; they count from 0.
+        rates: the learning rates.
+        measure: how the members of a cell become one number.
         published: rows to compare with.
         model: sizes that the paper gives, for every model that has the field.
         models: fields that one mixer takes here; or, under another name, a mixer (`mixer`) and its

@@ -56,11 +56,11 @@ class Comparison(NamedTuple):
 
 
 def compare(protocol: Protocol, *, scale: float | None = None) -> Comparison:
-    """Gathers what was published and what has been measured here.
+    """Gathers the published numbers and those that have been measured here.
 
     Args:
-        protocol: whose table.
-        scale: only runs of this scale; None: of every scale.
+        protocol: the protocol.
+        scale: which runs are shown: those of this scale; None: those of every scale.
 
     Raises:
         ConfigError: there can be no run of that scale.

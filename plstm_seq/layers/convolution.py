@@ -18,7 +18,11 @@ from plstm_seq.ops.products import repeat
 
 @dataclass(frozen=True)
 class ConvolutionConfig:
-    """Attributes: kernel_size: K, steps seen, the current one included; bias: whether added.
+    """The options of a `CausalConvolution`.
+
+    Attributes:
+        kernel_size: K, the number of steps that an output depends on, its own step included.
+        bias: whether a bias is added.
 
     Example:
         >>> from flax import nnx
@@ -39,10 +43,12 @@ class GridConvolutionConfig:
     """The options of a `GridConvolution`.
 
     Attributes:
-        kernel_size: cells seen in X and in Y, the cell itself included.
-        causal: whether the cell is the last that is seen, in X and in Y, as in the published code
-            whatever its option says; else the middle one (of an even number the later).
-        bias: whether one is added.
+        kernel_size: the numbers of cells in X and in Y that an output depends on, its own cell
+            included.
+        causal: whether an output depends on no cell after its own, in X and in Y. The published
+            code always computes this, whatever its option says. Otherwise the output's own cell
+            is the middle one, of an even number the later of the two.
+        bias: whether a bias is added.
 
     Example:
         A kernel of one row and three columns.

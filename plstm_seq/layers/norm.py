@@ -27,7 +27,7 @@ NormKind = Literal["rms", "layer"]
 
 @dataclass(frozen=True)
 class NormConfig:
-    """Which norm, and what it learns.
+    """The options of a `Norm`: which norm it is, and what it learns.
 
     Attributes:
         kind: "rms": `x / sqrt(mean(x^2) + eps)`; "layer": `(x - mean(x)) / sqrt(var(x) + eps)`.

@@ -50,7 +50,7 @@ class PLSTM1DState:
 
         >>> from flax import nnx
         >>> from plstm_seq.layers import PLSTM1DConfig, PLSTM1DLayer, PLSTM1DState
-        >>> layer = PLSTM1DLayer(8, PLSTM1DConfig(num_heads=2), rngs=nnx.Rngs(0))
+        >>> layer = PLSTM1DLayer(16, PLSTM1DConfig(num_heads=2), rngs=nnx.Rngs(0))
         >>> state: PLSTM1DState = layer.init_state(2)
         >>> state.position.tolist(), state.C.shape[:2]
         ([0, 0], (2, 2))

@@ -143,7 +143,7 @@ def automaton_form(
         initial: the state before the first symbol.
 
     Raises:
-        ValueError: a state or label is none.
+        ValueError: a shape is wrong, or a number is not that of a state or a label.
 
     Example:
         A switch: symbol 0 turns it off, 1 on, and 2 leaves it.
@@ -206,11 +206,12 @@ def exact_automaton(
 
 
 def modular_arithmetic_form(modulus: int = 5, operators: str = "+-*") -> LinearForm:
-    """Modular arithmetic with precedence, prefix by prefix, as one linear form with J = 2 modulus.
+    """The linear form of modular arithmetic with precedence; it values every prefix, and J = 2 m.
 
-    The state holds `exp(2 pi i (sum + j factor) / m)`, j = 0 .. m - 1: every token selects and
-    rotates. The value is the phase of j = 1; behind `+` and `-`, where a new factor begins, that of
-    j = 0. Its matrices are of infinity-norm 1 over complex numbers, but no contractions.
+    The state holds the complex numbers `exp(2 pi i (sum + j factor) / m)` for j = 0 .. m - 1, of
+    which every token selects some and rotates them. The value of the prefix is the phase of the
+    number j = 1; after `+` and `-`, where a new factor begins, that of j = 0. The complex matrices
+    have infinity-norm 1, but are no contractions.
 
     Args:
         modulus: m, at least 2.
@@ -262,11 +263,12 @@ def exact_modular_arithmetic(
 ) -> SequenceModel:
     """Write a model that computes modular arithmetic with precedence, every prefix of it.
 
-    With one block it is `modular_arithmetic_form`. With two it is a cascade: the state of the first
-    is the factor of the current term, a rotation of the plane (multiplication by a unit turns it,
-    zero makes it zero, `+` and `-` write 1 and -1); the second turns by 1 / modulus of a turn for
-    each unit by which the value changes. For that it sees what the first one said of the token
-    before, through a convolution of 2: behind `*` the term so far is taken back.
+    With one block the model computes `modular_arithmetic_form`. With two it is a cascade. The state
+    of the first block is the factor of the current term as a point of the plane: multiplication by
+    a unit turns it, zero makes it zero, `+` and `-` write 1 and -1. The second block turns by
+    1 / modulus of a turn for each unit by which the value changes. It reads the output of the first
+    block at the token before, through a convolution of 2, because after `*` it has to take back
+    the term so far.
 
     Args:
         modulus: m; with two blocks 2, 3, 5 or 7.

@@ -54,14 +54,14 @@ def homomorphism(
     symbols: Sequence[int],
     composition: Composition = "right",
 ) -> Homomorphism:
-    """Hold the transitions of symbols against the table of their group.
+    """Compare the transitions of symbols with the multiplication table of their group.
 
     The state after a word is `T(x_t) ... T(x_0) C`. Where the task's label is `x_0 ... x_t` (the
     newest symbol on the right), transitions that represent it turn the order around: `T(b) T(a) =
     T(a b)`; where it is `x_t ... x_0`, `T(a) T(b) = T(a b)`.
 
     Args:
-        transitions: one a symbol, on what is reached and seen (`realization`).
+        transitions: a matrix for each symbol, best of a minimal `realization`.
         table: Cayley table, `table[a, b]` is `a b`; element 0 is the identity.
         symbols: the element of each symbol.
         composition: the side on which the task multiplies the newest symbol.
@@ -98,7 +98,7 @@ def homomorphism(
 
 @dataclass(frozen=True)
 class RelatorDefects:
-    """How far words that are the identity are from acting as it.
+    """How far words whose product is the identity are from acting as the identity.
 
     Attributes:
         words: the relators, as symbol ids, first symbol first; short ones first.
@@ -155,7 +155,7 @@ def relator_defects(
 def relators(
     table: Int[np.ndarray, "G G"], symbols: Sequence[int], composition: Composition = "right"
 ) -> tuple[tuple[int, ...], ...]:
-    """Words of symbols that are the identity and from which all such words follow.
+    """Find words whose product is the identity, from which all other such words follow.
 
     For every element g and symbol s: a shortest word of g, then s, then a shortest word back. They
     are the closed walks that leave a spanning tree of the Cayley graph at one edge (Reidemeister

@@ -52,7 +52,7 @@ class LearnedGroup:
         tokens: [S], the element of each token.
         start: the place in `labels` that the first token acts on.
         words: a shortest word of each element, as token ids, first token first.
-        agreement: the share of the steps of random words on which the model answers so.
+        agreement: the share of the steps in random words on which the model answers as the group.
 
     Example:
         >>> import numpy as np
@@ -99,15 +99,16 @@ def learned_group(
 ) -> LearnedGroup:
     """Read off a model's answers to short words which group its tokens generate.
 
-    Breadth first: of every label the first word that the model answers with it is kept, and what
-    every token makes of it is asked. Random words then have to agree with that.
+    The search is breadth first. For every label the first word to which the model answers with it
+    is kept, and each token is tried after that word. The answers to random words then have to
+    agree with what was found.
 
     Args:
-        model: any with a state of bounded size.
-        length: of the random words; one on which the model is mostly right.
-        num_sequences: how many random words.
-        seed: of the random words.
-        max_order: the most elements.
+        model: any model whose state has a bounded size.
+        length: the length of the random words; one on which the model is mostly right.
+        num_sequences: the number of random words.
+        seed: the seed of the random words.
+        max_order: the largest number of elements that the group may have.
 
     Raises:
         NotAGroupError: the answers are not those of a group of at most so many elements.

@@ -66,7 +66,9 @@ def spectrum(transitions: Float[np.ndarray, "*S JT JT"]) -> Spectrum:
 
 @dataclass(frozen=True)
 class Realization:
-    """The transitions of one head on what is reached and seen: a minimal realization.
+    """The transitions of one head on the part of its state that is both reached and read.
+
+    It is called a minimal realization of the recurrence.
 
     Two recurrences with the same outputs have the same minimal realization up to a change of basis
     (Kalman, 1963), so what a probe says of it does not depend on the basis in which a model happens
@@ -104,7 +106,7 @@ def realization(
     *,
     tolerance: float = 1e-3,
 ) -> Realization:
-    """Restrict transitions to what is reachable, and divide by what is invisible there.
+    """Restrict transitions to the reachable part of the state, without what is never read there.
 
     Args:
         transitions: one a token, `C <- T C`.

@@ -40,7 +40,7 @@ class LayerRecord:
         value: [B, T, H, DV, JV].
         initial_state: [H, DK, DV, JT], before the first step.
         states: [B, T, H, DK, DV, JT], after each step.
-        outputs: [B, T, D], what the layer gave to its block.
+        outputs: [B, T, D], the output of the layer.
     """
 
     block: int
@@ -142,10 +142,10 @@ def _layer(layer: PLSTM1DLayer, x: Array) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TokenGates:
-    """The gates of a layer by token: over all positions, that is contexts, where a token stands.
+    """The gates of a layer by token, averaged over all positions of the token.
 
-    Where a gate depends on its token alone the spread is zero to rounding error; a convolution, or
-    a block before, makes it depend on what came earlier.
+    Where a gate depends on its token alone the spread is zero to rounding error. With a
+    convolution, or a block before, it also depends on earlier tokens, that is on its context.
 
     Attributes:
         count: [V], positions of each token; a token without any has gates of NaN.
@@ -164,11 +164,11 @@ class TokenGates:
 
 
 def by_token(recording: Recording, layer: int = 0, *, num_tokens: int) -> TokenGates:
-    """Mean and spread over contexts of the gates of each token.
+    """Compute the mean and the spread over contexts of the gates of each token.
 
     Args:
-        recording: of sequences in which every token stands many times.
-        layer: which of `recording.layers`.
+        recording: a recording of sequences in which every token occurs many times.
+        layer: the index in `recording.layers`.
         num_tokens: V, the size of the vocabulary.
 
     Example:

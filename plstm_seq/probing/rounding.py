@@ -48,18 +48,12 @@ class RoundingError(ValueError):
     """A model cannot be rounded; the message says why.
 
     Example:
-        A model whose state comes from an LSTM has no transitions to round.
-
-        >>> from flax import nnx
-        >>> from plstm_seq.layers.mixers import LSTMConfig
-        >>> from plstm_seq.models import SequenceModel, SequenceModelConfig
         >>> from plstm_seq.probing import RoundingError, round_model
-        >>> config = SequenceModelConfig(width=4, num_blocks=1, mixer=LSTMConfig())
         >>> try:
-        ...     round_model(SequenceModel(3, config, rngs=nnx.Rngs(0)))
+        ...     round_model("runs/s3")
         ... except RoundingError as error:
         ...     print(error)
-        mixer: got lstm, expected a pLSTM layer (plstm_1d)
+        model: got str, expected a model of sequences
     """
 
 
@@ -68,12 +62,13 @@ class RoundedHead:
     """What rounding did to one head.
 
     Attributes:
-        dim: of its JT dimensions, on how many it is near a representation; 0: it was left out.
+        dim: the number of dimensions, of all JT, on which the head is near a representation; 0:
+            the head was left out.
         before: the defect of its transitions, see `Homomorphism.worst`.
-        after: the defect of the rounded ones, on those dimensions.
-        moved: how far the matrices moved on them: root mean square over tokens of the Frobenius
-            distance over the norm of the identity.
-        passes: how many averages were taken.
+        after: the defect of the rounded transitions on those dimensions.
+        moved: how far the matrices moved on those dimensions: the root mean square over tokens of
+            the Frobenius distance, divided by the norm of the identity.
+        passes: the number of averages that were taken.
     """
 
     dim: int
@@ -93,9 +88,10 @@ class Rounded:
         heads: of each head.
         before: the share of random sequences on which the model gives all answers of the group.
         after: the same of the rounded model.
-        wrong_steps: how many steps, of all from any element by any token, the rounded model answers
-            otherwise than the group; with none it is right at every length, to rounding error.
-        steps: how many steps there are.
+        wrong_steps: the number of steps at which the rounded model answers otherwise than the
+            group, among the steps from every element by every token. With none it is right at
+            every length, to rounding error.
+        steps: the number of all these steps.
         margin: the smallest lead of the right label's logit over all steps.
     """
 
@@ -211,10 +207,11 @@ def round_model(
     """Round the transitions of a model of one block whose gates depend on the token alone.
 
     Args:
-        model: is not changed.
-        length: of the random sequences on which the answers are compared; that of training.
-        num_sequences: how many.
-        seed: of these sequences.
+        model: the model, which is not changed.
+        length: the length of the random sequences on which the answers are compared, best that of
+            training.
+        num_sequences: the number of these sequences.
+        seed: the seed of these sequences.
 
     Raises:
         RoundingError: the model is of another kind, its answers are not those of a group, or its
@@ -274,11 +271,7 @@ def _described(number: int, head: RoundedHead) -> str:
 
 
 def check_model(model: Any) -> None:
-    """Refuse a model that cannot be rounded because of what it is made of.
-
-    Raises:
-        RoundingError: it is one.
-    """
+    """Raise RoundingError for a model that cannot be rounded because of what it is made of."""
     if not isinstance(model, SequenceModel):
         raise RoundingError(f"model: got {type(model).__name__}, expected a model of sequences")
     try:
@@ -391,10 +384,10 @@ def with_orthogonal_transitions(model: SequenceModel) -> SequenceModel:
         >>> matrices = faithful_representation(table)
         >>> model = exact_model(matrices, range(3), noise=0.01, implementation="recurrent")
         >>> fixed = with_orthogonal_transitions(model)
-        >>> bool(spectrum(model.transitions_by_token()).distance.max() > 1e-3)
-        True
-        >>> bool(spectrum(fixed.transitions_by_token()).distance.max() < 1e-5)
-        True
+        >>> def distance(model):
+        ...     return spectrum(model.transitions_by_token()).distance.max()
+        >>> bool(distance(model) > 1e-3), bool(distance(fixed) < 1e-5)
+        (True, True)
     """
     copy = nnx.clone(model)
     layers = [block.mixer for block in copy.blocks if isinstance(block.mixer, PLSTM1DLayer)]

@@ -22,13 +22,13 @@ from plstm_seq.evaluation.sources import EvaluatedModel
 
 @dataclass(frozen=True)
 class StateSample:
-    """States of a model behind some lengths of labelled sequences.
+    """The states of a model after labelled sequences of several lengths.
 
     Attributes:
         lengths: the R lengths, ascending.
         states: [R, N, F], the features of the whole state, of all layers and heads.
         labels: [R, N], the task's label at each length.
-        predictions: [R, N], the model's.
+        predictions: [R, N], the label that the model predicts at each length.
 
     Example:
         >>> import numpy as np
@@ -149,16 +149,17 @@ def _features(state: Any) -> Array:
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """A linear map from states to labels, found at one length and read at all.
+    """A linear map from states to labels, fitted at short lengths and tested at all.
 
     Attributes:
         lengths: the R lengths.
-        fitted: the lengths that the map was found at.
-        accuracy: [R], of the map, on sequences that it was not found on.
-        model_accuracy: [R], of the model itself on those.
-        most_frequent: [R], share of the most frequent label: what a map that knows nothing gets.
-        weights: [F, V].
-        bias: [V].
+        fitted: the lengths at which the map was fitted.
+        accuracy: [R], the accuracy of the map on sequences that it was not fitted on.
+        model_accuracy: [R], the accuracy of the model itself on those sequences.
+        most_frequent: [R], the share of the most frequent label, which a map that knows nothing
+            reaches.
+        weights: the map's weights, [F, V].
+        bias: the map's bias, [V].
     """
 
     lengths: tuple[int, ...]
@@ -173,14 +174,14 @@ class LinearProbe:
 def linear_probe(
     sample: StateSample, *, num_labels: int, fit_until: int, ridge: float = 1e-3
 ) -> LinearProbe:
-    """Find labels in states by least squares.
+    """Fit a linear map from states to labels, and test it at longer lengths.
 
-    Half of the sequences are fitted, at all lengths up to one, as ridge regression onto one-hot
-    labels; the other half is read. What the map gets right beyond, the state still holds; where it
-    does and the model does not, the readout is at fault.
+    The map is a ridge regression onto one-hot labels. It is fitted on half of the sequences, at
+    lengths up to `fit_until`, and tested on the other half. Where it is right at a longer length,
+    the state still holds the label; where the model itself is then wrong, its readout is at fault.
 
     Args:
-        sample: of some hundred sequences at least.
+        sample: states of some hundred sequences at least.
         num_labels: the number of labels, V.
         fit_until: the longest length to fit at, such as that of training.
         ridge: penalty, relative to the mean variance of a feature.
@@ -267,10 +268,10 @@ TOO_CLOSE = 0.5
 
 
 def separability(sample: StateSample, *, reference: int, threshold: float = 0.9) -> Separability:
-    """Predict from short sequences at which length a model fails, and hold it against that length.
+    """Predict from short sequences at which length a model fails, and find where it does fail.
 
     Args:
-        sample: of states at short and long lengths.
+        sample: states at short and long lengths.
         reference: the longest length to predict from, such as that of training.
         threshold: the accuracy at one length below which the model has failed.
 

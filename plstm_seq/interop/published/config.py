@@ -56,7 +56,7 @@ _BRANCHES = {
 
 
 class LayerArguments(NamedTuple):
-    """What `PLSTM1DLayer` is built from.
+    """The arguments from which a `PLSTM1DLayer` is built.
 
     Example:
         >>> from plstm_seq.interop.published import LayerArguments, read_config
@@ -77,7 +77,7 @@ class LayerArguments(NamedTuple):
 
 
 class BlockArguments(NamedTuple):
-    """What `plstm_seq.models.make_block` builds a block from.
+    """The arguments from which `plstm_seq.models.make_block` builds a block.
 
     Example:
         >>> from plstm_seq.interop.published import BlockArguments, read_config
@@ -98,7 +98,7 @@ class BlockArguments(NamedTuple):
 
 
 class ModelArguments(NamedTuple):
-    """What `SequenceModel` is built from.
+    """The arguments from which a `SequenceModel` is built.
 
     Example:
         >>> from plstm_seq.interop.published import ModelArguments, read_config

@@ -33,7 +33,7 @@ _BRANCHES: dict[str, GridBranch] = {
 
 
 class GridLayerArguments(NamedTuple):
-    """What `PLSTM2DLayer` is built from.
+    """The arguments from which a `PLSTM2DLayer` is built.
 
     Example:
         >>> from plstm_seq.interop.published import GridLayerArguments, read_config

@@ -22,7 +22,7 @@ from plstm_seq.models.vision import (
 
 
 class GridBlockArguments(NamedTuple):
-    """What `plstm_seq.models.vision.make_grid_block` builds a block from.
+    """The arguments from which `plstm_seq.models.vision.make_grid_block` builds a block.
 
     Example:
         >>> from plstm_seq.interop.published import GridBlockArguments, read_config
@@ -44,7 +44,7 @@ class GridBlockArguments(NamedTuple):
 
 
 class VisionArguments(NamedTuple):
-    """What `VisionModel` is built from.
+    """The arguments from which a `VisionModel` is built.
 
     Example:
         >>> from plstm_seq.interop.published import VisionArguments, read_config

@@ -31,7 +31,7 @@ Memory = Any
 
 
 class Mixer(Protocol):
-    """What a block asks of a mixer: a map of sequences with a state.
+    """What a block needs of a mixer: a map from sequences to sequences that has a state.
 
     A whole sequence, its pieces with the state handed over, and single steps give the same
     outputs. `bounded_state` says whether the state's size does not grow with the length. A mixer

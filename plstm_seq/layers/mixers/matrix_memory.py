@@ -88,9 +88,10 @@ class GatedLinearAttentionConfig(MatrixMemoryConfig):
 
 
 class GatedLinearAttention(MatrixMemory[GatedLinearAttentionConfig]):
-    """`S_t = diag(a_t) S_{t-1} + k_t v_t^T`, read by `S_t^T q_t`, with `a` in [0, 1] a key feature.
+    """`S_t = diag(a_t) S_{t-1} + k_t v_t^T`, whose output is `S_t^T q_t`.
 
-    Source: Yang et al., arXiv 2312.06635 (there DK is half of DV).
+    The decay `a` is a number in [0, 1] for each key feature. Source: Yang et al., arXiv 2312.06635
+    (where DK is half of DV).
 
     Example:
         >>> import jax

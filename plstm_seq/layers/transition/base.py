@@ -242,7 +242,7 @@ class Table:
 
 
 class TransitionTable(Configured[Table]):
-    """Look the transitions of tokens up.
+    """Look up the transition matrices of tokens in a `Table`.
 
     Args:
         num_heads: the number of heads, H.

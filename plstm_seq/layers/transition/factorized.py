@@ -57,13 +57,14 @@ class Factorized(Parametrization):
     Example:
         At the start all are near the identity.
 
+        >>> import jax
         >>> import jax.numpy as jnp
         >>> import numpy as np
         >>> from flax import nnx
         >>> from plstm_seq.layers.transition import Factorized, Transition
         >>> config = Factorized(dim=2)
         >>> transition = Transition(1, 4, config, rngs=nnx.Rngs(0))
-        >>> matrix = transition(jnp.arange(4.0))[0]
+        >>> matrix = jax.jit(transition)(jnp.arange(4.0))[0]
         >>> bool(np.allclose(matrix, np.eye(2), atol=1e-3))
         True
     """

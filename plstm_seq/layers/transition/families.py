@@ -44,13 +44,14 @@ class Bounded(Parametrization):
     Example:
         No state grows, in whatever direction.
 
+        >>> import jax
         >>> import jax.numpy as jnp
         >>> import numpy as np
         >>> from flax import nnx
         >>> from plstm_seq.layers.transition import Bounded, Transition
         >>> config = Bounded(dim=2)
         >>> transition = Transition(1, 4, config, rngs=nnx.Rngs(0))
-        >>> matrix = transition(jnp.arange(4.0))[0]
+        >>> matrix = jax.jit(transition)(jnp.arange(4.0))[0]
         >>> bool(np.linalg.norm(matrix, 2) < 1 + 1e-5)
         True
     """
@@ -98,12 +99,13 @@ class Diagonal(Parametrization):
     Example:
         Entries of the diagonal that are not negative.
 
+        >>> import jax
         >>> import jax.numpy as jnp
         >>> from flax import nnx
         >>> from plstm_seq.layers.transition import Diagonal, Transition
         >>> config = Diagonal(dim=2, entries="positive")
         >>> transition = Transition(1, 4, config, rngs=nnx.Rngs(0))
-        >>> matrix = transition(jnp.arange(4.0))[0]
+        >>> matrix = jax.jit(transition)(jnp.arange(4.0))[0]
         >>> matrix[0, 1].item(), bool(matrix.min() >= 0)
         (0.0, True)
     """
@@ -158,13 +160,14 @@ class HouseholderProduct(Parametrization):
     Example:
         One reflection changes one direction of three alone.
 
+        >>> import jax
         >>> import jax.numpy as jnp
         >>> import numpy as np
         >>> from flax import nnx
         >>> from plstm_seq.layers.transition import HouseholderProduct, Transition
         >>> config = HouseholderProduct(dim=3, num_reflections=1)
         >>> transition = Transition(1, 4, config, rngs=nnx.Rngs(0))
-        >>> matrix = transition(jnp.arange(4.0))[0]
+        >>> matrix = jax.jit(transition)(jnp.arange(4.0))[0]
         >>> int(np.linalg.matrix_rank(np.eye(3) - matrix, rtol=1e-4))
         1
     """

@@ -42,12 +42,13 @@ class EvaluationConfig:
     """How accuracy against length is measured.
 
     Attributes:
-        lengths: the lengths evaluated where none are named; of what is no sequence, the sizes or
-            depths.
-        num_sequences: fresh sequences a length.
-        batch_size: sequences run at once.
-        chunk_size: symbols run at once.
-        seed: of the sequences; the same for every run, so that runs read the same ones.
+        lengths: the lengths that are evaluated where none are named; for images, grids and graphs
+            their sizes or depths.
+        num_sequences: the number of new sequences at each length.
+        batch_size: the number of sequences that are run at once.
+        chunk_size: the number of symbols that are run at once.
+        seed: the seed of the sequences; it is the same for every run, so that all runs read the
+            same sequences.
         mixture: shortest and longest length of a further set of sequences, of which one number is
             reported; None: there is none.
         mixture_sequences: how many those are, of all lengths together.
@@ -86,10 +87,19 @@ class ExperimentConfig:
         model: what learns it.
         training: how long, on which lengths, with which optimizer.
         evaluation: how it is measured.
-        seed: of the parameters and of the training batches.
-        dtype: what the model computes in; parameters, gates, states and logits are in float32.
+        seed: the seed of the parameters and of the training batches.
+        dtype: the type that the model computes in; parameters, gates, states and logits are in
+            float32.
         initial_run: the folder of a run of the same model, from whose last parameters training
             starts; None: from new ones.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from experiments import EvaluationConfig, ExperimentConfig, TaskConfig, default_config
+        >>> config: ExperimentConfig = default_config("parity")
+        >>> config = replace(config, evaluation=EvaluationConfig(lengths=(64, 256)), seed=3)
+        >>> config.task == TaskConfig("parity"), config.evaluation.lengths, config.seed
+        (True, (64, 256), 3)
     """
 
     task: TaskConfig
@@ -118,11 +128,7 @@ def _hashable(part: Any) -> Any:
 
 
 def check_seed(seed: int) -> None:
-    """Refuses what jax would take modulo 2^32, so that two seeds would be one.
-
-    Raises:
-        ValueError: it is not between 0 and `LARGEST_SEED`.
-    """
+    """Raises ValueError for a seed above `LARGEST_SEED`, which jax would take modulo 2^32."""
     if not 0 <= seed <= LARGEST_SEED:
         raise ValueError(f"seed must be from 0 to {LARGEST_SEED}, got {seed}")
 
@@ -136,6 +142,12 @@ def default_config(task: str, **options: Any) -> ExperimentConfig:
 
     Raises:
         ConfigError: there is no such task or option, or a value is wrong.
+
+    Example:
+        >>> from experiments import default_config
+        >>> config = default_config("modular_arithmetic", modulus=3)
+        >>> config.task.options, config.model.kind
+        ({'modulus': 3}, 'sequence')
     """
     config = TaskConfig(task, options)
     return _default(config, make_problem(config))

@@ -26,7 +26,17 @@ _OLD_HEADER = f"# For the reader: what is loaded is {COMPLETE}"
 
 
 def write_config(config: ExperimentConfig, path: str | Path) -> None:
-    """Writes a config as YAML."""
+    """Writes a config as YAML.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from experiments import default_config, write_config
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_config(default_config("parity"), f"{folder}/parity.yaml")
+        ...     print(Path(folder, "parity.yaml").read_text().splitlines()[0])
+        task:
+    """
     write_whole(Path(path), scalars.dump(to_document(config)))
 
 
@@ -44,6 +54,19 @@ def read_config(
     Raises:
         ConfigError: the file cannot be read, is not YAML or not a config.
         DamagedError: it is a `config.json`, and not what was written.
+
+    Example:
+        A file may say of a config only what matters.
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from experiments import read_config
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "parity.yaml")
+        ...     _ = file.write_text("{task: {name: parity}, seed: 3}")
+        ...     config = read_config(file)
+        >>> config.task.name, config.seed
+        ('parity', 3)
     """
     try:
         document = scalars.load(Path(path).read_text(encoding="utf-8"))

@@ -41,6 +41,15 @@ class CrossValidation:
     Attributes:
         folder: of the sweep, in which `cross_validation.json` says the same.
         folds: in order.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from experiments import CrossValidation
+        >>> from experiments.cross_validation import FoldResult
+        >>> first = FoldResult(0, step=100, validation={"accuracy": 0.9}, test={"accuracy": 0.5})
+        >>> second = first._replace(fold=1, test={"accuracy": 1.0})
+        >>> CrossValidation(Path("sweeps/mutag"), (first, second)).mean
+        {'accuracy': 0.75}
     """
 
     folder: Path
@@ -119,6 +128,16 @@ def cross_validate(
     Raises:
         ConfigError: the task has no folds.
         RunError: the folder holds another sweep, or a fold was not trained.
+
+    Example:
+        Only a data set has folds.
+
+        >>> from experiments import ConfigError, cross_validate, default_config
+        >>> try:
+        ...     cross_validate(default_config("parity"))
+        ... except ConfigError as error:
+        ...     print(error)
+        cross-validate: 'parity' has no folds; the task tu has
     """
     sweep = create_folds(config, folder)
     run_sweep(sweep.path, executor=executor, max_parallel=max_parallel, progress=progress)

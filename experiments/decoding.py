@@ -37,6 +37,17 @@ def decode(run: Run | str | Path, text: str) -> list[Decoded]:
         RunError: the run has no checkpoint.
         ValueError: the run does not read sequences, a symbol is not in the vocabulary, or the text
             is empty.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import Decoded, decode, default_config, override, train
+        >>> words = ["mixer=rnn", "width=8", "num_blocks=1", "training.steps=2", "stages=[[4, 2]]"]
+        >>> config = override(default_config("parity"), words)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = train(config, f"{folder}/run", progress=False)
+        ...     entries: list[Decoded] = decode(run, "1101")
+        >>> [(entry.symbol, entry.label) for entry in entries]
+        [('1', '1'), ('1', '0'), ('0', '0'), ('1', '1')]
     """
     run = as_run(run)
     check_decodes(run)

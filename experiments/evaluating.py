@@ -80,6 +80,17 @@ def evaluate(
         ValueError: a length or number is below 1, or a state that grows, or is none along a
             length, is to be snapped.
         KeyboardInterrupt: Ctrl-C, or a signal to end; where the evaluation was is kept.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import default_config, evaluate, override, train
+        >>> words = ["mixer=rnn", "width=8", "num_blocks=1", "training.steps=2", "stages=[[4, 2]]"]
+        >>> config = override(default_config("parity"), words)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = train(config, f"{folder}/run", progress=False)
+        ...     found = evaluate(run, [4], num_sequences=8, progress=False)
+        >>> found.lengths, sorted(row.metric for row in found.rows)
+        ((4,), ['last', 'sequence', 'token'])
     """
     run = as_run(run)
     run.check_has_accuracy()

@@ -21,7 +21,16 @@ from plstm_seq.files import write_whole, written_beside
 
 
 class RunError(Exception):
-    """A run is missing, is there already, or lacks what was asked of it; the message says what."""
+    """A run is missing, is there already, or lacks what was asked of it; the message says what.
+
+    Example:
+        >>> from experiments import RunError, load_run
+        >>> try:
+        ...     load_run("no/such/run")
+        ... except RunError as error:
+        ...     print(str(error).partition(",")[0])
+        no run at 'no/such/run'
+    """
 
 
 class DamagedError(RunError):

@@ -40,14 +40,23 @@ Scalar = str | int | float | bool
 
 
 def override(config: ExperimentConfig, assignments: Iterable[str]) -> ExperimentConfig:
-    """A config with fields changed, kinds first.
+    """Returns a config with some fields changed; a field's kind is changed before its fields.
 
     Args:
-        config: what is changed.
-        assignments: `path=value` each; values are YAML (`3e-3`, `true`, `null`, `[64, 256]`).
+        config: the config, which stays as it is.
+        assignments: texts `path=value`; values are YAML (`3e-3`, `true`, `null`, `[64, 256]`).
 
     Raises:
         ConfigError: a path is unknown or names several fields, or a value is wrong.
+
+    Example:
+        The tail of a field's path is enough where it is the only such one.
+
+        >>> from experiments import default_config, override
+        >>> words = ["transition=orthogonal", "learning_rate=3e-3"]
+        >>> config = override(default_config("parity"), words)
+        >>> config.model.mixer.transition.kind, config.training.optimizer.learning_rate
+        ('orthogonal', 0.003)
     """
     return assign(config, [parse_assignment(assignment) for assignment in assignments])
 

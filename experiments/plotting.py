@@ -74,6 +74,17 @@ def plot(
         RunError: no runs, one that has not been evaluated, or runs of which some have lengths and
             others sizes.
         ValueError: another number of labels than of runs.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import default_config, evaluate, override, plot, train
+        >>> words = ["mixer=rnn", "width=8", "num_blocks=1", "training.steps=2", "stages=[[4, 2]]"]
+        >>> config = override(default_config("parity"), words)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = train(config, f"{folder}/run", progress=False)
+        ...     _ = evaluate(run, [4], num_sequences=8, progress=False)
+        ...     print([file.name for file in plot(run, f"{folder}/accuracy")])
+        ['accuracy.png', 'accuracy.svg']
     """
     runs = [as_run(run) for run in ([runs] if isinstance(runs, Run | str | Path) else runs)]
     if not runs:
@@ -177,6 +188,16 @@ def draw_examples(
 
     Raises:
         ValueError: the task has no pictures, or `size` is too small for it.
+
+    Example:
+        >>> import tempfile
+        >>> import tasks
+        >>> from experiments import draw_examples
+        >>> task = tasks.get_grid("grid_parity")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     files = draw_examples(task, f"{folder}/grids", size=2, count=2)
+        >>> [file.name for file in files]
+        ['grids.png', 'grids.svg']
     """
     problem = problem_of(task)
     if problem.axis != "size" or not hasattr(task, "sample"):

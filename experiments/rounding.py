@@ -43,6 +43,21 @@ def round_run(
         RunError: the model cannot be rounded, there is no checkpoint, or there is something at
             that place.
         OSError: a file could not be written; nothing is left.
+
+    Example:
+        Only pLSTM layers have transitions that can be rounded.
+
+        >>> import tempfile
+        >>> from experiments import RunError, default_config, override, round_run, train
+        >>> words = ["mixer=rnn", "width=8", "num_blocks=1", "training.steps=2", "stages=[[4, 2]]"]
+        >>> config = override(default_config("parity"), words)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = train(config, f"{folder}/run", progress=False)
+        ...     try:
+        ...         round_run(run)
+        ...     except RunError as error:
+        ...         print(str(error).partition(": ")[2])
+        mixer: got rnn, expected a pLSTM layer (plstm_1d)
     """
     run = as_run(run)
     folder = ROOT / f"{run.name}-rounded" if folder is None else Path(folder)

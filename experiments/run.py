@@ -41,6 +41,15 @@ class Run:
     Attributes:
         folder: where it is.
         config: what it was made of.
+
+    Example:
+        Nothing is read before it is asked for.
+
+        >>> from pathlib import Path
+        >>> from experiments import Run, default_config
+        >>> run = Run(Path("runs/first"), default_config("parity"))
+        >>> run.name, run.task.labels, run.metrics_path.name
+        ('first', ('0', '1'), 'metrics.jsonl')
     """
 
     folder: Path
@@ -358,6 +367,16 @@ def load_run(path: str | Path) -> Run:
     Raises:
         RunError: there is no such run; the nearest names are given.
         DamagedError: its config is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import default_config, load_run, override, train
+        >>> words = ["mixer=rnn", "width=8", "num_blocks=1", "training.steps=2", "stages=[[4, 2]]"]
+        >>> config = override(default_config("parity"), words)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = train(config, f"{folder}/run", progress=False)
+        ...     print(load_run(run.folder).config == config)
+        True
     """
     for folder in (Path(path), ROOT / path):
         if has_config(folder):

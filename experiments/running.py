@@ -66,6 +66,16 @@ def train(
         NonFiniteLossError: training diverged; the last good checkpoint is kept.
         OSError: a file of the run could not be written, or was removed.
         KeyboardInterrupt: Ctrl-C, or the process was told to end; the run can be resumed.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import default_config, override, train
+        >>> words = ["mixer=rnn", "width=8", "num_blocks=1", "training.steps=2", "stages=[[4, 2]]"]
+        >>> config = override(default_config("parity"), words)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = train(config, f"{folder}/run", progress=False)
+        ...     print(run.status.status, run.checkpoint.step)
+        finished 2
     """
     run = _resumed(config, folder) if resume else _created(config, folder)
     fit_run(run, progress=progress, trackers=trackers, mesh=mesh)

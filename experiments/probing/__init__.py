@@ -60,6 +60,19 @@ def probe(
     Raises:
         RunError: the run has no checkpoint, or a probe that was named does not suit it.
         ValueError: there is no probe of that name.
+
+    Example:
+        The group behind the task of a run.
+
+        >>> import tempfile
+        >>> from experiments import default_config, override, probe, train
+        >>> words = ["mixer=rnn", "width=8", "num_blocks=1", "training.steps=2", "stages=[[4, 2]]"]
+        >>> config = override(default_config("parity"), words)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     run = train(config, f"{folder}/run", progress=False)
+        ...     found = probe(run, only=["group"])
+        >>> found["group"].summary["order"], found["group"].summary["complexity"]
+        (2, 'TC0')
     """
     named = None if only is None else list(only)
     for name in named or ():

@@ -23,12 +23,12 @@ NOISE = 0.02
 
 
 class Carried(NamedTuple):
-    """How far a model carries.
+    """Up to which length a model answers correctly.
 
     Attributes:
-        lengths: where it was measured.
-        accuracy: at the last position, at each length.
-        horizon: of whole sequences, 0.9 of them right.
+        lengths: the lengths that were measured.
+        accuracy: the accuracy at the last position of each length.
+        horizon: the longest length up to which 0.9 of the whole sequences are right, as a text.
     """
 
     lengths: tuple[int, ...]
@@ -66,15 +66,30 @@ def carry(
     num_sequences: int = 64,
     chunk_size: int = 256,
 ) -> Carried:
-    """Measure how far a model carries, on sequences that depend on the seed alone.
+    """Measure up to which length a model answers correctly; the sequences follow from the seed.
 
     Args:
-        model: of bounded state.
-        task: labels every position.
-        lengths: where to measure.
-        seed: of the sequences.
-        num_sequences: run at once.
-        chunk_size: symbols run at once; a snapped model is snapped as often.
+        model: a model whose state has a bounded size.
+        task: a task that labels every position.
+        lengths: the lengths to measure.
+        seed: the seed of the sequences.
+        num_sequences: the number of sequences.
+        chunk_size: the number of symbols that are run at once; a snapped model is snapped after
+            each such piece.
+
+    Example:
+        A model with written weights makes no mistake.
+
+        >>> import numpy as np
+        >>> from experiments.probing import Carried, carry
+        >>> from experiments.problems import make_task
+        >>> from plstm_seq.probing import exact_model, faithful_representation
+        >>> task = make_task("word_problem", group="Z3")
+        >>> matrices = faithful_representation(np.add.outer(range(3), range(3)) % 3)
+        >>> model = exact_model(matrices, range(3), implementation="recurrent")
+        >>> found: Carried = carry(model, task, [8], num_sequences=4)
+        >>> found.accuracy, found.horizon
+        ((1.0,), '>=8')
     """
     found = length_generalization(
         model,
@@ -93,7 +108,7 @@ def carry(
 def carry_snapped(
     model: Any, task: tasks.Task, lengths: Sequence[int], *, learned_at: int = 16, **options: Any
 ) -> Carried:
-    """The same with the state put back every `SNAP_EVERY` symbols onto prototypes.
+    """As `carry`, with the state replaced by a learned prototype every `SNAP_EVERY` symbols.
 
     Args:
         model: see `carry`.
@@ -101,6 +116,17 @@ def carry_snapped(
         lengths: see `carry`.
         learned_at: length of the sequences that prototypes are learned from.
         **options: see `carry`.
+
+    Example:
+        >>> import numpy as np
+        >>> from experiments.probing import carry_snapped
+        >>> from experiments.problems import make_task
+        >>> from plstm_seq.probing import exact_model, faithful_representation
+        >>> task = make_task("word_problem", group="Z3")
+        >>> matrices = faithful_representation(np.add.outer(range(3), range(3)) % 3)
+        >>> model = exact_model(matrices, range(3), implementation="recurrent")
+        >>> carry_snapped(model, task, [16], num_sequences=4).accuracy
+        (1.0,)
     """
     corrected = snapped(model, task, length=learned_at, seed=options.get("seed", 0))
     return carry(corrected, task, lengths, **{**options, "chunk_size": SNAP_EVERY})
@@ -109,19 +135,32 @@ def carry_snapped(
 def exact_horizons(
     task: tasks.Task, lengths: Sequence[int], *, noise: float = NOISE, **options: Any
 ) -> dict[str, Carried]:
-    """Measure how far the exact construction for a word problem carries.
+    """Measure up to which length exact constructions for a word problem answer correctly.
 
-    In both types, with transitions held as matrices and made as exponentials; and both disturbed,
-    which is what training leaves, the matrices also snapped.
+    There is one with transitions that are stored as matrices, and one with exponentials; each in
+    float32, in bfloat16, and with noise, as training leaves it. The noisy matrices are also
+    measured with snapping.
 
     Args:
-        task: a word problem with one token an element.
-        lengths: where to measure.
+        task: a word problem with one token for each element.
+        lengths: the lengths to measure.
         noise: standard deviation of the disturbance, see `exact_model`.
         **options: see `carry`.
 
     Raises:
         RunError: the task is not one of those, or its group is too large.
+
+    Example:
+        Majority has no group, hence no exact construction.
+
+        >>> from experiments import RunError
+        >>> from experiments.probing import exact_horizons
+        >>> from experiments.problems import make_task
+        >>> try:
+        ...     exact_horizons(make_task("majority"), [16])
+        ... except RunError as error:
+        ...     print(error)
+        exact constructions are for word problems with one token an element
     """
     if not isinstance(task, tasks.WordProblem) or task.tokens_per_transition > 1:
         raise RunError("exact constructions are for word problems with one token an element")

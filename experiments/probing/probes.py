@@ -34,10 +34,10 @@ class Probed:
     """The outcome of a probe.
 
     Attributes:
-        name: of the probe.
-        result: the dataclass of `plstm_seq.probing`, or a list of one a layer.
-        summary: its most telling numbers, for JSON.
-        figure: its plot.
+        name: the name of the probe.
+        result: the dataclass of `plstm_seq.probing`, or a list with one for each layer.
+        summary: the most telling numbers of the result, for JSON.
+        figure: the plot of the result.
     """
 
     name: str
@@ -247,7 +247,15 @@ _MOST = 12
 
 
 def table(found: Mapping[str, Probed]) -> Table:
-    """A table with a row for each number, or list of numbers, that a probe found."""
+    """A table with a row for each number, or list of numbers, that a probe found.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> from experiments.probing import Probed, table
+        >>> found = Probed("group", None, {"order": 2, "abelian": True}, Figure())
+        >>> table({"group": found}).row_count
+        2
+    """
     shown = plain_table("probe", "", "")
     shown.columns[1].justify = shown.columns[2].justify = "left"
     for name, outcome in found.items():

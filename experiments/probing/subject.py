@@ -24,12 +24,19 @@ class TaskGroup(NamedTuple):
     """The group that a task's symbols generate.
 
     Attributes:
-        name: of the group, or of that which it is part of.
-        elements: their names.
+        name: the name of the group, or of a larger group that holds it.
+        elements: the names of the elements.
         table: Cayley table [G, G].
         symbols: the element of each symbol.
         composition: the side on which the task multiplies its newest symbol.
         images: [G, points] for permutations.
+
+    Example:
+        >>> from experiments.probing import TaskGroup, task_group
+        >>> from experiments.problems import make_task
+        >>> found: TaskGroup = task_group(make_task("parity"))
+        >>> found.elements, found.symbols, found.table.tolist()
+        (('e', '(0,1)'), (0, 1), [[0, 1], [1, 0]])
     """
 
     name: str
@@ -44,6 +51,14 @@ def task_group(task: tasks.Task) -> TaskGroup | None:
     """The group behind a task: of a word problem, or of an automaton whose symbols permute states.
 
     None: there is no such group, or an element takes several tokens.
+
+    Example:
+        >>> from experiments.probing import task_group
+        >>> from experiments.problems import make_task
+        >>> len(task_group(make_task("s3_word_problem")).elements)
+        6
+        >>> task_group(make_task("majority")) is None
+        True
     """
     if isinstance(task, tasks.WordProblem):
         if task.tokens_per_transition > 1:

@@ -26,7 +26,13 @@ AnyTask = tasks.Task | tasks.ImageTask | tasks.GridTask | tasks.GraphTask | Imag
 
 
 def task_names() -> list[str]:
-    """The names of all tasks that are drawn: those over sequences, then grids, then graphs."""
+    """The names of all tasks that need no data: over sequences, then grids, then graphs.
+
+    Example:
+        >>> from experiments.problems import task_names
+        >>> {"parity", "arrow_pointing", "dag_listops"} <= set(task_names())
+        True
+    """
     return [*tasks.names(), *tasks.grid_names(), *tasks.graph_names()]
 
 
@@ -36,6 +42,13 @@ def make_task(name: str, **options: Any) -> AnyTask:
     Raises:
         ValueError: there is no such task or option, or a value is not allowed.
         TypeError: a value has the wrong type.
+
+    Example:
+        >>> from experiments.problems import make_task
+        >>> make_task("modular_arithmetic", modulus=3).labels
+        ('0', '1', '2')
+        >>> make_task("grid_parity").name
+        'grid_parity'
     """
     if name in _FROM_FILES:
         return make(name, _FROM_FILES, options)
@@ -50,7 +63,14 @@ def make_task(name: str, **options: Any) -> AnyTask:
 
 
 def problem_of(task: AnyTask) -> Problem:
-    """What goes with a task's kind."""
+    """The problem of a task: the model, batches and defaults that go with its kind.
+
+    Example:
+        >>> from experiments.problems import make_task, problem_of
+        >>> problem = problem_of(make_task("parity"))
+        >>> problem.axis, problem.reads
+        ('length', 'sequences')
+    """
     if isinstance(task, TUTask):
         return TUProblem(task)
     if isinstance(task, ImagesTask):

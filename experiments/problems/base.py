@@ -41,8 +41,16 @@ class ModelBatch(NamedTuple):
 class Problem(abc.ABC):
     """A task with what goes with its kind: sequences, grids or graphs.
 
-    Where a subclass does not say otherwise, examples are drawn, as many as one likes; they have
-    labels, and their size is what grows.
+    Unless a subclass says otherwise, any number of examples can be drawn, the examples have labels,
+    and generalisation is measured along their size.
+
+    Example:
+        What a run asks of its task, whatever its kind.
+
+        >>> from experiments.problems import Problem, make_task, problem_of
+        >>> problem: Problem = problem_of(make_task("grid_parity"))
+        >>> problem.axis, problem.recommended_model().kind
+        ('size', 'vision')
     """
 
     task: Any

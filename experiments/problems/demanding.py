@@ -49,6 +49,15 @@ class Demands:
             matrices) whose product every symbol can be. None if no symbol permutes the states.
         linear_dimension: The dimension of `linear_form`: the smallest exact one that was found.
         not_computed: What could not be computed and why, a sentence each.
+
+    Example:
+        Parity needs one dimension, in which a symbol changes the sign.
+
+        >>> import tasks
+        >>> from experiments import Demands, demands
+        >>> found: Demands = demands(tasks.get("parity"))
+        >>> found.faithful_dimension, found.linear_dimension
+        (1, 1)
     """
 
     structure: tasks.Structure
@@ -90,6 +99,13 @@ class TaskForm:
         initial: float64 `[J]`, the state before the first symbol.
         readings: float64 `[symbols, K, J]`.
         codes: float64 `[labels, K]`, the point that stands for each label.
+
+    Example:
+        >>> import tasks
+        >>> from experiments import TaskForm, linear_form
+        >>> form: TaskForm = linear_form(tasks.get("parity"))
+        >>> form.dim, form.label([[1, 0, 1, 1]]).tolist()
+        (1, [[1, 1, 0, 1]])
     """
 
     transitions: np.ndarray

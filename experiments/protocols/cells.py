@@ -46,11 +46,11 @@ class Model:
     """A model of a protocol.
 
     Attributes:
-        text: as it was asked for: `plstm,transition.dim=4`.
-        name: what of it stands before the fields.
+        text: the text that asked for it, such as `plstm,transition.dim=4`.
+        name: the part of the text before the fields.
         mixer: the kind of mixer; None: that of the task's default config, which is pLSTM.
-        fields: that the protocol sets in it.
-        words: fields that whoever runs it sets.
+        fields: the fields that the protocol sets in it.
+        words: the fields that the text sets in it.
     """
 
     text: str
@@ -61,7 +61,13 @@ class Model:
 
 
 def mixers(protocol: Protocol) -> list[str]:
-    """What `--model` may name beside the protocol's own: mixers of what reads its tasks."""
+    """The kinds of mixers that `--model` may name, beside the models that the protocol defines.
+
+    Example:
+        >>> from experiments.protocols import load, mixers
+        >>> "delta_net" in mixers(load("chomsky_regular"))
+        True
+    """
     task = next(iter(protocol.tasks.values()))
     config = default_config(task.name, **task.options)
     return [PLSTM, *(kind for kind in _mixer_kinds(config) if kind != PLSTM)]
@@ -76,12 +82,18 @@ def model(protocol: Protocol, text: str, words: Sequence[str] = ()) -> Model:
     """The model that a text asks for.
 
     Args:
-        protocol: whose models have names of their own beside the mixers.
+        protocol: the protocol, which may define models beside the mixers.
         text: `NAME`, or `NAME,field=value,...`.
         words: further `field=value`; they belong to the model's name, too.
 
     Raises:
         ConfigError: there is no such model, or a field has no value.
+
+    Example:
+        >>> from experiments.protocols import Model, load, model
+        >>> found: Model = model(load("chomsky_regular"), "lstm,hidden_dim=8")
+        >>> found.mixer, found.words
+        ('lstm', ((('hidden_dim',), 8),))
     """
     name, between, rest = text.partition(",")
     inner = _BETWEEN_FIELDS.split(rest) if between else []
@@ -129,12 +141,12 @@ class Cell:
     """One model on one task.
 
     Attributes:
-        protocol: of which it is a cell.
-        task: its name in the protocol.
-        model: what is trained.
-        scale: multiplies steps and warm-up, and nothing else.
-        seeds: None: as many as published.
-        rates: learning rates; None: those published.
+        protocol: the protocol that it belongs to.
+        task: the name of the task in the protocol.
+        model: the model that is trained.
+        scale: the factor of steps and warm-up; nothing else is scaled.
+        seeds: the seeds; None: as many as published.
+        rates: the learning rates; None: those published.
     """
 
     protocol: Protocol
@@ -289,10 +301,10 @@ def cells(
     seeds: Sequence[int] | None = None,
     rates: Sequence[float] | None = None,
 ) -> list[Cell]:
-    """Every model on every task.
+    """The cells of a protocol: every model on every task.
 
     Args:
-        protocol: whose cells.
+        protocol: the protocol.
         models: see `experiments.protocols.cells.model`.
         words: `field=value` that every model takes.
         tasks: by their names in the protocol; None: all.
@@ -302,6 +314,13 @@ def cells(
 
     Raises:
         ConfigError: there is no such model or task, or a field or number is wrong.
+
+    Example:
+        >>> from experiments.protocols import Cell, cells, load
+        >>> cell: Cell
+        >>> (cell,) = cells(load("chomsky_regular"), models=["lstm"], tasks=["parity"], scale=0.01)
+        >>> cell.folder.as_posix(), len(cell.sweep.configs())
+        ('sweeps/chomsky_regular/scale-0.01/lstm/parity', 12)
     """
     found = [
         Cell(
@@ -321,10 +340,12 @@ def cells(
 
 
 def run_cell(cell: Cell, *, executor: str | Executor = "local") -> Path:
-    """Does all that is left to do of a cell; so it also resumes one that was stopped.
+    """Trains and evaluates the members of a cell that are not finished yet.
+
+    A cell that was stopped is resumed in this way, too.
 
     Args:
-        cell: of `cells`.
+        cell: one of `cells`.
         executor: see `run_sweep`.
 
     Returns:
@@ -333,6 +354,20 @@ def run_cell(cell: Cell, *, executor: str | Executor = "local") -> Path:
     Raises:
         RunError: something else is in the folder, or a group failed.
         KeyboardInterrupt: Ctrl-C; everything is saved.
+
+    Example:
+        One step of a very small model, and its evaluation.
+
+        >>> import contextlib
+        >>> import tempfile
+        >>> from experiments.protocols import cells, load, run_cell
+        >>> words = ["width=4", "num_blocks=1", "training.batch_size=2", "curriculum.maximum=4"]
+        >>> words += ["evaluation.mixture=[4, 4]", "mixture_sequences=4", "evaluation.lengths=[4]"]
+        >>> small = {"words": words, "scale": 1e-4, "seeds": [0], "rates": [1e-3]}
+        >>> (cell,) = cells(load("chomsky_regular"), models=["rnn"], tasks=["parity"], **small)
+        >>> with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        ...     print(run_cell(cell).name)
+        parity,seeds=0,rates=0.001
     """
     folder = cell.create().path
     run_sweep(folder, executor=executor)

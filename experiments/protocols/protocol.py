@@ -123,14 +123,14 @@ class Protocol:
     """A published protocol.
 
     Attributes:
-        name: of its file.
-        title: in a line.
+        name: the name of its file, without the ending.
+        title: what it is, in one line.
         source: where it was published.
         tasks: by the names that columns have.
         config: fields of every run, as in `override`: budget, lengths, optimizer, evaluation.
-        seeds: the published ones in number; ours count from 0.
-        rates: learning rates.
-        measure: how members become a number.
+        seeds: as many seeds as published; they count from 0.
+        rates: the learning rates.
+        measure: how the members of a cell become one number.
         published: rows to compare with.
         model: sizes that the paper gives, for every model that has the field.
         models: fields that one mixer takes here; or, under another name, a mixer (`mixer`) and its
@@ -212,7 +212,13 @@ class Protocol:
 
 
 def names(folder: Path = FOLDER) -> list[str]:
-    """The names of the protocols."""
+    """The names of the protocols.
+
+    Example:
+        >>> from experiments.protocols import names
+        >>> "chomsky_regular" in names()
+        True
+    """
     return sorted(file.stem for file in folder.glob("*.yaml"))
 
 
@@ -221,6 +227,12 @@ def load(name: str) -> Protocol:
 
     Raises:
         ConfigError: there is none (the nearest names are given), or its file is wrong.
+
+    Example:
+        >>> from experiments.protocols import Protocol, load
+        >>> protocol: Protocol = load("chomsky_regular")
+        >>> list(protocol.tasks), protocol.seeds
+        (['parity', 'modular_arithmetic', 'modular_arithmetic_brackets'], (0, 1, 2))
     """
     if name not in names():
         raise ConfigError(f"no protocol {name!r}; {nearest(name, names())}")
@@ -232,6 +244,21 @@ def read_protocol(path: Path) -> Protocol:
 
     Raises:
         ConfigError: the file cannot be read, or a field is unknown, missing or wrong.
+
+    Example:
+        A protocol of one's own, from a published one and with fewer seeds.
+
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from experiments.protocols import read_protocol
+        >>> from experiments.protocols.protocol import FOLDER
+        >>> text = (FOLDER / "chomsky_regular.yaml").read_text(encoding="utf-8")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "mine.yaml")
+        ...     _ = file.write_text(text.replace("seeds: [0, 1, 2]", "seeds: [0]"))
+        ...     protocol = read_protocol(file)
+        >>> protocol.name, protocol.seeds
+        ('mine', (0,))
     """
     try:
         document = scalars.load(path.read_text(encoding="utf-8"))

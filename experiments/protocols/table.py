@@ -55,15 +55,24 @@ class Comparison(NamedTuple):
 
 
 def compare(protocol: Protocol, *, scale: float | None = None) -> Comparison:
-    """Gathers what was published and what has been measured here.
+    """Gathers the published numbers and those that have been measured here.
 
     Args:
-        protocol: whose table.
-        scale: only runs of this scale; None: of every scale.
+        protocol: the protocol.
+        scale: which runs are shown: those of this scale; None: those of every scale.
 
     Raises:
         ConfigError: there can be no run of that scale.
         RuntimeWarning: a file of a cell is damaged; the cell is left out.
+
+    Example:
+        >>> import contextlib
+        >>> import tempfile
+        >>> from experiments.protocols import Comparison, compare, load
+        >>> with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        ...     found: Comparison = compare(load("chomsky_regular"))
+        >>> found.frame["origin"].unique().to_list()
+        ['paper']
     """
     if scale is not None:
         check_scale(scale)
@@ -256,6 +265,11 @@ def export(comparison: Comparison, form: str) -> str:
 
     Raises:
         ConfigError: another form.
+
+    Example:
+        >>> from experiments.protocols import compare, export, load
+        >>> export(compare(load("chomsky_regular")), "csv").split(",")[:3]
+        ['model', 'origin', 'read']
     """
     check_format(form)
     if form == "csv":

@@ -18,7 +18,18 @@ from plstm_seq.ops.products import repeat
 
 @dataclass(frozen=True)
 class ConvolutionConfig:
-    """Attributes: kernel_size: K, steps seen, the current one included; bias: whether added."""
+    """The options of a `CausalConvolution`.
+
+    Attributes:
+        kernel_size: K, the number of steps that an output depends on, its own step included.
+        bias: whether a bias is added.
+
+    Example:
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import CausalConvolution, ConvolutionConfig
+        >>> CausalConvolution(8, ConvolutionConfig(kernel_size=3), rngs=nnx.Rngs(0)).history_length
+        2
+    """
 
     kernel_size: int = 4
     bias: bool = True
@@ -32,10 +43,21 @@ class GridConvolutionConfig:
     """The options of a `GridConvolution`.
 
     Attributes:
-        kernel_size: cells seen in X and in Y, the cell itself included.
-        causal: whether the cell is the last that is seen, in X and in Y, as in the published code
-            whatever its option says; else the middle one (of an even number the later).
-        bias: whether one is added.
+        kernel_size: the numbers of cells in X and in Y that an output depends on, its own cell
+            included.
+        causal: whether an output depends on no cell after its own, in X and in Y. The published
+            code always computes this, whatever its option says. Otherwise the output's own cell
+            is the middle one, of an even number the later of the two.
+        bias: whether a bias is added.
+
+    Example:
+        A kernel of one row and three columns.
+
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.grid import GridConvolution, GridConvolutionConfig
+        >>> config = GridConvolutionConfig(kernel_size=(1, 3))
+        >>> GridConvolution(8, config, rngs=nnx.Rngs(0)).kernel.shape
+        (1, 3, 1, 8)
     """
 
     kernel_size: tuple[int, int] = (3, 3)

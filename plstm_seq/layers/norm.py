@@ -27,7 +27,7 @@ NormKind = Literal["rms", "layer"]
 
 @dataclass(frozen=True)
 class NormConfig:
-    """Which norm, and what it learns.
+    """The options of a `Norm`: which norm it is, and what it learns.
 
     Attributes:
         kind: "rms": `x / sqrt(mean(x^2) + eps)`; "layer": `(x - mean(x)) / sqrt(var(x) + eps)`.
@@ -36,6 +36,14 @@ class NormConfig:
         bias: whether a learned bias a feature is added.
         scale_init: of the scale.
         bias_init: of the bias.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import Norm, NormConfig
+        >>> norm = Norm(2, NormConfig(kind="layer"), rngs=nnx.Rngs(0))
+        >>> norm(jnp.array([1.0, 3.0])).round(2).tolist()
+        [-1.0, 1.0]
     """
 
     kind: NormKind = "rms"

@@ -44,6 +44,16 @@ class PLSTM1DState:
             it needs none.
         C: the state of the recurrence, [B, H, DK, DV, JT], in float32 at least.
         position: the number of steps taken, [B].
+
+    Example:
+        The state of two sequences before their first step.
+
+        >>> from flax import nnx
+        >>> from plstm_seq.layers import PLSTM1DConfig, PLSTM1DLayer, PLSTM1DState
+        >>> layer = PLSTM1DLayer(16, PLSTM1DConfig(num_heads=2), rngs=nnx.Rngs(0))
+        >>> state: PLSTM1DState = layer.init_state(2)
+        >>> state.position.tolist(), state.C.shape[:2]
+        ([0, 0], (2, 2))
     """
 
     convolution: Float[Array, "B K-1 I"] | None

@@ -261,6 +261,17 @@ class PreUpBlock(Block[PreUpConfig]):
 
     `u` and `g` are the two halves of the up-projection of `norm(x)`; the mixer is over the inner
     features. Arguments are those of `Block`; `make_block` has an example.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.mixers import RNNConfig
+        >>> from plstm_seq.models import PreUpBlock, PreUpConfig
+        >>> config = PreUpConfig(projection_round=8)
+        >>> block = PreUpBlock(8, config, RNNConfig(), rngs=nnx.Rngs(0))
+        >>> jax.jit(block)(jnp.ones((3, 5, 8))).shape, block.mixer.input_dim
+        ((3, 5, 8), 16)
     """
 
     def _make(self, width: int, inner: int, mixer: Any, **types: Any) -> None:
@@ -287,6 +298,17 @@ class PostUpBlock(Block[PostUpConfig]):
 
     The feed-forward part is `down(act(up(.)))`, gated `down(u * act(g))` with `u` and `g` the two
     halves of the up-projection. Arguments are those of `Block`; `make_block` has an example.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.mixers import RNNConfig
+        >>> from plstm_seq.models import PostUpBlock, PostUpConfig
+        >>> config = PostUpConfig(projection_round=8)
+        >>> block = PostUpBlock(8, config, RNNConfig(), rngs=nnx.Rngs(0))
+        >>> jax.jit(block)(jnp.ones((3, 5, 8))).shape, block.mixer.input_dim
+        ((3, 5, 8), 8)
     """
 
     def _make(self, width: int, inner: int, mixer: Any, **types: Any) -> None:

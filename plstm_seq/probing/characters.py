@@ -26,8 +26,10 @@ class CharacterTable:
     Attributes:
         classes: conjugacy classes, as element ids; the identity's first.
         class_of: [G], the class of each element.
-        values: [K, K], one row a character, by degree, the trivial one first.
-        types: Frobenius and Schur's indicator of each: 1 real, 0 complex, -1 quaternionic.
+        values: [K, K], a row for each character, a column for each class. Characters are ordered
+            by their degree; the trivial one is the first.
+        types: [K], the Frobenius-Schur indicator of each character: 1 for a representation of real
+            type, 0 for complex, -1 for quaternionic type.
     """
 
     classes: tuple[tuple[int, ...], ...]
@@ -48,7 +50,9 @@ class CharacterTable:
 
 @dataclass(frozen=True)
 class RealIrreducibles:
-    """The irreducible *real* representations: of real type, or a complex one with its conjugate.
+    """The irreducible representations of a group by real matrices.
+
+    Each is a complex one of real type, or the sum of a complex one and its conjugate.
 
     Attributes:
         characters: [R, K], by dimension, the trivial one first.
@@ -86,6 +90,15 @@ def character_table(table: Int[np.ndarray, "G G"]) -> CharacterTable:
 
     Raises:
         ValueError: the group has more than `MAX_CLASSES` conjugacy classes.
+
+    Example:
+        The permutations of three points.
+
+        >>> from plstm_seq.probing import CharacterTable, character_table
+        >>> from tasks.groups import group
+        >>> found: CharacterTable = character_table(group("S3").table)
+        >>> found.degrees.tolist(), found.sizes.tolist()
+        ([1, 1, 2], [1, 2, 3])
     """
     table = np.asarray(table, np.int64)
     classes = conjugacy_classes(table)
@@ -117,11 +130,21 @@ def character_table(table: Int[np.ndarray, "G G"]) -> CharacterTable:
 def real_irreducibles(
     table: Int[np.ndarray, "G G"], characters: CharacterTable
 ) -> RealIrreducibles:
-    """Put the real irreducible representations together.
+    """Compute the irreducible real representations of a group from its complex characters.
 
     Args:
         table: Cayley table.
-        characters: of `character_table(table)`.
+        characters: the result of `character_table(table)`.
+
+    Example:
+        The permutations of three points.
+
+        >>> from plstm_seq.probing import RealIrreducibles, character_table, real_irreducibles
+        >>> from tasks.groups import group
+        >>> table = group("S3").table
+        >>> found: RealIrreducibles = real_irreducibles(table, character_table(table))
+        >>> found.names
+        ('1', "1'", '2')
     """
     factors = {1: 1, 0: 2, -1: 2}
     rows, norms = [], []
@@ -168,19 +191,32 @@ def _determinants_and_ranks(
 def smallest_faithful(
     irreducibles: RealIrreducibles, *, rotations: bool = False
 ) -> tuple[int, ...]:
-    """The sum of real irreducible representations of least dimension that is faithful.
+    """Find the faithful sum of real irreducible representations that has the least dimension.
 
-    The dimension is what JT has to be at least for a head whose transitions represent the group.
+    A head whose transitions represent the group needs at least this dimension as its JT.
 
     Args:
-        irreducibles: of the group.
-        rotations: only sums all of whose determinants are 1.
+        irreducibles: the representations of the group.
+        rotations: whether all determinants of the sum have to be 1.
 
     Returns:
-        Which of them, ascending. Their `dims` add up to the dimension.
+        The indices of the representations in the sum, ascending. Their `dims` add up to its
+        dimension.
 
     Raises:
         ValueError: there are more than `MAX_KERNELS` kernels to compare.
+
+    Example:
+        Turns and reflections of a triangle; without reflections a third dimension is needed.
+
+        >>> from plstm_seq.probing import character_table, real_irreducibles, smallest_faithful
+        >>> from tasks.groups import group
+        >>> table = group("S3").table
+        >>> real = real_irreducibles(table, character_table(table))
+        >>> [real.names[index] for index in smallest_faithful(real)]
+        ['2']
+        >>> [real.names[index] for index in smallest_faithful(real, rotations=True)]
+        ["1'", '2']
     """
     kernels = _masks(irreducibles.kernels[:, _minimal_normal(irreducibles.kernels)])
     signs = _masks(irreducibles.determinants < 0)
@@ -210,7 +246,7 @@ def smallest_faithful(
 
 
 def smallest_faithful_sums(irreducibles: RealIrreducibles) -> tuple[tuple[int, ...], ...]:
-    """All faithful sums of the least dimension, as `smallest_faithful` returns one.
+    """Find all faithful sums of the least dimension; `smallest_faithful` returns one of them.
 
     S4 has two of dimension 3: a swap is a reflection in one of them, half a turn in the other.
 
@@ -222,6 +258,14 @@ def smallest_faithful_sums(irreducibles: RealIrreducibles) -> tuple[tuple[int, .
 
     Raises:
         ValueError: as `smallest_faithful`.
+
+    Example:
+        >>> from plstm_seq.probing import character_table, real_irreducibles, smallest_faithful_sums
+        >>> from tasks.groups import group
+        >>> table = group("S4").table
+        >>> real = real_irreducibles(table, character_table(table))
+        >>> [[real.names[index] for index in chosen] for chosen in smallest_faithful_sums(real)]
+        [['3'], ["3'"]]
     """
     first = smallest_faithful(irreducibles)
     kernels = _masks(irreducibles.kernels[:, _minimal_normal(irreducibles.kernels)])
@@ -304,12 +348,28 @@ def match_representations(
     characters: CharacterTable,
     irreducibles: RealIrreducibles,
 ) -> RepresentationMatch:
-    """Compare traces with the characters of the group: no choice of basis enters.
+    """Find the irreducible representations in what heads have learned, by their characters.
+
+    Traces do not depend on the basis in which a head computes.
 
     Args:
-        actions: of each head the matrix of every element (`Homomorphism.action`).
-        characters: of the group.
-        irreducibles: of the group.
+        actions: for each head the matrix of every element (`Homomorphism.action`).
+        characters: the character table of the group.
+        irreducibles: the real irreducible representations of the group.
+
+    Example:
+        A head on which every element acts as 1 has learned the trivial representation.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import RepresentationMatch, character_table
+        >>> from plstm_seq.probing import match_representations, real_irreducibles
+        >>> table = np.array([[0, 1], [1, 0]])
+        >>> characters = character_table(table)
+        >>> real = real_irreducibles(table, characters)
+        >>> heads = [np.ones((2, 1, 1))]
+        >>> found: RepresentationMatch = match_representations(heads, characters, real)
+        >>> found.label(0), found.together
+        ('1', False)
     """
     sizes, order = characters.sizes, len(characters.class_of)
     traces = np.stack([np.trace(action, axis1=-2, axis2=-1) for action in actions])

@@ -66,6 +66,19 @@ representation`, `permutation_matrices` or `orthogonal_form` give it; JT is its 
 
     Raises:
         ValueError: the matrices are not orthogonal or not all different, or a name is unknown.
+
+    Example:
+        A model that adds up the symbols 0, 1 and 2 modulo 3.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from plstm_seq.probing import exact_model, faithful_representation
+        >>> table = np.add.outer(range(3), range(3)) % 3
+        >>> matrices = faithful_representation(table)
+        >>> model = exact_model(matrices, range(3), implementation="recurrent")
+        >>> jax.jit(model)(jnp.array([[1, 2, 2, 0]])).argmax(-1).tolist()
+        [[1, 0, 2, 2]]
     """
     action = _action(representation, composition)
     size = action.shape[-1]

@@ -34,6 +34,20 @@ class LinearForm(NamedTuple):
         writes: b [S, J].
         initial: C before the first token, [J].
         reading: R [S, V, J]; the label is the largest logit.
+
+    Example:
+        Parity as one number that token 1 multiplies by -1; label 1 where it is negative.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import LinearForm
+        >>> form = LinearForm(
+        ...     matrices=np.array([[[1.0]], [[-1.0]]]),
+        ...     writes=np.zeros((2, 1)),
+        ...     initial=np.ones(1),
+        ...     reading=np.array([[[1.0], [-1.0]]] * 2),
+        ... )
+        >>> int((form.reading[1] @ form.matrices[1] @ form.initial).argmax())
+        1
     """
 
     matrices: Float[np.ndarray, "S J J"]
@@ -65,6 +79,19 @@ def exact_linear(
 
     Raises:
         ValueError: the shapes do not fit each other.
+
+    Example:
+        The model of parity; see `LinearForm`.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from plstm_seq.probing import LinearForm, exact_linear
+        >>> reading = np.array([[[1.0], [-1.0]]] * 2)
+        >>> form = LinearForm(np.array([[[1.0]], [[-1.0]]]), np.zeros((2, 1)), np.ones(1), reading)
+        >>> model = exact_linear(form, implementation="recurrent")
+        >>> jax.jit(model)(jnp.array([[1, 0, 1, 1]])).argmax(-1).tolist()
+        [[1, 1, 0, 1]]
     """
     matrices, writes, initial, reading = (np.asarray(part, np.float64) for part in form)
     tokens, size = len(matrices), initial.shape[-1]
@@ -117,7 +144,16 @@ def automaton_form(
         initial: the state before the first symbol.
 
     Raises:
-        ValueError: a state or label is none.
+        ValueError: a shape is wrong, or a number is not that of a state or a label.
+
+    Example:
+        A switch: symbol 0 turns it off, 1 on, and 2 leaves it.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import automaton_form
+        >>> form = automaton_form(np.array([[0, 1, 0], [0, 1, 1]]), np.array([0, 1]))
+        >>> form.matrices.shape, form.writes.tolist()
+        ((3, 2, 2), [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
     """
     transition, outputs = np.asarray(transition), np.asarray(outputs)
     if transition.ndim != 2 or outputs.shape != transition.shape[:1]:
@@ -156,16 +192,29 @@ def exact_automaton(
         outputs: [states], the label of each state.
         initial: the state before the first symbol.
         **options: those of `exact_linear`.
+
+    Example:
+        A switch: symbol 0 turns it off, 1 on, and 2 leaves it.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from plstm_seq.probing import exact_automaton
+        >>> transition = np.array([[0, 1, 0], [0, 1, 1]])
+        >>> model = exact_automaton(transition, np.array([0, 1]), implementation="recurrent")
+        >>> jax.jit(model)(jnp.array([[2, 1, 2, 0]])).argmax(-1).tolist()
+        [[0, 1, 1, 0]]
     """
     return exact_linear(automaton_form(transition, outputs, initial), **options)
 
 
 def modular_arithmetic_form(modulus: int = 5, operators: str = "+-*") -> LinearForm:
-    """Modular arithmetic with precedence, prefix by prefix, as one linear form with J = 2 modulus.
+    """The linear form of modular arithmetic with precedence; it values every prefix, and J = 2 m.
 
-    The state holds `exp(2 pi i (sum + j factor) / m)`, j = 0 .. m - 1: every token selects and
-    rotates. The value is the phase of j = 1; behind `+` and `-`, where a new factor begins, that of
-    j = 0. Its matrices are of infinity-norm 1 over complex numbers, but no contractions.
+    The state holds the complex numbers `exp(2 pi i (sum + j factor) / m)` for j = 0 .. m - 1, of
+    which every token selects some and rotates them. The value of the prefix is the phase of the
+    number j = 1; after `+` and `-`, where a new factor begins, that of j = 0. The complex matrices
+    have infinity-norm 1, but are no contractions.
 
     Args:
         modulus: m, at least 2.
@@ -173,6 +222,13 @@ def modular_arithmetic_form(modulus: int = 5, operators: str = "+-*") -> LinearF
 
     Raises:
         ValueError: an argument is none of these.
+
+    Example:
+        The five digits and three operators.
+
+        >>> from plstm_seq.probing import modular_arithmetic_form
+        >>> modular_arithmetic_form(5).matrices.shape
+        (8, 10, 10)
     """
     _check_arithmetic(modulus, operators)
     turn = np.exp(2j * np.pi / modulus)
@@ -210,11 +266,12 @@ def exact_modular_arithmetic(
 ) -> SequenceModel:
     """Write a model that computes modular arithmetic with precedence, every prefix of it.
 
-    With one block it is `modular_arithmetic_form`. With two it is a cascade: the state of the first
-    is the factor of the current term, a rotation of the plane (multiplication by a unit turns it,
-    zero makes it zero, `+` and `-` write 1 and -1); the second turns by 1 / modulus of a turn for
-    each unit by which the value changes. For that it sees what the first one said of the token
-    before, through a convolution of 2: behind `*` the term so far is taken back.
+    With one block the model computes `modular_arithmetic_form`. With two it is a cascade. The state
+    of the first block is the factor of the current term as a point of the plane: multiplication by
+    a unit turns it, zero makes it zero, `+` and `-` write 1 and -1. The second block turns by
+    1 / modulus of a turn for each unit by which the value changes. It reads the output of the first
+    block at the token before, through a convolution of 2, because after `*` it has to take back
+    the term so far.
 
     Args:
         modulus: m; with two blocks 2, 3, 5 or 7.
@@ -226,6 +283,16 @@ def exact_modular_arithmetic(
 
     Raises:
         ValueError: an argument is none of these.
+
+    Example:
+        `1 + 2 * 2` modulo 3, prefix by prefix; token 3 is `+`, token 4 `*`.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from plstm_seq.probing import exact_modular_arithmetic
+        >>> model = exact_modular_arithmetic(3, "+*", implementation="recurrent")
+        >>> jax.jit(model)(jnp.array([[1, 3, 2, 4, 2]])).argmax(-1).tolist()
+        [[1, 1, 0, 0, 2]]
     """
     types = {"dtype": dtype, "param_dtype": param_dtype}
     if blocks == 1:

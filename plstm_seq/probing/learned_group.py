@@ -22,7 +22,20 @@ _BATCH = 1024
 
 
 class NotAGroupError(ValueError):
-    """A model's answers are not those of a group; the message says where they are not."""
+    """A model's answers are not those of a group; the message says where they are not.
+
+    Example:
+        A switch, which symbol 1 turns on for good, cannot be undone.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import NotAGroupError, exact_automaton, learned_group
+        >>> switch = exact_automaton(np.array([[0, 1], [1, 1]]), np.array([0, 1]))
+        >>> try:
+        ...     learned_group(switch)
+        ... except NotAGroupError as error:
+        ...     print(str(error).partition(":")[2].strip())
+        token 1 leads from label 0 and from label 1 to label 1
+    """
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,18 @@ class LearnedGroup:
         tokens: [S], the element of each token.
         start: the place in `labels` that the first token acts on.
         words: a shortest word of each element, as token ids, first token first.
-        agreement: the share of the steps of random words on which the model answers so.
+        agreement: the share of the steps in random words on which the model answers as the group.
+
+    Example:
+        >>> import numpy as np
+        >>> from plstm_seq.probing import LearnedGroup, exact_model
+        >>> from plstm_seq.probing import faithful_representation, learned_group
+        >>> table = np.add.outer(range(3), range(3)) % 3
+        >>> matrices = faithful_representation(table)
+        >>> model = exact_model(matrices, range(3), implementation="recurrent")
+        >>> found: LearnedGroup = learned_group(model, length=8, num_sequences=4)
+        >>> found.order, found.answers(np.array([[1, 1, 1]])).tolist()
+        (3, [[1, 2, 0]])
     """
 
     labels: Int[np.ndarray, " L"]
@@ -75,18 +99,31 @@ def learned_group(
 ) -> LearnedGroup:
     """Read off a model's answers to short words which group its tokens generate.
 
-    Breadth first: of every label the first word that the model answers with it is kept, and what
-    every token makes of it is asked. Random words then have to agree with that.
+    The search is breadth first. For every label the first word to which the model answers with it
+    is kept, and each token is tried after that word. The answers to random words then have to
+    agree with what was found.
 
     Args:
-        model: any with a state of bounded size.
-        length: of the random words; one on which the model is mostly right.
-        num_sequences: how many random words.
-        seed: of the random words.
-        max_order: the most elements.
+        model: any model whose state has a bounded size.
+        length: the length of the random words; one on which the model is mostly right.
+        num_sequences: the number of random words.
+        seed: the seed of the random words.
+        max_order: the largest number of elements that the group may have.
 
     Raises:
         NotAGroupError: the answers are not those of a group of at most so many elements.
+
+    Example:
+        A model that adds modulo 3 has learned the group of three elements.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import exact_model, faithful_representation, learned_group
+        >>> table = np.add.outer(range(3), range(3)) % 3
+        >>> matrices = faithful_representation(table)
+        >>> model = exact_model(matrices, range(3), implementation="recurrent")
+        >>> found = learned_group(model, length=8, num_sequences=4)
+        >>> found.order, found.tokens.tolist(), found.agreement
+        (3, [0, 1, 2], 1.0)
     """
     table, first = _walk(model)
     labels = np.array(sorted(table), np.int64)

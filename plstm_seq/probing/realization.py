@@ -19,6 +19,13 @@ class Spectrum:
         distance: [...], from orthogonality: the spectral norm of `T^T T - I`. The state's length
             changes by at most about half of that in a step.
         determinant: [...].
+
+    Example:
+        >>> import numpy as np
+        >>> from plstm_seq.probing import Spectrum, spectrum
+        >>> turn: Spectrum = spectrum(np.array([[0, -1], [1, 0]]))
+        >>> np.abs(turn.eigenvalues).tolist(), bool(turn.distance < 1e-9)
+        ([1.0, 1.0], True)
     """
 
     eigenvalues: Complex[np.ndarray, "*S JT"]
@@ -32,6 +39,15 @@ def spectrum(transitions: Float[np.ndarray, "*S JT JT"]) -> Spectrum:
 
     Args:
         transitions: such as `TokenGates.transitions`, one a token and head. NaN stays NaN.
+
+    Example:
+        A reflection, and a transition that forgets half of the state at a step.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import spectrum
+        >>> found = spectrum(np.array([[[1, 0], [0, -1]], [[1, 0], [0, 0.5]]]))
+        >>> found.determinant.tolist(), found.distance.tolist()
+        ([-1.0, 0.5], [0.0, 0.75])
     """
     matrices = np.asarray(transitions, np.float64)
     known = np.asarray(np.isfinite(matrices).all((-2, -1)))
@@ -50,7 +66,9 @@ def spectrum(transitions: Float[np.ndarray, "*S JT JT"]) -> Spectrum:
 
 @dataclass(frozen=True)
 class Realization:
-    """The transitions of one head on what is reached and seen: a minimal realization.
+    """The transitions of one head on the part of its state that is both reached and read.
+
+    It is called a minimal realization of the recurrence.
 
     Two recurrences with the same outputs have the same minimal realization up to a change of basis
     (Kalman, 1963), so what a probe says of it does not depend on the basis in which a model happens
@@ -61,6 +79,13 @@ class Realization:
         reached: dimension of the reachable subspace.
         seen: dimension of the space that the mark sees, of all JT.
         start: [m, R], what was reached to begin with, in the same coordinates.
+
+    Example:
+        >>> import numpy as np
+        >>> from plstm_seq.probing import Realization, realization
+        >>> found: Realization = realization(np.eye(3)[None], np.eye(3)[:, :2], np.eye(3)[1:])
+        >>> found.reached, found.seen, found.dim
+        (2, 2, 1)
     """
 
     transitions: Float[np.ndarray, "V M M"]
@@ -81,7 +106,7 @@ def realization(
     *,
     tolerance: float = 1e-3,
 ) -> Realization:
-    """Restrict transitions to what is reachable, and divide by what is invisible there.
+    """Restrict transitions to the reachable part of the state, without what is never read there.
 
     Args:
         transitions: one a token, `C <- T C`.
@@ -89,6 +114,16 @@ def realization(
         read: rows that read the state.
         tolerance: directions whose singular value is below this share of the largest one count as
             not there.
+
+    Example:
+        The second number of the state is never read, so that what happens to it does not count.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import realization
+        >>> transitions = np.array([[[-1.0, 0.0], [0.0, 0.3]]])
+        >>> found = realization(transitions, start=np.ones((2, 1)), read=np.array([[1.0, 0.0]]))
+        >>> found.dim, found.transitions.round(6).tolist()
+        (1, [[[-1.0]]])
     """
     matrices = np.asarray(transitions, np.float64)
     transposed = np.swapaxes(matrices, -1, -2)
@@ -115,6 +150,21 @@ def realizations(
         record: of the layer.
         gates: of the same layer.
         tolerance: see `realization`.
+
+    Example:
+        A head that turns the plane reaches and reads both of its dimensions.
+
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from plstm_seq.probing import exact_model, faithful_representation
+        >>> from plstm_seq.probing import by_token, realizations, record
+        >>> table = np.add.outer(range(3), range(3)) % 3
+        >>> matrices = faithful_representation(table)
+        >>> model = exact_model(matrices, range(3), implementation="recurrent")
+        >>> recording = record(model, jnp.array([[0, 1, 2, 1]]))
+        >>> gates = by_token(recording, num_tokens=3)
+        >>> [part.dim for part in realizations(recording.layers[0], gates)]
+        [2]
     """
     heads = record.transition.shape[2]
     size = record.transition.shape[-1]

@@ -38,7 +38,7 @@ class LayerRecord:
         value: [B, T, H, DV, JV].
         initial_state: [H, DK, DV, JT], before the first step.
         states: [B, T, H, DK, DV, JT], after each step.
-        outputs: [B, T, D], what the layer gave to its block.
+        outputs: [B, T, D], the output of the layer.
     """
 
     block: int
@@ -78,6 +78,19 @@ def record(model: SequenceModel, tokens: Int[Array, "B T"]) -> Recording:
 
     Raises:
         ValueError: no block of the model has a pLSTM layer.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from plstm_seq.probing import exact_model, faithful_representation
+        >>> from plstm_seq.probing import LayerRecord, Recording, record
+        >>> table = np.add.outer(range(3), range(3)) % 3
+        >>> matrices = faithful_representation(table)
+        >>> model = exact_model(matrices, range(3), implementation="recurrent")
+        >>> found: Recording = record(model, jnp.array([[0, 1, 2, 1]]))
+        >>> layer: LayerRecord = found.layers[0]
+        >>> found.logits.shape, layer.transition.shape, layer.states.shape
+        ((1, 4, 3), (1, 4, 1, 2, 2), (1, 4, 1, 1, 2, 2))
     """
     numbers = _layers_of(model, PLSTM1DLayer)
     logits, layers = jax.device_get(_record(*nnx.split(model), jnp.asarray(tokens)))
@@ -104,10 +117,10 @@ def _record(
 
 @dataclass(frozen=True)
 class TokenGates:
-    """The gates of a layer by token: over all positions, that is contexts, where a token stands.
+    """The gates of a layer by token, averaged over all positions of the token.
 
-    Where a gate depends on its token alone the spread is zero to rounding error; a convolution, or
-    a block before, makes it depend on what came earlier.
+    Where a gate depends on its token alone the spread is zero to rounding error. With a
+    convolution, or a block before, it also depends on earlier tokens, that is on its context.
 
     Attributes:
         count: [V], positions of each token; a token without any has gates of NaN.
@@ -126,12 +139,25 @@ class TokenGates:
 
 
 def by_token(recording: Recording, layer: int = 0, *, num_tokens: int) -> TokenGates:
-    """Mean and spread over contexts of the gates of each token.
+    """Compute the mean and the spread over contexts of the gates of each token.
 
     Args:
-        recording: of sequences in which every token stands many times.
-        layer: which of `recording.layers`.
+        recording: a recording of sequences in which every token occurs many times.
+        layer: the index in `recording.layers`.
         num_tokens: V, the size of the vocabulary.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from plstm_seq.probing import exact_model, faithful_representation
+        >>> from plstm_seq.probing import TokenGates, by_token, record
+        >>> table = np.add.outer(range(3), range(3)) % 3
+        >>> matrices = faithful_representation(table)
+        >>> model = exact_model(matrices, range(3), implementation="recurrent")
+        >>> recording = record(model, jnp.array([[0, 1, 2, 1]]))
+        >>> gates: TokenGates = by_token(recording, num_tokens=3)
+        >>> gates.count.tolist(), gates.transitions.shape
+        ([1, 2, 1], (3, 1, 2, 2))
     """
     tokens = recording.tokens.ravel()
     count = np.bincount(tokens, minlength=num_tokens)
@@ -195,6 +221,21 @@ def record_grid(model: VisionModel, inputs: Shaped[Array, "B X Y *C"]) -> GridRe
 
     Raises:
         ValueError: no block of the model has a pLSTM layer.
+
+    Example:
+        >>> import numpy as np
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.grid import PLSTM2DConfig
+        >>> from plstm_seq.models import VisionModel, VisionModelConfig
+        >>> from plstm_seq.probing import GridLayerRecord, GridRecording, record_grid
+        >>> mixer = PLSTM2DConfig(num_heads=1, orientations=(0,))
+        >>> sizes = {"width": 8, "num_blocks": 1, "patch_size": 2, "position_grid": (2, 2)}
+        >>> config = VisionModelConfig(mixer=mixer, **sizes)
+        >>> model = VisionModel(config, output_size=3, rngs=nnx.Rngs(0))
+        >>> found: GridRecording = record_grid(model, np.zeros((1, 4, 4, 3), np.float32))
+        >>> layer: GridLayerRecord = found.layers[0]
+        >>> found.outputs.shape, layer.gates["source"].shape[:5]
+        ((1, 3), (1, 1, 1, 2, 2))
     """
     layers = _layers_of(model, PLSTM2DLayer)
     outputs, gates = jax.device_get(_record(*nnx.split(model), jnp.asarray(inputs)))

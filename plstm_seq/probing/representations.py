@@ -18,6 +18,12 @@ def permutation_matrices(images: Int[np.ndarray, "G N"]) -> Float[np.ndarray, "G
 
     Args:
         images: where each element sends the points.
+
+    Example:
+        >>> import numpy as np
+        >>> from plstm_seq.probing import permutation_matrices
+        >>> permutation_matrices(np.array([[0, 1], [1, 0]])).astype(int).tolist()
+        [[[1, 0], [0, 1]], [[0, 1], [1, 0]]]
     """
     images = np.asarray(images)
     return np.swapaxes(np.eye(images.shape[1])[images], -1, -2)
@@ -38,6 +44,16 @@ def faithful_representation(
     Raises:
         ValueError: the group has more than `MAX_ORDER` elements, too many to act on functions on
             it: take the matrices of permutations.
+
+    Example:
+        Three elements as turns of the plane.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import faithful_representation
+        >>> table = np.add.outer(range(3), range(3)) % 3
+        >>> matrices = faithful_representation(table)
+        >>> matrices.shape, np.allclose(matrices[1] @ matrices[1], matrices[2])
+        ((3, 2, 2), True)
     """
     table = np.asarray(table, np.int64)
     order = len(table)
@@ -80,6 +96,14 @@ def orthogonal_form(
 
     Args:
         representation: [G, m, m], one matrix an element.
+
+    Example:
+        >>> import numpy as np
+        >>> from plstm_seq.probing import orthogonal_form
+        >>> sheared = np.array([[[1, 0], [0, 1]], [[1, 3], [0, -1]]])
+        >>> found = orthogonal_form(sheared)
+        >>> np.allclose(found.mT @ found, np.eye(2))
+        True
     """
     matrices = np.asarray(representation, np.float64)
     kept = np.mean(np.swapaxes(matrices, -1, -2) @ matrices, axis=0)

@@ -44,6 +44,22 @@ def sensitivity(model: SequenceModel, tokens: Int[Array, "B T"], *, key: Array) 
 
     Raises:
         ValueError: there is one symbol only.
+
+    Example:
+        A sum modulo 3 changes with every symbol, also with the first.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from plstm_seq.probing import exact_model, faithful_representation
+        >>> from plstm_seq.probing import Sensitivity, sensitivity
+        >>> table = np.add.outer(range(3), range(3)) % 3
+        >>> matrices = faithful_representation(table)
+        >>> model = exact_model(matrices, range(3), implementation="recurrent")
+        >>> tokens = jnp.array([[1, 2, 0, 1]])
+        >>> found: Sensitivity = sensitivity(model, tokens, key=jax.random.key(0))
+        >>> found.changed.tolist(), found.gradient.shape
+        ([[True, True, True, True]], (1, 4))
     """
     if model.vocab_size < 2:
         raise ValueError("model: got one of a single symbol, expected two or more")

@@ -23,13 +23,22 @@ from plstm_seq.layers.arguments import require
 
 @dataclass(frozen=True)
 class StateSample:
-    """States of a model behind some lengths of labelled sequences.
+    """The states of a model after labelled sequences of several lengths.
 
     Attributes:
         lengths: the R lengths, ascending.
         states: [R, N, F], the features of the whole state, of all layers and heads.
         labels: [R, N], the task's label at each length.
-        predictions: [R, N], the model's.
+        predictions: [R, N], the label that the model predicts at each length.
+
+    Example:
+        >>> import numpy as np
+        >>> from plstm_seq.probing import StateSample
+        >>> labels = np.array([[0, 1], [1, 0]])
+        >>> predictions = np.array([[0, 1], [1, 1]])
+        >>> sample = StateSample((4, 8), np.eye(2)[labels], labels, predictions)
+        >>> sample.accuracy.tolist()
+        [1.0, 0.5]
     """
 
     lengths: tuple[int, ...]
@@ -63,6 +72,25 @@ def sample_states(
 
     Raises:
         ValueError: a length is no such multiple, or the model's state is not bounded.
+
+    Example:
+        The states of a model that adds modulo 3, after 2 and after 4 symbols.
+
+        >>> import jax
+        >>> import numpy as np
+        >>> from plstm_seq.probing import exact_model, faithful_representation
+        >>> from plstm_seq.evaluation import Stream
+        >>> from plstm_seq.probing import StateSample, sample_states
+        >>> from tasks import WordProblem
+        >>> task = WordProblem("Z3")
+        >>> table = np.add.outer(range(3), range(3)) % 3
+        >>> matrices = faithful_representation(table)
+        >>> model = exact_model(matrices, range(3), implementation="recurrent")
+        >>> stream = Stream(task.draw, task.start, task.advance)
+        >>> options = {"key": jax.random.key(0), "num_sequences": 8}
+        >>> sample: StateSample = sample_states(model, stream, [2, 4], **options)
+        >>> sample.states.shape, sample.accuracy.tolist()
+        ((2, 8, 4), [1.0, 1.0])
     """
     wanted = tuple(sorted({int(length) for length in lengths}))
     fits = bool(wanted) and all(length >= 1 and length % stream.period == 0 for length in wanted)
@@ -122,16 +150,17 @@ def _features(state: Any) -> Array:
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """A linear map from states to labels, found at one length and read at all.
+    """A linear map from states to labels, fitted at short lengths and tested at all.
 
     Attributes:
         lengths: the R lengths.
-        fitted: the lengths that the map was found at.
-        accuracy: [R], of the map, on sequences that it was not found on.
-        model_accuracy: [R], of the model itself on those.
-        most_frequent: [R], share of the most frequent label: what a map that knows nothing gets.
-        weights: [F, V].
-        bias: [V].
+        fitted: the lengths at which the map was fitted.
+        accuracy: [R], the accuracy of the map on sequences that it was not fitted on.
+        model_accuracy: [R], the accuracy of the model itself on those sequences.
+        most_frequent: [R], the share of the most frequent label, which a map that knows nothing
+            reaches.
+        weights: the map's weights, [F, V].
+        bias: the map's bias, [V].
     """
 
     lengths: tuple[int, ...]
@@ -146,20 +175,31 @@ class LinearProbe:
 def linear_probe(
     sample: StateSample, *, num_labels: int, fit_until: int, ridge: float = 1e-3
 ) -> LinearProbe:
-    """Find labels in states by least squares.
+    """Fit a linear map from states to labels, and test it at longer lengths.
 
-    Half of the sequences are fitted, at all lengths up to one, as ridge regression onto one-hot
-    labels; the other half is read. What the map gets right beyond, the state still holds; where it
-    does and the model does not, the readout is at fault.
+    The map is a ridge regression onto one-hot labels. It is fitted on half of the sequences, at
+    lengths up to `fit_until`, and tested on the other half. Where it is right at a longer length,
+    the state still holds the label; where the model itself is then wrong, its readout is at fault.
 
     Args:
-        sample: of some hundred sequences at least.
+        sample: states of some hundred sequences at least.
         num_labels: the number of labels, V.
         fit_until: the longest length to fit at, such as that of training.
         ridge: penalty, relative to the mean variance of a feature.
 
     Raises:
         ValueError: no length of the sample is that short.
+
+    Example:
+        States from which the label can be read, where the model itself always answers 0.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import LinearProbe, StateSample, linear_probe
+        >>> labels = np.tile([0, 1], (2, 20))
+        >>> sample = StateSample((4, 8), np.eye(2)[labels], labels, predictions=0 * labels)
+        >>> found: LinearProbe = linear_probe(sample, num_labels=2, fit_until=4)
+        >>> found.fitted, found.accuracy.tolist(), found.model_accuracy.tolist()
+        ((4,), [1.0, 1.0], [0.5, 0.5])
     """
     chosen = _until(sample, fit_until)
     half = sample.states.shape[1] // 2
@@ -229,15 +269,28 @@ TOO_CLOSE = 0.5
 
 
 def separability(sample: StateSample, *, reference: int, threshold: float = 0.9) -> Separability:
-    """Predict from short sequences at which length a model fails, and hold it against that length.
+    """Predict from short sequences at which length a model fails, and find where it does fail.
 
     Args:
-        sample: of states at short and long lengths.
+        sample: states at short and long lengths.
         reference: the longest length to predict from, such as that of training.
         threshold: the accuracy at one length below which the model has failed.
 
     Raises:
         ValueError: no two lengths of the sample are that short, or all sequences have one label.
+
+    Example:
+        The two labels' states come nearer to each other as sequences grow, and meet at length 8.
+
+        >>> import numpy as np
+        >>> from plstm_seq.probing import Separability, StateSample, separability
+        >>> labels = np.tile([0, 1], (3, 20))
+        >>> states = np.eye(2)[labels]
+        >>> states[2] = 0.5
+        >>> sample = StateSample((2, 4, 8), states, labels, predictions=states.argmax(-1))
+        >>> found: Separability = separability(sample, reference=4)
+        >>> found.accuracy.tolist(), found.failed, found.reach.round(2).tolist()
+        ([1.0, 1.0, 0.5], 8.0, [0.0, 0.0, 0.5])
     """
     chosen = _until(sample, reference)
     require(chosen.sum() >= 2, "reference", reference, "two lengths at most that long")

@@ -33,7 +33,16 @@ from plstm_seq.models.vision import VisionModel, VisionModelConfig, make_grid_bl
 
 
 class BlockArguments(NamedTuple):
-    """What `plstm_seq.models.make_block` builds a block from."""
+    """The arguments from which `plstm_seq.models.make_block` builds a block.
+
+    Example:
+        >>> from plstm_seq.interop.published import BlockArguments, read_config
+        >>> from plstm_seq.interop.published.defaults import complete
+        >>> published = {"class_name": "PreUpProjectionBlock", "input_dim": 8}
+        >>> arguments: BlockArguments = read_config(complete(published))
+        >>> arguments.width, arguments.config.kind, arguments.mixer.kind
+        (8, 'pre_up', 'plstm_1d')
+    """
 
     width: int
     config: BlockConfig
@@ -58,7 +67,16 @@ class GridBlockArguments(NamedTuple):
 
 
 class ModelArguments(NamedTuple):
-    """What `SequenceModel` is built from."""
+    """The arguments from which a `SequenceModel` is built.
+
+    Example:
+        >>> from plstm_seq.interop.published import ModelArguments, read_config
+        >>> from plstm_seq.interop.published.defaults import complete
+        >>> published = {"_shortname": "pLSTMLM", "vocab_size": 5, "embedding_dim": 8}
+        >>> arguments: ModelArguments = read_config(complete(published))
+        >>> arguments.vocab_size, arguments.config.width, arguments.config.num_blocks
+        (5, 8, 1)
+    """
 
     vocab_size: int
     config: SequenceModelConfig
@@ -109,6 +127,18 @@ def read_config(config: Mapping[str, Any]) -> Arguments:
     Raises:
         ValueError: fields or values have no counterpart; all of them are listed.
         KeyError: a field is missing.
+
+    Example:
+        Files of the published experiments name only what differs from the defaults; `complete` adds
+        those. The shapes of a layer are enough to load published parameters into.
+
+        >>> from flax import nnx
+        >>> from plstm_seq.interop.published import read_config
+        >>> from plstm_seq.interop.published.defaults import complete
+        >>> published = complete({"class_name": "pLSTM1DLayer", "input_dim": 8, "num_heads": 2})
+        >>> layer = nnx.eval_shape(lambda: read_config(published).build(rngs=nnx.Rngs(0)))
+        >>> type(layer).__name__, layer.input_dim
+        ('PLSTM1DLayer', 8)
     """
     fields = Fields(config)
     class_name = fields.take("class_name", "")

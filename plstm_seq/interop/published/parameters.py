@@ -138,6 +138,16 @@ def load_parameters(module: nnx.Module, parameters: Mapping[str, ArrayLike]) -> 
     Raises:
         ValueError: a name has no counterpart, a parameter is left out, or a shape does not fit;
             every such name is listed, and the module is unchanged.
+
+    Example:
+        >>> import numpy as np
+        >>> from flax import nnx
+        >>> from plstm_seq.interop.published import load_parameters
+        >>> from plstm_seq.layers import Scale
+        >>> module = Scale(2, rngs=nnx.Rngs(0))
+        >>> load_parameters(module, {"scale": np.array([3.0, 4.0])})
+        >>> module.scale[...].tolist()
+        [3.0, 4.0]
     """
     if isinstance(module, PLSTMDAGLayer):
         parameters = _graph_parameters(module, parameters)

@@ -77,7 +77,9 @@ class Messages(NamedTuple):
 
 
 class MessagePassing(Configured[C]):
-    """A layer in which every node hears its neighbours once; a subclass says how.
+    """A layer in which every node receives messages from its neighbours once.
+
+    A subclass makes its parameters in `_make`, and maps the nodes [N, D] to [N, D] in `_pass`.
 
     Args:
         features: D, of input and output.
@@ -89,6 +91,23 @@ class MessagePassing(Configured[C]):
 
     Raises:
         ValueError: sizes do not fit each other.
+
+    Example:
+        A layer without parameters, which adds up the neighbours.
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.graphs import line_graph
+        >>> from plstm_seq.layers.dag import GCNConfig, MessagePassing
+        >>> class Total(MessagePassing[GCNConfig]):
+        ...     def _make(self, **types):
+        ...         pass
+        ...
+        ...     def _pass(self, x, messages):
+        ...         return messages.summed(messages.sent(x))
+        >>> layer = Total(1, GCNConfig(), rngs=nnx.Rngs(0))
+        >>> layer(jnp.array([[1.0], [2.0], [4.0]]), line_graph([[0, 1], [1, 2]], nodes=3)).tolist()
+        [[2.0], [5.0], [2.0]]
     """
 
     of_edge: nnx.Linear | None
@@ -216,9 +235,10 @@ class MPNNConfig(_HiddenConfig):
 
 
 class GCN(MessagePassing[GCNConfig]):
-    """`sum over u of (W x_u + E e) / sqrt(d_u d_v)`, a node among its own neighbours, without e.
+    """The sum over the neighbours u of a node v of `(W x_u + E e) / sqrt(d_u d_v)`.
 
-    `d` is the number of neighbours, the node included. Source: Kipf and Welling, arXiv 1609.02907.
+    A node counts as one of its own neighbours; for that one there is no edge and no `E e`. `d` is
+    the number of neighbours, the node included. Source: Kipf and Welling, arXiv 1609.02907.
 
     Example:
         >>> import jax.numpy as jnp
@@ -247,9 +267,10 @@ class GCN(MessagePassing[GCNConfig]):
 
 
 class GIN(MessagePassing[GINConfig]):
-    """`network((1 + eps) x_v + sum over u of x_u)`; with edge features of `relu(x_u + E e)`.
+    """`network((1 + eps) x_v + sum over the neighbours u of x_u)`.
 
-    Sources: Xu et al., arXiv 1810.00826; Hu et al., arXiv 1905.12265, for the edges.
+    Where edges have features the sum is over `relu(x_u + E e)` instead. Sources: Xu et al., arXiv
+    1810.00826; for the edges Hu et al., arXiv 1905.12265.
 
     Example:
         >>> import jax.numpy as jnp

@@ -99,7 +99,17 @@ class PLSTMDAGConfig(PLSTMConfig):
 
 
 class GraphMixer(Protocol):
-    """What a block asks of a mixer: a map of nodes to nodes."""
+    """What a block needs of a mixer over graphs: a map from nodes to nodes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.graphs import line_graph
+        >>> from plstm_seq.layers.dag import GCN, GCNConfig, GraphMixer
+        >>> mixer: GraphMixer = GCN(4, GCNConfig(), rngs=nnx.Rngs(0))
+        >>> mixer(jnp.ones((3, 4)), line_graph([[0, 1], [1, 2]], nodes=3)).shape
+        (3, 4)
+    """
 
     def __call__(self, x: Any, graph: Graphs, edges: Any = None, /) -> Any:
         """Map [N, I] to [N, O]; `edges` are features [E, J]."""
@@ -114,9 +124,9 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
     `max_edges` above 1) and the features of the edges (the published edge-gated one, with 1). The
     op `plstm_seq.ops.plstm_dag` runs on each head; its output is normalised per head and projected.
 
-    P-mode shares what an edge holds out to the edges behind it, so that it stays bounded whatever
-    the graph. D-mode keeps all of it, along the lines of a multitree, where one way at most joins
-    two edges.
+    P-mode divides the state of an edge among the edges that follow it, so that states stay bounded
+    in every graph. D-mode passes the whole state on, but only along the lines of a multitree, in
+    which at most one path joins two edges.
 
     Args:
         input_dim: I, the features of a node.

@@ -12,9 +12,19 @@ Direction = Literal["forward", "reverse"]
 
 
 class Graphs(Graph, Protocol):
-    """What layers read of a graph beside what the op does, all integers.
+    """The index arrays of a graph that layers read, those that the op reads included.
 
-    `plstm_seq.graphs.LineGraph` is one; what is padding has indices behind the last.
+    All are integers. `plstm_seq.graphs.LineGraph` is such a graph. Padding has indices above the
+    last one that there is.
+
+    Example:
+        The edges from node 0 to 1 and from 1 to 2; the one line through both goes through node 1.
+
+        >>> from plstm_seq.graphs import line_graph
+        >>> from plstm_seq.layers.dag import Graphs
+        >>> graph: Graphs = line_graph([[0, 1], [1, 2]], nodes=3)
+        >>> graph.node.tolist(), graph.sizes.tolist()
+        ([1], [3])
     """
 
     @property

@@ -67,6 +67,15 @@ def make_mixer(
     Raises:
         TypeError: the config is of no mixer.
         ValueError: sizes do not fit each other.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.mixers import DiagonalConfig, make_mixer
+        >>> mixer = make_mixer(8, DiagonalConfig(), output_dim=4, rngs=nnx.Rngs(0))
+        >>> jax.jit(mixer)(jnp.ones((3, 5, 8))).shape
+        (3, 5, 4)
     """
     if type(config) not in _MIXERS:
         expected = ", ".join(cls.__name__ for cls in _MIXERS)

@@ -51,6 +51,16 @@ class Attention(Baseline[AttentionConfig]):
 
     Attributes:
         bounded_state: False.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.mixers import Attention, AttentionConfig
+        >>> config = AttentionConfig(num_heads=2)
+        >>> mixer = Attention(8, config, rngs=nnx.Rngs(0))
+        >>> jax.jit(mixer)(jnp.ones((3, 5, 8))).shape
+        (3, 5, 8)
     """
 
     bounded_state = False

@@ -32,12 +32,23 @@ Memory = Any
 
 
 class Mixer(Protocol):
-    """What a block asks of a mixer: a map of sequences with a state.
+    """What a block needs of a mixer: a map from sequences to sequences that has a state.
 
     A whole sequence, its pieces with the state handed over, and single steps give the same
     outputs. `bounded_state` says whether the state's size does not grow with the length. A mixer
     that has to know the tokens of its input has an attribute `needs_tokens` that is true; it is
     handed `ByToken` in calls and in steps.
+
+    Example:
+        A block uses no more of a mixer than this.
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.mixers import CellMixer, Mixer, RNNConfig
+        >>> mixer: Mixer = CellMixer(4, RNNConfig(), rngs=nnx.Rngs(0))
+        >>> y, state = mixer.step(jnp.ones((2, 4)), mixer.init_state(2))
+        >>> y.shape, mixer.bounded_state
+        ((2, 4), True)
     """
 
     @property
@@ -97,6 +108,27 @@ class Baseline(Configured[C]):
 
     Raises:
         ValueError: sizes do not fit each other.
+
+    Example:
+        A mixer whose memory is the sum of all inputs so far.
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.mixers import Baseline, BaselineConfig, BaselineState
+        >>> class Total(Baseline[BaselineConfig]):
+        ...     def _make(self, **types):
+        ...         return self.input_dim
+        ...
+        ...     def _start(self, batch_size, dtype):
+        ...         return jnp.zeros((batch_size, self.input_dim), dtype)
+        ...
+        ...     def _read(self, x, memory):
+        ...         sums = memory[:, None] + jnp.cumsum(x, axis=1)
+        ...         return sums, sums[:, -1]
+        >>> mixer = Total(1, BaselineConfig(), rngs=nnx.Rngs(0))
+        >>> y, state = mixer(jnp.array([[[1.0], [2.0], [3.0]]]), return_state=True)
+        >>> y.shape, isinstance(state, BaselineState), state.memory.tolist()
+        ((1, 3, 1), True, [[6.0]])
     """
 
     bounded_state = True

@@ -55,6 +55,22 @@ class CellMixer(Baseline[CellConfig]):
 
     Its output depends on the state in a way that no scan combines, so that a sequence takes T
     steps one after another.
+
+    Example:
+        One class for all three kinds of cells.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.mixers import CellMixer, GRUConfig, LSTMConfig, RNNConfig
+        >>> for config in (LSTMConfig(), GRUConfig(), RNNConfig(hidden_dim=16)):
+        ...     mixer = CellMixer(8, config, rngs=nnx.Rngs(0))
+        ...     print(config.kind, mixer.hidden_dim)
+        lstm 8
+        gru 8
+        rnn 16
+        >>> jax.jit(mixer)(jnp.ones((3, 5, 8))).shape
+        (3, 5, 8)
     """
 
     def _make(self, **types: Any) -> int:

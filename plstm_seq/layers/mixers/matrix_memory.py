@@ -94,9 +94,20 @@ class GatedLinearAttentionConfig(MatrixMemoryConfig):
 
 
 class GatedLinearAttention(MatrixMemory[GatedLinearAttentionConfig]):
-    """`S_t = diag(a_t) S_{t-1} + k_t v_t^T`, read by `S_t^T q_t`, with `a` in [0, 1] a key feature.
+    """`S_t = diag(a_t) S_{t-1} + k_t v_t^T`, whose output is `S_t^T q_t`.
 
-    Source: Yang et al., arXiv 2312.06635 (there DK is half of DV).
+    The decay `a` is a number in [0, 1] for each key feature. Source: Yang et al., arXiv 2312.06635
+    (where DK is half of DV).
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.mixers import GatedLinearAttention, GatedLinearAttentionConfig
+        >>> config = GatedLinearAttentionConfig(num_heads=2)
+        >>> mixer = GatedLinearAttention(8, config, rngs=nnx.Rngs(0))
+        >>> jax.jit(mixer)(jnp.ones((3, 5, 8))).shape
+        (3, 5, 8)
     """
 
     def _make(self, **types: Any) -> int:
@@ -159,6 +170,18 @@ class DeltaNet(MatrixMemory[DeltaNetConfig]):
     Sources: DeltaNet, Yang et al., arXiv 2406.06484; gated, arXiv 2412.06464; beta up to 2, Grazzi
     et al., arXiv 2411.12537; products, Siems et al., arXiv 2502.10297. A sequence is computed in
     chunks, exactly (`plstm_seq.ops.linear.gated_delta_rule`).
+
+    Example:
+        A product of two reflections at every step (DeltaProduct).
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.mixers import DeltaNet, DeltaNetConfig
+        >>> config = DeltaNetConfig(num_heads=2, num_reflections=2)
+        >>> mixer = DeltaNet(8, config, rngs=nnx.Rngs(0))
+        >>> jax.jit(mixer)(jnp.ones((3, 5, 8))).shape
+        (3, 5, 8)
     """
 
     def _make(self, **types: Any) -> int:

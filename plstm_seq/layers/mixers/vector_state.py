@@ -101,6 +101,16 @@ class DiagonalMixer(Baseline[DiagonalConfig]):
     All states come from one associative scan. Positive entries cannot track a parity, signed ones
     nothing beyond parities in one layer (Grazzi et al., arXiv 2411.12537); complex ones can count
     modulo any number, but diagonal matrices commute.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.mixers import DiagonalMixer, DiagonalConfig
+        >>> config = DiagonalConfig(entries="complex")
+        >>> mixer = DiagonalMixer(8, config, rngs=nnx.Rngs(0))
+        >>> jax.jit(mixer)(jnp.ones((3, 5, 8))).shape
+        (3, 5, 8)
     """
 
     def _make(self, **types: Any) -> int:
@@ -178,6 +188,16 @@ class PD(Baseline[PDConfig]):
     Source: Terzic et al., arXiv 2509.22284. (The released code makes the *rows* one-hot and scales
     after the move; the paper and we the columns, so that a one-hot state goes to the one-hot state
     of an automaton.) Of a complex state, real and imaginary parts are read.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.mixers import PD, PDConfig
+        >>> config = PDConfig(state_dim=4)
+        >>> mixer = PD(8, config, rngs=nnx.Rngs(0))
+        >>> jax.jit(mixer)(jnp.ones((3, 5, 8))).shape
+        (3, 5, 8)
     """
 
     def _make(self, **types: Any) -> int:
@@ -272,6 +292,16 @@ class Slice(Baseline[SliceConfig]):
     Transitions are not bounded: over long sequences the state may grow or vanish, and overflow.
 
     A block is a pLSTM head with JT = b that reads the state after its step: the op is `plstm_1d`.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.mixers import Slice, SliceConfig
+        >>> config = SliceConfig(block_size=2)
+        >>> mixer = Slice(8, config, rngs=nnx.Rngs(0))
+        >>> jax.jit(mixer)(jnp.ones((3, 5, 8))).shape
+        (3, 5, 8)
     """
 
     def _make(self, **types: Any) -> int:

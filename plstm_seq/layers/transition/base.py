@@ -242,7 +242,7 @@ class Table:
 
 
 class TransitionTable(Configured[Table]):
-    """Look the transitions of tokens up.
+    """Look up the transition matrices of tokens in a `Table`.
 
     Args:
         num_heads: the number of heads, H.
@@ -251,6 +251,16 @@ class TransitionTable(Configured[Table]):
             least.
         param_dtype: the type of the parameters.
         rngs: for the parameters.
+
+    Example:
+        The matrices of tokens 0 and 4 for two heads.
+
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.transition import Table, TransitionTable
+        >>> transitions = TransitionTable(2, Table(dim=3, tokens=5), rngs=nnx.Rngs(0))
+        >>> transitions(jnp.array([0, 4])).shape
+        (2, 2, 3, 3)
     """
 
     def __init__(

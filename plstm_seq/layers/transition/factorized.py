@@ -61,6 +61,20 @@ class Factorized(Parametrization):
         inproj_weight_init: of `inproj_weight` [H / S, S, JT, JT, I / S].
         outproj_bias_init: of `outproj_bias`, shaped like `inproj_bias`.
         outproj_weight_init: of `outproj_weight`, shaped like `inproj_weight`.
+
+    Example:
+        At the start all are near the identity.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.transition import Factorized, Transition
+        >>> config = Factorized(dim=2)
+        >>> transition = Transition(1, 4, config, rngs=nnx.Rngs(0))
+        >>> matrix = jax.jit(transition)(jnp.arange(4.0))[0]
+        >>> bool(np.allclose(matrix, np.eye(2), atol=1e-3))
+        True
     """
 
     leaf_fields: ClassVar[tuple[str, ...]] = ("eigenvalue_factor", "orthogonalization_factor")

@@ -46,6 +46,20 @@ class Bounded(Parametrization):
         norm_bound: the largest spectral norm, in (0, 1].
         matrix_bias_init: of `matrix_bias` [H, JT, JT].
         matrix_weight_init: of `matrix_weight` [H / S, S, JT, JT, I / S].
+
+    Example:
+        No state grows, in whatever direction.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.transition import Bounded, Transition
+        >>> config = Bounded(dim=2)
+        >>> transition = Transition(1, 4, config, rngs=nnx.Rngs(0))
+        >>> matrix = jax.jit(transition)(jnp.arange(4.0))[0]
+        >>> bool(np.linalg.norm(matrix, 2) < 1 + 1e-5)
+        True
     """
 
     leaf_fields: ClassVar[tuple[str, ...]] = ("norm_bound",)
@@ -86,6 +100,19 @@ class Diagonal(Parametrization):
         eigenvalue_factor: positive.
         eigenvalue_bias_init: of `eigenvalues_bias` [H, JT].
         eigenvalue_weight_init: of `eigenvalues_weight` [H / S, S, JT, I / S].
+
+    Example:
+        Entries of the diagonal that are not negative.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.transition import Diagonal, Transition
+        >>> config = Diagonal(dim=2, entries="positive")
+        >>> transition = Transition(1, 4, config, rngs=nnx.Rngs(0))
+        >>> matrix = jax.jit(transition)(jnp.arange(4.0))[0]
+        >>> matrix[0, 1].item(), bool(matrix.min() >= 0)
+        (0.0, True)
     """
 
     leaf_fields: ClassVar[tuple[str, ...]] = ("eigenvalue_factor",)
@@ -134,6 +161,20 @@ class HouseholderProduct(Parametrization):
         direction_weight_init: of `direction_weight` [H / S, S, n, JT, I / S].
         beta_bias_init: of `beta_bias` [H, n]; by default beta is about 1/4, near the identity.
         beta_weight_init: of `beta_weight` [H / S, S, n, I / S].
+
+    Example:
+        One reflection changes one direction of three alone.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.transition import HouseholderProduct, Transition
+        >>> config = HouseholderProduct(dim=3, num_reflections=1)
+        >>> transition = Transition(1, 4, config, rngs=nnx.Rngs(0))
+        >>> matrix = jax.jit(transition)(jnp.arange(4.0))[0]
+        >>> int(np.linalg.matrix_rank(np.eye(3) - matrix, rtol=1e-4))
+        1
     """
 
     leaf_fields: ClassVar[tuple[str, ...]] = ("beta_max",)

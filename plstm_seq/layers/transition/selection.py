@@ -51,6 +51,19 @@ class Selection(Parametrization):
         choice_weight_init: of `choice_weight` [H / S, S, P, P, I / S].
         angle_bias_init: of `angle_bias` [H, P], radians, if rotated.
         angle_weight_init: of `angle_weight` [H / S, S, P, I / S], if rotated.
+
+    Example:
+        Every entry of the state goes to one place.
+
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.transition import Selection, Transition
+        >>> config = Selection(dim=3)
+        >>> transition = Transition(1, 4, config, rngs=nnx.Rngs(0))
+        >>> matrix = jax.jit(transition)(jnp.arange(4.0))[0]
+        >>> matrix.sum(0).tolist(), matrix.max(0).tolist()
+        ([1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
     """
 
     leaf_fields: ClassVar[tuple[str, ...]] = ("temperature",)

@@ -1,4 +1,4 @@
-"""The published parametrisation: eigenvalues between two normalised projections."""
+"""The published family of transitions: eigenvalues between two normalised projections."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -93,7 +93,7 @@ class Factorized(Parametrization):
                 )
 
     def quantities(self) -> dict[str, Quantity]:
-        """Eigenvalues and, for `dim > 1`, the projections."""
+        """Return the eigenvalues and, if `dim > 1`, the projections."""
         eigenvalues = Quantity((self.dim,), self.eigenvalue_bias_init, self.eigenvalue_weight_init)
         if self.dim == 1:
             return {"eigenvalues": eigenvalues}

@@ -1,7 +1,7 @@
-"""The normalisations of the published code (github.com/ml-jku/plstm), defects included.
+"""The normalisations of the published code (github.com/ml-jku/plstm), with their defects.
 
-They are what published weights were trained with, and nothing else should use them. What is wrong
-with each is said in its docstring; `matrices.py` has the sound functions.
+Published weights were trained with them; nothing else should use them. The docstring of each
+function describes its defect; `matrices.py` has the correct functions.
 """
 
 import math
@@ -20,9 +20,10 @@ _EPS = 1e-3
 
 @jax.jit
 def qr(matrix: Float[Array, "*S J J"]) -> Float[Array, "*S J J"]:
-    """Return Q with LAPACK's signs: the determinant is that of J - 1 reflections for almost all.
+    """Return Q of `matrix = Q R` with LAPACK's signs.
 
-    (The published code also rounds to float32 first; this does not.)
+    The determinant of Q is then that of J - 1 reflections for almost all matrices. (The published
+    code also rounds to float32 first; this function does not.)
     """
     return orthogonal_factor(matrix, lapack_signs=True)
 
@@ -31,10 +32,10 @@ def qr(matrix: Float[Array, "*S J J"]) -> Float[Array, "*S J J"]:
 def exponential_orthogonalization(
     matrix: Float[Array, "*S J J"], factor: float | Float[Array, ""], order: int
 ) -> Float[Array, "*S J J"]:
-    """Return the first `order` terms of the exponential series, without scaling and squaring.
+    """Return the sum of the first `order` terms of the exponential series.
 
-    Orthogonal only while the norm of `factor (matrix - matrix^T)` is small; grows like its power
-    `order - 1` beyond.
+    Without scaling and squaring, the result is orthogonal only if the norm of
+    `factor (matrix - matrix^T)` is small. For large norms it grows like their power `order - 1`.
     """
     skew = factor * skew_part(matrix)
     identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
@@ -50,8 +51,8 @@ def exponential_orthogonalization(
 def householder_orthogonalization(matrix: Float[Array, "*S J J"]) -> Float[Array, "*S J J"]:
     """Return minus the product of the first `2^floor(log2 J)` reflections along the rows.
 
-    The rest is dropped, so unless J is a power of two rows have no effect; an epsilon of 1e-5 in
-    the lengths leaves it orthogonal to 1e-4 only.
+    The other rows have no effect, unless J is a power of two. An epsilon of 1e-5 in the lengths
+    makes the result orthogonal only to 1e-4.
     """
     kept = matrix[..., : 2 ** int(math.log2(matrix.shape[-1])), :]
     directions = kept / (jnp.linalg.norm(kept, axis=-1, keepdims=True) + 1e-5)
@@ -62,10 +63,10 @@ def householder_orthogonalization(matrix: Float[Array, "*S J J"]) -> Float[Array
 def eigenvalue_restriction(
     matrix: Float[Array, "*S J J"], iterations: int
 ) -> Float[Array, "*S J J"]:
-    """Divide by a power iteration's estimate of the largest eigenvalue, where that exceeds 1.
+    """Divide by a power iteration's estimate of the largest eigenvalue, if it exceeds 1.
 
-    The iteration looks for a real eigenvalue: it finds none where the leading ones are complex,
-    and the result may have any spectral radius.
+    The iteration looks for a real eigenvalue. If the leading eigenvalues are complex it does not
+    find them, and the result may have any spectral radius.
     """
     return matrix / _restriction(matrix, matrix, iterations)
 
@@ -74,19 +75,20 @@ def eigenvalue_restriction(
 def singularvalue_restriction(
     matrix: Float[Array, "*S J J"], iterations: int
 ) -> Float[Array, "*S J J"]:
-    """Divide by a power iteration's estimate of the largest singular value, where that exceeds 1.
+    """Divide by a power iteration's estimate of the largest singular value, if it exceeds 1.
 
-    The estimate is from below: singular values up to about 1.002 remain.
+    The estimate is a lower bound, so singular values up to about 1.002 remain.
     """
     gram = small_matmul(matrix, jnp.swapaxes(matrix, -1, -2))
     return matrix / jnp.sqrt(_restriction(matrix, gram, iterations))
 
 
 def _restriction(matrix: Array, target: Array, iterations: int) -> Array:
-    """The largest eigenvalue of `target`, at least 1, `[..., 1, 1]`; 1 near the identity.
+    """Estimate the largest eigenvalue of `target`, `[..., 1, 1]`; the result is at least 1.
 
-    Two power iterations, on `target - 1` and then, should the first have found a negative
-    eigenvalue, on the target shifted by that.
+    The first power iteration is on `target - 1`. The second one is on the target minus a shift: the
+    eigenvalue that the first one found if that is below 1, else 1. Close to the identity the result
+    is 1.
     """
     identity = jnp.eye(matrix.shape[-1], dtype=matrix.dtype)
     from_one = target - identity

@@ -293,7 +293,7 @@ def _to_orthogonal(x: Array) -> Array:
 
 
 def _product(left: Array, right: Array) -> Array:
-    """Multiply like `small_matmul`, without its reverse rule, which excludes forward derivatives."""
+    """Multiply like `small_matmul`, without the custom rule that forbids forward derivatives."""
     terms = (left[..., :, j, None] * right[..., None, j, :] for j in range(left.shape[-1]))
     return reduce(jnp.add, terms)
 

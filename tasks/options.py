@@ -1,4 +1,4 @@
-"""How options of tasks are checked, and how messages write values and names."""
+"""Checks of the options of tasks, and the form of values and names in error messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 MOST_SYMBOLS = 2**16
-"""Largest size of an alphabet, a set of states or labels, that a task can be given as an option."""
+"""The largest size of an alphabet, or of a set of states or labels, that an option may ask for."""
 
 
 def shown(value: object, most: int = 200) -> str:
@@ -19,7 +19,7 @@ def shown(value: object, most: int = 200) -> str:
 
 def nearest(name: str, known: Iterable[str], *, none: str = "there are none") -> str:
     """The known names that are most alike, as the end of an error message."""
-    name = name[:100]  # nobody meant more
+    name = name[:100]  # no known name is longer, and matching long texts is slow
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.0)
     return f"nearest: {', '.join(close)}" if close else none
 

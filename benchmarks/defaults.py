@@ -1,11 +1,12 @@
-"""What `plstm-seq train TASK` alone learns: every case on fresh seeds, and how far it holds.
+"""Measures on fresh seeds what `plstm-seq train TASK` learns, and up to which length it holds.
 
 python benchmarks/defaults.py                         all cases, seeds 100 to 104
-python benchmarks/defaults.py parity --seeds 100      some
+python benchmarks/defaults.py parity --seeds 100      one case and one seed
 
-Trains as the command does, in runs/default_CASE_SEED; a run that is there and finished is not
-trained again, and what a stopped one has is kept. Adds to results/defaults/DEVICE.json: sequence
-accuracy at each length, steps, and the seconds that training and compiling took.
+The script trains as the command does without options, in runs/default_CASE_SEED. It does not train
+a finished run again, and continues a stopped one. It adds rows to results/defaults/DEVICE.json: the
+sequence accuracy at each length, the number of steps, and the seconds that training and compiling
+took.
 """
 
 import argparse
@@ -31,7 +32,7 @@ NAMED = (
     *("d4_word_problem", "q8_word_problem", "a4_word_problem"),
     *("a5_word_problem", "s5_word_problem"),
 )
-# The automata of tests/experiments/test_rules.py: no rule was made on them.
+# The automata of tests/experiments/test_rules.py, which were not used to make the rules.
 RANDOM = {
     f"{kind}_{states}_{symbols}_{seed}": (
         "random_automaton",
@@ -47,7 +48,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in NAM
 
 
 def trained(case: str, seed: int) -> Run:
-    """The run of a case, which is trained unless it is there."""
+    """Return the run of a case and seed, after training it if it is not finished."""
     folder = ROOT / "runs" / f"default_{case}_{seed}"
     if not (folder / "config.json").exists():
         task, options = CASES[case]
@@ -59,7 +60,7 @@ def trained(case: str, seed: int) -> Run:
 
 
 def measured(run: Run) -> dict[int, float]:
-    """Sequence accuracy of a run at each length at which it has been measured."""
+    """Return the sequence accuracy of a run at each length at which it has been measured."""
     if not run.evaluation_path.exists():
         return {}
     rows = run.evaluations.filter(metric="sequence", num_sequences=NUM_SEQUENCES)
@@ -67,7 +68,7 @@ def measured(run: Run) -> dict[int, float]:
 
 
 def row(case: str, seed: int) -> dict[str, Any]:
-    """One seed of a case."""
+    """Train and evaluate one seed of a case, and return its row of results."""
     run = trained(case, seed)
     sequence = measured(run)
     if not sequence.keys() >= set(LENGTHS):
@@ -84,7 +85,7 @@ def row(case: str, seed: int) -> dict[str, Any]:
 
 
 def keep(new: dict[str, Any]) -> None:
-    """Adds a row to those of this device's file, in the order of cases and seeds."""
+    """Add a row to the file of this device, in the order of cases and seeds."""
     name = re.sub(r"\W+", "_", environment()["device"]).strip("_").lower()
     path = RESULTS / f"{name}.json"
     old = json.loads(path.read_text())["rows"] if path.exists() else []
@@ -94,7 +95,7 @@ def keep(new: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Trains, evaluates, prints a line a run and writes all of them."""
+    """Train and evaluate all runs, print one line per run, and write all results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("cases", nargs="*", default=list(CASES), metavar="CASE")
     parser.add_argument("--seeds", type=int, nargs="*", default=range(100, 105))

@@ -1,11 +1,12 @@
-"""How long the device itself is busy with a compiled program, without what launching it costs.
+"""Measures how long a device is busy with a compiled program, without the cost of launching it.
 
-Taken from the events that `jax.profiler` records on the device's streams: the union of their
-intervals, divided by the number of calls. Many iterations in one program would do as well, but such
-a loop is another program than the one that a user runs: XLA must be kept from hoisting what does
-not change, its memory is not that of one call, and every program would be compiled twice, which for
-large kernels takes longer than all timing. Beside it stands the time of calls that are queued one
-after another, launches included: an upper bound, and the fallback where the profiler has no events.
+The time is the union of the intervals of the events that `jax.profiler` records on the device's
+streams, divided by the number of calls. A loop of many iterations in one program could be timed
+instead, but it is not the program that a user runs: XLA must be kept from moving constant work out
+of the loop, the loop uses more memory than one call, and every program would be compiled twice,
+which for large kernels takes longer than all timing. The time of calls that are queued one after
+another, launches included, is measured as well. It is an upper bound, and is used if the profiler
+has no events.
 """
 
 import collections
@@ -18,17 +19,18 @@ from typing import Any, NamedTuple
 
 import jax
 
-# Lines of a device's plane that hold what ran; others repeat it, summed up.
+# The beginning of the names of those lines of a device's plane that hold the kernels that ran. The
+# other lines hold summaries of these.
 _STREAM = "Stream"
 
 
 class DeviceTime(NamedTuple):
-    """One program.
+    """The time of one program.
 
     Attributes:
-        milliseconds: a call's time on the device.
-        queued_milliseconds: a call's share of many that are queued without waiting.
-        method: "profiler", or "queued" where the first is the second.
+        milliseconds: The time of a call on the device.
+        queued_milliseconds: The mean time of a call when many are queued without waiting.
+        method: "profiler", or "queued" if `milliseconds` is a copy of `queued_milliseconds`.
     """
 
     milliseconds: float
@@ -39,7 +41,7 @@ class DeviceTime(NamedTuple):
 def device_time(
     function: Callable[..., Any], *arguments: Any, seconds: float = 0.3, most: int = 50
 ) -> DeviceTime:
-    """Times a compiled function, after two calls, in about three times `seconds`."""
+    """Time a compiled function after two calls; the timing takes about three times `seconds`."""
     jax.block_until_ready(function(*arguments))
     once = _queued(function, arguments, 1)
     calls = max(2, min(most, int(seconds / max(once, 1e-6))))
@@ -60,7 +62,10 @@ def _queued(function: Callable[..., Any], arguments: tuple, calls: int) -> float
 
 
 def kernels(function: Callable[..., Any], *arguments: Any, calls: int = 10) -> dict[str, float]:
-    """Microseconds of a call in each kernel, the longest first; empty where there are no events."""
+    """Return the microseconds per call that each kernel takes, the longest first.
+
+    The dictionary is empty if the profiler has no events.
+    """
     jax.block_until_ready(function(*arguments))
     total: collections.defaultdict[str, float] = collections.defaultdict(float)
     for name, begin, end in _traced(function, arguments, calls):
@@ -70,7 +75,7 @@ def kernels(function: Callable[..., Any], *arguments: Any, calls: int = 10) -> d
 
 
 def _profiled(function: Callable[..., Any], arguments: tuple, calls: int) -> float | None:
-    """Seconds of a call; None where the device leaves no events (a CPU does)."""
+    """Return the seconds of a call on the device, or None if there are no events, as on a CPU."""
     if jax.default_backend() == "cpu":
         return None
     nanoseconds = busy((begin, end) for _, begin, end in _traced(function, arguments, calls))
@@ -91,7 +96,7 @@ def _traced(
 
 
 def _events(data: Any) -> list[tuple[str, float, float]]:
-    """Name, begin and end of what ran on the first device, in nanoseconds."""
+    """Return the name, begin and end (in nanoseconds) of every event on the first device."""
     planes = sorted(
         (plane for plane in data.planes if plane.name.startswith("/device:GPU")),
         key=lambda plane: plane.name,
@@ -106,7 +111,7 @@ def _events(data: Any) -> list[tuple[str, float, float]]:
 
 
 def busy(intervals: Iterable[tuple[float, float]]) -> float:
-    """The length of the union of intervals (begin, end)."""
+    """Return the length of the union of intervals (begin, end)."""
     total, reached = 0.0, float("-inf")
     for begin, end in sorted(intervals):
         total += max(0.0, end - max(begin, reached))

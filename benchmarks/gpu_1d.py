@@ -1,16 +1,16 @@
-"""The 1D op on a GPU: every implementation checked, then timed, over a grid of shapes; its peers.
+"""Checks and times every implementation of the 1D op on a GPU over a grid of shapes, and its peers.
 
 python benchmarks/gpu_1d.py                     the whole grid, into results/gpu_1d.json
 python benchmarks/gpu_1d.py --only target GLA   cases, implementations or peers by name
 python benchmarks/gpu_1d.py --quick             the shapes of the targets, and the peers
-python benchmarks/gpu_1d.py --table             Markdown of what was measured
-python benchmarks/gpu_1d.py --cpu-smoke         tiny shapes, anywhere; says nothing about speed
+python benchmarks/gpu_1d.py --table             a Markdown table of an earlier run
+python benchmarks/gpu_1d.py --cpu-smoke         tiny shapes on any device; says nothing about speed
 
-Time is the device's own (`device_time.py` says how and why). The two limits, a large copy and a
-large matrix product, are measured in the same run. A program is held against the recurrence in
-float64 first (one or two of its sequences, all gradients); one that differs or fails is a row with
-the reason and no time. Rows replace those of the same key in a file of the same device and
-versions.
+The times are those on the device itself (`device_time.py` explains how and why). Two limits, a
+large copy and a large matrix product, are measured in the same run. Before a program is timed, one
+or two of its sequences and all gradients are compared with the recurrence in float64. A program
+that differs or fails gets a row with the reason and without a time. New rows replace those of the
+same key in the file if device and versions are the same.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import measure
 import peers
 from device_time import device_time
 
-# Compiling may begin after it no more: what is left are rows that say so.
+# The seconds after which no more programs are compiled; the rows that are left out say so.
 BUDGET = 480
 COMPILING_AT_ONCE = 8
 VERSIONS = ("torch", "triton", "fla-core", "flash-linear-attention", "mlstm_kernels")
@@ -39,7 +39,10 @@ Row = dict[str, Any]
 
 
 def limits(small: bool) -> Iterator[Row]:
-    """Bytes a second of a large copy (negated, so that a kernel does it), FLOP/s of a product."""
+    """Measure the bytes per second of a large copy and the FLOP/s of a large matrix product.
+
+    The copy is negated, so that a kernel makes it.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -59,10 +62,10 @@ def _limit(name: str, measured: Any, **work: int) -> Row:
 
 
 class Programs:
-    """Forward and forward+backward of one implementation, compiling since they were made."""
+    """The forward and forward+backward programs of one implementation, compiled in threads."""
 
     def __init__(self, pool: ThreadPoolExecutor, functions: list[Callable], arguments: tuple):
-        """Traced here; compiled in the pool, several at once."""
+        """Trace the programs, and let the pool compile them, several at once."""
         import jax
 
         begin = time.perf_counter()
@@ -72,19 +75,19 @@ class Programs:
             for function in functions:
                 lowered = jax.jit(function).lower(*arguments)
                 self.compiling.append(pool.submit(lowered.compile))
-        except Exception as error:  # whatever a kernel raises is a row, never the end
+        except Exception as error:  # an error of a kernel becomes a row and does not end the run
             self.error = error
         self.begin = begin
 
     def compiled(self) -> tuple[list[Any], float]:
-        """The programs, and the seconds from tracing to the last of them."""
+        """Return the programs, and the seconds from tracing to the end of the last compilation."""
         if self.error is not None:
             raise self.error
         return [future.result() for future in self.compiling], time.perf_counter() - self.begin
 
 
 def time_programs(programs: list[Any], arguments: tuple, seconds: float) -> Row:
-    """The columns of both programs."""
+    """Time both programs, and return the columns of their row."""
     row: Row = {}
     for name, program in zip(("forward", "forward_backward"), programs, strict=True):
         measured = device_time(program, *arguments, seconds=seconds)
@@ -102,7 +105,7 @@ def time_programs(programs: list[Any], arguments: tuple, seconds: float) -> Row:
 def run_case(
     case: Any, names: list[str], pool: ThreadPoolExecutor, seconds: float
 ) -> Iterator[Row]:
-    """A row for each implementation of one shape."""
+    """Check and time each implementation on one shape, and yield a row for each."""
     import gpu_1d_cases as grid
     import jax
 
@@ -112,7 +115,7 @@ def run_case(
         functions = [f(implementation=name) for f in (grid.forward, grid.forward_backward)]
         programs[name] = Programs(pool, functions, arguments)
     expected = grid.reference(case, *arguments)
-    # Compiling measures kernels on the device: nothing is timed beside it.
+    # Compilation itself runs kernels on the device, so it must end before anything is timed.
     wait([future for each in programs.values() for future in each.compiling])
     for name in names:
         row = {"case": case.name, "implementation": name, "dtype": case.dtype, **case.sizes}
@@ -130,7 +133,7 @@ def run_case(
 
 
 def check(case: Any, compiled: list[Any], arguments: tuple, expected: Any) -> dict[str, float]:
-    """Errors of both programs: the output is the worse of the two."""
+    """Return the errors of both programs; the output's error is the larger of the two."""
     import gpu_1d_cases as grid
 
     found = grid.errors(case, compiled[1](*arguments), expected)
@@ -139,7 +142,7 @@ def check(case: Any, compiled: list[Any], arguments: tuple, expected: Any) -> di
 
 
 def rates(case: Any, row: Row) -> Row:
-    """Bytes and FLOPs a second, and nanoseconds a token and head."""
+    """Return bytes and FLOPs per second, and nanoseconds per token and head."""
     import gpu_1d_cases as grid
 
     result: Row = {}
@@ -159,7 +162,7 @@ def rates(case: Any, row: Row) -> Row:
 
 
 def run_attention(pool: ThreadPoolExecutor, seconds: float) -> Row:
-    """jax's attention: cuDNN where it works, else XLA."""
+    """Time jax's attention, with cuDNN if that works, else with XLA."""
     reasons = []
     kinds: tuple[Literal["cudnn", "xla"], ...] = ("cudnn", "xla")
     for kind in kinds:
@@ -176,7 +179,7 @@ def run_attention(pool: ThreadPoolExecutor, seconds: float) -> Row:
 
 
 def merged(path: Path, rows: list[Row], about: dict[str, Any]) -> tuple[list[Row], dict[str, Any]]:
-    """Rows of an earlier run on the same device and versions stay where none is new."""
+    """Join new rows with those of an earlier run on the same device with the same versions."""
     if not path.exists():
         return rows, about
     old = json.loads(path.read_text())
@@ -193,7 +196,7 @@ def merged(path: Path, rows: list[Row], about: dict[str, Any]) -> tuple[list[Row
 
 
 def packages() -> dict[str, str]:
-    """Versions of what the peers are made of, where installed."""
+    """Return the versions of the installed packages that the peers use."""
     found = {}
     for name in VERSIONS:
         try:
@@ -204,12 +207,12 @@ def packages() -> dict[str, str]:
 
 
 def wanted(only: list[str] | None, *names: str) -> bool:
-    """Whether one of the names was asked for."""
+    """Return whether one of the names was asked for."""
     return only is None or any(name in only for name in names)
 
 
 def run(options: argparse.Namespace) -> list[Row]:
-    """Everything asked for, printed as it comes, written after every row."""
+    """Measure everything that was asked for; print each row and write all rows after it."""
     only, begin = options.only, time.perf_counter()
     rows: list[Row] = []
 
@@ -223,7 +226,7 @@ def run(options: argparse.Namespace) -> list[Row]:
 
     if not options.cpu_smoke:
         names = None if wanted(only, "peers") else [n for n in peers.PEERS if n in only]
-        # Before jax takes the device's memory.
+        # The peers run before jax takes the device's memory.
         for row in peers.torch_peers(names) if names != [] else []:
             note({"case": "peers", "dtype": "bfloat16", **row})
     import gpu_1d_cases as grid
@@ -251,7 +254,7 @@ def run(options: argparse.Namespace) -> list[Row]:
 
 
 def main() -> None:
-    """Measures, prints and writes JSON; or prints the table of an earlier run."""
+    """Measure, print and write JSON, or print the table of an earlier run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="+", help="cases, implementations, peers, or 'peers'")
     parser.add_argument("--implementations", nargs="+", help="of the op: these alone")

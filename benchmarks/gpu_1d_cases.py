@@ -1,4 +1,4 @@
-"""The shapes of `gpu_1d.py`: their arguments, what they must move and compute, and the check."""
+"""The shapes of `gpu_1d.py`, their arguments, their least traffic and work, and the check."""
 
 import functools
 import math
@@ -12,14 +12,14 @@ from jax import Array
 from plstm_seq.ops import plstm_1d
 from plstm_seq.ops.sequence.inputs import Inputs
 
-# Relative norm, (forward, gradients): the contract with the recurrence in float64.
+# The permitted relative norm of the difference to the recurrence in float64, (output, gradients).
 TOLERANCES = {"float32": (1e-5, 1e-4), "bfloat16": (1e-2, 2e-2)}
-# Steps of a chunk that the FLOPs are counted for, whatever an implementation takes.
+# The number of steps per chunk for which FLOPs are counted, whatever an implementation uses.
 CHUNK = 64
 
 
 class Case(NamedTuple):
-    """A shape, JK = JQ = 1, with a direct term; `implementations` are those worth timing on it."""
+    """A shape with JK = JQ = 1 and a direct term, and the `implementations` worth timing on it."""
 
     name: str
     batch: tuple[int, ...]
@@ -32,17 +32,17 @@ class Case(NamedTuple):
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """What a row of results says about the shape."""
+        """The columns of a row of results that describe the shape."""
         return {"batch": list(self.batch), "T": self.T, "DK": self.DK, "DV": self.DV, "J": self.J}
 
     @property
     def tokens(self) -> int:
-        """Steps of all heads and sequences."""
+        """The number of steps in all heads and sequences."""
         return math.prod(self.batch) * self.T
 
 
 def cases(lengths: tuple[int, ...] = (1024, 4096, 16384, 65536)) -> list[Case]:
-    """The grid, what matters most first."""
+    """Return the cases of the grid, the most important ones first."""
     every = ("mosaic_gpu", "chunkwise", "recurrent")
     heads = (8, 8)
     target = Case("target", heads, 2048, 64, 16, 4, implementations=every)
@@ -72,7 +72,7 @@ def cases(lengths: tuple[int, ...] = (1024, 4096, 16384, 65536)) -> list[Case]:
 
 
 def tiny_cases() -> list[Case]:
-    """For a test on a CPU: the same code, nothing to claim."""
+    """Return small cases with which a test runs the same code on a CPU."""
     every = ("mosaic_gpu", "chunkwise", "recurrent")
     tiny = Case("tiny", (2, 2), 16, 4, 3, 2, "float32", implementations=every)
     word = tiny._replace(name="tiny word", dtype="bfloat16", J=3, T=13)
@@ -81,7 +81,7 @@ def tiny_cases() -> list[Case]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def arguments(case: Case) -> tuple[Inputs, Array]:
-    """Inputs, with orthogonal transitions times 0.95 to 1, and a cotangent of the output."""
+    """Draw inputs, with orthogonal transitions times 0.95 to 1, and a cotangent of the output."""
     keys = jax.random.split(jax.random.key(0), 10)
     J, DK, DV = case.J, case.DK, case.DV
 
@@ -103,7 +103,7 @@ def arguments(case: Case) -> tuple[Inputs, Array]:
 
 
 def _rotation(key: Array, shape: tuple[int, ...], J: int) -> Array:
-    """[*shape, J, J]: products of two reflections, elementwise (a QR of millions takes long)."""
+    """Draw products of two reflections, [*shape, J, J] (a QR of millions of matrices is slow)."""
     a, b = jax.random.normal(key, (2, *shape, J), jnp.float32)
     a, b = (x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b))
 
@@ -115,12 +115,12 @@ def _rotation(key: Array, shape: tuple[int, ...], J: int) -> Array:
 
 
 def forward(**options: Any) -> Callable:
-    """The op alone."""
+    """Return a function that computes the op."""
     return lambda inputs, _: plstm_1d(*inputs, **options)
 
 
 def forward_backward(**options: Any) -> Callable:
-    """The op and the gradients of all its inputs."""
+    """Return a function that computes the op and the gradients of all its inputs."""
 
     def function(inputs: Inputs, cotangent: Array) -> tuple[Array, Inputs]:
         def op(inputs: Inputs) -> Any:
@@ -133,10 +133,11 @@ def forward_backward(**options: Any) -> Callable:
 
 
 def traffic(case: Case) -> tuple[int, int]:
-    """Bytes that must move, forward and forward+backward.
+    """Return the bytes that must be moved, forward and forward+backward.
 
-    Every input is read once and every result written once: the output; then also its cotangent is
-    an input, and the gradients are results.
+    Every input is read once and every result is written once. In the forward pass the result is the
+    output. With the backward pass, the cotangent is a further input and the gradients are further
+    results.
     """
     J, DK, DV = case.J, case.DK, case.DV
     inputs, output = 2 * DK + DV * J + 4 * J * J, DV * J
@@ -145,10 +146,11 @@ def traffic(case: Case) -> tuple[int, int]:
 
 
 def operations(case: Case) -> tuple[int, int]:
-    """FLOPs of the level algebra in chunks of 64 steps, forward and forward+backward.
+    """Return the FLOPs of the level algebra in chunks of 64 steps, forward and forward+backward.
 
-    Counted is what it needs (pairs b < a once, sources and marks of the levels where they are used,
-    no masked or padded work); forward+backward is three times that, recomputation left out.
+    Only necessary work is counted: each pair b < a once, sources and marks only at the levels where
+    they are used, and nothing that is masked or padded. Forward+backward counts three times that,
+    without recomputation.
     """
     J, DK, DV, L = case.J, case.DK, case.DV, min(CHUNK, 1 << (case.T - 1).bit_length())
     n = L.bit_length() - 1
@@ -168,7 +170,7 @@ def operations(case: Case) -> tuple[int, int]:
 
 
 def reference(case: Case, inputs: Inputs, cotangent: Array) -> tuple[Array, Inputs]:
-    """The recurrence in float64 on a CPU, for as few sequences as `part` leaves."""
+    """Run the recurrence in float64 on a CPU for the few sequences that `part` keeps."""
     here, there = part(case, (inputs, cotangent)), _cpu()
     with jax.enable_x64(True), jax.default_device(there):
         wide = jax.tree.map(lambda x: jnp.asarray(jax.device_get(x), jnp.float64), here)
@@ -177,7 +179,7 @@ def reference(case: Case, inputs: Inputs, cotangent: Array) -> tuple[Array, Inpu
 
 
 def part(case: Case, tree: Any) -> Any:
-    """One sequence of one head, or two where they are short: they do not depend on each other."""
+    """Return one sequence of one head, or two if they are short; sequences are independent."""
     count = 2 if case.T <= 512 else 1
 
     def cut(x: Array) -> Array:
@@ -187,7 +189,7 @@ def part(case: Case, tree: Any) -> Any:
 
 
 def errors(case: Case, results: tuple[Array, Inputs], expected: Any) -> dict[str, float]:
-    """Of the output and of each gradient."""
+    """Return the relative errors of the output and of each gradient."""
     output, gradients = part(case, results)
     pairs = zip(Inputs._fields, gradients, expected[1], strict=True)
     found = {name: relative(a, b) for name, a, b in pairs}
@@ -195,13 +197,13 @@ def errors(case: Case, results: tuple[Array, Inputs], expected: Any) -> dict[str
 
 
 def relative(actual: Array, expected: Any) -> float:
-    """The norm of the difference over that of what is expected, in float64 on the host."""
+    """Divide the norm of the difference by that of the expected array, in float64 on the host."""
     difference = jax.device_get(actual).astype("float64") - expected
     return float((difference**2).sum() ** 0.5 / (expected**2).sum() ** 0.5)
 
 
 def failures(case: Case, found: dict[str, float]) -> list[str]:
-    """The errors above tolerance, in words."""
+    """Describe the errors that exceed the tolerance."""
     one, gradient = TOLERANCES[case.dtype]
     return [
         f"{name} {error:.1e}"

@@ -1,11 +1,11 @@
-"""What `gpu_1d.py` prints: a line a row, a table of ratios, the targets, and Markdown."""
+"""The output of `gpu_1d.py`: one line per row, a table of ratios, the targets, and Markdown."""
 
 from collections.abc import Iterable
 from typing import Any
 
 Row = dict[str, Any]
 
-# (what, limit, unit) of one H100 in bfloat16; see the op's README.
+# The targets for one H100 in bfloat16, as (column, limit, unit); see the op's README.
 TARGETS = (
     ("forward_ms", 0.20, "ms"),
     ("forward_backward_ms", 1.0, "ms"),
@@ -15,7 +15,7 @@ TARGETS = (
 
 
 def line(row: Row) -> str:
-    """One row, as it comes."""
+    """Format one row as a line."""
     head = f"{row['case']:9} {row['implementation']:24} {row['dtype'][:8]:8}"
     if "milliseconds" in row:
         rate = [f"{row[k] / 1e12:.3g} T{k[0].upper()}/s" for k in row if k.endswith("_per_second")]
@@ -32,7 +32,7 @@ def line(row: Row) -> str:
 
 
 def summary(rows: list[Row]) -> str:
-    """Ratios and targets."""
+    """Format a table of ratios, and the targets."""
     columns = ["case", "implementation", "dtype", "fwd ms", "f+b ms", "x ours", "x peer"]
     columns += ["fwd MiB", "f+b MiB", "GB/s", "(copy)", "TFLOP/s", "(product)", "ns/token"]
     body = [_cells(row, rows) for row in rows if "forward_ms" in row]
@@ -47,7 +47,7 @@ def summary(rows: list[Row]) -> str:
 
 
 def markdown(document: dict[str, Any]) -> str:
-    """The table of a README."""
+    """Format the table for a README."""
     rows = document["rows"]
     versions = {"jax": document["jax"], **document.get("packages", {})}
     columns = ["shape", "implementation", "type", "forward", "forward+backward", "memory"]
@@ -71,7 +71,7 @@ def markdown(document: dict[str, Any]) -> str:
 
 
 def targets(rows: list[Row]) -> list[str]:
-    """Each target, what was measured, and whether it is met."""
+    """List each target with the measured value and whether it is met."""
     lines = []
     ours = _find(rows, "target", "mosaic_gpu", "bfloat16")
     for key, limit, unit in TARGETS:
@@ -156,7 +156,7 @@ def _shape(row: Row) -> str:
 
 
 def _rates(row: Row, rows: list[Row]) -> tuple[list[str], list[str]]:
-    """GB/s and TFLOP/s of forward+backward, and as fractions of the limits."""
+    """Return GB/s and TFLOP/s of forward+backward, absolute and as fractions of the limits."""
     rates, fractions = [], []
     for quantity, name, unit in (("bytes", "copy", 1e9), ("flops", "matrix product", 1e12)):
         rate = row.get(f"forward_backward_{quantity}_per_second")
@@ -167,7 +167,7 @@ def _rates(row: Row, rows: list[Row]) -> tuple[list[str], list[str]]:
 
 
 def _find(rows: Iterable[Row], case: str, implementation: str, dtype: str) -> Row:
-    """The row, or an empty one."""
+    """Return the row of a case, implementation and type, or an empty row."""
     wanted = (case, implementation, dtype)
     return next((r for r in rows if (r["case"], r["implementation"], r["dtype"]) == wanted), {})
 

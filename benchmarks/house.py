@@ -1,8 +1,9 @@
-"""How the house is built: its modules, lines of code, floors and the longest chain of imports.
+"""Prints figures of the code base: modules, lines of code, and the longest chain of imports.
 
 python benchmarks/house.py
 
-Read from the sources alone; nothing is imported but the default config, whose lines are counted.
+The figures are read from the sources. Nothing is imported except the default config, whose lines
+are counted.
 """
 
 import ast
@@ -23,7 +24,7 @@ _NO_CODE = {
 
 
 def modules() -> dict[str, Path]:
-    """The files of all modules, by dotted name; a package goes by its own."""
+    """Return the files of all modules by dotted name; an `__init__.py` has its package's name."""
     found = {}
     for path in (path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))):
         parts = path.relative_to(ROOT).with_suffix("").parts
@@ -32,7 +33,7 @@ def modules() -> dict[str, Path]:
 
 
 def code_lines(source: str) -> int:
-    """Lines with a token that is no comment and no part of a docstring."""
+    """Count the lines with a token that is neither a comment nor part of a docstring."""
     documentation: set[int] = set()
     for node in ast.walk(ast.parse(source)):
         match node:
@@ -46,7 +47,7 @@ def code_lines(source: str) -> int:
 
 
 def imports(tree: ast.AST, *, inner: bool) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Import statements outside functions, or those inside; not those for type checkers alone."""
+    """Yield the imports outside functions, or inside with `inner`, except those for typing only."""
     for node in ast.iter_child_nodes(tree):
         match node:
             case ast.Import() | ast.ImportFrom():
@@ -64,7 +65,7 @@ def imports(tree: ast.AST, *, inner: bool) -> Iterator[ast.Import | ast.ImportFr
 
 
 def graph(files: dict[str, Path], *, inner: bool = False) -> "nx.DiGraph[str]":
-    """An arrow from a module to each of ours that it imports."""
+    """Return a graph with an arrow from each module to each of our modules that it imports."""
     arrows: nx.DiGraph[str] = nx.DiGraph()
     arrows.add_nodes_from(files)
     for name, path in files.items():
@@ -88,7 +89,7 @@ def _parsed(path: Path) -> ast.Module:
 
 
 def rooms(arrows: "nx.DiGraph[str]", package: str) -> "nx.DiGraph[str]":
-    """The arrows between what stands directly in a package."""
+    """Return the arrows between the direct members of a package."""
     found: nx.DiGraph[str] = nx.DiGraph()
     for source, target in arrows.edges:
         ends = [name.split(".")[1] for name in (source, target) if name.startswith(f"{package}.")]
@@ -98,17 +99,17 @@ def rooms(arrows: "nx.DiGraph[str]", package: str) -> "nx.DiGraph[str]":
 
 
 def longest(arrows: "nx.DiGraph[str]") -> int:
-    """How many stand on each other on the longest way, circles counted as one."""
+    """Return the number of modules on the longest chain of imports; a cycle counts as one."""
     return nx.dag_longest_path_length(nx.condensation(arrows)) + 1
 
 
 def circles(arrows: "nx.DiGraph[str]") -> list[list[str]]:
-    """What imports itself through others."""
+    """Return the groups of modules that import each other in a cycle."""
     return [sorted(part) for part in nx.strongly_connected_components(arrows) if len(part) > 1]
 
 
 def main() -> None:
-    """Prints what the house is like."""
+    """Print the figures."""
     files = modules()
     sources = [path.read_text(encoding="utf-8") for path in files.values()]
     arrows = graph(files)
@@ -133,7 +134,7 @@ def main() -> None:
 
 
 def config_lines() -> int:
-    """How many lines the config.yaml of a default run of parity has."""
+    """Count the lines of the config.yaml of a default run of parity."""
     import tempfile
 
     from experiments import default_config

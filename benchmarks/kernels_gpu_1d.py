@@ -1,6 +1,6 @@
-"""Where the time of `plstm_1d` goes on a GPU: each kernel's own, by jax's profiler.
+"""Prints how much time each kernel of `plstm_1d` takes on a GPU, according to jax's profiler.
 
-python benchmarks/kernels_gpu_1d.py             the target's shape; prints microseconds a call
+python benchmarks/kernels_gpu_1d.py             the target's shape; prints microseconds per call
 """
 
 import argparse
@@ -11,7 +11,7 @@ from device_time import kernels
 
 
 def main() -> None:
-    """Prints the kernels of the forward pass, and of forward and backward."""
+    """Print the kernels of the forward pass, and those of forward and backward together."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--case", default="target", help="a case of gpu_1d_cases.py")
     parser.add_argument("--implementation", default="mosaic_gpu")

@@ -1,4 +1,4 @@
-"""What all benchmarks share: timing a compiled program, and where it ran."""
+"""Functions that all benchmarks share: time a compiled program, and record where it ran."""
 
 import json
 import platform
@@ -14,12 +14,13 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Measurement(NamedTuple):
-    """One compiled program.
+    """The measurements of one compiled program.
 
     Attributes:
-        milliseconds: median of its runs.
-        temporary_mib: memory beside arguments and results, from the compiled program.
-        compile_seconds: tracing and compiling.
+        milliseconds: The median time of its runs.
+        temporary_mib: The memory in MiB that it needs in addition to arguments and results, as
+            reported by the compiler.
+        compile_seconds: The time of tracing and compiling.
     """
 
     milliseconds: float
@@ -28,7 +29,7 @@ class Measurement(NamedTuple):
 
 
 def measure(function, *arguments, seconds: float = 1.0, most: int = 20) -> Measurement:
-    """Compiles a function, runs it once, then for about `seconds`, at least three times."""
+    """Compile a function, run it once, then time it for about `seconds`, at least three times."""
     begin = time.perf_counter()
     compiled = jax.jit(function).lower(*arguments).compile()
     compile_seconds = time.perf_counter() - begin
@@ -44,7 +45,7 @@ def measure(function, *arguments, seconds: float = 1.0, most: int = 20) -> Measu
 
 
 def environment() -> dict[str, Any]:
-    """Device and versions."""
+    """Return the device and the versions of packages."""
     packages = {name: version(name) for name in ("jax", "jaxlib", "numpy")}
     return {
         "device": _device_name(),
@@ -56,7 +57,7 @@ def environment() -> dict[str, Any]:
 
 
 def write(name: str, rows: list[dict[str, Any]], folder: Path = RESULTS, **about: Any) -> Path:
-    """Writes rows and where they come from to `benchmarks/results/NAME.json`."""
+    """Write rows, with the device and versions, to `NAME.json` in `folder`; return the path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps({**about, **environment(), "rows": rows}, indent=1) + "\n")

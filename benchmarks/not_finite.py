@@ -1,10 +1,10 @@
-"""What it would cost the kernels of the 1D op to keep NaN and infinity where the recurrence does.
+"""Measures what it would cost the 1D kernels to keep NaN and infinity where the recurrence does.
 
 python benchmarks/not_finite.py
 
-Times a forward and backward pass of each kernel twice: as it is, and preceded by a check whether
-all numbers are finite, which hands the work to `chunkwise` where they are not (attention has this
-check). Prints both times and their ratio.
+The script times a forward and backward pass of each kernel twice: as it is, and after a check that
+all numbers are finite. If they are not, the check hands the work to `chunkwise` (attention has this
+check). The script prints both times and their ratio.
 """
 
 import argparse
@@ -23,7 +23,7 @@ NAMES = ("target", "sweep", "word 128", "members")
 
 
 def guarded(implementation: str) -> Any:
-    """As `gpu_1d_cases.forward_backward`, with the answer for what is not finite."""
+    """Return what `gpu_1d_cases.forward_backward` returns, with a check for non-finite numbers."""
 
     def op(inputs: Inputs) -> Any:
         return truth_where_not_finite(
@@ -41,7 +41,7 @@ def guarded(implementation: str) -> Any:
 
 
 def main() -> None:
-    """Prints a line a case and kernel."""
+    """Print one line per case and kernel."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--tiny", action="store_true", help="tiny shapes, by the recurrence")
     options = parser.parse_args()

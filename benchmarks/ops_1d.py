@@ -1,12 +1,12 @@
-"""The 1D op: recurrent against chunkwise, forward and forward+backward.
+"""Times recurrent and chunkwise forms of the 1D op, forward and forward+backward.
 
 python benchmarks/ops_1d.py                    every length and J, the default chunk sizes
-python benchmarks/ops_1d.py --chunk-sizes      the choice of the chunk size, at T = 1024
+python benchmarks/ops_1d.py --chunk-sizes      several chunk sizes, at T = 1024
 python benchmarks/ops_1d.py --batch 512 --DK 4 --DV 4 --lengths 40 --name ops_1d_small
                                                64 sequences of 8 heads of a formal language
 
-Sizes: *B = 8, DK = 64, DV = 16 unless said; J stands for JT = JV = JO, JK = JQ = 1 unless said;
-float32. Before it is timed, every program is checked against the recurrence.
+If options do not change them, the sizes are *B = 8, DK = 64, DV = 16 and JK = JQ = 1. J stands for
+JT = JV = JO. The type is float32. Every program is compared with the recurrence before it is timed.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from plstm_seq.ops.sequence.inputs import Inputs
 
 
 class Sizes(NamedTuple):
-    """What is the same for all rows."""
+    """The sizes that are the same in all rows."""
 
     batch: int = 8
     DK: int = 64
@@ -34,7 +34,7 @@ SIZES = (1, 2, 4, 8)
 
 
 def make(length: int, J: int, JK: int, fixed: Sizes) -> tuple[Inputs, jax.Array]:
-    """Arguments with orthogonal transitions times 0.99, and a random cotangent of the output."""
+    """Draw arguments with orthogonal transitions times 0.99, and a cotangent of the output."""
     batch, DK, DV = fixed
     keys = jax.random.split(jax.random.key(0), 9)
 
@@ -55,12 +55,12 @@ def make(length: int, J: int, JK: int, fixed: Sizes) -> tuple[Inputs, jax.Array]
 
 
 def forward(**options: Any) -> Callable:
-    """The op alone."""
+    """Return a function that computes the op."""
     return lambda inputs, _: plstm_1d(*inputs, **options)
 
 
 def backward(**options: Any) -> Callable:
-    """The op and the gradients of all its inputs."""
+    """Return a function that computes the op and the gradients of all its inputs."""
 
     def function(inputs: Inputs, cotangent: jax.Array):
         output, vjp = jax.vjp(lambda x: plstm_1d(*x, **options), inputs)
@@ -70,7 +70,7 @@ def backward(**options: Any) -> Callable:
 
 
 def check(arguments: tuple, options: dict[str, Any]) -> None:
-    """Raises where a program differs from the recurrence by more than 1e-4."""
+    """Raise an error if a program differs from the recurrence by more than 1e-4."""
     expected = jax.jit(backward(implementation="recurrent"))(*arguments)
     actual = jax.jit(backward(**options))(*arguments)
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
@@ -82,7 +82,7 @@ def check(arguments: tuple, options: dict[str, Any]) -> None:
 def row(
     length: int, J: int, JK: int, options: dict[str, Any], fixed: Sizes, *, checked: bool
 ) -> dict[str, Any]:
-    """One implementation at one size."""
+    """Time one implementation at one size."""
     arguments = make(length, J, JK, fixed)
     if checked:
         check(arguments, options)
@@ -101,7 +101,7 @@ def row(
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """Prints the last row, and its ratio to the recurrence of the same size."""
+    """Print the last row, and its ratio to the recurrence of the same size."""
     last = rows[-1]
     same = ("T", "J", "JK")
     base = next(
@@ -125,12 +125,12 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def parallel(length: int) -> dict[str, Any]:
-    """The whole sequence as one tree: a single chunk."""
+    """Return options with which the whole sequence is a single chunk."""
     return {"implementation": "chunkwise", "chunk_size": 1 << (length - 1).bit_length()}
 
 
 def main() -> None:
-    """Measures, prints and writes JSON."""
+    """Measure, print and write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--chunk-sizes", action="store_true", help="compare chunk sizes")
     parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS)

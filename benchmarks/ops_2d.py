@@ -1,12 +1,13 @@
-"""The 2D op in four orientations: ours against the published form, forward and forward+backward.
+"""Times our forms and the published form of the 2D op in four orientations, forward and backward.
 
 python benchmarks/ops_2d.py                    grids of 12 x 12, 24 x 24 and 56 x 56
-python benchmarks/ops_2d.py --tiles            the side of a tile, at 24 x 24 and 56 x 56
-python benchmarks/ops_2d.py --forms published triton --batch 384       these alone
+python benchmarks/ops_2d.py --tiles            several sides of a tile, at 24 x 24 and 56 x 56
+python benchmarks/ops_2d.py --forms published triton --batch 384       only these forms
 
-Sizes: DK = DV = 64 as in the published vision models (3 heads of 64), J = 1 for all; float32. The
-published form pads the grid to a square with a power of two as its side. What would need more than
-`--gib` (4) of memory is left out. At 12 x 12 all are checked against the recurrence.
+The sizes are DK = DV = 64, as in the published vision models (3 heads of 64), and J = 1 for all
+letters. The type is float32. The published form pads the grid to a square whose side is a power of two.
+Forms that would need more than `--gib` (4) of memory are left out. At 12 x 12 all forms are
+compared with the recurrence.
 """
 
 import argparse
@@ -29,7 +30,7 @@ DK, DV = 64, 64
 
 
 def make(side: int, batch: int, J: int = 1) -> tuple[Inputs, jax.Array]:
-    """Arguments in P-mode (a = 1/2), gates [N, 4, X, Y, ...], and a cotangent of the output."""
+    """Draw P-mode arguments (a = 1/2), gates [N, 4, X, Y, ...], and a cotangent of the output."""
     keys = iter(jax.random.split(jax.random.key(0), 16))
 
     def draw(*shape: int, orientations: int | None = 4) -> jax.Array:
@@ -57,12 +58,12 @@ def make(side: int, batch: int, J: int = 1) -> tuple[Inputs, jax.Array]:
 
 
 def ours(implementation: str) -> Callable[[Inputs], jax.Array]:
-    """The op in four orientations."""
+    """Return a function that computes the op in four orientations."""
     return lambda inputs: plstm_2d_oriented(*inputs, implementation=implementation, scale=1.0)
 
 
 def backward(function: Callable[[Inputs], jax.Array]) -> Callable:
-    """Outputs and the gradients of all inputs."""
+    """Return a function that computes the outputs and the gradients of all inputs."""
 
     def both(inputs: Inputs, cotangent: jax.Array):
         output, vjp = jax.vjp(function, inputs)
@@ -72,14 +73,14 @@ def backward(function: Callable[[Inputs], jax.Array]) -> Callable:
 
 
 def needed_gib(side: int, batch: int, name: str) -> float:
-    """About what a form keeps for its backward pass: gates of pairs of cells, states of cells."""
+    """Estimate the GiB that a form keeps for its backward pass (gates of pairs, or states)."""
     padded = 1 << (side - 1).bit_length()
     numbers = {"published": 20 * padded**4, "recurrent": 16 * DK * DV * side**2}
     return batch * 4 * numbers.get(name, 0) / 2**30
 
 
 def row(name: str, side: int, batch: int, function: Callable, checked: bool) -> dict[str, Any]:
-    """One form at one size."""
+    """Time one form at one size."""
     arguments = make(side, batch)
     if checked:
         expected = jax.jit(backward(ours("recurrent")))(*arguments)
@@ -102,7 +103,7 @@ def row(name: str, side: int, batch: int, function: Callable, checked: bool) -> 
 
 
 def main() -> None:
-    """Measures, prints and writes JSON."""
+    """Measure, print and write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--tiles", action="store_true", help="compare sides of a tile")
     parser.add_argument("--grids", type=int, nargs="*", default=GRIDS, help="sides")

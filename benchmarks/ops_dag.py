@@ -1,15 +1,15 @@
-"""The DAG op on random graphs and batches of molecule-sized ones, against an eager loop.
+"""Times the DAG op on random graphs and on batches of molecule-sized graphs, with an eager loop.
 
 python benchmarks/ops_dag.py                              100 to 100,000 nodes, and 64 molecules
-python benchmarks/ops_dag.py --nodes 100 --eager 100      what one edge after another costs
+python benchmarks/ops_dag.py --nodes 100 --eager 100      with the eager loop, edge by edge
 
-Sizes: 4 heads, DK = DV = 16, J = 1 as in the published graph layers, unless said; float32. A random
-graph has 2.67 edges a node, as published (100 nodes, 267 edges). "eager" is a Python loop over the
-edges, a small compiled call for each step of it, forward and backward: how the published code walks
-a graph, but our own.
-"recurrent" is the compiled scan over line-graph edges. Graphs are arguments of the programs, padded
-to their bucket of sizes, so that a program serves every graph of a bucket: that is checked, and so
-are outputs and gradients up to 1,000 nodes.
+If options do not change it, J is 1. There are 4 heads and DK = DV = 16, as in the published graph
+layers, and the type is float32. A random graph has 2.67 edges per node, as published (100 nodes,
+267 edges). "eager" is a Python loop over the edges that makes small compiled calls for each edge,
+forward and backward. It is our own code, but walks a graph as the published code does. "recurrent"
+is the compiled scan over line-graph edges. Graphs are arguments of the programs and are padded to
+their bucket of sizes, so that one program serves every graph of a bucket. The script checks this,
+and for graphs of up to 1,000 nodes it also checks outputs and gradients.
 """
 
 import argparse
@@ -31,7 +31,7 @@ EDGES_A_NODE = 2.67
 
 
 def random_graph(nodes: int, seed: int = 0, width: int | None = None) -> LineGraph:
-    """Edges between random nodes, each pair once, from the lower to the higher."""
+    """Draw edges between random nodes, each pair once, from the lower to the higher number."""
     draws = np.random.default_rng(seed)
     count = round(EDGES_A_NODE * nodes)
     drawn = np.sort(draws.integers(0, nodes, (2 * count, 2)), axis=1)
@@ -40,7 +40,7 @@ def random_graph(nodes: int, seed: int = 0, width: int | None = None) -> LineGra
 
 
 def molecules(count: int, seed: int = 0) -> LineGraph:
-    """Trees of 12 to 28 nodes with three more edges each, which close rings."""
+    """Draw trees of 12 to 28 nodes with three more edges each, which close rings."""
     draws = np.random.default_rng(seed)
     edges, of_node, offset = [], [], 0
     for i in range(count):
@@ -56,7 +56,7 @@ def molecules(count: int, seed: int = 0) -> LineGraph:
 
 
 def make(graph: LineGraph, J: int, seed: int = 0) -> tuple[Inputs, jax.Array]:
-    """Arguments with orthogonal transitions times 0.3, and a cotangent of the output."""
+    """Draw arguments with orthogonal transitions times 0.3, and a cotangent of the output."""
     draws = np.random.default_rng(seed)
     N, E, P = graph.graph.size, graph.tail.size, graph.before.size
 
@@ -77,7 +77,7 @@ def make(graph: LineGraph, J: int, seed: int = 0) -> tuple[Inputs, jax.Array]:
 
 
 def compiled(implementation: str) -> Callable[[Inputs, LineGraph], jax.Array]:
-    """The op."""
+    """Return a function that computes the op."""
     return lambda inputs, graph: plstm_dag(*inputs, graph=graph, implementation=implementation)
 
 
@@ -103,7 +103,7 @@ def _own(inputs: Inputs) -> jax.Array:
 
 
 def eager(inputs: Inputs, graph: LineGraph) -> jax.Array:
-    """The recurrence, edge by edge in topological order, a call for every step of it."""
+    """Run the recurrence edge by edge in topological order, with a separate call for every step."""
     lines: list[list[int]] = [[] for _ in range(graph.tail.size)]
     for line, after in enumerate(graph.after.tolist()):
         lines[after].append(line)
@@ -120,7 +120,7 @@ def eager(inputs: Inputs, graph: LineGraph) -> jax.Array:
 
 
 def backward(function: Callable) -> Callable:
-    """Outputs and the gradients of all inputs."""
+    """Return a function that computes the outputs and the gradients of all inputs."""
 
     def both(inputs: Inputs, graph: LineGraph, cotangent: jax.Array) -> tuple:
         output, vjp = jax.vjp(lambda inputs: function(inputs, graph), inputs)
@@ -130,7 +130,7 @@ def backward(function: Callable) -> Callable:
 
 
 def milliseconds(function: Callable, *arguments: Any) -> float:
-    """The faster of two runs of what is not compiled as a whole, the first one apart."""
+    """Return the time of the faster of two runs, after a first run that is not counted."""
     times = []
     for _ in range(3):
         begin = time.perf_counter()
@@ -140,7 +140,7 @@ def milliseconds(function: Callable, *arguments: Any) -> float:
 
 
 def check(name: str, actual: Any, expected: Any) -> None:
-    """Raises where outputs or gradients differ."""
+    """Raise an error if outputs or gradients differ."""
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         error = float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
         if not error < 1e-4:
@@ -148,7 +148,7 @@ def check(name: str, actual: Any, expected: Any) -> None:
 
 
 def row(name: str, case: str, graph: LineGraph, J: int) -> dict[str, Any]:
-    """One form on one graph."""
+    """Time one form on one graph."""
     real = sizes_of(graph)
     small = graph.graph.size <= 1_000
     graph = graph if name == "eager" else padded(graph, bucket(real))
@@ -174,7 +174,7 @@ def row(name: str, case: str, graph: LineGraph, J: int) -> dict[str, Any]:
 
 
 def programs(nodes: int, graphs: int = 8) -> dict[str, Any]:
-    """How many programs are compiled for several random graphs of one size: one a bucket."""
+    """Check that several random graphs with equally many nodes need one program per bucket."""
     traced: list[int] = []
 
     @jax.jit
@@ -194,7 +194,7 @@ def programs(nodes: int, graphs: int = 8) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measures, prints and writes JSON."""
+    """Measure, print and write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--nodes", type=int, nargs="*", default=(100, 1_000, 10_000, 100_000))
     parser.add_argument("--molecules", type=int, default=64, help="in a batch; 0: none")

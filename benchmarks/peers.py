@@ -1,14 +1,15 @@
-"""Other people's kernels at the shape of `gpu_1d.py`'s targets: 8 x 8 heads, T = 2048, size 64.
+"""Times kernels of other libraries at the shape of `gpu_1d.py`'s targets: 8 x 8 heads, T = 2048.
 
-python benchmarks/peers.py               prints one JSON line a peer
+python benchmarks/peers.py               prints one JSON line per peer
 python benchmarks/peers.py --compile     compiles all of them at once into Triton's cache
 
-They need PyTorch, Triton and the packages `fla-core`, `flash-linear-attention`, `mlstm_kernels`;
-one that is missing or fails is a row with the reason. They run in a process of their own
-(`torch_peers`) that is over before jax starts its device: two frameworks would share its memory,
-and a crash in one would take the other with it. Time is what `device_time.py` takes: the union of
-the device's events, here from `torch.profiler`, with a median of `triton.testing.do_bench` beside
-it. jax's own attention runs in the process of `gpu_1d.py` (`attention`).
+The head size is 64. The peers need PyTorch, Triton and the packages `fla-core`,
+`flash-linear-attention` and `mlstm_kernels`. A peer that is missing or fails gets a row with the
+reason. The peers run in a process of their own (`torch_peers`), which ends before jax starts its
+device: otherwise the two frameworks would share its memory, and a crash of one would end both. The
+time is defined as in `device_time.py`, as the union of the device's events, here from
+`torch.profiler`; the median of `triton.testing.do_bench` is recorded as well. jax's own attention
+(`attention`) runs in the process of `gpu_1d.py`.
 """
 
 import importlib
@@ -30,7 +31,7 @@ _COMPILING_SECONDS = 300
 
 
 def torch_peers(names: list[str] | None = None) -> list[dict[str, Any]]:
-    """Rows of the peers in PyTorch, from a process of their own; compiled before, all at once."""
+    """Compile the peers in PyTorch all at once, and return their rows from a separate process."""
     wanted = [name for name in PEERS if names is None or name in names]
     compile_all(wanted)
     command = [sys.executable, str(Path(__file__)), *wanted]
@@ -50,7 +51,7 @@ def torch_peers(names: list[str] | None = None) -> list[dict[str, Any]]:
 
 
 def compile_all(names: list[str]) -> None:
-    """Each peer once, forward and backward, in a process of its own; Triton keeps the kernels."""
+    """Run each peer once in a process of its own, so that its kernels are in Triton's cache."""
     command = [sys.executable, str(Path(__file__)), "--compile"]
     nowhere = subprocess.DEVNULL
     processes = [
@@ -66,7 +67,7 @@ def compile_all(names: list[str]) -> None:
 
 
 def attention(implementation: Literal["xla", "cudnn"]) -> tuple[Callable, Callable, tuple]:
-    """Forward, forward+backward and arguments of jax's causal attention, bfloat16."""
+    """Return forward, forward+backward and arguments of jax's causal attention in bfloat16."""
     import jax
     import jax.numpy as jnp
 
@@ -84,7 +85,7 @@ def attention(implementation: Literal["xla", "cudnn"]) -> tuple[Callable, Callab
 
 
 def _gla(torch: Any) -> tuple[Callable, list]:
-    """Gated linear attention: a diagonal gate a step and key feature."""
+    """Make gated linear attention, which has a diagonal gate: one per step and key feature."""
     chunk_gla = importlib.import_module("fla.ops.gla").chunk_gla
 
     q, k, v, g = (_normal(torch, B, T, H, D) for _ in range(4))
@@ -93,7 +94,7 @@ def _gla(torch: Any) -> tuple[Callable, list]:
 
 
 def _scalar(torch: Any) -> tuple[Callable, list]:
-    """A scalar gate a step and head."""
+    """Make linear attention with one scalar gate per step and head."""
     chunk_simple_gla = importlib.import_module("fla.ops.simple_gla").chunk_simple_gla
 
     q, k, v = (_normal(torch, B, T, H, D) for _ in range(3))
@@ -110,7 +111,10 @@ def _gated_delta_rule(torch: Any) -> tuple[Callable, list]:
 
 
 def _gated_delta_product(steps: int) -> Callable[[Any], tuple[Callable, list]]:
-    """Products of `steps` Householder reflections a step: the peer that tracks states."""
+    """Return a maker of the gated delta product with `steps` reflections per time step.
+
+    It is the peer that can track states.
+    """
 
     def make(torch: Any) -> tuple[Callable, list]:
         chunk_gated_delta_product = importlib.import_module(
@@ -126,7 +130,7 @@ def _gated_delta_product(steps: int) -> Callable[[Any], tuple[Callable, list]]:
 
 
 def _delta_arguments(torch: Any, steps: int) -> list:
-    """q, k, v, g, beta; k, v and beta for `steps` updates a step."""
+    """Draw q, k, v, g and beta, with k, v and beta for `steps` updates per time step."""
     functional = torch.nn.functional
     q = _normal(torch, B, T, H, D)
     k, v = (_normal(torch, B, T * steps, H, D) for _ in range(2))
@@ -136,7 +140,7 @@ def _delta_arguments(torch: Any, steps: int) -> list:
 
 
 def _mlstm(torch: Any) -> tuple[Callable, list]:
-    """The mLSTM's chunkwise kernels with exponential gates."""
+    """Make the mLSTM's chunkwise kernels with exponential gates."""
     get_mlstm_kernel = importlib.import_module("mlstm_kernels.torch").get_mlstm_kernel
 
     kernel = get_mlstm_kernel("chunkwise--triton_xl_chunk")
@@ -172,7 +176,7 @@ def _rows(names: list[str]) -> Iterator[dict[str, Any]]:
             function, arguments = PEERS[name](torch)
             row |= _measure(torch, "forward", lambda f=function, a=arguments: f(*a))
             row |= _backward(torch, function, arguments)
-        except Exception as error:  # a peer that fails is a row, whatever it raises
+        except Exception as error:  # a peer that fails gets a row, whatever error it raises
             row["reason"] = _words(error)
         yield row
 
@@ -184,7 +188,7 @@ def _compile(name: str) -> None:
 
 
 def _backward(torch: Any, function: Callable, arguments: list) -> dict[str, Any]:
-    """Forward and all gradients; the reason alone where the peer refuses."""
+    """Time forward and all gradients, or return the reason if the peer refuses the gradients."""
     leaves = [x.detach().requires_grad_() for x in arguments]
     try:
         cotangent = torch.randn_like(function(*arguments))
@@ -222,7 +226,7 @@ def _measure(torch: Any, name: str, call: Callable[[], Any]) -> dict[str, Any]:
 
 
 def _profiled(torch: Any, call: Callable[[], Any], calls: int) -> float | None:
-    """Milliseconds of a call on the device; None where the profiler has no events."""
+    """Return the milliseconds of a call on the device, or None if the profiler has no events."""
     cuda = importlib.import_module("torch.autograd").DeviceType.CUDA
     profiler = importlib.import_module("torch.profiler")
     try:
@@ -242,7 +246,7 @@ def _words(error: BaseException) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Rows of the peers named, or of all; with `--compile` none, but kernels in Triton's cache."""
+    """Print the rows of the peers named, or of all; with `--compile`, only compile the kernels."""
     compiling = "--compile" in arguments
     names = [name for name in arguments if name != "--compile"]
     if not compiling:

@@ -1,10 +1,11 @@
 """The published parallel form of the 2D op, rebuilt from its formulas for benchmarks.
 
-A gate for every pair of cells and orientation: blocks of cells are joined two by two, along X and
-along Y in turn, until one is left; the gates of the four orientations are summed, and one product
-follows. As published it needs a square grid whose side is a power of two, so that others are
-padded; it is differentiated as it stands. Source: arXiv 2506.11997, appendix A.7, and the formulas
-of the published code (https://github.com/ml-jku/plstm), which is not used here.
+It computes a gate for every pair of cells and every orientation: it joins blocks of cells two by
+two, alternately along X and along Y, until one block is left. It then sums the gates of the four
+orientations and multiplies once. Like the published form it needs a square grid whose side is a
+power of two, so other grids are padded. Gradients come from automatic differentiation. Source:
+arXiv 2506.11997, appendix A.7, and the formulas of the published code
+(https://github.com/ml-jku/plstm), which is not used here.
 """
 
 import functools
@@ -20,7 +21,10 @@ from plstm_seq.ops.products import direct_term, einsum
 
 
 class Block(NamedTuple):
-    """The linear map of a block of cells: what enters and is given to what leaves and is read."""
+    """The linear map of a block of cells.
+
+    It maps what enters the block and what its cells write to what leaves it and what they read.
+    """
 
     rl: Array
     du: Array
@@ -33,7 +37,7 @@ class Block(NamedTuple):
     gate: Array
 
     def turned(self) -> "Block":
-        """With x and y exchanged."""
+        """Return the block with x and y exchanged."""
         return Block(
             self.du,
             self.rl,
@@ -48,11 +52,12 @@ class Block(NamedTuple):
 
 
 def published(inputs: Inputs) -> Array:
-    """The sum over four orientations, [N, X, Y, DV, JO].
+    """Compute the sum over four orientations, [N, X, Y, DV, JO].
 
     Args:
-        inputs: query, key, value and direct [N, X, Y, ...]; gates [N, 4, X, Y, ...], those of
-            orientation o in unflipped coordinates: bit 0 flips x, bit 1 flips y.
+        inputs: The query, key, value and direct arrays [N, X, Y, ...] and the gates
+            [N, 4, X, Y, ...]. Orientation o flips x if bit 0 is set and y if bit 1 is set, but its
+            gates are given in coordinates that are not flipped.
     """
     X, Y = inputs.query.shape[1:3]
     side = 1 << (max(X, Y) - 1).bit_length()
@@ -78,7 +83,7 @@ def published(inputs: Inputs) -> Array:
 
 
 def _orientation(x: Inputs, orientation: int) -> Array:
-    """Gates between all cells, [N, X * Y, JO * JQ, X * Y, JK * JV]."""
+    """Compute the gates between all cells, [N, X * Y, JO * JQ, X * Y, JK * JV]."""
     axes = tuple(axis for bit, axis in ((1, 1), (2, 2)) if orientation & bit)
 
     def flip(gate: Array | None) -> Array:
@@ -116,12 +121,12 @@ def _orientation(x: Inputs, orientation: int) -> Array:
 
 
 def _swap(block: Block) -> Block:
-    """x and y exchanged, of the blocks in the grid and of each block's borders."""
+    """Exchange x and y, both in the grid of blocks and at the borders of each block."""
     return jax.tree.map(lambda a: a.swapaxes(1, 2), block).turned()
 
 
 def _join_x(block: Block, order: np.ndarray) -> tuple[Block, np.ndarray]:
-    """Neighbours along x become one block: the left one's cells first."""
+    """Join neighbours along x into one block, in which the cells of the left one come first."""
     a, b = (jax.tree.map(lambda g, i=i: g[:, i::2], block) for i in (0, 1))
 
     def corner(upper: Array, lower: Array, last: Array) -> Array:

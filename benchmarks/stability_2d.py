@@ -1,11 +1,12 @@
-"""How a signal fades or grows along a grid: P-mode, D-mode, and where neither holds it.
+"""Computes how a signal fades or grows along a grid in P-mode, in D-mode and without a mode.
 
 python benchmarks/stability_2d.py              writes results/stability_2d.json and
                                                docs/stability_2d.svg
 
-One cell writes a unit vector; forward is the length of the state on the edges to the right, the
-largest over all edges at a distance, and gradient that of one far edge with respect to what each
-cell writes. Gates are those of the layer's modes. Source: arXiv 2506.11997, section 4.3.
+One cell writes a unit vector. "forward" is the length of the state on edges to the right, the
+largest of all such edges at a distance. "gradient" is the length of the gradient of the state on
+one far edge with respect to what each cell writes. The gates are those of the layer's modes.
+Source: arXiv 2506.11997, section 4.3.
 """
 
 import argparse
@@ -28,13 +29,13 @@ FIGURE = Path(__file__).parents[1] / "docs" / "stability_2d.svg"
 
 
 def rotations(angles: Array) -> Array:
-    """[...] -> [..., 2, 2]."""
+    """Return the rotations [..., 2, 2] by angles [...]."""
     cosine, sine = jnp.cos(angles), jnp.sin(angles)
     return jnp.stack([jnp.stack([cosine, -sine], -1), jnp.stack([sine, cosine], -1)], -2)
 
 
 def constant(side: int, transition: Array, share: float = 0.5) -> Callable[[str], Array]:
-    """Gates in P-mode that are the same at every cell; source and mark are the identity."""
+    """Make P-mode gates that are the same at every cell; source and mark are the identity."""
     J = transition.shape[-1]
     identity = jnp.eye(J)
     gates = {
@@ -47,7 +48,7 @@ def constant(side: int, transition: Array, share: float = 0.5) -> Callable[[str]
 
 
 def random_rotations(side: int) -> Callable[[str], Array]:
-    """Gates in D-mode, a rotation of its own for every cell and edge."""
+    """Make D-mode gates with a different rotation for every cell and edge."""
     keys = iter(jax.random.split(jax.random.key(0), 3))
     identity = jnp.broadcast_to(jnp.eye(2)[:, None], (side, side, 2, 1, 2))
 
@@ -60,13 +61,13 @@ def random_rotations(side: int) -> Callable[[str], Array]:
 
 
 def unrestricted(side: int) -> EdgeGates:
-    """All four transitions 1: every path from one cell to another adds as much."""
+    """Make gates whose four transitions are 1, so that all paths between two cells add up."""
     gates = p_gates(constant(side, jnp.eye(1)), "shared")
     return EdgeGates(*(gate / gate.max() for gate in gates if gate is not None))
 
 
 def cases(side: int) -> dict[str, EdgeGates]:
-    """What is drawn."""
+    """Return the gates of each curve, by its label."""
     rotation = rotations(jnp.asarray(0.3))
     return {
         "P-mode, a = 1/2, a rotation": p_gates(constant(side, rotation), "shared"),
@@ -78,13 +79,13 @@ def cases(side: int) -> dict[str, EdgeGates]:
 
 
 def signals(gates: EdgeGates) -> tuple[np.ndarray, np.ndarray]:
-    """Lengths on the way from the first cell, and of gradients on the way from the last.
+    """Measure a signal from the first cell, and its gradient from the last cell.
 
     Returns:
-        Forward and gradient at the distances 1, 2, ..., each the largest of its distance.
+        The largest forward length and the largest gradient length at the distances 1, 2, ...
     """
     side, _, J = gates.source_right.shape[:3]
-    gates = gates._replace(mark_up=jnp.zeros_like(gates.mark_up))  # what comes from the left alone
+    gates = gates._replace(mark_up=jnp.zeros_like(gates.mark_up))  # cells only read from the left
     one = jnp.ones((side, side, 1, 1))
     unit = jnp.eye(J)[0]
 
@@ -102,13 +103,13 @@ def signals(gates: EdgeGates) -> tuple[np.ndarray, np.ndarray]:
 
 
 def largest(lengths: np.ndarray) -> np.ndarray:
-    """The largest entry at each distance from the first cell, from 1 to the side of the grid."""
+    """Return the largest entry at each distance from the first cell, from 1 to the grid's side."""
     distances = np.add.outer(*map(np.arange, lengths.shape))
     return np.array([lengths[distances == d].max() for d in range(1, len(lengths))])
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Forward and gradient side by side, both axes logarithmic."""
+    """Plot forward and gradient next to each other, with logarithmic axes."""
     distances = np.arange(1, len(rows[0]["forward"]) + 1)
     with styled():
         figure = Figure(figsize=(8, 3.2), layout="constrained")
@@ -127,12 +128,12 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main() -> None:
-    """Computes, writes and draws."""
+    """Compute the signals, write them and draw them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--side", type=int, default=128, help="of the square grid")
     parser.add_argument("--name", default="stability_2d", help="of the results file")
     arguments = parser.parse_args()
-    jax.config.update("jax_enable_x64", True)  # what grows leaves float32
+    jax.config.update("jax_enable_x64", True)  # growing signals overflow float32
     rows: list[dict[str, Any]] = []
     for name, gates in cases(arguments.side).items():
         forward, gradient = signals(gates)

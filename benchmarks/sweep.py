@@ -1,18 +1,20 @@
-"""Many members in one program against one at a time: parity, width 64, batch 64, lengths to 40.
+"""Compares training many members in one program with training one at a time.
 
 python benchmarks/sweep.py                       1, 4, 16 and 64 members, into results/sweep_*.json
 python benchmarks/sweep.py --members 64 256      other numbers (1 is always measured)
 python benchmarks/sweep.py --implementations recurrent chunkwise chunkwise:8
-                                                 after the colon the size of chunks
+                                                 the number after the colon is the chunk size
 python benchmarks/sweep.py --dtype bfloat16 --name sweep_gpu_bfloat16
 python benchmarks/sweep.py --cpu-smoke           a tiny model, nothing written
 
-The program is the one that `fit` and `fit_members` run: many training steps, batches drawn on the
-device. The baseline is the same program with one member and no axis of members, run by itself:
-"ratio" is how many times the members' steps a second, of the fastest baseline. Compile time stands
-apart. The device's share is from the profiler where it has events: at one member it shows whether
-the device is busy at all.
-"cores_busy" is the processor time over the time: of 2 cores on a CPU, hence what is left to win.
+The task is parity with lengths up to 40; the model has width 64 and the batch size is 64. The
+program is the one that `fit` and `fit_members` run: many training steps, with batches drawn on the
+device. The baseline is the same program with one member and no axis of members, run by itself.
+"ratio" is the number of member steps per second divided by that of the fastest baseline. Compile
+time is reported separately. "device_busy" is the device's share of the time according to the
+profiler, if it has events: for one member it shows whether the device is busy at all. "cores_busy"
+is the processor time divided by the elapsed time, so on a CPU the number of cores minus it is what
+could still be used.
 """
 
 import argparse
@@ -47,12 +49,12 @@ Row = dict[str, Any]
 
 
 def model_config(width: int, dim: int, implementation: str) -> SequenceModelConfig:
-    """The model that `plstm-seq train parity` trains, JT = `dim`.
+    """Return the config of the model that `plstm-seq train parity` trains, with JT = `dim`.
 
     Args:
-        width: of the model.
-        dim: JT.
-        implementation: of the op, or "default"; "chunkwise:8" has chunks of 8.
+        width: The width of the model.
+        dim: The transition dimension (JT).
+        implementation: The implementation of the op, or "default"; "chunkwise:8" has chunks of 8.
     """
     transition = Factorized(
         dim=dim,
@@ -72,7 +74,7 @@ def model_config(width: int, dim: int, implementation: str) -> SequenceModelConf
 
 
 class Case:
-    """The model, its training, and the states of members by seed."""
+    """A model and its training; it makes the states of members from their seeds."""
 
     def __init__(self, model: SequenceModelConfig, training: TrainingConfig, dtype: str):
         self.task = tasks.get("parity")
@@ -80,7 +82,7 @@ class Case:
         self.optimizer = make_optimizer(training.optimizer, training.steps)
 
     def state(self, seed: int) -> Any:
-        """Structure and state of one member."""
+        """Return the structure and the state of one member."""
         model = SequenceModel(
             len(self.task.vocabulary),
             self.model,
@@ -91,7 +93,7 @@ class Case:
         return init_state(model, self.optimizer, jax.random.key(seed))
 
     def measure(self, members: int | None, seconds: float) -> Row:
-        """A row: `members` in one program; None: one, without an axis of members."""
+        """Measure `members` in one program, or, if None, one member without an axis of members."""
         graphdef, state = self.state(0)
         if members is not None:
             state = stacked([self.state(seed)[1] for seed in range(members)])
@@ -138,14 +140,14 @@ class Case:
 
 
 def busy_share(program: Any, state: Any, lengths: Any, count: Any, seconds: float) -> float | None:
-    """Which share of the time the device computes; None where it leaves no events."""
+    """Return the share of the time in which the device computes, or None if it has no events."""
     if jax.default_backend() == "cpu":
         return None
 
     holder = [state]
 
     def call() -> Any:
-        # The state is donated: each call goes on from the one before.
+        # The state is donated, so each call continues with the state that the last one returned.
         holder[0], metrics = program(holder[0], lengths, count)
         return metrics
 
@@ -154,7 +156,7 @@ def busy_share(program: Any, state: Any, lengths: Any, count: Any, seconds: floa
 
 
 def line(row: Row) -> str:
-    """A row in words."""
+    """Format a row as a line."""
     busy = f"  cores busy {row['cores_busy']:.2f}"
     if row["device_busy"] is not None:
         busy += f"  device busy {row['device_busy']:.0%}"
@@ -167,7 +169,7 @@ def line(row: Row) -> str:
 
 
 def main() -> None:
-    """Measures, prints, writes JSON."""
+    """Measure, print and write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--members", type=int, nargs="+", default=[4, 16, 64])
     parser.add_argument("--implementations", nargs="+", default=["default"])

@@ -1,13 +1,13 @@
-"""Images a second of training: the pLSTM vision model and the vision transformer of the same size.
+"""Measures the training speed of the pLSTM vision model and of a vision transformer of its size.
 
 python benchmarks/vision.py                    the arrow-pointing protocol's model, bfloat16:
                                                12 blocks, width 192, 192 x 192, patch 16, batch 128
-python benchmarks/vision.py --preset tiny      a small one for a CPU, nothing written
-python benchmarks/vision.py --parts            forward and backward of the parts of one block too
+python benchmarks/vision.py --preset tiny      a small model for a CPU, nothing written
+python benchmarks/vision.py --parts            also forward and backward of the parts of one block
 
-A step is forward, backward and AdamW on one batch that stays on the device; the models take turns,
-and the median of the rounds counts. Compile time stands apart. "protocol_minutes" is the time of
-50 epochs over 100,000 images at that rate.
+A step consists of forward, backward and AdamW on one batch that stays on the device. The models
+take turns, and the median of the rounds is reported. Compile time is reported separately.
+"protocol_minutes" is the time of 50 epochs over 100,000 images at that speed.
 """
 
 import argparse
@@ -41,7 +41,7 @@ PROTOCOL_IMAGES = 50 * 100_000
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes, the type to compute in, and how long to measure."""
+    """The sizes of the models, the type to compute in, and how long to measure."""
 
     width: int
     num_heads: int
@@ -54,7 +54,7 @@ class Preset:
     rounds: int
 
     def configs(self) -> dict[str, VisionModelConfig]:
-        """The models by name; the transformer with the fused kernel too, where there is one."""
+        """Return the models by name, with a fused-attention transformer if the device has that."""
         cells = self.side // self.patch_size
         base = VisionModelConfig(
             width=self.width,
@@ -78,7 +78,7 @@ PRESETS = {
 
 
 class Training:
-    """A model, its optimizer and a compiled step that trains both in place."""
+    """A model, its optimizer and a compiled step that updates the state of both."""
 
     def __init__(self, config: VisionModelConfig, preset: Preset, seed: int = 0):
         rng = np.random.default_rng(seed)
@@ -109,7 +109,7 @@ class Training:
         self.compile_seconds = time.perf_counter() - begin
 
     def seconds(self, steps: int) -> float:
-        """The time of a step, over so many."""
+        """Run a number of steps, and return the mean time of a step."""
         begin, loss = time.perf_counter(), None
         for _ in range(steps):
             self.state, loss = self.compiled(self.state, self.images, self.targets)
@@ -119,7 +119,7 @@ class Training:
 
 
 def whole_models(preset: Preset) -> list[Row]:
-    """A row a model; rounds alternate between them."""
+    """Measure all models in alternating rounds, and return one row per model."""
     trainings = {name: Training(config, preset) for name, config in preset.configs().items()}
     times: dict[str, list[float]] = {name: [] for name in trainings}
     for training in trainings.values():
@@ -146,7 +146,7 @@ def whole_models(preset: Preset) -> list[Row]:
 
 
 def parts(preset: Preset) -> list[Row]:
-    """Forward, and forward and backward, of a block and of what it is made of, a row each."""
+    """Time forward and forward+backward of a block and of its parts, with one row for each."""
     dtype = jnp.dtype(preset.dtype)
     cells = preset.side // preset.patch_size
     shape = (preset.batch, cells, cells, preset.width)
@@ -172,7 +172,7 @@ def parts(preset: Preset) -> list[Row]:
 
 
 def part_times(block: nnx.Module, function: Callable[[Any, Array], Any], x: Array) -> Row:
-    """Milliseconds of one part."""
+    """Return the milliseconds of one part, forward and forward+backward."""
     graph, state = nnx.split(block)
 
     def forward(state: Any, x: Array) -> Any:
@@ -189,7 +189,7 @@ def part_times(block: nnx.Module, function: Callable[[Any, Array], Any], x: Arra
 
 
 def main() -> None:
-    """Measures, prints and writes JSON."""
+    """Measure, print and write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--preset", choices=PRESETS, default="protocol")
     parser.add_argument("--batch", type=int, help="images a step; default: the preset's")

@@ -1,10 +1,11 @@
-"""Where the data comes from: tasks drawn on device, with labels that anyone can check.
+"""Tasks: sources of inputs, with labels that follow from a rule which anyone can check.
 
-`names()` lists the tasks, `get(name, **options)` makes one. See `tasks.base` for what a task is.
-`grid_names()` and `get_grid(name, **options)` do the same for images and grids (`tasks.grid`),
-`graph_names()` and `get_graph(name, **options)` for directed acyclic graphs (`tasks.graphs`).
-`tasks.vision` reads images from files, `tasks.graphs` graphs. `structure(task)` says what the
-automaton of a task is like.
+`names()` lists the tasks over sequences, which draw their inputs on the device, and
+`get(name, **options)` makes one; `tasks.base` defines what a task is. `grid_names()` and
+`get_grid(name, **options)` do the same for images and grids (`tasks.grid`), `graph_names()` and
+`get_graph(name, **options)` for directed acyclic graphs (`tasks.graphs`). `tasks.vision` reads
+images from files, and `tasks.graphs` reads graphs from files. `structure(task)` analyses the
+automaton of a task.
 """
 
 from tasks.arithmetic import ModularArithmetic, ModularArithmeticBrackets

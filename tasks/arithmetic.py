@@ -1,4 +1,4 @@
-"""Arithmetic modulo m: expressions without brackets, and with brackets around every operation."""
+"""Arithmetic modulo m, on expressions without brackets or with brackets around every operation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tasks.prefix import Machine, PrefixTask, check_size
 
 OPERATORS = "+-*"
 MAX_MODULUS = 1000
-"""Largest modulus: each residue is a symbol and a label, and products must fit 32 bits."""
+"""The largest modulus: each residue is a symbol and a label, and products must fit 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ class ExpressionTask(SymbolTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Digits, operators."""
+        """The digits, then the operators."""
         return (*self.labels, *self.operators)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Residues."""
+        """The residues."""
         return tuple(map(str, range(self.modulus)))
 
     def _id(self, symbol: str) -> int:
-        """Token id of a symbol; -1, which no token has, if the alphabet lacks it."""
+        """Return the token id of a symbol, or -1, which is no token's id, if there is none."""
         return self.vocabulary.index(symbol) if symbol in self.vocabulary else -1
 
     def _read(self, reading: Reading, token: Array) -> Reading:
@@ -75,7 +75,7 @@ class Reading(NamedTuple):
 
     @classmethod
     def nothing(cls, batch: int) -> Reading:
-        """Before the first symbol."""
+        """Return the reading before the first symbol."""
         zeros = jnp.zeros((batch,), jnp.int32)
         return cls(zeros, zeros + 1, zeros == 0)
 
@@ -93,7 +93,7 @@ class Reading(NamedTuple):
         return Reading(total, term, self.waiting | plus | minus | times)
 
     def value(self, modulus: int) -> Array:
-        """Value of the expression, where no operand is to come."""
+        """Return the value of the expression, which is valid where no operand is to come."""
         return (self.total + self.term) % modulus
 
 
@@ -140,17 +140,17 @@ class ModularArithmetic(ExpressionTask, PrefixTask):
 
     @property
     def period(self) -> int:
-        """`draw` makes chunks of digit and operator pairs."""
+        """`draw` makes chunks of pairs of a digit and an operator."""
         return 2
 
     def start(self, batch: int) -> tuple[Reading, Array]:
-        """State before the first symbol: nothing read, value 0."""
+        """Return the state before the first symbol: nothing has been read, and the value is 0."""
         return Reading.nothing(batch), jnp.zeros((batch,), jnp.int32)
 
     def advance(
         self, inputs: ArrayLike, state: tuple[Reading, Array]
     ) -> tuple[Array, tuple[Reading, Array]]:
-        """Label the next chunk of a stream: see `PrefixTask.advance`."""
+        """Label the next chunk of a stream; see `PrefixTask.advance`."""
         state, labels = jax.lax.scan(self._step, state, symbol_ids(inputs).T)
         return labels.T, state
 
@@ -164,13 +164,13 @@ class ModularArithmetic(ExpressionTask, PrefixTask):
 
     @functools.cached_property
     def machine(self) -> Machine:
-        """The automaton of the value so far.
+        """The automaton that computes the value so far.
 
-        A state is what `advance` carries: the terms that are closed, the open one with its sign,
-        whether an operand is to come, and the label. Digits and operators take turns.
+        Its states are those that `advance` carries: the sum of the closed terms, the open term with
+        its sign, whether an operand is to come, and the label. Digits and operators take turns.
 
         Raises:
-            ValueError: If that is too large to be written out.
+            ValueError: If the automaton is too large to be written out.
         """
         m, symbols = self.modulus, len(self.vocabulary)
         check_size(2 * m**3, symbols)
@@ -242,17 +242,17 @@ class ModularArithmeticBrackets(ExpressionTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Digits, operators, sign, brackets."""
+        """The digits, the operators, the sign and the brackets."""
         sign = () if "-" in self.operators else ("-",)
         return (*super().vocabulary, *sign, "(", ")")
 
     @functools.cached_property
     def chance(self) -> float:
-        """Frequency of the most frequent label at length 128; it rises slowly with the length."""
+        """The frequency of the most frequent label at length 128; it rises slowly with length."""
         return float(self.label_frequencies(LONG).max())
 
     def label_frequencies(self, length: int) -> np.ndarray:
-        """How often each label occurs at a length, exactly: float64 `[modulus]`."""
+        """Compute the exact frequency of each label at a length, float64 `[modulus]`."""
         uniform = np.full(self.modulus, 1 / self.modulus)
         if "*" not in self.operators:
             return uniform
@@ -272,15 +272,17 @@ class ModularArithmeticBrackets(ExpressionTask):
         return jnp.where(last, self.values(tokens), 0), last
 
     def values(self, tokens: Array) -> Array:
-        """What prefixes of int32 `[B, T]` symbols are worth, where they are expressions: `[B, T]`.
+        """Compute the values of all prefixes of int32 `[B, T]` symbols that are expressions.
 
-        Symbols that are no part of an expression change nothing.
+        Symbols that are not part of an expression change nothing. The values of prefixes that are
+        not expressions are meaningless.
         """
         batch, length = tokens.shape
         rows, room = jnp.arange(batch), length // 2 + 1
         opening, closing = self._id("("), self._id(")")
 
-        # One step a symbol: the innermost open bracket is at hand, those around it on a stack.
+        # One step per symbol: the state is the reading of the innermost open bracket, and a stack
+        # of the readings of the brackets around it.
         def step(
             state: tuple[Reading, Array, Array], token: Array
         ) -> tuple[tuple[Reading, Array, Array], Array]:
@@ -310,8 +312,8 @@ class ModularArithmeticBrackets(ExpressionTask):
         minus, opening, closing = (self._id(symbol) for symbol in "-()")
         here = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch, length))
 
-        # Every position knows the expression that it is in, by its first position and its size.
-        # Each round splits all long expressions at once, and settles their brackets and operators.
+        # For every position, the first position and the size of the expression around it are known.
+        # Each round splits all long expressions at once, and writes their brackets and operators.
         def split(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             tokens, first, size = state
             drawn = jnp.take_along_axis(bits, first, axis=1, mode="promise_in_bounds")
@@ -334,7 +336,7 @@ class ModularArithmeticBrackets(ExpressionTask):
             lambda state: (state[2] > 4).any(), split, (digits, jnp.zeros_like(here), size)
         )
         tokens, first, size = state
-        # What is left are d, -d, (d) and (-d); every position that is not told otherwise is d.
+        # The expressions that are left are d, -d, (d) and (-d); all other positions stay digits.
         tokens = jnp.where((size > 2) & (here == first), opening, tokens)
         tokens = jnp.where((size > 2) & (here == first + size - 1), closing, tokens)
         signed = ((size == 2) & (here == first)) | ((size == 4) & (here == first + 1))

@@ -1,4 +1,4 @@
-"""Does the arrow point at the disc? The images of pLSTM's extrapolation experiment."""
+"""The task whether an arrow points at a disc: the images of pLSTM's extrapolation experiment."""
 
 from __future__ import annotations
 
@@ -58,7 +58,10 @@ SPLITS: Mapping[str, Split] = {
     "test": Split(200_042, 10_240, 192),
     "test_large": Split(200_043, 10_240, 384),
 }
-"""The sets of the published protocol. Seeds are theirs; images are drawn alike, not the same."""
+"""The sets of the published protocol.
+
+The seeds are the published ones. The images follow the same distribution but are not the same.
+"""
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class ArrowPointing:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Misses, hits."""
+        """The two labels: misses, hits."""
         return ("misses", "hits")
 
     @property
@@ -143,7 +146,7 @@ class ArrowPointing:
 
     @property
     def min_size(self) -> int:
-        """Rows and columns that an image has at least."""
+        """The smallest number of rows, and of columns, of an image."""
         inner = 2 * self.min_distance * self.max_radius
         return math.ceil(self.scale * (2 * self.padding + inner))
 
@@ -162,17 +165,17 @@ class ArrowPointing:
             Images uint8 `[batch, rows, columns, 3]` and their labels `[batch]`.
 
         Raises:
-            ValueError: If `batch` is below 1 or the size below `min_size`.
-            TypeError: If one is no integer.
+            ValueError: If `batch` is below 1 or the size is below `min_size`.
+            TypeError: If one of them is not an integer.
         """
         check_at_least("batch", batch, 1)
         return _sample(self, jax.random.split(key, batch), self._resolve(size))
 
     def examples(self, seed: int, indices: ArrayLike, size: Size) -> ImageBatch[Array]:
-        """Images of a fixed set, such as one of `SPLITS`.
+        """Draw images of a fixed set, such as one of `SPLITS`.
 
         Args:
-            seed: Says which set.
+            seed: The seed of the set.
             indices: Integer `[B]`, numbers of the images; image i is the same in every batch.
             size: As in `sample`.
 
@@ -180,7 +183,7 @@ class ArrowPointing:
             Images and labels, as in `sample`.
 
         Raises:
-            ValueError: As in `sample`, and if the indices aren't a row.
+            ValueError: As in `sample`, and if `indices` does not have one axis.
         """
         numbers = jnp.asarray(indices, jnp.uint32)
         if numbers.ndim != 1:
@@ -189,12 +192,12 @@ class ArrowPointing:
         return _sample(self, keys, self._resolve(size))
 
     def scenes(self, key: Array, batch: int, size: Size) -> Scene:
-        """What the images of `sample` show, for the same arguments."""
+        """Return the scenes that the images of `sample` show, for the same arguments."""
         check_at_least("batch", batch, 1)
         return _scenes(self, jax.random.split(key, batch), self._resolve(size))
 
     def targets(self, scene: Scene) -> Array:
-        """Label given scenes: the function that `sample` itself uses. int32 `[B]`."""
+        """Label given scenes, int32 `[B]`; `sample` uses this function, too."""
         dx, dy = scene.circle_x - scene.arrow_x, scene.circle_y - scene.arrow_y
         ahead = jnp.cos(scene.angle) * dx + jnp.sin(scene.angle) * dy
         aside = jnp.cos(scene.angle) * dy - jnp.sin(scene.angle) * dx
@@ -260,7 +263,7 @@ def _whole(low: int, high: int, draw: Array, scale: float, *, least: int) -> Arr
 
 
 def _apart(position: Array, side: float, distance: Array, draw: Array) -> Array:
-    """A position at least that far from another, on a periodic side."""
+    """Draw a position at least `distance` from another one on a side that is periodic."""
     other = position + distance + (side - 2 * distance) * draw
     return jnp.where(other > side, other - side, other)
 

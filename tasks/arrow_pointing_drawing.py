@@ -1,8 +1,8 @@
-"""Arrows and discs as pixels, the same that Pillow's `ImageDraw` sets.
+"""Draws arrows and discs with exactly the pixels that Pillow's `ImageDraw` sets.
 
-Pillow truncates coordinates to whole pixels, draws a wide line as the polygon of four whole-pixel
-corners and a disc by walking along a quarter of an ellipse. Each of the shapes meets a row of
-pixels in one span, so that an image is four spans a row.
+Pillow truncates coordinates to whole pixels, draws a wide line as a polygon with four corners at
+whole pixels, and draws a disc by walking along a quarter of an ellipse. Each of the shapes fills
+one span of a row of pixels, so an image has four spans per row: three strokes and the disc.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jax import Array
 
 CHANNELS = 3
 HEAD_ANGLE = 0.5
-"""Angle between the shaft and either stroke of the head, radians."""
+"""The angle between the shaft and either stroke of the head, in radians."""
 
 
 def draw(
@@ -40,16 +40,17 @@ def draw(
     x, y, angle, length, width = arrow
     half, head = length // 2, 2 * length // 5
     tip = _along(x, y, angle, half)
-    # Shaft and head as one axis in front; less to compile than one stroke after another.
+    # The shaft and the two strokes of the head are a leading axis: this compiles faster than
+    # drawing one stroke after another.
     turned = angle + jnp.array([[0], [-HEAD_ANGLE], [HEAD_ANGLE]], angle.dtype)
     start = jnp.stack([x, tip[0], tip[0]]), jnp.stack([y, tip[1], tip[1]])
     tails = _along(*start, turned, -jnp.stack([half, head, head]))
     rows = jnp.arange(size[0], dtype=jnp.int32)
     first, last = _stroke(_pixel(*tails), _pixel(*tip), width, rows)
     spans = [*zip(first, last, strict=True), _disc(*disc, rows, max_radius)]
-    # Without the barrier the compiler works out the spans anew for every pixel.
+    # Without the barrier the compiler computes the spans again for every pixel.
     spans = jax.lax.optimization_barrier(spans)
-    # Channels and columns as one axis: a broadcast to 3 channels costs twice as much.
+    # Columns and channels are one axis, because a broadcast to 3 channels costs twice as much.
     columns = jnp.asarray(np.repeat(np.arange(size[1], dtype=np.int32), CHANNELS))
     pixels = [
         (columns >= first[:, :, None]) & (columns <= last[:, :, None]) for first, last in spans
@@ -69,16 +70,18 @@ def _pixel(x: Array, y: Array) -> tuple[Array, Array]:
 def _stroke(
     start: tuple[Array, Array], end: tuple[Array, Array], width: Array, rows: Array
 ) -> tuple[Array, Array]:
-    """First and last column of wide lines in each row, `[*, B, rows]`; none where first > last.
+    """Compute the first and last column of wide lines in each row, `[*, B, rows]`.
 
-    Lines `[*, B]` begin at `start` and end at `end`; `width` is `[B]`.
+    A row has no pixel if its first column is larger than its last. Lines `[*, B]` begin at `start`
+    and end at `end`; `width` is `[B]`.
     """
     (x0, y0), (x1, y1) = start, end
     dx, dy = x1 - x0, y1 - y0
     length = jnp.maximum(jnp.hypot(dx.astype(jnp.float32), dy.astype(jnp.float32)), 1)
 
     def offset(pixels: Array, side: Array) -> Array:
-        # To the nearest pixel. None lies halfway: a reduced right triangle has an odd hypotenuse.
+        # Round to the nearest pixel. There are no ties, because the hypotenuse of a reduced right
+        # triangle is odd.
         return jnp.rint(pixels * side / length).astype(jnp.int32)
 
     less, more = (width - 1) // 2, width // 2
@@ -90,8 +93,8 @@ def _stroke(
     down = next_y >= y
     top, bottom = jnp.minimum(y, next_y), jnp.maximum(y, next_y)
     top_x, bottom_x = jnp.where(down, x, next_x), jnp.where(down, next_x, x)
-    # The edge meets the row at top_x + run / rise, rounded half up and half down; a level edge
-    # ends where its neighbours do.
+    # An edge meets the row at top_x + run / rise. This is rounded half up for the left end and half
+    # down for the right end. A horizontal edge ends where its neighbours do.
     rise = jnp.maximum(bottom - top, 1)
     run = (rows - top) * (bottom_x - top_x)
     crossed = (rows >= top) & (rows <= bottom)
@@ -101,7 +104,10 @@ def _stroke(
 
 
 def _disc(x: Array, y: Array, radius: Array, rows: Array, max_radius: float) -> tuple[Array, Array]:
-    """First and last column of a disc in each row, `[B, rows]`; none where first > last."""
+    """Compute the first and last column of a disc in each row, `[B, rows]`.
+
+    A row has no pixel if its first column is larger than its last.
+    """
     left, top = _pixel(x - radius, y - radius)
     right, bottom = _pixel(x + radius, y + radius)
     wide, high = (right - left)[:, None], (bottom - top)[:, None]
@@ -136,7 +142,7 @@ def half_widths(largest: int) -> np.ndarray:
 
 
 def _quarter(wide: int, high: int) -> list[tuple[int, int]]:
-    """Points of a quarter of an ellipse, from its right end to its lower, in half pixels."""
+    """Return the points of a quarter of an ellipse, from right to bottom, in half pixels."""
 
     def error(x: int, y: int) -> int:
         return abs(wide**2 * y**2 + high**2 * x**2 - wide**2 * high**2)

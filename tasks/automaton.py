@@ -1,8 +1,9 @@
-"""Any finite automaton, given by a table, a file or a regular expression.
+"""The task of following any finite automaton, given by a table, a file or a regular expression.
 
-Some automata settle: they have words after which the label never changes. Most regular languages
-have prefixes that no word of theirs begins with; uniform symbols soon lead there, and nothing is
-left to be learned from long inputs. Their inputs avoid such words.
+Some automata *settle*: there are words after which the label never changes again. Most regular
+languages are of this kind, since some prefixes cannot be completed to a word of the language.
+Uniform symbols soon lead to such a prefix, and long inputs would teach nothing. The inputs of these
+automata therefore avoid such words.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tasks.prefix import AutomatonTask, Machine, check_size, reachable
 from tasks.regular import Table, read_table, regular_table
 
 MAX_STATES = 2048
-"""Largest number of states, and of labels, of an automaton that is given as a table."""
+"""The largest number of states, and of labels, of an automaton that is given as a table."""
 
 _MODULO_3 = ((0, 1), (2, 0), (1, 2))
 
@@ -105,7 +106,7 @@ class Automaton(AutomatonTask):
         return self._given()
 
     def _given(self) -> Table:
-        """The table of the values given, which are checked for fitting each other."""
+        """Check that the given values fit each other, and return them as a table."""
         given = _MODULO_3 if self.transition is None else self.transition
         table = _whole_numbers("transition", given, 2)
         states = len(table)
@@ -130,17 +131,17 @@ class Automaton(AutomatonTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Names of the symbols."""
+        """The names of the symbols."""
         return self.table.symbols
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the labels."""
+        """The names of the labels."""
         return self.table.labels
 
     @functools.cached_property
     def machine(self) -> Machine:
-        """The automaton, with uniform symbols."""
+        """The automaton, whose symbols are uniform."""
         transition = np.array(self.table.transition, np.int32)
         symbols = transition.shape[1]
         frequencies = np.full(symbols, 1 / symbols)
@@ -153,12 +154,16 @@ class Automaton(AutomatonTask):
 
     @property
     def per_token(self) -> bool:
-        """Whether inputs of all lengths begin alike, so that one pass measures every length."""
+        """Whether one pass over a long input measures every length.
+
+        It does unless the automaton settles, since inputs are then drawn differently for each
+        length.
+        """
         return self._choices is None
 
     @functools.cached_property
     def chance(self) -> float:
-        """Frequency of the most frequent label in long inputs."""
+        """The frequency of the most frequent label in long inputs."""
         if self._choices is None:
             return self.machine.chance
         last = self.labels_at == "last"
@@ -175,7 +180,7 @@ def _check_count(of: str, count: int) -> None:
 
 
 def _whole_numbers(name: str, values: object, axes: int) -> np.ndarray:
-    """A table of ids, checked for being one."""
+    """Return a table of ids after checking its type and its number of axes."""
     try:
         array = np.array(values)
     except ValueError:
@@ -225,13 +230,13 @@ def choices(machine: Machine) -> Choices | None:
 
 
 def _draw(machine: Machine, chosen: Choices, key: Array, lengths: Array, width: int) -> Array:
-    """Draw inputs of which one half settles, at a uniform position, and the other does not.
+    """Draw inputs half of which settle, at a uniform position, and half of which do not.
 
-    From that position on the first symbol is drawn that settles the label, and then any. Other
-    symbols are uniform among those that leave it open.
+    From that position on, a settling symbol is drawn as soon as there is one, and all symbols may
+    follow it. The other symbols are uniform among those that leave the label open.
 
     Returns:
-        int32 `[B, width]`; behind a row's length they go on.
+        int32 `[B, width]`; the positions after a row's length hold symbols, too.
     """
     half_key, due_key, symbol_key = jax.random.split(key, 3)
     half = jax.random.bernoulli(half_key, 0.5, lengths.shape)
@@ -254,12 +259,12 @@ def _draw(machine: Machine, chosen: Choices, key: Array, lengths: Array, width: 
 
 
 def _label_frequencies(machine: Machine, chosen: Choices, *, last: bool) -> np.ndarray:
-    """How often each label occurs in inputs of length `LONG` that `_draw` makes: `[labels]`.
+    """Compute the frequency of each label, `[labels]`, in inputs of length `LONG` from `_draw`.
 
     Args:
         machine: The automaton.
-        chosen: What `choices` found.
-        last: At the last position; else over all.
+        chosen: The result of `choices`.
+        last: Whether to count only the last position, and not all of them.
     """
     on, settles = (_chain(machine.transition, part) for part in chosen)
     ready = chosen.settling.any(axis=1)
@@ -267,7 +272,8 @@ def _label_frequencies(machine: Machine, chosen: Choices, *, last: bool) -> np.n
     calm[machine.initial] = 1
     counts = np.zeros(machine.outputs.max() + 1)
     for position in range(LONG):
-        # Of the half that will settle and is not due yet, one in (what remains) becomes due.
+        # An input that is to settle becomes due at a uniform position, so of those that are not due
+        # yet one in (the remaining positions) becomes due now.
         remaining = (LONG - position) / LONG
         moved = calm * (1 / LONG) / (1 + remaining)
         calm, due = calm - moved, due + moved
@@ -278,7 +284,10 @@ def _label_frequencies(machine: Machine, chosen: Choices, *, last: bool) -> np.n
 
 
 def _chain(transition: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """Probabilities of steps under uniform symbols among those allowed; rows of none are 0."""
+    """Return the transition probabilities if the allowed symbols of each state are uniform.
+
+    The row of a state without allowed symbols is 0.
+    """
     states = len(transition)
     chain = np.zeros((states, states))
     shares = allowed / np.maximum(allowed.sum(axis=1, keepdims=True), 1)

@@ -1,4 +1,4 @@
-"""What a task is: its batch, its two protocols, and the machinery all tasks share."""
+"""The definition of a task over symbols: batches, protocols, and the code that all tasks share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Numbers = TypeVar("Numbers", Array, np.ndarray)
 """An array, on the device or on the host."""
 
 LONG = 128
-"""Length at which the frequencies of labels are taken, where they depend on the length."""
+"""The length at which frequencies of labels are computed if they depend on the length."""
 
 State = Any
 """A pytree of arrays with a leading batch axis: what a stream has seen so far."""
@@ -54,12 +54,12 @@ class Labelled(Protocol):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Target symbols; the index of a symbol is its label id."""
+        """The target symbols; the index of a symbol is its label id."""
         ...
 
     @property
     def chance(self) -> float:
-        """Frequency of the most frequent label; of long inputs, where they have a length."""
+        """The frequency of the most frequent label, in long inputs if they have a length."""
         ...
 
 
@@ -68,7 +68,7 @@ class OverSymbols(Labelled, Protocol):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Input symbols; the index of a symbol is its id."""
+        """The input symbols; the index of a symbol is its id."""
         ...
 
 
@@ -83,7 +83,7 @@ class Task(OverSymbols, Protocol):
 
     @property
     def per_token(self) -> bool:
-        """Whether every position has a label that depends on its prefix only."""
+        """Whether every position has a label that depends only on its prefix."""
         ...
 
     def sample(
@@ -93,15 +93,15 @@ class Task(OverSymbols, Protocol):
         ...
 
     def width(self, length: int) -> int:
-        """Width of the arrays that `sample` draws: `length` where no answer is appended."""
+        """Return the width of the arrays that `sample` draws: `length` if no answer is appended."""
         ...
 
     def targets(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> Array:
-        """Label given inputs `[B, T]`; the function that `sample` itself uses."""
+        """Label given inputs `[B, T]`; `sample` uses this function, too."""
         ...
 
     def scored(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> Array:
-        """The scored positions of given inputs `[B, T]`, bool; as `sample` itself has them."""
+        """Return the scored positions of given inputs, bool `[B, T]`: the mask of `sample`."""
         ...
 
     def decode(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> list[str]:
@@ -120,16 +120,16 @@ class LabelledSymbols(abc.ABC):
     @property
     @abc.abstractmethod
     def vocabulary(self) -> tuple[str, ...]:
-        """Input symbols; the index of a symbol is its token id."""
+        """The input symbols; the index of a symbol is its token id."""
 
     @property
     @abc.abstractmethod
     def labels(self) -> tuple[str, ...]:
-        """Target symbols; the index of a symbol is its label id."""
+        """The target symbols; the index of a symbol is its label id."""
 
     @functools.cached_property
     def chance(self) -> float:
-        """The accuracy of a guess among all labels, where no label is more frequent than others."""
+        """The accuracy of a uniform guess, for tasks whose labels are equally frequent."""
         return 1 / len(self.labels)
 
 
@@ -138,12 +138,12 @@ class Bits:
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Bits."""
+        """The bits 0 and 1."""
         return ("0", "1")
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Even, odd."""
+        """The labels 0 (even) and 1 (odd)."""
         return ("0", "1")
 
 
@@ -156,25 +156,25 @@ class SymbolTask(LabelledSymbols):
 
     @abc.abstractmethod
     def _label(self, tokens: Array, lengths: Array) -> tuple[Array, Array]:
-        """Labels of int32 `[B, T]` symbols, and which are scored, bool.
+        """Return the labels of int32 `[B, T]` symbols, and bool `[B, T]`: which are scored.
 
-        Labels are 0 where there is none and behind a row's end.
+        Labels are 0 at positions without a label and after a row's end.
         """
 
     @abc.abstractmethod
     def _draw(self, key: Array, lengths: Array, width: int) -> Array:
-        """Inputs `[B, width]`; what stands behind a row's end does not matter."""
+        """Draw inputs `[B, width]`; the values after a row's end do not matter."""
 
     def _usable(self, lengths: Array) -> Array:
-        """The longest length of an input that is not above the length asked for."""
+        """Return the largest length that an input may have and that is not above `lengths`."""
         return lengths
 
     def _ends(self, lengths: Numbers) -> Numbers:
-        """Where rows of given lengths end: behind the answer, where a row has room for one."""
+        """Return the ends of rows of given lengths, after the answer if rows have room for one."""
         return lengths
 
     def width(self, length: int) -> int:
-        """Positions that inputs of up to `length` take: `length` where nothing is appended."""
+        """Return the number of positions of inputs up to `length`, including room for an answer."""
         return int(self._ends(np.arange(1, length + 1)).max())
 
     def sample(
@@ -189,12 +189,12 @@ class SymbolTask(LabelledSymbols):
             key: Typed random key.
             batch: Number of rows, at least 1.
             length: The longest length, at least 1.
-            lengths: Integer `[batch]`, real length of each row in 1 .. `length`; all `length` by
-                default. Behind it inputs and targets are 0 and the mask is False.
+            lengths: Integer `[batch]`, the real length of each row in 1 .. `length`; `length` for
+                all rows by default. After it inputs and targets are 0 and the mask is False.
 
         Returns:
-            Inputs, targets and mask, each `[batch, width(length)]`. The width is `length`, but for
-            tasks that append room for an answer.
+            Inputs, targets and mask, each `[batch, width(length)]`. The width is `length`, except
+            for tasks that append room for an answer.
 
         Raises:
             ValueError: If a size is below 1, or `lengths` has another shape or leaves its range.
@@ -204,11 +204,11 @@ class SymbolTask(LabelledSymbols):
         return _sample(self, key, resolve_lengths(lengths, batch, length), length)
 
     def targets(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> Array:
-        """Label given inputs: the function that `sample` itself uses.
+        """Label given inputs; `sample` uses this function, too.
 
         Args:
             inputs: Integer `[B, T]`, token ids.
-            lengths: Integer `[B]`, real length of each row in 1 .. T; all T by default.
+            lengths: Integer `[B]`, the real length of each row in 1 .. T; T for all by default.
 
         Returns:
             int32 `[B, T]`, label ids; 0 at positions that have no label.
@@ -221,11 +221,11 @@ class SymbolTask(LabelledSymbols):
         return _label(self, tokens, resolve_lengths(lengths, *tokens.shape))[0]
 
     def scored(self, inputs: ArrayLike, *, lengths: ArrayLike | None = None) -> Array:
-        """The positions of given inputs that are scored: the mask that `sample` returns.
+        """Return the scored positions of given inputs: the mask that `sample` returns.
 
         Args:
             inputs: Integer `[B, T]`, token ids.
-            lengths: Integer `[B]`, real length of each row in 1 .. T; all T by default.
+            lengths: Integer `[B]`, the real length of each row in 1 .. T; T for all by default.
 
         Returns:
             bool `[B, T]`.
@@ -242,10 +242,10 @@ class SymbolTask(LabelledSymbols):
 
         Args:
             inputs: Integer `[B, T]` or `[T]`, token ids.
-            lengths: Integer `[B]`; what stands behind a row's end is left out.
+            lengths: Integer `[B]`, the real length of each row; the rest of a row is left out.
 
         Returns:
-            One string a row. Symbols are joined by spaces if one of them is longer than a letter.
+            One string per row. Symbols are joined by spaces if one of them is longer than a letter.
 
         Raises:
             ValueError: If an id is not in the vocabulary.
@@ -265,8 +265,8 @@ class SymbolTask(LabelledSymbols):
         """Read text as token ids.
 
         Args:
-            text: Symbols of the vocabulary, separated by white space; where all symbols are single
-                letters white space may be left out.
+            text: Symbols of the vocabulary, separated by white space, which may be left out if all
+                symbols of the vocabulary are single letters.
 
         Returns:
             int32 `[T]`, token ids.
@@ -292,7 +292,8 @@ class SymbolTask(LabelledSymbols):
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _sample(task: SymbolTask, key: Array, lengths: Array, length: int) -> Batch:
-    # Compiled as one: outside of jit, too, a call compiles once, and not every operation by itself.
+    # The function is jitted as a whole, so that a call outside of jit does not compile every
+    # operation separately.
     real, width = task._usable(lengths), task.width(length)
     inputs = jnp.where(inside(task._ends(real), width), task._draw(key, real, width), 0)
     return Batch(inputs, *task._label(inputs, real))
@@ -337,7 +338,7 @@ def resolve_lengths(lengths: ArrayLike | None, batch: int, length: int) -> Array
     """
     if lengths is None:
         return jnp.full((batch,), length, jnp.int32)
-    # What is traced has no values yet; whoever calls the jitted function answers for them.
+    # Traced lengths have no values to check; the caller of the jitted function must have done so.
     array = jnp.asarray(lengths) if isinstance(lengths, Tracer) else np.asarray(lengths)
     if array.shape != (batch,):
         raise ValueError(f"lengths: got shape {array.shape}, expected ({batch},)")

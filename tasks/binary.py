@@ -1,7 +1,8 @@
 """Arithmetic on binary numbers, written as sequences of bits.
 
-The tasks come first. Below them is exact arithmetic on numbers of any size: arrays of bits, the
-lowest first, which are packed to larger digits that fit 32 bits with all that is done to them.
+The tasks come first. Below them are functions for exact arithmetic on numbers of any size. Numbers
+are arrays of bits, the lowest first. They are packed to larger digits, whose size is chosen so that
+all intermediate results fit 32 bits.
 """
 
 from __future__ import annotations
@@ -29,21 +30,21 @@ class BinaryOperation(SequenceTask):
 
     @abc.abstractmethod
     def _result(self, a: Array, b: Array) -> Array:
-        """Results: bits `[B, W]`, the lowest first."""
+        """Compute the results of the operation: bits `[B, W]`, the lowest first."""
 
     @functools.cached_property
     def chance(self) -> float:
-        """Frequency of the most frequent label of long inputs."""
+        """The frequency of the most frequent label in long inputs."""
         return 1 / 2
 
     @property
     def source(self) -> tuple[str, ...]:
-        """Bits, then the operator."""
+        """The bits, then the operator."""
         return ("0", "1", self.symbol)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Bits, then the end or nothing."""
+        """The bits, then the symbol that follows the answer: the end `$`, or `.` with "slice"."""
         return ("0", "1", "." if self._acts else "$")
 
     def _sizes(self, lengths: Numbers) -> Numbers:
@@ -56,7 +57,7 @@ class BinaryOperation(SequenceTask):
         highest = jnp.maximum(sizes - 2, 1)
         middle = jax.random.randint(place_key, sizes.shape, 1, highest + 1, jnp.int32)
         if not self._acts:
-            # Below 3 symbols there is one number only, and it may be 0 but not all ones.
+            # A source below 3 symbols is a single number, which may be 0 but not all ones.
             alone = sizes < _OPERATOR + 1
             a = nonzero(a_key, jnp.where(alone, sizes, middle), width)
             b = nonzero(b_key, jnp.maximum(sizes - middle - 1, 0), width)
@@ -121,7 +122,7 @@ class BinaryAddition(BinaryOperation):
 
     @functools.cached_property
     def chance(self) -> float:
-        """Frequency of the most frequent label of long inputs."""
+        """The frequency of the most frequent label in long inputs."""
         return 3 / 8 if self._acts else 1 / 2
 
     def _answers(self, sizes: Numbers) -> Numbers:
@@ -202,17 +203,17 @@ class ComputeSqrt(SequenceTask):
 
     @functools.cached_property
     def chance(self) -> float:
-        """Frequency of the most frequent label of long inputs."""
+        """The frequency of the most frequent label in long inputs."""
         return 1 / 2
 
     @property
     def source(self) -> tuple[str, ...]:
-        """Bits."""
+        """The bits."""
         return ("0", "1")
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Bits, and nothing."""
+        """The bits and, with "slice", the `.` that follows the answer."""
         return ("0", "1", ".") if self._acts else ("0", "1")
 
     def _sizes(self, lengths: Numbers) -> Numbers:
@@ -243,10 +244,10 @@ class ComputeSqrt(SequenceTask):
 
 
 _WIDE = 28
-"""Bits of a digit where digits are added, subtracted and taken 4 times."""
+"""The number of bits of a digit for sums, differences and multiples of 4."""
 
 _NARROW = 8
-"""Bits of a digit where products of digits are summed: numbers may have 2^18 bits."""
+"""The number of bits of a digit for sums of products of digits; numbers may have 2^18 bits."""
 
 
 def size_of(bits: Array) -> Array:
@@ -298,7 +299,8 @@ def square_root(bits: Array) -> Array:
         remainder = jnp.where(fits[:, None], difference, remainder)
         return (_append(root, 1, fits.astype(jnp.int32)), remainder), None
 
-    # A remainder is at most twice the root: 4 times that and 3 has three bits more than the root.
+    # A remainder is at most twice the root, so 4 times the remainder plus 3 has at most three bits
+    # more than the root.
     zeros = jnp.zeros((batch, -(-(pairs + 3) // _WIDE)), jnp.int32)
     (root, _), _ = jax.lax.scan(step, (zeros, zeros), values)
     return _unpack(root, _WIDE, width)
@@ -308,7 +310,7 @@ def nonzero(key: Array, sizes: Array, width: int) -> Array:
     """Numbers uniform on 1 .. 2^size - 1: bits `[B, width]`, 0 beyond a row's size."""
     real = inside(sizes, width)
 
-    # Uniform numbers, drawn anew where they are 0.
+    # Draw uniform numbers, and draw those again that are 0.
     def redraw(state: tuple[Array, Array]) -> tuple[Array, Array]:
         key, bits = state
         key, draw_key = jax.random.split(key)
@@ -321,7 +323,7 @@ def nonzero(key: Array, sizes: Array, width: int) -> Array:
 
 
 def _pack(bits: Array, size: int) -> Array:
-    """Digits of `size` bits each."""
+    """Pack bits `[B, W]` to digits of `size` bits each."""
     batch, width = bits.shape
     count = -(-width // size)
     grouped = jnp.pad(bits, ((0, 0), (0, count * size - width))).reshape(batch, count, size)
@@ -329,14 +331,14 @@ def _pack(bits: Array, size: int) -> Array:
 
 
 def _unpack(numbers: Array, size: int, width: int) -> Array:
-    """Bits `[B, width]` of digits of `size` bits; 0 beyond them."""
+    """Unpack digits of `size` bits to bits `[B, width]`, with zeros after the last digit."""
     bits = (numbers[:, :, None] >> jnp.arange(size, dtype=jnp.int32)) & 1
     flat = bits.reshape(len(numbers), -1)
     return jnp.pad(flat, ((0, 0), (0, max(0, width - flat.shape[1]))))[:, :width]
 
 
 def _carried(columns: Array, size: int, width: int) -> Array:
-    """Bits of numbers whose digits of `size` bits may be too large."""
+    """Return the bits of numbers whose digits may exceed `size` bits, by carrying the excess."""
 
     def step(carry: Array, column: Array) -> tuple[Array, Array]:
         total = carry + column
@@ -346,15 +348,15 @@ def _carried(columns: Array, size: int, width: int) -> Array:
 
 
 def _append(number: Array, count: int, value: Array) -> Array:
-    """`2^count number + value`, of digits of `_WIDE` bits."""
+    """Compute `2^count number + value` with digits of `_WIDE` bits."""
     over = jnp.concatenate([value[:, None], number[:, :-1] >> (_WIDE - count)], axis=1)
     return ((number << count) & ((1 << _WIDE) - 1)) | over
 
 
 def _subtract(a: Array, b: Array) -> tuple[Array, Array]:
-    """Differences `a - b` of digits of `_WIDE` bits, and whether they are not negative."""
+    """Compute `a - b` with digits of `_WIDE` bits, and whether it is not negative."""
 
-    # A digit passes a borrow on if the two are equal, and else decides it alone.
+    # If the two digits are equal, a borrow passes on; otherwise they alone decide the next borrow.
     def join(lower: tuple[Array, Array], upper: tuple[Array, Array]) -> tuple[Array, Array]:
         return upper[0] | (upper[1] & lower[0]), upper[1] & lower[1]
 

@@ -1,6 +1,6 @@
-"""Tasks over images and over grids of symbols: what they are, and those over grids.
+"""The definition of tasks over images and over grids of symbols, and the tasks over grids.
 
-Images are those of `tasks.arrow_pointing`.
+The task over images is in `tasks.arrow_pointing`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tasks.options import check_at_least, check_choice, shown
 from tasks.prefix import prefix_products
 
 Size = int | tuple[int, int]
-"""Rows and columns, X and Y; one number for a square."""
+"""The numbers of rows (X) and columns (Y), or one number for a square."""
 
 _FROM = ("left", "up")
 
@@ -47,7 +47,7 @@ class ImageTask(Labelled, Protocol):
     """
 
     def sample(self, key: Array, batch: int, size: Size) -> ImageBatch[Array]:
-        """Draw a batch, a pure function of the arguments."""
+        """Draw a batch, which is a pure function of the arguments."""
         ...
 
 
@@ -60,15 +60,15 @@ class GridTask(OverSymbols, Protocol):
     """
 
     def sample(self, key: Array, batch: int, size: Size) -> Batch:
-        """Draw a batch, a pure function of the arguments."""
+        """Draw a batch, which is a pure function of the arguments."""
         ...
 
     def targets(self, inputs: ArrayLike) -> Array:
-        """Label given inputs `[B, X, Y]`; the function that `sample` itself uses."""
+        """Label given inputs `[B, X, Y]`; `sample` uses this function, too."""
         ...
 
     def scored(self, inputs: ArrayLike) -> Array:
-        """The scored cells of given inputs `[B, X, Y]`, bool; as `sample` itself has them."""
+        """Return the scored cells of given inputs, bool `[B, X, Y]`: the mask of `sample`."""
         ...
 
 
@@ -87,7 +87,7 @@ class SymbolGridTask(LabelledSymbols):
 
     @abc.abstractmethod
     def _label(self, tokens: Array) -> Array:
-        """Labels of int32 `[B, X, Y]` symbols."""
+        """Compute the labels of int32 `[B, X, Y]` symbols."""
 
     def sample(self, key: Array, batch: int, size: Size) -> Batch:
         """Draw a batch of uniform symbols.
@@ -105,7 +105,7 @@ class SymbolGridTask(LabelledSymbols):
 
         Raises:
             ValueError: If a size is below 1.
-            TypeError: If one is no integer.
+            TypeError: If a size is not an integer.
         """
         check_at_least("batch", batch, 1)
         shape = (batch, *resolve_size(size))
@@ -113,7 +113,7 @@ class SymbolGridTask(LabelledSymbols):
         return Batch(inputs, self.targets(inputs), self.scored(inputs))
 
     def targets(self, inputs: ArrayLike) -> Array:
-        """Label given inputs: the function that `sample` itself uses.
+        """Label given inputs; `sample` uses this function, too.
 
         Args:
             inputs: Integer `[B, X, Y]`, symbol ids.
@@ -128,7 +128,7 @@ class SymbolGridTask(LabelledSymbols):
         return _label(self, symbol_ids(inputs, "B, X, Y"))
 
     def scored(self, inputs: ArrayLike) -> Array:
-        """The cells of given inputs that are scored: the mask that `sample` returns.
+        """Return the scored cells of given inputs: the mask that `sample` returns.
 
         Args:
             inputs: Integer `[B, X, Y]`, symbol ids.
@@ -237,7 +237,7 @@ class GridWordProblem(OfGroup, SymbolGridTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The elements; each of them first from the left, then from above, if arrows count."""
+        """The elements; with `path="arrows"`, each first with `left:` and then with `up:`."""
         if self.path == "rows":
             return self.labels
         return tuple(f"{source}:{element}" for source in _FROM for element in self.labels)
@@ -249,7 +249,7 @@ class GridWordProblem(OfGroup, SymbolGridTask):
         return self._along_arrows(tokens)
 
     def _products(self, elements: Array) -> Array:
-        """Products of the prefixes of each row `[B, X, Y]`."""
+        """Compute the products of all prefixes of each row, `[B, X, Y]`."""
         flat = elements.reshape(-1, elements.shape[2])
         return prefix_products(self._group.table, flat).reshape(elements.shape)
 
@@ -258,7 +258,7 @@ class GridWordProblem(OfGroup, SymbolGridTask):
         from_above, element = tokens // self._group.order == 1, tokens % self._group.order
 
         def then(first: tuple[Array, Array], second: tuple[Array, Array]) -> tuple[Array, Array]:
-            # A cell that comes from above forgets what is to its left.
+            # The path to a cell that comes from above does not contain the cells to its left.
             (lost, left), (forgets, right) = first, second
             return lost | forgets, jnp.where(forgets, right, table[left, right])
 

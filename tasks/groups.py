@@ -1,4 +1,4 @@
-"""Finite groups by name: elements, Cayley tables, generators."""
+"""Finite groups by name, with their elements, Cayley tables and generators."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from tasks.options import check, shown, some
 
 MAX_ORDER = 5040
-"""Largest order of a group (that of S7): a Cayley table has as many entries as its square."""
+"""The largest order of a group (that of S7); a Cayley table has order x order entries."""
 
 _FACTOR = re.compile(r"([zcdsaq]|psl2_)([1-9]\d*)")
 _KINDS = (
@@ -47,16 +47,16 @@ class Group:
 
     @property
     def order(self) -> int:
-        """Number of elements."""
+        """The number of elements."""
         return len(self.elements)
 
     @functools.cached_property
     def inverses(self) -> np.ndarray:
-        """Id of the inverse of each element, int32 `[order]`."""
+        """The id of the inverse of each element, int32 `[order]`."""
         return np.argmin(self.table, axis=1).astype(np.int32)
 
     def element(self, name: str) -> int:
-        """Id of the element of a given name.
+        """Return the id of the element with a name.
 
         Raises:
             ValueError: If the group has no element of that name.
@@ -70,7 +70,7 @@ class Group:
             ) from None
 
     def closure(self, ids: Iterable[int]) -> frozenset[int]:
-        """Ids of the subgroup that given elements generate."""
+        """Return the ids of the subgroup that given elements generate."""
         steps = self.table[:, sorted(set(ids))]
         reached = frontier = frozenset({0})
         while frontier:
@@ -139,7 +139,7 @@ def _factor(part: str, whole: str) -> tuple[str, int]:
 
 def _order(kind: str, n: int) -> int:
     if kind in "sa":
-        # A large enough n need not be multiplied out to be refused.
+        # Any n above 20 is refused, so its factorial need not be computed.
         order = math.factorial(min(n, 20))
         return order if kind == "s" else max(1, order // 2)
     if kind == "psl2_":
@@ -165,7 +165,7 @@ def _cyclic(n: int) -> Group:
 
 def _dihedral(n: int) -> Group:
     turn, flip = np.arange(2 * n) % n, np.arange(2 * n) // n
-    # r^p s^t r^q s^u = r^(p + q) s^(t + u), with -q in place of q where t = 1.
+    # r^p s^t r^q s^u = r^(p + q) s^(t + u), but with -q in place of q if t = 1.
     signed = np.where(flip[:, None] == 1, -turn, turn)
     table = n * (flip[:, None] ^ flip) + (turn[:, None] + signed) % n
     names = [_power("r", p) + _power("s", t) or "e" for t in (0, 1) for p in range(n)]
@@ -173,7 +173,7 @@ def _dihedral(n: int) -> Group:
 
 
 def _quaternion(_: int) -> Group:
-    # Units 1, i, j, k: product and sign; element id = 2 unit + (negative).
+    # Products of the units 1, i, j, k and their signs; an element's id is 2 * unit + (negative).
     unit = np.array([[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0]])
     negative = np.array([[0, 0, 0, 0], [0, 1, 0, 1], [0, 1, 1, 0], [0, 0, 1, 1]])
     u, s = np.arange(8) // 2, np.arange(8) % 2
@@ -199,7 +199,7 @@ def _is_even(image: tuple[int, ...]) -> bool:
 
 
 def _projective(p: int) -> Group:
-    # z -> z + 1 and z -> -1 / z generate it; infinity is point p.
+    # The maps z -> z + 1 and z -> -1 / z generate the group; infinity is point p.
     shift = np.r_[(np.arange(p) + 1) % p, p]
     inverse = np.r_[p, [-pow(z, -1, p) % p for z in range(1, p)], 0]
     generators = [shift, inverse]
@@ -221,7 +221,8 @@ def read_permutations(text: str) -> np.ndarray:
             permutation comes twice.
     """
     inner = text.strip().removeprefix("<").removesuffix(">").strip()
-    # What is matched is never given back (`++`), or a missing bracket would take for ever.
+    # The quantifiers are possessive (`++`): otherwise the search for a missing bracket could take
+    # exponentially long.
     cycle = r"\(\s*+\d{1,9}+(?:[\s,]++\d{1,9}+)*+\s*+\)"
     if not re.fullmatch(rf"(?:{cycle}\s*+(?:,\s*+(?=\())?+)++", inner):
         raise ValueError(
@@ -260,7 +261,7 @@ def _generated(generators: np.ndarray) -> Group:
 
 
 def _closure(generators: list[np.ndarray]) -> np.ndarray:
-    """All products of permutations, in lexicographic order of their images."""
+    """Return all products of permutations, in lexicographic order of their images."""
     points = len(generators[0])
     weights = _weights(points)
     frontier = np.arange(points)[None]
@@ -283,7 +284,7 @@ def _closure(generators: list[np.ndarray]) -> np.ndarray:
 
 
 def _weights(points: int) -> np.ndarray:
-    """Random weights: sums of them tell permutations apart, whatever the number of points."""
+    """Return random weights of points; the weighted sum of a permutation's images identifies it."""
     return np.random.default_rng(0).integers(2**62, size=points)
 
 

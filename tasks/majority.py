@@ -1,4 +1,4 @@
-"""The most frequent symbol of a string, and how often it occurs."""
+"""Tasks about the most frequent symbol of a string, and about how often it occurs."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class CountedTask(SymbolTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Numbers 0 .. symbols - 1."""
+        """The numbers 0 .. symbols - 1."""
         return tuple(map(str, range(self.symbols)))
 
     def _draw(self, key: Array, lengths: Array, width: int) -> Array:
         return jax.random.randint(key, (len(lengths), width), 0, self.symbols, jnp.int32)
 
     def _counts(self, tokens: Array, lengths: Array) -> Array:
-        """How often the symbol at each position occurs in its row; 0 behind the row."""
+        """Count how often the symbol at each position occurs in its row; 0 after a row's end."""
         batch, width = tokens.shape
         rows, real = jnp.arange(batch)[:, None], inside(lengths, width)
         counts = (
@@ -118,26 +118,27 @@ class MajorityCount(CountedTask):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Numbers 1 .. most."""
+        """The numbers 1 .. most."""
         return tuple(map(str, range(1, self.most + 1)))
 
     @functools.cached_property
     def chance(self) -> float:
-        """Frequency of the most frequent label at length 128."""
+        """The frequency of the most frequent label at length 128."""
         return float(self.label_frequencies(LONG).max())
 
     def label_frequencies(self, length: int) -> np.ndarray:
-        """How often each label occurs at a length, exactly: float64 `[most]`.
+        """Compute the exact frequency of each label at a length, float64 `[most]`.
 
-        Strings in which no symbol occurs more than m times are counted by their exponential
-        generating function, `length! [z^length] (1 + z + z^2 / 2! + ... + z^m / m!)^symbols`.
+        The number of strings in which no symbol occurs more than m times follows from their
+        exponential generating function: it is
+        `length! [z^length] (1 + z + z^2 / 2! + ... + z^m / m!)^symbols`.
         """
         below = [self._at_most(m, length) for m in range(self.most)] + [1.0]
         return np.diff(below)
 
     def _at_most(self, count: int, length: int) -> float:
         terms = np.array([1 / math.factorial(k) for k in range(min(count, length) + 1)])
-        # With z in units of length / symbols every coefficient stays near 1.
+        # Measuring z in units of length / symbols keeps every coefficient near 1.
         scale = length / self.symbols
         terms *= scale ** np.arange(len(terms)) * math.exp(-scale)
         power = np.ones(1)

@@ -1,4 +1,4 @@
-"""Transition monoids counted out: how many maps of states words are, and the groups in them."""
+"""Enumeration of transition monoids: the maps of states that words make, and the groups in them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from tasks.groups import cayley_table
 from tasks.prefix import Machine
 
 MAX_ELEMENTS = 20_000
-"""Monoids, groups and sets of images with more members than this are not counted out."""
+"""The largest number of members of a monoid, a group or a set of images that is enumerated."""
 
 MAX_ENTRIES = 2**22
-"""Largest number of members times states that is kept while they are counted."""
+"""The largest number of members times states that is kept in memory during enumeration."""
 
 MAX_WORK = 2**24
-"""Largest number of states that is followed while sets of states are counted."""
+"""The largest number of states that is followed while sets of states are enumerated."""
 
 _OVERHEAD = 64
-"""What a set costs in the same unit, however few states it has."""
+"""The cost of a set in the same unit that does not depend on the number of its states."""
 
 MAX_TABLE = 5040
-"""Largest order of a group whose Cayley table is written out."""
+"""The largest order of a group whose Cayley table is computed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ def regular_group(machine: Machine) -> PermutationGroup | None:
         reached = np.unique(_closed(generators, np.zeros(1, np.int64))[:, 0])
     if len(reached) < states:
         return None
-    # Row s of words: what a word does that leads from the initial state to s.
+    # Row s of `words` is the map of a word that leads from the initial state to state s.
     words = np.full((states, states), -1, np.int64)
     words[0] = np.arange(states)
     frontier = [0]
@@ -108,7 +108,7 @@ class PermutationGroup:
 
     @classmethod
     def generated(cls, permutations: Sequence[np.ndarray], points: np.ndarray) -> PermutationGroup:
-        """The group that permutations of the same points generate, by as few as are needed."""
+        """Return the group that permutations of the same points generate, with few generators."""
         base = np.arange(len(permutations[0]))
         generators: list[np.ndarray] = []
         members = {base.tobytes()}
@@ -119,7 +119,7 @@ class PermutationGroup:
             try:
                 members = set(map(bytes, _closed(generators, base)))
             except _TooManyError:
-                # A bound of the number of generators is needed only where all are counted.
+                # Superfluous generators need to be left out only if the group is enumerated.
                 return cls(list(permutations), base, None, points)
         return cls(generators, base, len(members), points)
 
@@ -130,7 +130,7 @@ class PermutationGroup:
 
     @functools.cached_property
     def is_solvable(self) -> bool | None:
-        """Whether the derived series ends in the identity; None if it can't be counted out."""
+        """Whether the derived series ends in the identity; None if it is too large to be known."""
         if self.is_abelian:
             return True
         if self.order is None:
@@ -146,11 +146,11 @@ class PermutationGroup:
         return True
 
     def _commutators(self, of: list[np.ndarray]) -> list[np.ndarray]:
-        """Generators of the commutator subgroup of the group that some generate."""
+        """Return generators of the commutator subgroup of the group that `of` generates."""
         candidates = [np.argsort(a)[np.argsort(b)][a][b] for a in of for b in of]
         chosen: list[np.ndarray] = []
         members = {self.base.tobytes()}
-        for candidate in candidates:  # grows while it is walked
+        for candidate in candidates:  # the loop itself appends to it
             if candidate[self.base].tobytes() in members:
                 continue
             chosen.append(candidate)
@@ -159,7 +159,10 @@ class PermutationGroup:
         return chosen
 
     def tabulated(self, maps: np.ndarray, outputs: np.ndarray) -> TransitionGroup | None:
-        """The Cayley table; None if it is too large. Symbols count if they permute all states."""
+        """Return the group with its Cayley table, or None if the table is too large.
+
+        A symbol is an element of the group if it permutes all states.
+        """
         if self.known is not None or self.order is None or self.order > MAX_TABLE:
             return self.known
         rows = _closed(self.generators, self.base)
@@ -173,16 +176,19 @@ class PermutationGroup:
         labels = None
         if self.points is not None and len(set(rows[:, 0].tolist())) == len(rows):
             labels = _all_different(outputs[self.points[rows[:, 0]]])
-        # Words are read from left to right: the first of them acts first.
+        # Words are read from left to right, so the first of two words acts first.
         return TransitionGroup(table.T, symbols, labels)
 
 
 class _TooManyError(Exception):
-    """There is more to be counted out than is allowed."""
+    """The enumeration exceeds its limit."""
 
 
 def _closed(generators: Sequence[np.ndarray], start: np.ndarray) -> np.ndarray:
-    """Rows `[N, points]`: where words in some maps send points `start`; `start` itself first."""
+    """Return the images of the points `start` under all words in some maps, `[N, points]`.
+
+    The first row is `start` itself. `_TooManyError` is raised if there are too many rows.
+    """
     rows = [np.ascontiguousarray(start, np.int64)[None]]
     found = {rows[0].tobytes()}
     frontier = rows[0]
@@ -226,7 +232,7 @@ def images(columns: np.ndarray, states: int) -> tuple[list[np.ndarray], list[lis
     ids = {sets[0].tobytes(): 0}
     following: list[list[int]] = []
     work = 0
-    for one in sets:  # grows while it is walked
+    for one in sets:  # the loop itself appends to it
         work += len(columns) * (len(one) + _OVERHEAD)
         if work > MAX_WORK:
             known = len(following)
@@ -260,11 +266,11 @@ def groups(
         if len(root) == 1:
             continue
         inside = set(members)
-        # Where the points of the root, in ascending order, are in each set of the class.
+        # For each set of the class, the places to which a word sends the points of the root.
         places = {members[0]: root}
         loops: dict[bytes, np.ndarray] = {}
         walk = [members[0]]
-        for one in walk:  # grows while it is walked
+        for one in walk:  # the loop itself appends to it
             for column, other in zip(columns, following[one], strict=True):
                 if other not in inside:
                     continue
@@ -283,7 +289,7 @@ def groups(
 
 
 def _components(following: list[list[int]]) -> list[list[int]]:
-    """Strongly connected components of a graph; -1 is no edge (Kosaraju)."""
+    """Return the strongly connected components of a graph (Kosaraju); -1 means no edge."""
     order: list[int] = []
     seen = [False] * len(following)
     for root in range(len(following)):
@@ -311,7 +317,7 @@ def _components(following: list[list[int]]) -> list[list[int]]:
             continue
         taken[root] = True
         component = [root]
-        for node in component:  # grows while it is walked
+        for node in component:  # the loop itself appends to it
             for other in before[node]:
                 if not taken[other]:
                     taken[other] = True

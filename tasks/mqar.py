@@ -1,4 +1,4 @@
-"""Multi-query associative recall."""
+"""The task of multi-query associative recall."""
 
 from __future__ import annotations
 
@@ -68,27 +68,28 @@ class MQAR(SymbolTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Blank, keys, values."""
+        """The blank, the keys and the values."""
         return (".", *(f"k{key}" for key in range(self.keys)), *self.labels)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Values."""
+        """The values."""
         return tuple(f"v{value}" for value in range(self.values))
 
     def sample(
         self, key: Array, batch: int, length: int, *, lengths: ArrayLike | None = None
     ) -> Batch:
-        """Draw a batch: see `SymbolTask.sample`.
+        """Draw a batch; see `SymbolTask.sample`.
 
         Raises:
-            ValueError: Also if not even one pair and its query fit the length.
+            ValueError: As in `SymbolTask.sample`, and if the length has no room for a pair and its
+                query.
         """
         check_at_least("length", length, 4)
         return super().sample(key, batch, length, lengths=lengths)
 
     def _count(self, lengths: Array) -> Array:
-        """Number of pairs in a row: int32 `[B, 1]`."""
+        """Compute the number of pairs in each row: int32 `[B, 1]`."""
         return jnp.minimum(self.pairs, lengths // 4)[:, None]
 
     def _most(self, width: int) -> int:
@@ -102,7 +103,7 @@ class MQAR(SymbolTask):
         values = 1 + self.keys + _distinct(value_key, batch, self.values, most)
         pairs = jnp.stack([keys, values], axis=2).reshape(batch, 2 * most)
 
-        # Gumbel noise: the largest of log p + noise are a draw without replacement.
+        # With Gumbel noise, the largest values of log p + noise are a draw without replacement.
         slots = jnp.arange(max(width // 2, most), dtype=jnp.int32)
         space = (lengths[:, None] - 2 * count) // 2
         noise = jax.random.gumbel(gap_key, (batch, len(slots)), jnp.float32)
@@ -135,6 +136,6 @@ class MQAR(SymbolTask):
 
 
 def _distinct(key: Array, batch: int, size: int, count: int) -> Array:
-    """Uniform draws without replacement of `count` numbers below `size`: int32 `[batch, count]`."""
+    """Draw `count` different numbers below `size` uniformly, int32 `[batch, count]`."""
     noise = jax.random.uniform(key, (batch, size), jnp.float32)
     return jax.lax.top_k(noise, count)[1]

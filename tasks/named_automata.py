@@ -1,4 +1,4 @@
-"""Automata with a name: parity, even pairs, steps on a cycle, a memory, and random ones."""
+"""Tasks of following an automaton: parity, even pairs, steps on a cycle, a memory, random ones."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Parity(Bits, AutomatonTask):
 
     @functools.cached_property
     def machine(self) -> Machine:
-        """The parity so far, changed by a one."""
+        """The automaton whose state is the parity so far, which a one changes."""
         transition = np.array([[0, 1], [1, 0]])
         return Machine(transition, np.arange(2), 0, np.full(2, 1 / 2))
 
@@ -71,7 +71,7 @@ class EvenPairs(Bits, AutomatonTask):
 
     @functools.cached_property
     def machine(self) -> Machine:
-        """First and last symbol in states `2 first + last`; state 4 is the start."""
+        """The automaton with state `2 * first symbol + last symbol`; state 4 is the start."""
         transition = np.array([[0, 1], [0, 1], [2, 3], [2, 3], [0, 3]])
         return Machine(transition, np.array([0, 1, 1, 0, 0]), 4, np.full(2, 1 / 2))
 
@@ -113,22 +113,22 @@ class CycleNavigation(AutomatonTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Steps of -1, 0 and +1."""
+        """The steps of -1, 0 and +1."""
         return ("-", "0", "+")
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Positions on the cycle."""
+        """The positions on the cycle."""
         return tuple(map(str, range(self.modulus)))
 
     @functools.cached_property
     def chance(self) -> float:
-        """The accuracy of a guess among all places of the cycle."""
+        """The accuracy of a uniform guess among all positions on the cycle."""
         return 1 / self.modulus
 
     @functools.cached_property
     def machine(self) -> Machine:
-        """The position, moved by each step."""
+        """The automaton whose state is the position, which each step moves."""
         positions = np.arange(self.modulus)
         transition = (positions[:, None] + np.array([-1, 0, 1])) % self.modulus
         return Machine(transition, positions, 0, np.full(3, 1 / 3))
@@ -177,7 +177,7 @@ class FlipFlop(AutomatonTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Hold, then the values to write."""
+        """The symbol that holds the memory, then the values to write."""
         return (".", *self.labels)
 
     @property
@@ -187,7 +187,7 @@ class FlipFlop(AutomatonTask):
 
     @functools.cached_property
     def machine(self) -> Machine:
-        """The memory: held, or overwritten."""
+        """The automaton whose state is the value in the memory."""
         values = np.arange(self.num_values)
         written = np.broadcast_to(values, (self.num_values, self.num_values))
         transition = np.concatenate([values[:, None], written], axis=1)
@@ -196,7 +196,8 @@ class FlipFlop(AutomatonTask):
 
 
 MOST_STATES = 256
-"""Largest number of states: automata are drawn until one is connected, the longer the larger."""
+"""The largest number of states. Automata are drawn until all states of one can be reached from all
+others, which takes the longer the more states there are."""
 
 
 @dataclass(frozen=True)
@@ -254,17 +255,17 @@ class RandomAutomaton(AutomatonTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Numbers of the symbols."""
+        """The numbers of the symbols."""
         return tuple(map(str, range(self.symbols)))
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Numbers of the states."""
+        """The numbers of the states."""
         return tuple(map(str, range(self.states)))
 
     @functools.cached_property
     def machine(self) -> Machine:
-        """The automaton, with uniform symbols."""
+        """The automaton, whose symbols are uniform."""
         kind = ("permutation", "reset", "mixed").index(self.kind)
         random = np.random.default_rng((self.seed, kind, self.states, self.symbols))
         table = self._table(random)
@@ -274,7 +275,7 @@ class RandomAutomaton(AutomatonTask):
         return Machine(table, np.arange(self.states), 0, frequencies)
 
     def _table(self, random: np.random.Generator) -> np.ndarray:
-        """A table of the kind, int32 `[states, symbols]`, connected or not."""
+        """Draw a table of the kind, int32 `[states, symbols]`, which need not be connected."""
         n, spare = self.states, self.symbols - self.states
         if self.kind == "reset":
             targets = random.permutation(n)
@@ -287,7 +288,7 @@ class RandomAutomaton(AutomatonTask):
             if self.kind == "mixed":
                 permutes = random.random(self.symbols) < 1 / 2
                 permutes[:2] = True, False
-            # Resets lead to different states, as far as there are some.
+            # Resets lead to different states, as long as there are states left.
             targets = np.resize(random.permutation(n), self.symbols)
             columns = [
                 random.permutation(n) if permute else np.full(n, target)

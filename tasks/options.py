@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 MOST_SYMBOLS = 2**16
-"""Largest size of an alphabet, a set of states or labels, that a task can be given as an option."""
+"""The largest size of an alphabet, or of a set of states or labels, that an option may ask for."""
 
 
 class Options(Mapping[str, Any]):

@@ -1,4 +1,4 @@
-"""Tasks that label every prefix, whole or in chunks, and the automata that many of them follow."""
+"""Tasks that label every prefix of an input, also in chunks, and the automata of many of them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from tasks.base import State, SymbolTask, Task, at_end, inside, symbol_ids
 from tasks.options import check, check_at_least, check_choice
 
 MAX_MONOID = 512
-"""Automata with more elements in their transition monoid than this are run step by step."""
+"""The largest transition monoid with which an automaton is run as an associative scan; automata
+with more elements in their monoid are run step by step."""
 
 MOST_ENTRIES = 2**25
-"""Largest size of a table, states times symbols, that a task writes out to be analysed."""
+"""The largest table, in states times symbols, that a task writes out for an analysis."""
 
 
 @runtime_checkable
@@ -36,7 +37,7 @@ class StreamingTask(Task, Protocol):
 
     @property
     def period(self) -> int:
-        """`draw` makes chunks whose length is a multiple of this (1 for most tasks)."""
+        """The period: `draw` makes chunks of a multiple of so many symbols (1 for most tasks)."""
         ...
 
     def draw(self, key: Array, batch: int, length: int) -> Array:
@@ -44,11 +45,11 @@ class StreamingTask(Task, Protocol):
         ...
 
     def start(self, batch: int) -> State:
-        """State before the first symbol."""
+        """Return the state before the first symbol."""
         ...
 
     def advance(self, inputs: ArrayLike, state: State) -> tuple[Array, State]:
-        """Label a chunk: `(targets [B, T], state behind it)`."""
+        """Label a chunk; return the targets `[B, T]` and the state after the chunk."""
         ...
 
 
@@ -75,12 +76,12 @@ class PrefixTask(SymbolTask):
 
     @property
     def period(self) -> int:
-        """`draw` makes chunks whose length is a multiple of this."""
+        """The period: `draw` makes chunks of a multiple of so many symbols."""
         return 1
 
     @abc.abstractmethod
     def start(self, batch: int) -> State:
-        """State before the first symbol, for `batch` rows: a pytree of arrays `[batch, ...]`."""
+        """Return the state before the first symbol of `batch` rows, a pytree of `[batch, ...]`."""
 
     @abc.abstractmethod
     def advance(self, inputs: ArrayLike, state: State) -> tuple[Array, State]:
@@ -88,21 +89,21 @@ class PrefixTask(SymbolTask):
 
         Args:
             inputs: Integer `[B, T]`, token ids that follow those the state has seen.
-            state: What `start` or the call before returned.
+            state: The state that `start` or the previous call returned.
 
         Returns:
-            Labels, int32 `[B, T]`, and the state behind the chunk.
+            The labels, int32 `[B, T]`, and the state after the chunk.
         """
 
     @abc.abstractmethod
     def _symbols(self, key: Array, batch: int, length: int) -> Array:
-        """Inputs `[batch, length]` from the start of a stream."""
+        """Draw inputs `[batch, length]` from the start of a stream."""
 
     def draw(self, key: Array, batch: int, length: int) -> Array:
         """Draw the inputs of one chunk of a stream.
 
         Args:
-            key: Typed random key, another one for each chunk.
+            key: Typed random key, a different one for each chunk.
             batch: Number of rows.
             length: Number of symbols, a multiple of `period`.
 
@@ -110,7 +111,7 @@ class PrefixTask(SymbolTask):
             int32 `[batch, length]`, token ids.
 
         Raises:
-            ValueError: If a size is below 1 or the length not a multiple of `period`.
+            ValueError: If a size is below 1 or the length is not a multiple of `period`.
         """
         check_at_least("batch", batch, 1)
         check_at_least("length", length, 1)
@@ -127,7 +128,7 @@ class PrefixTask(SymbolTask):
         return self._symbols(key, lengths.shape[0], width)
 
     def _scored(self, lengths: Array, length: int) -> Array:
-        """The scored positions, bool `[B, length]`."""
+        """Return the scored positions, bool `[B, length]`."""
         return (at_end if self.labels_at == "last" else inside)(lengths, length)
 
 
@@ -187,7 +188,7 @@ class Machine:
         symbols = [tuple(column) for column in self.transition.T.tolist()]
         ids = {action: index for index, action in enumerate(dict.fromkeys(symbols))}
         words = list(ids)
-        for word in words:  # grows while it is walked
+        for word in words:  # the loop itself appends to it
             for symbol in symbols:
                 longer = tuple(symbol[state] for state in word)
                 if longer not in ids:
@@ -202,12 +203,13 @@ class Machine:
 
     @functools.cached_property
     def chance(self) -> float:
-        """Frequency of the most frequent label in a long input."""
+        """The frequency of the most frequent label in a long input."""
         states = len(self.transition)
         chain = np.zeros((states, states))
         for symbol, frequency in enumerate(self.frequencies):
             chain[np.arange(states), self.transition[:, symbol]] += frequency
-        # A chain that waits half of the time has the same long-run frequencies, and no period.
+        # A chain that stays where it is half of the time has the same long-run frequencies, but is
+        # not periodic.
         chain = (chain + np.eye(states)) / 2
         for _ in range(40):
             chain = chain @ chain
@@ -215,7 +217,7 @@ class Machine:
         return round(float(np.bincount(self.outputs, chain[self.initial]).max()), 12)
 
     def run(self, tokens: Array, state: Array) -> Array:
-        """States behind each token: `[B, T]` from tokens `[B, T]` and the states `[B]` before."""
+        """Compute the states `[B, T]` after each of the tokens `[B, T]`, starting from `[B]`."""
         if self.monoid is not None:
             words = jnp.asarray(self.monoid.symbols, jnp.int32)[tokens]
             words = prefix_products(self.monoid.table, words)
@@ -252,22 +254,22 @@ class AutomatonTask(PrefixTask):
 
     @functools.cached_property
     def chance(self) -> float:
-        """Frequency of the most frequent label in a long input."""
+        """The frequency of the most frequent label in a long input."""
         return self.machine.chance
 
     def start(self, batch: int) -> Array:
-        """States before the first symbol, int32 `[batch]`."""
+        """Return the states before the first symbol, int32 `[batch]`."""
         return jnp.full((batch,), self.machine.initial, jnp.int32)
 
     def advance(self, inputs: ArrayLike, state: Array) -> tuple[Array, Array]:
-        """Label the next chunk of a stream: see `PrefixTask.advance`."""
+        """Label the next chunk of a stream; see `PrefixTask.advance`."""
         tokens = symbol_ids(inputs)
         states = self.machine.run(tokens, state)
         behind = states[:, -1] if tokens.shape[1] else state
         return jnp.asarray(self.machine.outputs, jnp.int32)[states], behind
 
     def _symbols(self, key: Array, batch: int, length: int) -> Array:
-        # Without the last bound, so that rounding leaves no room above it.
+        # The last bound is left out: rounding could put it below 1, and a draw above it.
         bounds = jnp.asarray(np.cumsum(self.machine.frequencies)[:-1], jnp.float32)
         uniform = jax.random.uniform(key, (batch, length), jnp.float32)
         return (uniform[..., None] >= bounds).sum(-1, dtype=jnp.int32)

@@ -1,4 +1,4 @@
-"""Tasks by name: those over sequences, and those over images and grids."""
+"""Makes tasks by name, over sequences and over images and grids."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _GRIDS: dict[str, type[ArrowPointing | GridParity | GridWordProblem]] = {
     "grid_word_problem": GridWordProblem,
 }
 WORD_PROBLEM = "_word_problem"
-"""What the name of a group's word problem ends in."""
+"""The end of the name of a group's word problem."""
 
 _GROUPS = ("z60", "s3", "s4", "s5", "a5", "a4xz5")
 

@@ -1,7 +1,7 @@
-"""Automata as they are written down: tables in text files, and regular expressions.
+"""Reads automata from tables in text files and from regular expressions.
 
-An expression becomes an automaton by a small parser and subsets of positions, and the automaton
-its smallest one.
+A small parser turns an expression into an automaton whose states are subsets of the positions in
+the expression. The automaton is then minimised.
 """
 
 from __future__ import annotations
@@ -102,10 +102,10 @@ def read_table(path: str | Path) -> Table:
 
 
 MAX_STATES = 4096
-"""Largest number of states on the way to an automaton."""
+"""The largest number of states of an automaton before it is minimised."""
 
 MAX_LETTERS, MAX_DEPTH = 1000, 100
-"""Largest length of an expression, and how deeply its brackets may be nested."""
+"""The largest length of an expression, and the largest depth of its brackets."""
 
 _UNSUPPORTED = {
     "{": "begins a count, which is not supported: write aaa instead of a{3}",
@@ -116,7 +116,8 @@ _UNSUPPORTED = {
 _SPECIAL = {*"|*+?()[].\\", *_UNSUPPORTED}
 _NOWHERE = -1
 _Part = tuple[bool, int, int]
-"""Whether the empty word is in a language; positions its words begin with; those they end with.
+"""The properties of a part of an expression: whether it matches the empty word, the positions with
+which its words begin, and those with which they end.
 
 Sets of positions are the bits of a number: position p is `1 << p`.
 """
@@ -148,16 +149,17 @@ def regular_table(expression: str, alphabet: str | None = None) -> Table:
     if parser.place < len(parser.letters):
         parser.refuse("has no opening bracket")
     empty, first, last = start
-    # Subsets of positions (Glushkov); what comes first is found from no position at all.
+    # States are subsets of positions (Glushkov); the initial state is the empty subset.
     ids = {0: 0}
     subsets, rows = [0], list[list[int]]()
-    for subset in subsets:  # grows while it is walked
+    for subset in subsets:  # the loop itself appends to it
         reached = first if subset == 0 else 0
         for position in _bits(subset):
             reached |= parser.following[position]
         row = []
         for symbol in parser.alphabet:
-            # No position is reached where a word can't go on: that state is not the beginning.
+            # If no position is reached, no word goes on. This state differs from the initial one,
+            # whose subset is empty, too.
             after = (reached & parser.places[symbol]) or _NOWHERE
             if after not in ids:
                 ids[after] = len(subsets)
@@ -183,7 +185,7 @@ def regular_table(expression: str, alphabet: str | None = None) -> Table:
 
 
 def _bits(number: int) -> Iterator[int]:
-    """Places of the ones of a number, the lowest first."""
+    """Yield the positions of the ones of a number, the lowest first."""
     while number > 0:
         lowest = number & -number
         yield lowest.bit_length() - 1
@@ -192,9 +194,10 @@ def _bits(number: int) -> Iterator[int]:
 
 @dataclass
 class _Parser:
-    """Reads an expression from left to right; every letter of it is a position.
+    """A parser that reads an expression from left to right; every letter of it is a position.
 
-    `places` are the positions that each symbol may stand at, `following` those that may come next.
+    `places` holds the positions at which each symbol may be, and `following` the positions that may
+    follow each position.
     """
 
     expression: str
@@ -228,7 +231,7 @@ class _Parser:
         self.places = dict.fromkeys(alphabet, 0)
 
     def _letters(self) -> list[tuple[str, bool]]:
-        """Letters of the expression, and whether a backslash is before each."""
+        """Return the letters of the expression, and whether each has a backslash before it."""
         letters, escaped = list[tuple[str, bool]](), False
         for letter in self.expression:
             if letter == "\\" and not escaped:
@@ -243,12 +246,12 @@ class _Parser:
         return letters
 
     def refuse(self, problem: str) -> None:
-        """Raise the error that something is wrong at the place reached."""
+        """Raise a `ValueError` that names the problem and the letter that has been reached."""
         there = self.letters[self.place][0] if self.place < len(self.letters) else "the end"
         raise ValueError(f"regex {shown(self.expression)}: {there!r} at {self.place + 1} {problem}")
 
     def _next(self) -> str:
-        """The special letter that comes next, or nothing."""
+        """Return the next letter if it is a special one, else an empty text."""
         if self.place == len(self.letters) or self.letters[self.place][1]:
             return ""
         letter = self.letters[self.place][0]
@@ -360,7 +363,7 @@ def smallest(
 
 
 def _numbered(marks: np.ndarray) -> np.ndarray:
-    """Numbers 0, 1, ... for equal marks, in the order of the first of each."""
+    """Number different marks 0, 1, ... in the order in which they first occur."""
     _, first, numbers = np.unique(marks, return_index=True, return_inverse=True)
     order = np.empty(len(first), np.int64)
     order[np.argsort(first)] = np.arange(len(first))

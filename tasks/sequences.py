@@ -1,4 +1,4 @@
-"""Tasks that are answered with a sequence: what they share, and the one on a stack."""
+"""The base class of tasks that are answered with a sequence, and the task about a stack."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tasks.base import Numbers, SymbolTask
 from tasks.options import check_choice
 
 EMPTY, ACT = "_", "!"
-"""What stands where an answer is to be given, and what opens the answer in the SLiCE data."""
+"""The symbol at positions where an answer is to be given, and the symbol that opens the answer in
+the SLiCE data."""
 
 CONVENTIONS = ("chomsky", "slice")
 
@@ -48,28 +49,28 @@ class SequenceTask(SymbolTask):
     @property
     @abc.abstractmethod
     def source(self) -> tuple[str, ...]:
-        """The symbols that sources are made of."""
+        """The symbols of which sources consist."""
 
     @abc.abstractmethod
     def _question(self, key: Array, sizes: Array, width: int) -> Array:
-        """Sources `[B, width]` of given sizes; what stands behind them does not matter."""
+        """Draw sources `[B, width]` of given sizes; the values after a source do not matter."""
 
     @abc.abstractmethod
     def _answer(self, source: Array, sizes: Array) -> tuple[Array, Array]:
         """Answer a source.
 
         Args:
-            source: int32 `[B, W]`, 0 behind a row's size; W has room for source and answer.
+            source: int32 `[B, W]`, 0 after a row's size; W has room for source and answer.
             sizes: int32 `[B]`, number of symbols of each source.
 
         Returns:
-            int32 `[B, W]`, the answer from position 0 on; and int32 `[B]`, how many of its symbols
-            are scored.
+            int32 `[B, W]`, the answer from position 0 on; and int32 `[B]`, the number of its
+            symbols that are scored.
         """
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Symbols of the source, then `!` in the SLiCE data, then `_`."""
+        """The symbols of the source, then `!` with the convention "slice", then `_`."""
         return (*self.source, *((ACT,) if self._acts else ()), EMPTY)
 
     @property
@@ -77,11 +78,11 @@ class SequenceTask(SymbolTask):
         return self.convention == "slice"
 
     def _sizes(self, lengths: Numbers) -> Numbers:
-        """Number of symbols of a source."""
+        """Return the number of symbols of a source, given `lengths` of a row."""
         return (lengths + 1) // 2 if self._acts else lengths
 
     def _answers(self, sizes: Numbers) -> Numbers:
-        """Number of positions that an answer to a source takes."""
+        """Return the number of positions of the answer to a source."""
         return sizes
 
     def _ends(self, lengths: Numbers) -> Numbers:
@@ -96,7 +97,7 @@ class SequenceTask(SymbolTask):
         return jnp.where(here < sizes, self._question(key, sizes[:, 0], width), answering)
 
     def _label(self, tokens: Array, lengths: Array) -> tuple[Array, Array]:
-        del lengths  # rows say themselves where their answer begins
+        del lengths  # the rows themselves show where their answers begin
         place = jnp.arange(tokens.shape[1], dtype=jnp.int32)
         behind = tokens >= len(self.source)
         sizes = jnp.where(behind.any(1), behind.argmax(1), tokens.shape[1]).astype(jnp.int32)
@@ -114,7 +115,7 @@ def pick(values: Array, index: Array) -> Array:
 
 
 _POP, _ACTIONS = 2, 3
-"""Token id of POP, and number of actions: POP, push 0, push 1."""
+"""The token id of POP, and the number of actions: POP, push 0, push 1."""
 
 
 @dataclass(frozen=True)
@@ -151,17 +152,17 @@ class StackManipulation(SequenceTask):
 
     @property
     def source(self) -> tuple[str, ...]:
-        """Bits, then the actions."""
+        """The bits, then the actions."""
         return ("0", "1", "P", "a", "b")
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Bits and the end; or bits, an empty stack, nothing."""
+        """The bits and the end `$`; with "slice" the bits, `E` for an empty stack, and `.`."""
         return ("0", "1", "E", ".") if self._acts else ("0", "1", "$")
 
     @functools.cached_property
     def chance(self) -> float:
-        """Frequency of the most frequent label of long inputs."""
+        """The frequency of the most frequent label in long inputs."""
         return 1 / 3 if self._acts else 1 / 2
 
     def _answers(self, sizes: Numbers) -> Numbers:
@@ -179,10 +180,11 @@ class StackManipulation(SequenceTask):
         place = jnp.arange(source.shape[1], dtype=jnp.int32)
         pops = source == _POP
         moves = jnp.where(place < sizes[:, None], jnp.where(pops, -1, 1), 0)
-        # A stack that is never below 0 is a sum of moves above the lowest that it ever was.
+        # POP does nothing on an empty stack, so the height is the sum of all moves minus the lowest
+        # value that this sum has had, if that is below 0.
         total = jnp.cumsum(moves, axis=1, dtype=jnp.int32)
         height = total - jnp.minimum(jax.lax.cummin(total, axis=1), 0)
-        # A bit stays if the stack is never lower again than it is with this bit on top.
+        # A bit stays if the stack is never again lower than it is with this bit on top.
         lowest = jax.lax.cummin(height, axis=1, reverse=True)
         stays = (moves > 0) & (lowest >= height)
         bits = jnp.where(source > _POP, source - _POP - 1, source)

@@ -1,4 +1,4 @@
-"""Equations with one unknown, modulo m."""
+"""The task of solving equations with one unknown, modulo m."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ _BIG = 2**30
 
 
 class _Forms(NamedTuple):
-    """What is known of random expressions of one length, by residues; all float64 `[modulus]`.
+    """Statistics of random expressions of one length; each is float64 `[modulus]`, by residue.
 
-    A *factor* is what a digit is multiplied with in the whole. A position belongs to the next digit
-    to its right, if there is one; `tail` is the number of those at the end which have none.
+    The *factor* of a digit is the number with which the whole expression multiplies it. A position
+    belongs to the next digit at or to the right of it. The *tail* is the number of positions at the
+    end that have no such digit.
 
-    value: frequency of the value;
-    value_tail: the same, times the tail;
-    first: frequency of the factor of the first digit;
-    landing: the number of positions whose digit has a factor;
-    wrapping: frequency of the factor of the first digit, times the tail.
+    Attributes:
+        value: Frequency of each value of the expression.
+        value_tail: Frequency of each value, weighted by the tail.
+        first: Frequency of each factor of the first digit.
+        landing: Mean number of positions that belong to a digit with each factor.
+        wrapping: Frequency of each factor of the first digit, weighted by the tail.
     """
 
     value: np.ndarray
@@ -39,7 +41,7 @@ class _Forms(NamedTuple):
 
     @classmethod
     def shortest(cls, size: int, modulus: int) -> _Forms:
-        """`d`, `-d`, `(d)` or `(-d)`."""
+        """Return the statistics of the expressions `d`, `-d`, `(d)` and `(-d)`, by their size."""
         uniform = np.full(modulus, 1 / modulus)
         first = np.eye(modulus)[(-1 if size in (2, 4) else 1) % modulus]
         tail = size // 3
@@ -47,7 +49,10 @@ class _Forms(NamedTuple):
 
     @classmethod
     def joined(cls, a: _Forms, b: _Forms, operator: str) -> _Forms:
-        """`(A operator B)`: one bracket more belongs to A's first digit, one is of the tail."""
+        """Return the statistics of `(A operator B)`.
+
+        The opening bracket belongs to A's first digit, and the closing bracket to the tail.
+        """
         modulus = len(a.value)
         i, j = np.indices((modulus, modulus))
         result = {"+": i + j, "-": i - j, "*": i * j}[operator] % modulus
@@ -57,7 +62,7 @@ class _Forms(NamedTuple):
             return np.bincount(result.ravel(), np.outer(x, y).ravel(), modulus)
 
         def of_a(factors: np.ndarray, values: np.ndarray) -> np.ndarray:
-            """Factors of digits of A, B's value weighted."""
+            """Return frequencies of factors of A's digits, weighted by those of B's values."""
             return both(factors, values, result) if times else factors * values.sum()
 
         def of_b(values: np.ndarray, factors: np.ndarray) -> np.ndarray:
@@ -120,19 +125,19 @@ class SolveEquation(ExpressionTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Symbols of an expression with brackets, the unknown, the equals sign."""
+        """The symbols of an expression with brackets, the unknown and the equals sign."""
         return (*self._expressions.vocabulary, "x", "=")
 
     @functools.cached_property
     def chance(self) -> float:
-        """Frequency of the most frequent label at length 128."""
-        # The sides agree at x + k m / gcd(b, m) if at x, where b is what x is multiplied with; the
-        # digit that x replaced is uniform, and says nothing about b.
+        """The frequency of the most frequent label at length 128."""
+        # Let b be the factor of x. If the sides agree at x, they also agree at x + k m / gcd(b, m).
+        # The digit that x replaced is uniform, and independent of b.
         ways = np.gcd(np.arange(self.modulus), self.modulus)
         return round(float(self._factor_frequencies(LONG - 2) @ ways / self.modulus), 12)
 
     def _factor_frequencies(self, length: int) -> np.ndarray:
-        """How often x is multiplied with each residue, in expressions of a length: `[modulus]`."""
+        """Compute the frequency of each factor of x in expressions of a length, `[modulus]`."""
         if "*" not in self.operators:
             return np.eye(self.modulus)[1]
         shorter = [_Forms.shortest(size, self.modulus) for size in range(1, 5)]
@@ -162,7 +167,7 @@ class SolveEquation(ExpressionTask):
         return jnp.where(lengths[:, None] < 3, 0, equation)
 
     def _label(self, tokens: Array, lengths: Array) -> tuple[Array, Array]:
-        # The left side is a + b x: two values of it say what a and b are.
+        # The left side is a + b x, so its values at two x determine a and b.
         batch, length = tokens.shape
         with_x = jnp.stack([jnp.where(tokens == self._id("x"), x, tokens) for x in (0, 1)])
         equals = (tokens == self._id("=")).argmax(1)[:, None]

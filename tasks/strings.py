@@ -1,4 +1,4 @@
-"""Tasks on uniform strings: reverse, repeat, reorder, sort, leave out or find what repeats."""
+"""Tasks on uniform strings: reverse, repeat, reorder or sort them, or remove or find duplicates."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StringTask(SequenceTask):
 
     @property
     def source(self) -> tuple[str, ...]:
-        """Digits 0 .. symbols - 1."""
+        """The digits 0 .. symbols - 1."""
         return self.labels
 
     @property
@@ -290,12 +290,12 @@ class MissingDuplicate(SymbolTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Digits, hidden, and what fills up odd lengths."""
+        """The digits, `?` for the hidden symbol, and `_`, which fills up odd lengths."""
         return (*self.labels, "?") if self._second else (*self.labels, "?", "_")
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Digits."""
+        """The digits."""
         return tuple(map(str, range(self.symbols)))
 
     @property

@@ -1,7 +1,8 @@
-"""What a task asks for: the transition monoid of its smallest automaton, and the groups in it.
+"""Analyses a task: the transition monoid of its smallest automaton, and the groups in the monoid.
 
-Words act on the states of an automaton. If every symbol permutes them, the words make a group, and
-a model has to represent it; symbols that join states forget, and a model has to forget them, too.
+Words are maps of the states of an automaton. If every symbol permutes the states, the words form a
+group, and a model has to represent it. A symbol that leads different states to the same state
+forgets which of them it was, and a model has to forget this, too.
 """
 
 from __future__ import annotations
@@ -74,12 +75,12 @@ class Structure:
 
     @property
     def kind(self) -> str:
-        """What to prepare for.
+        """The kind of the automaton.
 
-        - "aperiodic": to remember and forget, but not to count in a circle (flip_flop).
-        - "group": every symbol permutes the states (parity, word problems).
-        - "permutation-reset": every symbol either permutes them or leads all to one.
-        - "mixed": anything else with a group in it.
+        - "aperiodic": A model has to remember and forget, but not to count in a cycle (flip_flop).
+        - "group": Every symbol permutes the states (parity, word problems).
+        - "permutation-reset": Every symbol either permutes the states or leads all of them to one.
+        - "mixed": The automaton is none of these, and has a group in its monoid.
         """
         if self.is_aperiodic:
             return "aperiodic"
@@ -120,7 +121,7 @@ def analyse(machine: Machine) -> Structure:
     states, symbols = small.transition.shape
     maps = np.ascontiguousarray(small.transition.T, np.int64)
     if small.drawn is not None:
-        # Where a symbol cannot follow it leads out of the states, to the number of states.
+        # A symbol that cannot follow in a state leads to an extra state, numbered `states`.
         maps = np.where(small.drawn.T, maps, states)
         maps = np.concatenate([maps, np.full((symbols, 1), states)], axis=1)
     ranks = tuple(len(np.unique(one[one < states])) for one in maps)
@@ -139,7 +140,7 @@ def analyse(machine: Machine) -> Structure:
     return Structure(
         states=states,
         symbols=symbols,
-        # The words of a permutation automaton are its one group.
+        # The words of a permutation automaton form a single group.
         monoid_order=orders[0] if permutes else monoid_order(columns),
         is_group=permutes,
         has_resets=min(ranks) == 1,
@@ -172,7 +173,7 @@ def minimise(machine: Machine) -> Machine:
         reached = np.concatenate([reached, new])
     numbers = np.full(nowhere + 1, len(reached))
     numbers[reached] = np.arange(len(reached))
-    # The place that no word leads to is a state with a label of its own, the last one.
+    # An extra last state, with a label of its own, stands for symbols that cannot follow.
     rows = np.full((len(reached) + 1, transition.shape[1]), len(reached))
     rows[:-1] = numbers[transition[reached]]
     labels = np.asarray(machine.outputs)[reached]
@@ -189,7 +190,7 @@ def minimise(machine: Machine) -> Machine:
 
 
 def _all(values: Sequence[bool | None], complete: bool) -> bool | None:
-    """Whether all are true; None if that is not known."""
+    """Return whether all values are true, or None if that is not known."""
     if False in values:
         return False
     return None if None in values or not complete else True

@@ -1,4 +1,4 @@
-"""Word problems: the running product of group elements."""
+"""The word problem of a group: the running product of its elements."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ FILLER = "_"
 
 _SETS = ("all", "standard", "random", "swaps", "swaps_and_3_cycles")
 _TRIES = 1000
-"""Random alphabets drawn before giving up: a few are enough wherever there is one."""
+"""The number of random alphabets that are drawn before giving up. If any alphabet generates the
+group, a few draws are enough."""
 
 
 class WordState(NamedTuple):
@@ -134,13 +135,13 @@ class WordProblem(OfGroup, PrefixTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The generators, and the filler where it is a symbol of its own."""
+        """The generators, and the filler if it is a symbol of its own."""
         symbols = tuple(self.labels[element] for element in self._symbol_elements)
         return (*symbols, FILLER) if self._has_filler_symbol else symbols
 
     @functools.cached_property
     def chance(self) -> float:
-        """The accuracy of a guess among all elements that the generators reach."""
+        """The accuracy of a uniform guess among all elements that the generators reach."""
         return 1 / len(self._group.closure(self._symbol_elements))
 
     @property
@@ -154,7 +155,7 @@ class WordProblem(OfGroup, PrefixTask):
 
     @functools.cached_property
     def _symbol_elements(self) -> tuple[int, ...]:
-        """Group element of each symbol of the alphabet, without the filler."""
+        """The group element of each symbol of the alphabet, without the filler."""
         if self.generators == "random":
             count = 2 if self.num_generators is None else self.num_generators
             return _random_set(self._group, count, self.generator_seed or 0)
@@ -167,23 +168,24 @@ class WordProblem(OfGroup, PrefixTask):
     def sample(
         self, key: Array, batch: int, length: int, *, lengths: ArrayLike | None = None
     ) -> Batch:
-        """Draw a batch of uniform symbols: see `SymbolTask.sample`.
+        """Draw a batch of uniform symbols; see `SymbolTask.sample`.
 
         Raises:
-            ValueError: Also if nothing would be scored, because no transition fits the length.
+            ValueError: As in `SymbolTask.sample`, and if no transition fits the length, so that
+                nothing would be scored.
         """
         if self.labels_at == "transitions":
             check_at_least("length", length, self.tokens_per_transition)
         return super().sample(key, batch, length, lengths=lengths)
 
     def start(self, batch: int) -> WordState:
-        """State before the first symbol: the identity."""
+        """Return the state before the first symbol, whose product is the identity."""
         zeros = jnp.zeros((batch,), jnp.int32)
         recent = jnp.zeros((batch, self.tokens_per_transition - 1), jnp.int32)
         return WordState(zeros, recent, zeros)
 
     def advance(self, inputs: ArrayLike, state: WordState) -> tuple[Array, WordState]:
-        """Label the next chunk of a stream: see `PrefixTask.advance`."""
+        """Label the next chunk of a stream; see `PrefixTask.advance`."""
         tokens = symbol_ids(inputs)
         length = tokens.shape[1]
         elements, recent, phase = self._transitions(tokens, state)
@@ -195,13 +197,13 @@ class WordProblem(OfGroup, PrefixTask):
 
     @functools.cached_property
     def machine(self) -> Machine:
-        """The automaton of the product so far.
+        """The automaton that computes the product so far.
 
-        With k tokens per transition a state is the product of the complete transitions, the number
-        of tokens seen of the next one, and the first of these tokens.
+        With k tokens per transition, a state consists of the product of the complete transitions,
+        the number of tokens read of the next transition, and the first of these tokens.
 
         Raises:
-            ValueError: If that is too large to be written out.
+            ValueError: If the automaton is too large to be written out.
         """
         k, symbols = self.tokens_per_transition, len(self.vocabulary)
         order, count = self._group.order, len(self._symbol_elements)
@@ -210,7 +212,8 @@ class WordProblem(OfGroup, PrefixTask):
         product = np.arange(order)
         if k == 1:
             return Machine(table[:, effect], product, 0, np.full(symbols, 1 / symbols))
-        # State `product` before a transition, `order + (product, phase - 1, first token)` in one.
+        # Between two transitions the state is `product`; inside a transition it is `order` plus the
+        # index of (product, phase - 1, first token).
         shape = (order, k - 1, symbols)
         check_size(order + math.prod(shape), symbols)
         inner, phase, first = np.unravel_index(np.arange(math.prod(shape)), shape)
@@ -233,7 +236,10 @@ class WordProblem(OfGroup, PrefixTask):
         return Machine(transition, np.r_[product, inner], 0, frequencies, drawn)
 
     def _transitions(self, tokens: Array, state: WordState) -> tuple[Array, Array, Array]:
-        """The element that takes effect at each position; recent tokens and phase behind them."""
+        """Return the element that takes effect at each position.
+
+        The recent tokens and the phase after the last position are returned, too.
+        """
         k, length = self.tokens_per_transition, tokens.shape[1]
         filler = (0,) if self._has_filler_symbol else ()
         element = jnp.asarray((*self._symbol_elements, *filler), jnp.int32)
@@ -264,7 +270,7 @@ class WordProblem(OfGroup, PrefixTask):
 
 
 def _named_set(of: Group, name: str) -> tuple[int, ...]:
-    """Ids of a named set of elements, in ascending order but for the standard generators."""
+    """Return the ids of a named set of elements, ascending except for standard generators."""
     check_choice("generators", name, _SETS)
     if name == "all":
         return tuple(range(of.order))
@@ -278,7 +284,7 @@ def _named_set(of: Group, name: str) -> tuple[int, ...]:
 
 
 def _random_set(of: Group, count: int, seed: int) -> tuple[int, ...]:
-    """Ids of random elements other than the identity that generate a group, ascending."""
+    """Return the ids, ascending, of random elements that generate a group, without the identity."""
     random = np.random.default_rng((seed, count, of.order))
     if count < of.order:
         for _ in range(_TRIES):

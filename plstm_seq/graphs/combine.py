@@ -1,4 +1,4 @@
-"""Several graphs side by side as one, and padding to sizes for which programs are compiled once."""
+"""Joins graphs into one, and pads them to sizes for which a program is compiled only once."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -33,7 +33,10 @@ class Axis(NamedTuple):
     numbers: str | None = None
 
     def behind(self, sizes: Sizes) -> int:
-        """The entry that is padding: the number behind the last; 0 for what is no number."""
+        """Return the entry that marks padding: the number after the last valid one.
+
+        It is 0 if the entries do not number graphs, nodes or edges.
+        """
         return getattr(sizes, self.numbers) if self.numbers else 0
 
 
@@ -50,7 +53,7 @@ AXES = {
     "sizes": Axis("graphs"),
     "multitree": Axis("lines"),
 }
-"""What the arrays of a `LineGraph` are over; not of `blocks`, which is [steps, width]."""
+"""The axis of each array of a `LineGraph` but `blocks`, whose shape is [steps, width]."""
 
 
 def sizes_of(graph: LineGraph) -> Sizes:

@@ -218,7 +218,7 @@ def index_pairs(name: str, array: ArrayLike) -> tuple[Index, Index]:
 
 
 def _several(graph: ArrayLike | None, nodes: int, tail: Index, head: Index) -> tuple[Index, Index]:
-    """The graph of every node, and the number of nodes of every graph."""
+    """Check and return the graph of every node, and return the number of nodes of every graph."""
     of_node = np.zeros(nodes, np.int32) if graph is None else np.asarray(graph)
     if of_node.size == 0:
         of_node = of_node.astype(np.int32)
@@ -266,7 +266,7 @@ def _check_acyclic(tail: Index, head: Index, nodes: int) -> None:
 
 
 def _all_lines(tail: Index, head: Index, nodes: int) -> tuple[Index, Index]:
-    """Pairs of edges that meet in a node, by the first and then the second edge."""
+    """Return all pairs of an edge into a node and an edge out of it, in ascending order."""
     edges = np.arange(tail.size, dtype=np.int32)
     leaving, starts = (np.asarray(x, np.int32) for x in grouped(tail, edges, nodes))
     counts = np.diff(starts)[head]

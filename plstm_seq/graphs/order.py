@@ -1,4 +1,4 @@
-"""Topological order: the depth of every node, blocks of lines, and pruning to a multitree."""
+"""Orders nodes and lines topologically, and prunes a graph to a multitree."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ def generations(tail: Index, head: Index, nodes: int) -> tuple[Index, Index]:
         for follower in following[starts[node] : starts[node + 1]]:
             missing[follower] -= 1
             if not missing[follower]:
-                # The last one to come before it is a deepest one.
+                # Nodes are visited in order of depth, so this last predecessor is a deepest one.
                 depth[follower] = depth[node] + 1
                 order.append(follower)
     return np.asarray(order, np.int32), np.asarray(depth, np.int32)
@@ -99,8 +99,8 @@ def multitree(tail: Index, head: Index, nodes: int) -> NDArray[np.bool_]:
     if order.size < nodes:
         raise ValueError("tail, head: got a cycle, expected an acyclic graph")
     if min(np.bincount(ends, minlength=1).max() for ends in (tail, head)) <= 1:
-        return np.ones(tail.size, bool)  # trees, all directed one way
-    # A set of nodes is an integer, whose bit at a node's position in the order says it is in it.
+        return np.ones(tail.size, bool)  # a forest, whose edges all point to or from the roots
+    # A set of nodes is an integer: a bit is 1 if the node at that position of the order is in it.
     leading = [0] * nodes
     edges, starts = grouped(tail, np.arange(tail.size, dtype=np.int32), nodes)
     heads = head.tolist()

@@ -1,7 +1,8 @@
-"""The rest of the ecosystem: what others wrote is read, and what is ours is handed on.
+"""Exchange of modules and arrays with other libraries.
 
-`equinox` and `linen` wrap modules; `weights` reads and writes files of named arrays, `torch_file`
-reads those of PyTorch; `published` knows the published implementation; `export` and `export_graph`
-make StableHLO programs; `sharding` names the axes of parameters. Equinox, safetensors and
-flatbuffers come with the extra `interop`.
+`equinox` and `linen` wrap our modules. `weights` reads and writes files of named arrays, and
+`torch_file` reads files of PyTorch. `published` reads configurations and parameters of the
+published implementation, and writes parameters for it. `export` and `export_graph` make StableHLO
+programs. `sharding` names the axes of parameters and splits them over devices. Equinox, safetensors
+and flatbuffers come with the extra `interop`.
 """

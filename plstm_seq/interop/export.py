@@ -1,6 +1,6 @@
-"""A module as a StableHLO program that runs without this library; see `jax.export`.
+"""Exports a module as a StableHLO program that runs without this library; see `jax.export`.
 
-Writing and reading a program needs flatbuffers (extra `interop`).
+Writing or reading the file of a program needs flatbuffers (extra `interop`).
 """
 
 import hashlib
@@ -18,12 +18,12 @@ from plstm_seq.ops.device import as_on_cpu
 
 
 def symbolic_input(shape: str, dtype: DTypeLike) -> jax.ShapeDtypeStruct:
-    """Return an input some of whose axes may have any size.
+    """Return the specification of an input in which named axes may have any size.
 
     Args:
-        shape: sizes and names of axes, such as "batch, length, 64". With several inputs of one
-            program, build them together: `jax.export.symbolic_args_specs`.
-        dtype: its type.
+        shape: Sizes and names of the axes, such as "batch, length, 64". If a program has several
+            inputs, build them together with `jax.export.symbolic_args_specs`.
+        dtype: The type of the input.
     """
     return jax.ShapeDtypeStruct(export.symbolic_shape(shape), dtype)
 
@@ -31,22 +31,23 @@ def symbolic_input(shape: str, dtype: DTypeLike) -> jax.ShapeDtypeStruct:
 def export_program(
     module: nnx.Module, *inputs: Any, platforms: Sequence[str] | None = None
 ) -> export.Exported:
-    """Export the call of a module, its arrays inside the program.
+    """Export the call of a module as a program that contains the module's arrays.
 
-    The batch axis may be a symbol with every module, the length with those that go along it step by
-    step: pLSTM (with `implementation=None` it then takes the recurrence), recurrent cells, SLiCE.
+    The batch axis may be a symbol for every module. The length may be a symbol for modules that go
+    through the sequence step by step: pLSTM (which then uses the recurrence if its
+    `implementation` is None), recurrent cells and SLiCE.
 
     Args:
-        module: a layer, block or model.
-        *inputs: what it is called with: arrays, `jax.ShapeDtypeStruct`s or `symbolic_input`s.
-        platforms: what the program is to run on, "cpu", "cuda", "rocm" or "tpu"; None: what this
-            process runs on.
+        module: A layer, block or model.
+        *inputs: The inputs of the call: arrays, `jax.ShapeDtypeStruct`s or `symbolic_input`s.
+        platforms: The platforms that the program is to run on: "cpu", "cuda", "rocm" or "tpu".
+            None means the platform of this process.
 
     Returns:
         The program: `program.call(*inputs)` runs it, `program.mlir_module()` shows it.
 
     Raises:
-        NotImplementedError: an axis has to be a number with this module.
+        NotImplementedError: If the module needs a number for an axis that is a symbol.
     """
     graph, state = nnx.split(module)
 
@@ -54,8 +55,8 @@ def export_program(
         return nnx.merge(graph, state)(*inputs)
 
     try:
-        # Kernels for one kind of device are in no program that other machines may run: the forms
-        # are chosen as on a CPU.
+        # The program may run on other machines, so it must not contain kernels for one kind of
+        # device: implementations are chosen as on a CPU.
         with as_on_cpu():
             return export.export(jax.jit(call), platforms=platforms)(*inputs)
     except jax.errors.InconclusiveDimensionOperation as error:
@@ -66,12 +67,12 @@ def export_program(
 
 
 def save_program(program: export.Exported, path: str | Path) -> None:
-    """Write a program to a file that `jax.export.deserialize` reads, and its checksum beside it.
+    """Write a program to a file that `jax.export.deserialize` reads, and its checksum to another.
 
-    The checksum goes to the file's name with `.sha256` behind it, in the form of `sha256sum`.
+    The checksum file has the same name with `.sha256` added, and the format of `sha256sum`.
 
     Raises:
-        ImportError: flatbuffers is missing.
+        ImportError: If flatbuffers is missing.
     """
     path, data = Path(path), bytes(program.serialize())
     line = f"{hashlib.sha256(data).hexdigest()}  {path.name}\n"
@@ -81,20 +82,20 @@ def save_program(program: export.Exported, path: str | Path) -> None:
 
 
 def checksum_path(path: Path) -> Path:
-    """The file beside a program that has its checksum."""
+    """Return the path of the file that holds the checksum of a program."""
     return path.with_name(f"{path.name}.sha256")
 
 
 def load_program(path: str | Path) -> export.Exported:
     """Read a program; `program.call(*inputs)` runs it.
 
-    A damaged program can end the process that reads it, so its checksum, where it lies beside the
-    file, is compared first.
+    A damaged program can end the process that reads it. If there is a checksum file, the checksum
+    is therefore compared before the program is read.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not what was written, or no program.
-        ImportError: flatbuffers is missing.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file's checksum is wrong, or the file is not a program.
+        ImportError: If flatbuffers is missing.
     """
     path = Path(path)
     data, beside = path.read_bytes(), checksum_path(path)
@@ -106,5 +107,5 @@ def load_program(path: str | Path) -> export.Exported:
         return export.deserialize(bytearray(data))
     except ImportError:
         raise
-    except Exception as error:  # of any type that the reader of flatbuffers has
+    except Exception as error:  # the reader of flatbuffers raises errors of various types
         raise ValueError(f"{path} is no program of jax.export, or damaged: {error}") from None

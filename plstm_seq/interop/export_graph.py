@@ -1,4 +1,4 @@
-"""A graph model as a StableHLO program, its graphs a dictionary of arrays of fixed sizes."""
+"""Exports a graph model as a StableHLO program that takes a dictionary of arrays of fixed sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from plstm_seq.models import GraphInputs, GraphModel
 
 
 class _OfArrays(nnx.Module):
-    """A graph model that reads arrays by their names; its outputs times a factor, and moved."""
+    """A graph model that takes a dictionary of arrays, and scales and shifts its outputs."""
 
     def __init__(self, model: GraphModel, factor: ArrayLike, offset: ArrayLike):
         self.model = model
@@ -41,18 +41,19 @@ def export_graph_program(
     offset: ArrayLike = 0.0,
     platforms: Sequence[str] | None = None,
 ) -> export.Exported:
-    """Export a graph model for graphs padded to one size.
+    """Export a graph model for graphs that are padded to fixed sizes.
 
     Args:
-        model: the model.
-        sizes: of the graphs side by side, as `graphs.padded` takes them.
-        factor: of the outputs, a number or [V].
-        offset: what is then added to them, likewise.
-        platforms: see `export_program`.
+        model: The model.
+        sizes: The total sizes of the graphs of one call after padding, as `graphs.padded` takes
+            them.
+        factor: The factor by which the outputs are multiplied, a number or an array [V].
+        offset: The number or array [V] that is added after the multiplication.
+        platforms: See `export_program`.
 
     Returns:
-        The program. It takes one dictionary, see `graph_arrays`, and gives the outputs [G, V], or
-        [N, V] with the pooling "node"; what is padding has outputs of no meaning.
+        The program. It takes one dictionary (see `graph_arrays`) and returns the outputs [G, V], or
+        [N, V] with the pooling "node". The outputs of padding are meaningless.
     """
     arrays = {name: _int32(*shape) for name, shape in _index_shapes(sizes).items()}
     if not any(mode == "D" for mode, _ in model.config.ways):
@@ -67,20 +68,20 @@ def export_graph_program(
 
 
 def graph_arrays(program: export.Exported, inputs: GraphInputs) -> dict[str, np.ndarray]:
-    """What a program of `export_graph_program` takes: graphs padded to its sizes.
+    """Pad graphs to the sizes of a program, and return the dictionary that the program takes.
 
     Args:
-        program: which.
-        inputs: graphs that are not padded, in numpy or jax arrays.
+        program: A program made by `export_graph_program`.
+        inputs: Graphs without padding, in numpy or jax arrays.
 
     Returns:
-        The index arrays of `LineGraph` by their names, int32 (`multitree` where a layer is in
-        D-mode), `nodes` [N, F] or [N], and `edges` [E, J] where the model reads features of edges.
+        The index arrays of `LineGraph` by their names, int32 (`multitree` only if a layer is in
+        D-mode), `nodes` [N, F] or [N], and `edges` [E, J] if the model reads edge features.
 
     Raises:
-        ValueError: the graphs do not fit the sizes or are padded, the graph does not know its
-            multitree, or features of edges are missing.
-        TypeError: features are none that the program reads.
+        ValueError: If the graphs do not fit the sizes, are padded already, lack their multitree
+            or lack edge features that the program reads.
+        TypeError: If the features have a type that the program does not read.
     """
     (shapes,), _ = jax.tree.unflatten(program.in_tree, program.in_avals)
     own: Any = inputs.graph
@@ -102,7 +103,7 @@ def graph_arrays(program: export.Exported, inputs: GraphInputs) -> dict[str, np.
 
 
 def _filled(name: str, features: Any, rows: int, size: int) -> np.ndarray | None:
-    """Features of nodes or edges, lengthened by zeros."""
+    """Pad the features of nodes or edges with rows of zeros."""
     if features is None:
         return None
     array = np.asarray(features)
@@ -116,6 +117,6 @@ def _int32(*shape: int) -> jax.ShapeDtypeStruct:
 
 
 def _index_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    """The shapes of a `LineGraph` of these sizes."""
+    """Return the shapes of the arrays of a `LineGraph` of these sizes."""
     shapes = {name: (getattr(sizes, axis.length),) for name, axis in AXES.items()}
     return {**shapes, "blocks": (sizes.steps, sizes.width)}

@@ -1,4 +1,4 @@
-"""Our modules in Flax Linen, through flax's own bridge."""
+"""Wraps our modules as Flax Linen modules, through flax's own bridge."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from flax import linen, nnx
 
 from plstm_seq.layers import Hyperparameter
 
-# As flax's bridge names the collections.
+# The names that flax's bridge gives to the collections.
 _COLLECTIONS: dict[str, type[nnx.Variable]] = {
     "params": nnx.Param,
     "Hyperparameter": Hyperparameter,
@@ -19,20 +19,20 @@ _COLLECTIONS: dict[str, type[nnx.Variable]] = {
 def as_linen(make: Callable[..., nnx.Module], *args: Any, **kwargs: Any) -> linen.Module:
     """Return a Linen module that makes and runs one of our modules.
 
-    `init(key, x)` returns the collections `params` and, where the module keeps numbers that are no
-    parameters, `Hyperparameter`; `apply(variables, x)` runs it, also inside other Linen modules.
-    Other methods: `apply(variables, x, state, nnx_method="step")`.
+    `init(key, x)` returns the collections `params` and, if the module keeps numbers that are not
+    parameters, `Hyperparameter`. `apply(variables, x)` runs the module, also inside other Linen
+    modules. Other methods are called by name: `apply(variables, x, state, nnx_method="step")`.
 
     Args:
-        make: the class, such as `PLSTM1DLayer`.
-        *args: its arguments.
-        **kwargs: its keyword arguments, without `rngs`, which come from Linen.
+        make: The class of the module, such as `PLSTM1DLayer`.
+        *args: The positional arguments of the class.
+        **kwargs: The keyword arguments of the class, without `rngs`, which Linen supplies.
     """
     return nnx.bridge.to_linen(make, *args, **kwargs)
 
 
 def linen_variables(module: nnx.Module) -> dict[str, Any]:
-    """Return the arrays of a module as variables for `as_linen` of its class."""
+    """Return the arrays of a module as variables of the Linen module that wraps its class."""
     collections = {
         name: nnx.to_pure_dict(nnx.state(module, kind)) for name, kind in _COLLECTIONS.items()
     }
@@ -40,10 +40,10 @@ def linen_variables(module: nnx.Module) -> dict[str, Any]:
 
 
 def load_linen(module: nnx.Module, variables: Mapping[str, Any]) -> None:
-    """Fill a module, in place, with variables of `as_linen` of its class.
+    """Fill a module, in place, with variables of the Linen module that wraps its class.
 
     Raises:
-        ValueError: the variables are of another structure or of other shapes; the module is
+        ValueError: If the variables have another structure or other shapes. The module is then
             unchanged.
     """
     own = linen_variables(module)

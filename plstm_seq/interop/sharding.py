@@ -1,7 +1,8 @@
-"""What the axes of parameters are, and how a mesh of devices splits them.
+"""Names the axes of parameters, and splits them over a mesh of devices.
 
-Axes are read from a parameter's path and shape, here and nowhere else: a model is split without
-a change to its code, and a program over it is partitioned by the compiler as it runs under `jit`.
+This module alone knows the axes: it derives them from a parameter's path and shape. A model can
+therefore be split without a change to its code, and the compiler partitions the programs that use
+it under `jit`.
 """
 
 import dataclasses
@@ -21,18 +22,18 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class ShardingRules:
-    """The mesh axis that each logical axis is split over; None: it is whole on every device.
+    """The mesh axis that each logical axis is split over; None keeps it whole on every device.
 
-    Tensor parallelism: `ShardingRules(vocabulary="model", labels="model", inner="model",
-    heads="model")`. Parameters split over the devices that share a batch: `width="data"`.
+    For tensor parallelism, use `ShardingRules(vocabulary="model", labels="model", inner="model",
+    heads="model")`. To split parameters over the devices that share a batch, use `width="data"`.
 
     Attributes:
-        vocabulary: the rows of an embedding.
-        labels: the columns of a head.
-        width: the features between blocks, which layers read and write.
-        inner: the features inside a block's feed-forward part, or of a projection that knows no
-            heads.
-        heads: the heads, or the features of all heads one after another.
+        vocabulary: The mesh axis for the rows of an embedding.
+        labels: The mesh axis for the columns of an output head.
+        width: The mesh axis for the features between blocks, which layers read and write.
+        inner: The mesh axis for the features inside a block's feed-forward part, or of a projection
+            that is not divided into heads.
+        heads: The mesh axis for the heads, or for the features of all heads one after another.
     """
 
     vocabulary: str | None = None
@@ -42,7 +43,10 @@ class ShardingRules:
     heads: str | None = None
 
     def spec(self, axes: Axes) -> PartitionSpec:
-        """Return how an array of these axes lies; a mesh axis splits the first that names it."""
+        """Return the partition of an array with these axes.
+
+        If several of the array's axes have the same mesh axis, it splits the first of them.
+        """
         names: list[str | None] = []
         for axis in axes:
             name = None if axis is None else getattr(self, axis)
@@ -50,7 +54,7 @@ class ShardingRules:
         return PartitionSpec(*names)
 
     def mesh_axes(self) -> set[str]:
-        """Return the names of mesh axes that the rules use."""
+        """Return the names of the mesh axes that the rules use."""
         return {name for name in dataclasses.astuple(self) if name is not None}
 
 
@@ -63,7 +67,10 @@ def _last(axis: LogicalAxis) -> Callable[[Shape], Axes]:
 
 
 def _in_blocks(blocks: int) -> Callable[[Shape], Axes]:
-    """A weight [H / S, ..., I / S] with its S blocks at the axis `blocks`; head h S + s reads s."""
+    """Return the axes of a weight [H / S, ..., I / S] that has S blocks at the axis `blocks`.
+
+    Head h S + s reads block s of the input.
+    """
 
     def axes(shape: Shape) -> Axes:
         named: list[LogicalAxis | None] = [None] * len(shape)
@@ -75,7 +82,7 @@ def _in_blocks(blocks: int) -> Callable[[Shape], Axes]:
     return axes
 
 
-# The first that matches the end of the path.
+# The first pattern that matches the end of a parameter's path gives the axes of the parameter.
 _AXES: tuple[tuple[re.Pattern[str], Callable[[Shape], Axes]], ...] = tuple(
     (re.compile(rf"(^|\.)({pattern})$"), axes)
     for pattern, axes in (
@@ -110,29 +117,30 @@ _AXES: tuple[tuple[re.Pattern[str], Callable[[Shape], Axes]], ...] = tuple(
 
 
 def logical_axes(module: nnx.Module) -> dict[str, Axes]:
-    """Return the axes of every parameter by its dotted path.
+    """Return the logical axes of every parameter, by the parameter's dotted path.
 
-    Matrices that the table does not know are read as [width, inner]; other arrays have no named
-    axes.
+    A matrix whose path ends with `kernel` and matches no known pattern is taken as [width, inner];
+    any other unknown array has no named axes.
     """
     flat = nnx.to_flat_state(nnx.state(module, nnx.Param))
     return {_name(path): _axes_of(_name(path), variable.shape) for path, variable in flat}
 
 
 def shardings(module: nnx.Module, mesh: Mesh, rules: ShardingRules) -> nnx.State:
-    """Return how every array of a module lies on a mesh, as `jit` and `device_put` take it.
+    """Return how every array of a module is split over a mesh, as `jit` and `device_put` take it.
 
     Args:
-        module: any module; also one made by `nnx.eval_shape`.
-        mesh: the devices.
-        rules: what is split over which of the mesh's axes.
+        module: Any module, also one made by `nnx.eval_shape`.
+        mesh: The devices.
+        rules: The mesh axis that each logical axis is split over.
 
     Returns:
-        A tree like `nnx.state(module)` of `NamedSharding`s. What is no parameter is whole.
+        A tree of `NamedSharding`s, of the structure of `nnx.state(module)`. Arrays that are not
+        parameters are not split.
 
     Raises:
-        ValueError: the mesh lacks an axis of the rules, or does not divide an axis of a
-            parameter; every such parameter is listed.
+        ValueError: If the mesh lacks an axis of the rules, or does not divide an axis of a
+            parameter. The message lists every such parameter.
     """
     lacking = sorted(rules.mesh_axes() - set(mesh.axis_names))
     if lacking:
@@ -153,7 +161,10 @@ def shardings(module: nnx.Module, mesh: Mesh, rules: ShardingRules) -> nnx.State
 
 
 def shard(module: nnx.Module, mesh: Mesh, rules: ShardingRules) -> None:
-    """Split the arrays of a module over a mesh, in place; arguments and errors of `shardings`."""
+    """Split the arrays of a module over a mesh, in place.
+
+    The arguments and errors are those of `shardings`.
+    """
     placed = shardings(module, mesh, rules)
     nnx.update(module, jax.device_put(nnx.state(module), placed))
 

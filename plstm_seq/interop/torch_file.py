@@ -1,10 +1,10 @@
-"""The tensors of a PyTorch file, read without PyTorch and without running what the file says.
+"""Reads the tensors of a PyTorch file without PyTorch and without running code from the file.
 
 `torch.save` writes a zip archive. Its `data.pkl` is a pickle in which every tensor is a call of
 `torch._utils._rebuild_tensor_v2` on a storage, and `data/KEY` holds the bytes of a storage. A
-pickle is a program: Python's own reader would call the functions it names, and things put into each
-other without end make it end the process. Here the few instructions that a dictionary of tensors
-takes are read one by one, and make plain records.
+pickle is a program: Python's own reader calls the functions that the pickle names, and a pickle
+with very deep nesting can make it crash the process. This reader goes through the instructions one
+by one, knows only the few that a dictionary of tensors needs, and builds plain records.
 """
 
 import math
@@ -33,16 +33,16 @@ _TYPES: dict[str, Any] = {
     "BoolStorage": np.bool_,
 }
 
-# What reading may end with where bytes are wrong.
+# The errors that reading may raise if the file is damaged.
 _DAMAGE = (
     AttributeError,
     EOFError,
     LookupError,
     MemoryError,
     NotImplementedError,
-    OSError,  # a place before the beginning
+    OSError,  # a position before the beginning of the file
     OverflowError,
-    RuntimeError,  # too deeply nested, or an encrypted archive
+    RuntimeError,  # the content is nested too deeply, or the archive is encrypted
     TypeError,
     ValueError,
     pickle.UnpicklingError,
@@ -52,8 +52,8 @@ _DAMAGE = (
 )
 
 
-# The tensors of a file may take so many times its bytes (one storage may be of several tensors), or
-# so many bytes, whichever is more.
+# The tensors of a file may take at most `_TIMES` times the bytes of the file (several tensors may
+# share a storage) or `_ALLOWED` bytes, whichever is more.
 _TIMES, _ALLOWED = 4, 1 << 24
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -99,7 +99,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Te
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-# The functions that a pickle may name, and what stands for each here.
+# The functions that a pickle may name, and the functions that are called here in their place.
 _FUNCTIONS = {
     ("collections", "OrderedDict"): _dictionary,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
@@ -119,9 +119,9 @@ def _named(module_name: str, name: str) -> Any:
 
 
 def _unpickled(content: bytes) -> Any:
-    """What a pickle of dictionaries, lists, tuples, numbers, texts and tensors holds."""
+    """Return the content of a pickle of dictionaries, lists, tuples, numbers, texts and tensors."""
     stack: list[Any] = []
-    below: list[list[Any]] = []  # what the stack was at each mark
+    below: list[list[Any]] = []  # the stack as it was at each mark
     memo: dict[int, Any] = {}
 
     def marked() -> list[Any]:
@@ -131,7 +131,7 @@ def _unpickled(content: bytes) -> Any:
 
     def set_items(pairs: list[Any]) -> None:
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            if not isinstance(key, str | int):  # others may be nested, and are hashed by recursion
+            if not isinstance(key, str | int):  # hashing a deeply nested key may recurse too deeply
                 raise ValueError(f"a name is text, got {type(key).__name__}")
             stack[-1][key] = value
 
@@ -184,7 +184,7 @@ def _unpickled(content: bytes) -> Any:
             if not isinstance(kind, _StorageType) or not isinstance(key, str):
                 raise ValueError("a storage of a known type is expected")
             stack.append(_Storage(kind, key))
-        elif name == "BUILD":  # what a state_dict notes beside its tensors
+        elif name == "BUILD":  # the metadata of a state_dict, which is not needed
             stack.pop()
         else:
             raise ValueError(f"a dictionary of tensors has no {name}")
@@ -195,19 +195,20 @@ def read_torch(path: str | Path, key: str | None = None) -> dict[str, np.ndarray
     """Read the tensors of a file that `torch.save(module.state_dict(), path)` wrote.
 
     Args:
-        path: the file.
-        key: where the tensors are, if the file holds a dictionary of dictionaries, such as
-            "state_dict"; None: the file holds tensors alone.
+        path: The file.
+        key: The key of the dictionary of tensors, such as "state_dict", if the file holds a
+            dictionary of dictionaries. None means that the file holds only tensors.
 
     Returns:
-        Name -> array, in the types of the file.
+        The arrays by their names, in the types that they have in the file.
 
     Raises:
-        ValueError: the file is not such an archive, holds something other than tensors, is
-            damaged or compressed, or its tensors take more than 16 MiB and four times its bytes.
+        ValueError: If the file is not such an archive, holds something other than tensors, or is
+            damaged or compressed; or if its tensors take more than 16 MiB and also more than four
+            times the bytes of the file.
     """
     path = Path(path)
-    path.stat()  # a file that is not there says so itself
+    path.stat()  # raises FileNotFoundError if there is no such file
     if not zipfile.is_zipfile(path):
         raise ValueError(
             f"{path}: no zip archive; files of PyTorch before 1.6 are to be saved again with a "
@@ -235,7 +236,7 @@ def read_torch(path: str | Path, key: str | None = None) -> dict[str, np.ndarray
 
 
 def _content(archive: zipfile.ZipFile) -> tuple[str, Any]:
-    """The archive's root folder, and what its pickle holds."""
+    """Return the root folder of an archive and the content of its pickle."""
     pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise ValueError("an archive with one data.pkl is expected")
@@ -268,7 +269,7 @@ def _tensors(content: Any, key: str | None) -> dict[str, _Tensor]:
 
 
 def _byte_order(archive: zipfile.ZipFile, root: str) -> str:
-    """`<` or `>`; files without a note of it are of little-endian machines."""
+    """Return `<` or `>`; a file that does not record its byte order is little-endian."""
     name = f"{root}byteorder"
     noted = archive.read(name) if name in archive.namelist() else b"little"
     return ">" if noted == b"big" else "<"

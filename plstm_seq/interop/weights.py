@@ -1,6 +1,6 @@
-"""The arrays of our modules in files that others read, and files of named arrays in general.
+"""Reads and writes files of named arrays, such as the weights of our modules.
 
-`.npz` and `.safetensors` are written and read; files of PyTorch are only read.
+`.npz` and `.safetensors` files can be written and read; files of PyTorch can only be read.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from plstm_seq.files import written_beside
 from plstm_seq.interop.torch_file import read_torch
 
-# In the head of a `.safetensors` file, beside the metadata.
+# The key of the checksum in the header of a `.safetensors` file, where the metadata is, too.
 CHECKSUM = "content_sha256"
 _TORCH = (".pt", ".pth", ".bin", ".ckpt")
 
@@ -27,7 +27,7 @@ _TORCH = (".pt", ".pth", ".bin", ".ckpt")
 def named_arrays(module: nnx.Module) -> dict[str, Array]:
     """Return every array of a module by its dotted path, such as `blocks.0.mixer.source.bias`.
 
-    Those are the parameters, and the numbers that it keeps as `Hyperparameter`s.
+    These are the parameters, and the numbers that the module keeps as `Hyperparameter`s.
     """
     return {name: variable.get_value() for name, (_, variable) in _variables(module).items()}
 
@@ -35,27 +35,28 @@ def named_arrays(module: nnx.Module) -> dict[str, Array]:
 def save_weights(
     module: nnx.Module, path: str | Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write the arrays of a module.
+    """Write the arrays of a module to a file.
 
     Args:
-        module: any module.
-        path: `.safetensors` or `.npz`; see `write_arrays`.
-        metadata: texts for the head of a `.safetensors` file, for instance the config.
+        module: Any module.
+        path: The file, which ends with `.safetensors` or `.npz`; see `write_arrays`.
+        metadata: Texts for the header of a `.safetensors` file, for instance the config.
     """
     write_arrays(path, named_arrays(module), metadata)
 
 
 def load_weights(module: nnx.Module, source: str | Path | Mapping[str, ArrayLike]) -> None:
-    """Fill a module in place; also one made by `nnx.eval_shape`.
+    """Fill a module with saved arrays, in place.
 
     Args:
-        module: of the shape of the one that was saved.
-        source: a file of `save_weights`, or its content. Each array is cast to the type of the
-            one that it fills.
+        module: A module with the same names and shapes as the one that was saved; it may be made
+            by `nnx.eval_shape`.
+        source: A file that `save_weights` wrote, or its arrays by name. Each array is cast to the
+            type of the array that it replaces.
 
     Raises:
-        ValueError: a name is unknown or missing, or a shape does not fit; every such name is
-            listed, and the module is unchanged.
+        ValueError: If a name is unknown or missing, or a shape does not fit. The message lists
+            every such name, and the module is unchanged.
     """
     arrays = source if isinstance(source, Mapping) else read_arrays(source)
     variables = _variables(module)
@@ -80,29 +81,30 @@ def _variables(module: nnx.Module) -> dict[str, tuple[tuple, nnx.Variable]]:
 
 
 def read_arrays(path: str | Path, key: str | None = None) -> dict[str, np.ndarray]:
-    """Read a file of named arrays; nothing in it is executed.
+    """Read a file of named arrays without executing anything in it.
 
     Args:
-        path: `.npz`, `.safetensors` (extra `interop`), or a `state_dict` that `torch.save` wrote:
-            `.pt`, `.pth`, `.bin`, `.ckpt`.
-        key: where in PyTorch's file the tensors are, such as "state_dict"; see `read_torch`.
+        path: An `.npz` file, a `.safetensors` file (extra `interop`), or a `state_dict` that
+            `torch.save` wrote, which ends with `.pt`, `.pth`, `.bin` or `.ckpt`.
+        key: The key of the tensors in a file of PyTorch, such as "state_dict"; see `read_torch`.
 
     Returns:
-        Name -> array, in the types of the file.
+        The arrays by their names, in the types that they have in the file.
 
     Raises:
-        ValueError: another ending, or the file is damaged or holds something else.
-        ImportError: the package that reads it is missing.
+        ValueError: If the file's name has another ending, or the file is damaged or holds
+            something other than named arrays.
+        ImportError: If the package that reads the file is missing.
     """
     path = Path(path)
     if path.suffix == ".npz":
         return _read_npz(path)
     if path.suffix == ".safetensors":
         load_file = _safetensors().load_file
-        path.stat()  # a file that is not there says so itself
+        path.stat()  # raises FileNotFoundError if there is no such file
         try:
             arrays = load_file(path)
-        except Exception as error:  # the package has an exception of its own
+        except Exception as error:  # the package raises an exception type of its own
             raise ValueError(f"{path}: {error}") from None
         head = _head(path)
         written = head.pop(CHECKSUM, None)
@@ -134,18 +136,19 @@ def write_arrays(
     """Write a file of named arrays.
 
     Args:
-        path: `.npz` or `.safetensors` (extra `interop`).
-        arrays: name -> array.
-        metadata: texts for the head of a `.safetensors` file, which also gets a checksum of the
-            arrays and texts (`content_sha256`); None: there are none.
+        path: The file, which ends with `.npz` or `.safetensors` (extra `interop`).
+        arrays: The arrays by their names.
+        metadata: Texts for the header of a `.safetensors` file, or None. The header also gets a
+            checksum of the arrays and texts (`content_sha256`).
 
     Raises:
-        ValueError: another ending, or what the format cannot hold: bfloat16 and metadata in
-            `.npz`.
-        ImportError: the package that writes it is missing.
+        ValueError: If the file's name has another ending, or if bfloat16 arrays or metadata are
+            to be written to `.npz`, which cannot hold them.
+        ImportError: If the package that writes the file is missing.
     """
     path = Path(path)
-    # Contiguous copies: safetensors writes the memory of an array as it lies.
+    # The copies are contiguous, because safetensors writes an array's memory without regard to its
+    # strides.
     plain = {name: np.array(array, order="C") for name, array in arrays.items()}
     if path.suffix == ".safetensors":
         head = {**(metadata or {}), CHECKSUM: _checksum(plain, metadata or {})}
@@ -163,7 +166,7 @@ def write_arrays(
 
 
 def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
-    """The SHA-256 of the metadata and of each array's name, type, shape and bytes."""
+    """Return the SHA-256 of the metadata and of each array's name, type, shape and bytes."""
     total = hashlib.sha256(repr(sorted(metadata.items())).encode())
     for name, array in sorted(arrays.items()):
         total.update(f"{name} {array.dtype} {array.shape}\n".encode())
@@ -172,7 +175,7 @@ def _checksum(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> 
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """Read the texts in the head of a `.safetensors` file, without the checksum."""
+    """Read the texts in the header of a `.safetensors` file, without the checksum."""
     return {name: text for name, text in _head(path).items() if name != CHECKSUM}
 
 
@@ -182,7 +185,7 @@ def _head(path: str | Path) -> dict[str, str]:
 
 
 def _safetensors() -> Any:
-    """The package, or what to do without it."""
+    """Import the package; the error says how to install it."""
     try:
         import safetensors.numpy
     except ImportError:

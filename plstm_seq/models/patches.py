@@ -1,4 +1,4 @@
-"""What turns images or symbols into the cells of a grid, and tells the cells where they are."""
+"""Embeddings of the patches of images and of the positions of cells, and a check of symbols."""
 
 from typing import Literal
 
@@ -21,7 +21,7 @@ from plstm_seq.layers.initializers import Initializer
 
 Pixels = Literal["unit", "imagenet"]
 
-# Of the channels red, green and blue, over ImageNet's images divided by 255.
+# The mean and standard deviation of red, green and blue over ImageNet's images divided by 255.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -30,17 +30,18 @@ class PatchEmbedding(nnx.Module):
     """A linear map of every patch of an image: a convolution whose stride is its size.
 
     Args:
-        channels: of an image, C.
-        width: features of a patch, D.
-        patch_size: pixels of a side of a patch, P.
-        pixels: see `VisionModelConfig`.
-        embed_init: of the kernel [P * P * C, D].
-        dtype: the type to compute in; None: float32, or that of the image and the parameters.
-        param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        channels: The number of channels of an image (C).
+        width: The number of features of a patch (D).
+        patch_size: The side of a patch in pixels (P).
+        pixels: The normalisation of pixels; see `VisionModelConfig`.
+        embed_init: The initialiser of the kernel [P * P * C, D].
+        dtype: The type to compute in. None means the common type of the image and the parameters,
+            where uint8 images count as float32.
+        param_dtype: The type of the parameters.
+        rngs: The random number generators for the parameters.
 
     Raises:
-        ValueError: a size is below 1, or there is no normalisation for so many channels.
+        ValueError: If a size is below 1, or the normalisation needs another number of channels.
     """
 
     def __init__(
@@ -67,17 +68,18 @@ class PatchEmbedding(nnx.Module):
     def __call__(
         self, images: Float[Array, "B X Y C"] | UInt8[Array, "B X Y C"]
     ) -> Float[Array, "B X/P Y/P D"]:
-        """Embed every patch.
+        """Embed every patch of a batch of images.
 
         Args:
-            images: uint8, or floating-point and ready, [B, X, Y, C]; X and Y are rows and columns.
+            images: The images [B, X, Y, C], where X counts rows and Y columns. They are uint8, or
+                floating-point numbers that are normalised already.
 
         Returns:
-            [B, X / P, Y / P, D].
+            The embeddings [B, X / P, Y / P, D].
 
         Raises:
-            TypeError: the images are of another type.
-            ValueError: their shape does not fit.
+            TypeError: If the images have another type.
+            ValueError: If the shape of the images does not fit.
         """
         require_shape("images", images, ("B", "X", "Y", self.channels))
         size = self.patch_size
@@ -94,7 +96,7 @@ class PatchEmbedding(nnx.Module):
         return patches @ kernel + bias
 
     def _prepared(self, pixels: Array) -> Array:
-        """As floating-point numbers, [..., C]."""
+        """Convert pixels [..., C] to normalised floating-point numbers."""
         if jnp.issubdtype(pixels.dtype, jnp.floating):
             return pixels
         if pixels.dtype != jnp.uint8:
@@ -107,15 +109,15 @@ class PatchEmbedding(nnx.Module):
 
 
 class PositionEmbedding(nnx.Module):
-    """A learned vector for each cell of one grid, resized for others.
+    """A learned vector for each cell of a grid, which is resized for grids of other sizes.
 
     Args:
-        grid: X and Y of that grid.
-        width: features of a patch, D.
-        init: of the embedding [X, Y, D].
-        dtype: the type to compute in; None: that of input and parameters.
-        param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        grid: The numbers of rows and columns (X, Y) of the grid.
+        width: The number of features of a patch (D).
+        init: The initialiser of the embedding [X, Y, D].
+        dtype: The type to compute in. None means the type of the input and the parameters.
+        param_dtype: The type of the parameters.
+        rngs: The random number generators for the parameters.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class PositionEmbedding(nnx.Module):
         self.embedding = nnx.Param(init(rngs.params(), (*grid, width), param_dtype))
 
     def __call__(self, x: Float[Array, "B X Y D"]) -> Float[Array, "B X Y D"]:
-        """Add the embedding to [B, X, Y, D], of any X and Y."""
+        """Add the embedding to the cells [B, X, Y, D] of grids of any size."""
         embedding = self.embedding[...]
         if x.shape[1:] != embedding.shape:
             embedding = jax.image.resize(embedding, x.shape[1:], "bicubic")

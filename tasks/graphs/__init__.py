@@ -1,8 +1,8 @@
-"""Directed acyclic graphs: tasks that are drawn, and data sets of files.
+"""Tasks over directed acyclic graphs that are drawn at random, and data sets of graphs from files.
 
-`graph_names()` lists the tasks, `get_graph(name, **options)` makes one; see `tasks.graphs.base`.
-`read_tu(folder)` reads a data set of labelled graphs, and `folds(labels)` parts it for cross
-validation. All arrays are NumPy's, on the host.
+`graph_names()` lists the tasks, and `get_graph(name, **options)` makes one; see
+`tasks.graphs.base`. `read_tu(folder)` reads a data set of labelled graphs, and `folds(labels)`
+splits it for cross validation. All arrays are NumPy arrays on the host.
 """
 
 from typing import Any

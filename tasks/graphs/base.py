@@ -1,4 +1,4 @@
-"""What a task over directed acyclic graphs is, and the order of their nodes."""
+"""The definition of a task over directed acyclic graphs, and helpers for depths and ranges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tasks.base import LabelledSymbols, OverSymbols
 from tasks.options import check_at_least, check_choice, check_range
 
 Seed = int | Sequence[int] | np.ndarray | np.random.Generator | jax.Array
-"""A number or several, a typed key of jax, or a generator, whose state counts then."""
+"""A seed: one number or several, a typed jax key, or a generator, which is then advanced."""
 
 
 class GraphBatch(NamedTuple):
@@ -62,24 +62,24 @@ class GraphTask(OverSymbols, Protocol):
 
     @property
     def axis(self) -> str:
-        """What `size` counts: "depth", edges of the longest path, or "size", nodes of a graph."""
+        """The unit of `size`: "depth" for edges of the longest path, or "size" for nodes."""
         ...
 
     @property
     def per_node(self) -> bool:
-        """Whether nodes are labelled, and not graphs."""
+        """Whether nodes are labelled, rather than graphs."""
         ...
 
     def draw(self, seed: Seed, batch: int, size: int) -> GraphBatch:
-        """Draw a batch, a pure function of the arguments."""
+        """Draw a batch, which is a pure function of the arguments."""
         ...
 
     def targets(self, edge_index: ArrayLike, nodes: ArrayLike, graph: ArrayLike) -> np.ndarray:
-        """Label given graphs; the function that `draw` itself uses."""
+        """Label given graphs; `draw` uses this function, too."""
         ...
 
     def scored(self, edge_index: ArrayLike, nodes: ArrayLike, graph: ArrayLike) -> np.ndarray:
-        """What is scored of given graphs, bool; as `draw` itself has it."""
+        """Return which nodes or graphs are scored, bool: the mask of `draw`."""
         ...
 
     def decode(self, edge_index: ArrayLike, nodes: ArrayLike, graph: ArrayLike) -> list[str]:
@@ -112,10 +112,10 @@ class SymbolGraphTask(LabelledSymbols):
 
     @abc.abstractmethod
     def _label(self, graphs: Graphs) -> np.ndarray:
-        """The label of every node, int `[N]`."""
+        """Compute the label of every node, int `[N]`."""
 
     def _label_graphs(self, graphs: Graphs, labels: np.ndarray) -> np.ndarray:
-        """The label of each graph: that of its one node which no edge leaves."""
+        """Return the label of each graph, which is that of its only node that no edge leaves."""
         outputs = np.flatnonzero(_has_no(graphs.edge_index[0], len(labels)))
         counts = np.bincount(graphs.graph[outputs])
         if (counts != 1).any():
@@ -127,23 +127,23 @@ class SymbolGraphTask(LabelledSymbols):
 
     @property
     def per_node(self) -> bool:
-        """Whether nodes are labelled, and not graphs."""
+        """Whether nodes are labelled, rather than graphs."""
         return self.labels_at != "graph"
 
     def draw(self, seed: Seed, batch: int, size: int) -> GraphBatch:
-        """Draw a batch, a pure function of the arguments (and of a generator's state).
+        """Draw a batch, which is a pure function of the arguments (and of a generator's state).
 
         Args:
-            seed: Integers, a typed key of jax, or a generator.
+            seed: Integers, a typed jax key, or a generator.
             batch: Number of graphs, at least 1.
-            size: What `axis` says, the same for all graphs, at least `smallest`.
+            size: The depth or the number of nodes of each graph (see `axis`), at least `smallest`.
 
         Returns:
             The graphs with their labels.
 
         Raises:
-            ValueError: If `batch` is below 1 or `size` below `smallest`.
-            TypeError: If one is no integer.
+            ValueError: If `batch` is below 1 or `size` is below `smallest`.
+            TypeError: If one of them is not an integer.
         """
         check_at_least("batch", batch, 1)
         check_at_least(self.axis, size, self.smallest)
@@ -151,7 +151,7 @@ class SymbolGraphTask(LabelledSymbols):
         return GraphBatch(*graphs, self._targets(graphs), self._scored(graphs))
 
     def targets(self, edge_index: ArrayLike, nodes: ArrayLike, graph: ArrayLike) -> np.ndarray:
-        """Label given graphs: the function that `draw` itself uses.
+        """Label given graphs; `draw` uses this function, too.
 
         Args:
             edge_index: Integer `[2, E]`, the node that each edge leaves and the one it enters.
@@ -162,14 +162,14 @@ class SymbolGraphTask(LabelledSymbols):
             int32 `[N]`, or `[B]` with `labels_at="graph"`.
 
         Raises:
-            ValueError: If a shape is wrong, an id is unknown, edges form a cycle, or the graphs are
-                none that the rule has labels for.
-            TypeError: If an array isn't of integers.
+            ValueError: If a shape is wrong, an id is unknown, edges form a cycle, or the rule has
+                no labels for such graphs.
+            TypeError: If an array does not hold integers.
         """
         return self._targets(self._checked(edge_index, nodes, graph))
 
     def scored(self, edge_index: ArrayLike, nodes: ArrayLike, graph: ArrayLike) -> np.ndarray:
-        """What is scored of given graphs: the mask that `draw` returns.
+        """Return which nodes or graphs are scored: the mask that `draw` returns.
 
         Args:
             edge_index: As in `targets`.
@@ -181,7 +181,7 @@ class SymbolGraphTask(LabelledSymbols):
 
         Raises:
             ValueError: If a shape is wrong or an id is unknown.
-            TypeError: If an array isn't of integers.
+            TypeError: If an array does not hold integers.
         """
         return self._scored(self._checked(edge_index, nodes, graph))
 
@@ -194,11 +194,12 @@ class SymbolGraphTask(LabelledSymbols):
             graph: As in `targets`.
 
         Returns:
-            The symbols of the nodes, and behind `<-` the numbers of their inputs within the graph.
+            For each graph the symbols of its nodes, each followed by `<-` and the numbers of the
+            node's inputs within the graph.
 
         Raises:
             ValueError: If a shape is wrong or an id is unknown.
-            TypeError: If an array isn't of integers.
+            TypeError: If an array does not hold integers.
         """
         return self._texts(self._checked(edge_index, nodes, graph))
 
@@ -271,7 +272,7 @@ def by_graph(graphs: Graphs, texts: list[str]) -> list[str]:
 
 
 def _has_no(ends: np.ndarray, count: int) -> np.ndarray:
-    """The nodes that are no end: bool `[count]`."""
+    """Return which nodes are not among `ends`: bool `[count]`."""
     return np.bincount(ends, minlength=count) == 0
 
 

@@ -1,4 +1,4 @@
-"""Tasks on paths through a graph: products of group elements, and the parity of the longest."""
+"""Tasks on paths through a graph: products along paths, and the parity of the longest path."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class WindowTask(SymbolGraphTask):
         check(fits, "max_inputs", self.max_inputs, f"at most window={self.window}")
 
     def _graphs(self, edge_index: np.ndarray, symbols: np.ndarray) -> Graphs:
-        """Graphs whose symbols are the rows of `[batch, size]`."""
+        """Make graphs whose symbols are the rows of `symbols` `[batch, size]`."""
         batch, size = symbols.shape
         graph = np.repeat(np.arange(batch, dtype=np.int32), size)
         return Graphs(edge_index, symbols.ravel().astype(np.int32), graph)
@@ -94,7 +94,7 @@ class PathWordProblem(OfGroup, WindowTask):
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """The elements; with several inputs, for each colour of a node and of its input."""
+        """The elements, which with several inputs are repeated for each pair of colours."""
         if self.max_inputs == 1:
             return self.labels
         pairs = itertools.product(_COLOURS, _COLOURS)
@@ -175,7 +175,7 @@ class LongestPathParity(WindowTask):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Even, odd."""
+        """The two labels: even, odd."""
         return ("0", "1")
 
     def _draw(self, random: np.random.Generator, batch: int, size: int) -> Graphs:

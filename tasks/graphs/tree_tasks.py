@@ -1,4 +1,4 @@
-"""Tasks on trees: Boolean formulas, operations on lists of digits, and random automata."""
+"""Tasks on trees: Boolean formulas, operations on lists of digits, and random tree automata."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class BooleanFormula(TreeTask):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """False, true."""
+        """The two labels: false, true."""
         return ("0", "1")
 
     @property
@@ -133,7 +133,7 @@ class ListOps(TreeTask):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Digits."""
+        """The digits."""
         return tuple(map(str, range(_DIGITS)))
 
     @property
@@ -209,7 +209,7 @@ class TreeAutomaton(TreeTask):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Numbers of the states."""
+        """The numbers of the states."""
         return tuple(map(str, range(self.states)))
 
     @property
@@ -218,7 +218,7 @@ class TreeAutomaton(TreeTask):
 
     @functools.cached_property
     def table(self) -> np.ndarray:
-        """The next state, int32 `[operators, states, states]` of operator, left and right."""
+        """The next state for each operator, left and right state: `[operators, states, states]`."""
         kind = ("permutation", "random").index(self.kind)
         random = np.random.default_rng((self.seed, kind, self.states, self.operators))
         if self.kind == "random":

@@ -1,4 +1,4 @@
-"""Values of expressions that are trees: what all tasks on trees share."""
+"""The base class of tasks on trees, whose labels are the values of expressions; random trees."""
 
 from __future__ import annotations
 
@@ -49,24 +49,25 @@ class TreeTask(SymbolGraphTask):
     @property
     @abc.abstractmethod
     def _operators(self) -> dict[str, tuple[int, int]]:
-        """Operators, and the fewest and most operands of each."""
+        """The operators, with the smallest and largest number of operands of each."""
 
     @abc.abstractmethod
     def _value(self, operator: np.ndarray, values: np.ndarray, count: np.ndarray) -> np.ndarray:
-        """Values of operators.
+        """Compute the values of operators, int `[n]`, from those of their operands.
 
         Args:
-            operator: int `[n]`, index in `_operators`.
-            values: int `[n, K]`, values of the operands, of the left one first; where there are
-                fewer than K, what stands behind them does not matter.
-            count: int `[n]`, number of operands.
+            operator: int `[n]`, indices in `_operators`.
+            values: int `[n, K]`, values of the operands from left to right. If there are fewer than
+                K, the other values do not matter.
+            count: int `[n]`, numbers of operands.
         """
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
-        """Values, operators; each of them first as a left, then as a right operand, if it counts.
+        """The values and the operators.
 
-        The root, which is no operand, is a left one.
+        If the order of operands counts, all symbols come first for left and then for right
+        operands. The root, which is not an operand, has a symbol for left operands.
         """
         symbols = (*self.labels, *self._operators)
         if not self._ordered:
@@ -75,13 +76,14 @@ class TreeTask(SymbolGraphTask):
 
     @functools.cached_property
     def chance(self) -> float:
-        """Frequency of the most frequent label at depth 32."""
+        """The frequency of the most frequent label at depth 32."""
         return round(float(self.label_frequencies(_LONG).max()), 12)
 
     def label_frequencies(self, depth: int) -> np.ndarray:
-        """How often each label is scored in trees of a depth, exactly: float64 `[labels]`."""
+        """Compute the exact frequency of scored labels in trees of a depth: float64 `[labels]`."""
         values = len(self.labels)
-        # A leaf; an operand off the first path; one on it; and all operators below an operand.
+        # The frequencies of the values of a leaf, of an operand off the first path and of an
+        # operand on it; `below` sums those of all operators below an operand off the first path.
         leaf = np.full(values, 1 / values)
         off, on, below = leaf, leaf, np.zeros(values)
         scored = np.zeros(values)
@@ -93,7 +95,10 @@ class TreeTask(SymbolGraphTask):
         return scored / scored.sum() if self.labels_at == "every" else on
 
     def _frequencies(self, off: np.ndarray, on: np.ndarray) -> np.ndarray:
-        """Frequencies of an operator's value: one operand has those of `on`, others of `off`."""
+        """Compute the frequencies of an operator's value.
+
+        One operand has the frequencies `on`, and the others have `off`.
+        """
         total = np.zeros(len(off))
         for results, operands, weight in self._outcomes:
             places = range(operands) if self._ordered else range(1)
@@ -105,7 +110,11 @@ class TreeTask(SymbolGraphTask):
 
     @functools.cached_property
     def _outcomes(self) -> list[tuple[np.ndarray, int, float]]:
-        """For each operator and number of operands: every value, the number, how often it is."""
+        """The results for each operator and number of operands.
+
+        Each entry holds the operator's values for all combinations of operands, the number of
+        operands, and the probability of this operator with this number.
+        """
         outcomes = []
         for operator, (low, high) in enumerate(self._operators.values()):
             for operands in range(low, high + 1):
@@ -123,7 +132,7 @@ class TreeTask(SymbolGraphTask):
 
     @property
     def _size(self) -> int:
-        """Number of symbols, without their sides."""
+        """The number of symbols, not counting those of the second side."""
         return len(self.labels) + len(self._operators)
 
     @property
@@ -157,17 +166,17 @@ class TreeTask(SymbolGraphTask):
         return values
 
     def _operands(self, graphs: Graphs) -> np.ndarray:
-        """The operands of each node, in their order, -1 behind the last: int `[N, most]`.
+        """Return the operands of each node in order, filled up with -1: int `[N, most]`.
 
         Raises:
-            ValueError: If a node has another number of them than its symbol may have, two of them
-                have the same side, or one is an operand twice.
+            ValueError: If a node has a number of operands that its symbol does not permit, two of
+                its operands have the same side, or a node is an operand twice.
         """
         fewest, most = self._bounds
         operator = graphs.nodes % self._size - len(self.labels)
         tail, head = graphs.edge_index
         count = np.bincount(head, minlength=len(graphs.nodes))
-        # A value, which is no operator, takes none.
+        # A value is not an operator and takes no operands.
         low, high = (np.append(ends, 0)[np.maximum(operator, -1)] for ends in (fewest, most))
         wrong = (count < low) | (count > high)
         if wrong.any():
@@ -207,18 +216,18 @@ class TreeTask(SymbolGraphTask):
         """Read one tree from text, as `decode` writes trees.
 
         Args:
-            text: Such as `and(or(0, 1), not(0))`.
+            text: An expression such as `and(or(0, 1), not(0))`.
 
         Returns:
             The tree, with its root as the last node.
 
         Raises:
-            ValueError: If a symbol is unknown or brackets don't fit.
+            ValueError: If a symbol is unknown or the brackets do not match.
         """
         ids = {self._name(symbol): symbol for symbol in range(self._size)}
         nodes: list[int] = []
         edges: list[tuple[int, int]] = []
-        # Symbols whose brackets are open, and the nodes found in them.
+        # The symbols whose brackets are open, and the operands found in each so far.
         calls: list[tuple[int, list[int]]] = [(-1, [])]
         for word, following in itertools.pairwise([*re.findall(r"[^\s(),]+|[(),]", text), ""]):
             if word in ("(", ","):
@@ -305,7 +314,8 @@ def random_trees(
         parent = np.repeat(np.arange(count, count + len(graph)), children)
         count, graph = count + len(graph), np.repeat(graph, children)
     parent, kind, slot, graph = map(np.concatenate, zip(*layers, strict=True))
-    # Layer by layer from the root; to be numbered graph by graph, the root last.
+    # The nodes were made layer by layer from the root. They are numbered graph by graph, with the
+    # root last.
     order = np.lexsort((-np.arange(count), graph))
     place = np.empty(count, np.int64)
     place[order] = np.arange(count)

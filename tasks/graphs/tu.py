@@ -1,4 +1,4 @@
-"""Data sets of labelled graphs in the text format of TUDataset."""
+"""Reads data sets of labelled graphs in the text format of TUDataset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from tasks.graphs.base import GraphBatch, Seed, generator, ranges
 from tasks.options import check_at_least, check_range
 
-# Zeros and ones that stand for labels: 2 GiB of float32.
+# The largest number of zeros and ones that encode labels: 2 GiB of float32.
 _MOST_FEATURES = 1 << 29
 
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
@@ -35,31 +35,34 @@ class TUFile(NamedTuple):
     values: np.ndarray
 
     def refuse(self, row: int, problem: str) -> NoReturn:
-        """Raise a ValueError that names the file and the line."""
+        """Raise a `ValueError` that names the file, the line and the problem."""
         raise ValueError(f"{self.path}:{row + 1}: {problem}")
 
     def refuse_where(self, wrong: np.ndarray, problem: str) -> None:
-        """Refuse the first of the lines that are marked, if any; `{}` stands for its values."""
+        """Raise `ValueError` for the first line that is marked as wrong, if there is one.
+
+        `{}` in the problem stands for the values of the line.
+        """
         if wrong.any():
             row = int(wrong.argmax())
             values = ", ".join(f"{value:g}" for value in self.values[row])
             self.refuse(row, problem.format(values))
 
     def integers(self) -> np.ndarray:
-        """The values as int32.
+        """Return the values as int32.
 
         Raises:
-            ValueError: If one is no integer, or too large.
+            ValueError: If a value is not an integer or is too large.
         """
         whole = (self.values == np.rint(self.values)) & (abs(self.values) < 2**31)
         self.refuse_where(~whole.all(axis=1), "got {}, expected integers")
         return self.values.astype(np.int32)
 
     def reals(self) -> np.ndarray:
-        """The values, all within the range of float32.
+        """Return the values after checking that they are within the range of float32.
 
         Raises:
-            ValueError: If one is too large.
+            ValueError: If a value is too large.
         """
         most = float(np.finfo(np.float32).max)
         large = np.any(abs(self.values) > most, axis=1)
@@ -67,14 +70,14 @@ class TUFile(NamedTuple):
         return self.values
 
     def singles(self) -> np.ndarray:
-        """The values as float32: see `reals`."""
+        """Return the values as float32; see `reals`."""
         return self.reals().astype(np.float32)
 
     def check_lines(self, count: int, of: str) -> None:
         """Check the number of lines.
 
         Raises:
-            ValueError: If it is not `count`.
+            ValueError: If there are not `count` lines.
         """
         lines = len(self.values)
         if lines != count:
@@ -111,7 +114,7 @@ def read_file(path: Path, columns: int | None = None) -> TUFile:
 
 
 def _refuse_first(path: Path, text: str, columns: int) -> NoReturn:
-    """Refuse the first line that doesn't hold so many finite numbers."""
+    """Raise `ValueError` for the first line that does not hold so many finite numbers."""
     for number, line in enumerate(text.split("\n"), 1):
         words = line.split(",")
         right = all(_NUMBER.fullmatch(word) and np.isfinite(float(word)) for word in words)
@@ -151,12 +154,12 @@ class TUData:
     edge_attributes: np.ndarray | None
 
     def __len__(self) -> int:
-        """Number of graphs."""
+        """Return the number of graphs."""
         return int(self.graph[-1]) + 1
 
     @property
     def chance(self) -> float:
-        """Share of the most frequent class.
+        """The share of the most frequent class.
 
         Raises:
             ValueError: If graphs have no class.
@@ -165,36 +168,37 @@ class TUData:
 
     @functools.cached_property
     def node_features(self) -> np.ndarray:
-        """Attributes and labels of nodes, float32 `[N, F]`; a label is a one among zeros.
+        """The attributes and labels of nodes, float32 `[N, F]`; labels are one-hot.
 
-        Where nodes have neither, each has the one feature 1.
+        If nodes have neither, each has the single feature 1.
         """
         features = _features("node", self.node_attributes, self.node_labels)
         return np.ones((len(self.graph), 1), np.float32) if features is None else features
 
     @functools.cached_property
     def edge_features(self) -> np.ndarray | None:
-        """Attributes and labels of edges, float32 `[E, F]`, if they have any."""
+        """The attributes and labels of edges, float32 `[E, F]`, or None if there are none."""
         return _features("edge", self.edge_attributes, self.edge_labels)
 
     def batch(self, graphs: ArrayLike, targets: np.ndarray | None = None) -> GraphBatch:
-        """Put some of the graphs side by side, with their features and targets.
+        """Join some of the graphs to a batch, with their features and targets.
 
-        Every edge leads from its lower to its higher node, as published; what joins the same two
-        nodes is one edge, with the features of the first in the file, and what joins a node to
-        itself is none.
+        Every edge leads from its lower to its higher node, as published. Several edges between the
+        same two nodes become one, with the features of the first in the file. Edges from a node to
+        itself are left out.
 
         Args:
-            graphs: Integer `[B]`, their numbers, B at least 1.
-            targets: `[G, ...]`, of every graph of the data set; `graph_labels` by default.
+            graphs: Integer `[B]`, the numbers of the graphs, B at least 1.
+            targets: `[G, ...]`, a target for every graph of the data set; `graph_labels` by
+                default.
 
         Returns:
-            The batch: `nodes` are `node_features`, `targets` those of the graphs.
+            The batch, whose `nodes` are rows of `node_features`.
 
         Raises:
-            ValueError: If a number is unknown, none is given, targets are not of G graphs, or
-                there are none and graphs have no class.
-            TypeError: If numbers aren't integers.
+            ValueError: If a number is unknown or none is given, if the targets are not those of G
+                graphs, or if no targets are given and graphs have no class.
+            TypeError: If the numbers are not integers.
         """
         chosen = np.asarray(graphs)
         if chosen.ndim != 1 or not chosen.size:
@@ -227,12 +231,13 @@ class TUData:
     def batches(
         self, graphs: ArrayLike, batch: int, *, seed: Seed | None = None
     ) -> Iterator[GraphBatch]:
-        """Go once through some of the graphs.
+        """Yield batches that together hold each of some graphs once.
 
         Args:
-            graphs: Integer `[n]`, their numbers, such as a fold's `train`.
-            batch: Graphs a batch, at least 1; the last one may have fewer.
-            seed: Of a random order, such as `(seed, epoch)`; in the order given by default.
+            graphs: Integer `[n]`, the numbers of the graphs, such as a fold's `train`.
+            batch: Number of graphs per batch, at least 1; the last batch may have fewer.
+            seed: Seed of a random order, such as `(seed, epoch)`. By default the graphs come in the
+                order given.
 
         Raises:
             ValueError: As in `batch`.
@@ -253,7 +258,7 @@ class TUData:
 
     @functools.cached_property
     def _ascending(self) -> tuple[np.ndarray, np.ndarray]:
-        """Each edge once, from lower to higher node and in order; and which of the file it is."""
+        """Return each edge once, from lower to higher node, sorted, and its index in the file."""
         low, high = self.edge_index.min(axis=0), self.edge_index.max(axis=0)
         proper = np.flatnonzero(low < high)
         keys = low[proper].astype(np.int64) * len(self.graph) + high[proper]
@@ -282,7 +287,7 @@ def read_tu(folder: str | os.PathLike[str]) -> TUData:
         ValueError: If a file is malformed, with the file and the line.
     """
     root = Path(folder)
-    # Systems leave hidden files beside others, such as `._MUTAG_A.txt`.
+    # Some systems add hidden files, such as `._MUTAG_A.txt`.
     found = sorted(path for path in root.glob("*_A.txt") if not path.name.startswith("."))
     if len(found) != 1:
         raise FileNotFoundError(
@@ -335,7 +340,7 @@ def read_tu(folder: str | os.PathLike[str]) -> TUData:
 
 
 def _graph_of_nodes(indicator: TUFile) -> np.ndarray:
-    """The graph of each node, from 0 on."""
+    """Return the graph of each node, counted from 0."""
     graph = indicator.integers()[:, 0] - 1
     if not graph.size:
         indicator.refuse(0, "expected a line for each node")
@@ -347,7 +352,7 @@ def _graph_of_nodes(indicator: TUFile) -> np.ndarray:
 
 
 def _edges(adjacency: TUFile, graph: np.ndarray) -> np.ndarray:
-    """The ends of each edge, from 0 on."""
+    """Return the ends of each edge, counted from 0."""
     ends = adjacency.integers() - 1
     unknown = ((ends < 0) | (ends >= len(graph))).max(axis=1)
     adjacency.refuse_where(unknown, f"got {{}}, expected nodes 1 .. {len(graph)}")

@@ -1,4 +1,4 @@
-"""Cross validation over a data set of graphs: the published folds, and the task of one of them."""
+"""Cross validation over a data set of graphs: the published folds, and the task for one fold."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def folds(labels: ArrayLike, num_folds: int = 10, seed: int = 42) -> list[Fold]:
 
 
 def _dealt(labels: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
-    """The fold in which each graph is tested, int `[G]`."""
+    """Return the fold in which each graph is tested, int `[G]`."""
     _, first, classes = np.unique(labels, return_index=True, return_inverse=True)
-    classes = np.argsort(np.argsort(first))[classes]  # numbered as they come
+    classes = np.argsort(np.argsort(first))[classes]  # in order of first occurrence
     counts = np.bincount(classes)
     largest = f"at most {counts.max()}, the size of the largest class"
     check(counts.max() >= num_folds, "num_folds", num_folds, largest)
@@ -86,8 +86,8 @@ def _dealt(labels: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
 
 
 def _split(labels: np.ndarray, num_folds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places to train on and to validate, in the order in which they are drawn."""
-    # Published with the share 0.888889 of 10 folds: (num_folds - 2) / (num_folds - 1), rounded up.
+    """Return the positions to train on and to validate on, in the order in which they are drawn."""
+    # The published share for 10 folds is 0.888889: (num_folds - 2) / (num_folds - 1), rounded up.
     share = math.ceil(1e6 * (num_folds - 2) / (num_folds - 1)) / 1e6
     size = len(labels)
     wanted = math.floor(share * size)
@@ -109,7 +109,10 @@ def _split(labels: np.ndarray, num_folds: int, seed: int) -> tuple[np.ndarray, n
 
 
 def _by_share(counts: np.ndarray, total: int, random: np.random.RandomState) -> np.ndarray:
-    """How many of each class make a total: largest remainders are rounded up, ties at random."""
+    """Divide a total among classes by their counts.
+
+    The largest remainders are rounded up, and ties are broken at random.
+    """
     exact = counts / counts.sum() * total
     chosen = np.floor(exact)
     missing = int(total - chosen.sum())
@@ -123,18 +126,18 @@ def _by_share(counts: np.ndarray, total: int, random: np.random.RandomState) -> 
 
 
 def _published(seed: int) -> np.random.RandomState:
-    # Not a Generator: the published draws are of this one.
+    # The published draws were made with `RandomState`, so a `Generator` would not repeat them.
     return np.random.RandomState(seed)
 
 
 @functools.lru_cache(maxsize=4)
 def _read(folder: str, files: tuple[tuple[str, int, int], ...]) -> TUData:
-    del files  # a folder that has changed is read again
+    del files  # it is part of the cache key, so that a folder that has changed is read again
     return read_tu(folder)
 
 
 def _files(folder: str) -> tuple[tuple[str, int, int], ...]:
-    """Name, size and time of change of each text file of a folder."""
+    """Return the name, size and time of the last change of each text file of a folder."""
     found = [(path.name, path.stat()) for path in sorted(Path(folder).glob("*.txt"))]
     return tuple((name, file.st_size, file.st_mtime_ns) for name, file in found)
 
@@ -204,37 +207,37 @@ class TUTask:
 
     @functools.cached_property
     def graphs(self) -> TUData:
-        """The data set, as the files were when this task first read them."""
+        """The data set, as it was when this task first read the files."""
         return _read(self.data, _files(self.data))
 
     @property
     def part(self) -> Fold:
-        """The graphs to train on, to choose by and to test."""
+        """The fold: the graphs to train on, those that choose the epoch, and those to test."""
         if self.target == "attribute":
-            _ = self.attributes  # refuses where there are none
+            _ = self.attributes  # raises an error if there are none
         return _folds(self.graphs, self.target, self.num_folds, self.fold_seed)[self.fold]
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes; none where attributes are predicted."""
+        """The classes; there are none if attributes are predicted."""
         return self.graphs.labels if self.target == "class" else ()
 
     @property
     def chance(self) -> float:
-        """The share of the most frequent class; 0 where attributes are predicted."""
+        """The share of the most frequent class, or 0 if attributes are predicted."""
         return self.graphs.chance if self.target == "class" else 0.0
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What is measured; the first chooses the epoch."""
+        """The names of the metrics; the first metric chooses the epoch."""
         return ("accuracy",) if self.target == "class" else ("mae", "rmse")
 
     @property
     def attributes(self) -> np.ndarray:
-        """What is predicted, float64 `[G, A]`, in the units of the file.
+        """The attributes that are predicted, float64 `[G, A]`, in the units of the file.
 
         Raises:
-            ValueError: graphs have no attributes, or not that column.
+            ValueError: If graphs have no attributes, or no such column.
         """
         data = self.graphs
         if data.graph_attributes is None:
@@ -247,14 +250,14 @@ class TUTask:
 
     @property
     def scaling(self) -> Scaling:
-        """Mean and standard deviation of the attributes of the graphs to train on."""
+        """The mean and the standard deviation of the attributes of the graphs to train on."""
         known = self.attributes[self.part.train]
         std = np.where(np.ptp(known, axis=0) > 0, known.std(0), 1.0)
         return Scaling(known.mean(0), std)
 
     @functools.cached_property
     def learned(self) -> np.ndarray | None:
-        """What a model learns, the attributes scaled, float32 `[G, A]`; None: classes."""
+        """The scaled attributes that a model learns, float32 `[G, A]`, or None for classes."""
         if self.target == "class":
             return None
         mean, std = self.scaling
@@ -262,15 +265,15 @@ class TUTask:
 
     @property
     def outputs(self) -> int:
-        """How many numbers a model gives."""
+        """The number of outputs of a model for each graph."""
         return len(self.labels) if self.target == "class" else self.attributes.shape[1]
 
     def measured(self, graphs: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
-        """What `metrics` come to.
+        """Compute the metrics for some graphs.
 
         Args:
-            graphs: int `[n]`, their numbers.
-            outputs: float `[n, .]`, of a model for each.
+            graphs: int `[n]`, the numbers of the graphs.
+            outputs: float `[n, .]`, a model's outputs for each of them.
         """
         if self.target == "class":
             right = outputs.argmax(-1) == np.asarray(self.graphs.graph_labels)[graphs]

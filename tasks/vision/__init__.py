@@ -1,8 +1,8 @@
 """Images from files: sources, augmentations, and batches that can be resumed.
 
-A source is read example by example (`ImageFolder`, `Cifar`), an `Augmentation` changes each, and
-`batches` shuffles, stacks and, with a `Mixing`, mixes them. All arrays are NumPy's, on the host.
-Reading needs the packages grain and pillow (extra `vision`); importing this needs neither.
+A source (`ImageFolder`, `Cifar`) is read example by example. An `Augmentation` changes each of
+them, and `batches` shuffles, stacks and, with a `Mixing`, mixes them. All arrays are NumPy arrays
+on the host. Reading needs the packages grain and pillow (extra `vision`); importing does not.
 """
 
 from tasks.grid import ImageBatch

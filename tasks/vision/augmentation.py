@@ -1,7 +1,7 @@
 """Changes of one image that keep its label, and mixtures of the images and labels of a batch.
 
-The former take an image uint8 `[rows, columns, 3]` and return one; what has chance in it takes a
-`numpy.random.Generator`.
+The changes take an image uint8 `[rows, columns, 3]` and return such an image. Functions that draw
+random numbers take a `numpy.random.Generator`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _TRIES = 10
 
 Picture = np.ndarray | FileImage
-"""An image uint8 `[rows, columns, 3]`, or one in a file, which is decoded when it is cropped."""
+"""An image uint8 `[rows, columns, 3]`, or an image file, which is decoded when it is cropped."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Augmentation:
         return Example(self.change(example.image, random), example.label)
 
     def change(self, image: Picture, random: np.random.Generator) -> np.ndarray:
-        """Change one image, of which no more is decoded than is needed."""
+        """Change one image; of a file, only the part that is needed is decoded."""
         if self.crop == "resized":
             image = random_resized_crop(image, random, self.size, area=self.area)
         elif self.crop == "padded":
@@ -200,13 +200,13 @@ def colour_jitter(image: np.ndarray, random: np.random.Generator, amount: float)
 
 
 def _looked_up(values: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """`values[image]`, uint8, by what is faster for bytes."""
+    """Return `values[image]`, uint8, with a method that is faster for bytes."""
     changed = image.tobytes().translate(values.tobytes())
     return np.frombuffer(changed, np.uint8).reshape(image.shape)
 
 
 def _to_bytes(values: np.ndarray) -> np.ndarray:
-    """Round float32 values in place, and make bytes of them."""
+    """Round float32 values in place, and convert them to bytes."""
     np.rint(values, out=values)
     return np.clip(values, 0, 255, out=values).astype(np.uint8)
 
@@ -245,7 +245,7 @@ class Mixing:
     def __call__(
         self, batch: ImageBatch[np.ndarray], random: np.random.Generator
     ) -> ImageBatch[np.ndarray]:
-        """Mix one batch with `targets [B]`; labels come out as float32 `[B, classes]`."""
+        """Mix one batch with `targets` `[B]`; the new targets are float32 `[B, classes]`."""
         share = np.eye(self.classes, dtype=np.float32)[batch.targets]
         share = (1 - self.smoothing) * share + self.smoothing / self.classes
         mixed = ImageBatch(batch.images, share.astype(np.float32))

@@ -1,4 +1,4 @@
-"""Batches from a source of images, in any order, with bounded memory, and resumable."""
+"""Resumable batches from a source of images, in any order and with bounded memory."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class BatchIterator(Iterator[ImageBatch[np.ndarray]], Protocol):
     """
 
     def get_state(self) -> dict[str, Any]:
-        """Where it stands, as what JSON can hold."""
+        """Return the position of the iterator, in a form that JSON can hold."""
         ...
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `get_state` of the same call of `batches` gave."""
+        """Continue from a state that `get_state` returned for the same call of `batches`."""
         ...
 
     def close(self) -> None:
-        """Let go of what was read ahead, and of the processes that read."""
+        """Drop the batches that were read ahead, and end the processes that read."""
         ...
 
 
@@ -113,7 +113,7 @@ def batches(
     if processes:
         flags = package("absl.flags", "absl-py").FLAGS
         if not flags.is_parsed():
-            flags.mark_as_parsed()  # grain asks them; without, it refuses to start processes
+            flags.mark_as_parsed()  # grain reads the flags, and otherwise cannot start processes
         rows = rows.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=processes, per_worker_buffer_size=1)
         )
@@ -121,7 +121,7 @@ def batches(
 
 
 class _Opened:
-    """The images of a folder, not decoded."""
+    """The images of a folder, which are not decoded."""
 
     def __init__(self, folder: ImageFolder) -> None:
         self._folder = folder
@@ -134,7 +134,7 @@ class _Opened:
 
 
 class _AugmentedFile:
-    """An augmentation of images that are not decoded."""
+    """An augmentation that takes images that are not decoded yet."""
 
     def __init__(self, augmentation: Augmentation) -> None:
         self._augmentation = augmentation

@@ -1,7 +1,7 @@
-"""Where images lie: a folder for each class, or the binary files of CIFAR.
+"""Sources of images: a folder with a folder for each class, or the binary files of CIFAR.
 
-An image of a folder is decoded only when, and as far as, it is needed. The packages that reading
-needs are loaded when they are used.
+An image file is decoded only when it is needed, and only as far as needed. The packages that
+reading needs are loaded when they are used.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tasks.options import check_choice
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-"""Files that `ImageFolder` takes for images; upper case counts too."""
+"""The endings of files that `ImageFolder` reads as images, in lower or upper case."""
 
 _LEFT_BY_SYSTEMS = ("__MACOSX", "@eaDir")
-"""What archives and storage devices put beside images; hidden entries are more of it."""
+"""Folders that archives and storage devices add to images. Hidden files are left out as well."""
 
 _SIDE = 32
 _PIXELS = 3 * _SIDE * _SIDE
@@ -55,11 +55,11 @@ def pillow(module: str) -> Any:
 
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom of a part of an image, in pixels."""
+"""The left, top, right and bottom of a part of an image, in pixels."""
 
 _GAP = 2.0
-"""How many times too large an image may be before it is resampled: what is cheaper than the
-resampling makes it smaller first, without a difference that one sees."""
+"""The factor by which an image may be too large before it is resampled. Larger images are first
+made smaller by a cheaper method, without a visible difference."""
 
 
 class FileImage:
@@ -77,13 +77,13 @@ class FileImage:
         image = pillow("Image")
         try:
             self._image = image.open(io.BytesIO(path.read_bytes()))
-        except Exception as error:  # of Pillow's formats, each raises what it likes
+        except Exception as error:  # Pillow raises errors of various types, depending on the format
             raise self._unreadable(error) from error
         self._orientation = _orientation(self._image)
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Rows, columns and channels of the pixels, turned as the camera says."""
+        """The rows, columns and channels of the image after the rotation that EXIF asks for."""
         rows, columns = self._image.height, self._image.width
         return (columns, rows, 3) if self._orientation in _ON_ITS_SIDE else (rows, columns, 3)
 
@@ -96,9 +96,9 @@ class FileImage:
         return np.asarray(self._decoded())
 
     def resized(self, size: int, box: Box) -> np.ndarray:
-        """Decode a part, resized to a square as by `resampled`: uint8 `[size, size, 3]`.
+        """Decode a part and resize it to a square with `resampled`: uint8 `[size, size, 3]`.
 
-        A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size where the part is, even so, at least
+        A JPEG file is decoded at 1/2, 1/4 or 1/8 of its size if the part is then still at least
         twice as large as the square.
 
         Raises:
@@ -118,7 +118,7 @@ class FileImage:
         return resampled(self._decoded(), size, box)
 
     def _decoded(self) -> Any:
-        """The image in RGB, upright."""
+        """Decode the image in RGB, upright."""
         try:
             self._image.load()
             image = self._image if self._image.mode == "RGB" else _in_rgb(self._image)
@@ -149,22 +149,22 @@ _ON_ITS_SIDE = (5, 6, 7, 8)
 
 
 def _orientation(image: Any) -> int:
-    """EXIF's number for it, 1 where there is none or none that can be read."""
+    """Return EXIF's number for the orientation, or 1 if there is none that can be read."""
     try:
         found = image.getexif().get(pillow("ExifTags").Base.Orientation, _UPRIGHT)
-    except Exception:  # a damaged EXIF block, common in collections, is no damaged image
+    except Exception:  # damaged EXIF blocks are common, and do not mean that the image is damaged
         return _UPRIGHT
     return found if found in _TURNS else _UPRIGHT
 
 
 def _in_rgb(image: Any) -> Any:
-    """An image of another mode; numbers of more than 8 bits in the range that they have.
+    """Convert an image of another mode to RGB, scaling values of more than 8 bits.
 
-    Pillow would cut them off at 255. Those of 16 bits go to 65,535; floats go to 1, 255 or 65,535,
-    the smallest that none is above.
+    Pillow would cut such values off at 255. The range of 16-bit values ends at 65,535. The range of
+    floats ends at 1, 255 or 65,535: the smallest of these that no value exceeds.
 
     Raises:
-        ValueError: If numbers lie outside of all these ranges, or are not finite.
+        ValueError: If values lie outside of all these ranges, or are not finite.
     """
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image.convert("RGB")
@@ -206,11 +206,11 @@ class ImageSource(Protocol):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; the index of a name is its label."""
+        """The names of the classes; the index of a name is its label."""
         ...
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         ...
 
     def __getitem__(self, index: int) -> Example:
@@ -219,7 +219,7 @@ class ImageSource(Protocol):
 
 
 class _InParts:
-    """Images that lie in several parts, one after another."""
+    """A source whose images are in several parts, one after another."""
 
     _ends: list[int]
 
@@ -227,7 +227,7 @@ class _InParts:
         return self._ends[-1]
 
     def _find(self, index: int) -> tuple[int, int]:
-        """The part of an image, and its place there."""
+        """Return the part that holds an image, and the image's position in that part."""
         if not 0 <= index < len(self):
             raise IndexError(f"index: got {index}, expected 0 .. {len(self) - 1}")
         part = bisect.bisect_right(self._ends, index)
@@ -268,7 +268,7 @@ class ImageFolder(_InParts):
         self._ends = list(itertools.accumulate(map(len, self._files)))
 
     def path(self, index: int) -> Path:
-        """The file of an image.
+        """Return the path of an image's file.
 
         Raises:
             IndexError: If there is no image of that number.
@@ -281,7 +281,7 @@ class ImageFolder(_InParts):
         return Example(image.pixels(), label)
 
     def open(self, index: int) -> tuple[FileImage, int]:
-        """An image, of which nothing but the size is decoded yet, and its label.
+        """Return an image, of which only the size has been decoded, and its label.
 
         Raises:
             IndexError: If there is no image of that number.

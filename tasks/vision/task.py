@@ -1,4 +1,4 @@
-"""A data set of images as a task: which are learned, which measured, and how they are read."""
+"""A data set of images as a task: the images to train and measure on, and how they are read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.vision.augmentation import Augmentation, Mixing
 from tasks.vision.loading import BatchIterator, batches
 from tasks.vision.sources import Cifar, ImageFolder, ImageSource
 
-# Files of the binary versions: to train on, and to measure on.
+# The files of the binary versions to train on, and those to measure on.
 _CIFAR = {"cifar10": ("data_batch_*.bin", "test_batch.bin"), "cifar100": ("train.bin", "test.bin")}
 
 
@@ -98,7 +98,7 @@ class ImagesTask:
 
     @property
     def train(self) -> ImageSource:
-        """The images to train on; their names are read once."""
+        """The images to train on, whose names are read only once."""
         return _read(self.data, self.format)[0]
 
     @property
@@ -113,11 +113,11 @@ class ImagesTask:
 
     @property
     def chance(self) -> float:
-        """The accuracy of a guess among all classes."""
+        """The accuracy of a uniform guess among all classes."""
         return 1 / len(self.labels)
 
     def augmentation(self, size: int) -> Augmentation:
-        """What is done to an image to train on."""
+        """Return the augmentation of images to train on."""
         return Augmentation(
             size,
             crop=self.crop,
@@ -129,11 +129,11 @@ class ImagesTask:
         )
 
     def measured(self, size: int) -> Augmentation:
-        """What is done to an image to measure on."""
+        """Return the augmentation of images to measure on."""
         return Augmentation(size, crop="center", keep=self.keep, flip=0)
 
     def mixing(self, classes: int) -> Mixing | None:
-        """What is done to a batch to train on; None: nothing."""
+        """Return the mixing of batches to train on, or None if they are not mixed."""
         mixing = Mixing(
             classes,
             mixup=self.mixup,
@@ -144,7 +144,7 @@ class ImagesTask:
         return mixing if self.mixup or self.cutmix or self.smoothing else None
 
     def training_batches(self, seed: int, batch: int, size: int, start: int) -> BatchIterator:
-        """Batches to train on without end, from batch `start` on."""
+        """Return an endless iterator over batches to train on, from batch `start` on."""
         return self._batches(
             self.train,
             batch,
@@ -155,7 +155,7 @@ class ImagesTask:
         )
 
     def measured_batches(self, batch: int, size: int, start: int) -> BatchIterator:
-        """The images to measure on in batches, each once, the last batch what is left."""
+        """Return batches of the images to measure on, each image once; the last may be smaller."""
         return self._batches(
             self.val,
             batch,

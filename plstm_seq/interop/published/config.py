@@ -1,4 +1,4 @@
-"""Reads the published configurations of blocks and models, and of layers by `layers.py`."""
+"""Reads the published configurations of blocks and models; `layers.py` reads those of layers."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -159,7 +159,7 @@ def read_config(config: Mapping[str, Any]) -> Arguments:
 
 def _read_pre_up(fields: Fields) -> BlockArguments | GridBlockArguments:
     width, options = _read_feed_forward(fields)
-    fields.ignore("inner_input_dim")  # follows from the scaling
+    fields.ignore("inner_input_dim")  # it follows from the projection scaling
     return _read_around_mixer(fields, width, PreUpConfig(**options))
 
 
@@ -169,7 +169,7 @@ def _read_post_up(fields: Fields) -> BlockArguments | GridBlockArguments:
     if scale is not None:
         options["scale_init"] = _read_scale(scale, width)
     options["use_scale"] = fields.take("use_scale")
-    # Ours is None where nothing is left out.
+    # A rate of 0 is published for blocks that are never dropped; our config has None there.
     options["drop_path"] = fields.take("drop_path_rate") or None
     return _read_around_mixer(fields, width, PostUpConfig(**options))
 
@@ -193,7 +193,7 @@ def _read_transformer(fields: Fields) -> GridBlockArguments:
 
 
 def _read_feed_forward(fields: Fields) -> tuple[int, dict[str, Any]]:
-    """Read the width of a block, and the options that all blocks share."""
+    """Read the width of a block and the options that all kinds of blocks share."""
     width = fields.take("input_dim")
     fields.expect("output_dim", width)
     options = fields.options(
@@ -204,7 +204,7 @@ def _read_feed_forward(fields: Fields) -> tuple[int, dict[str, Any]]:
 
 
 def _read_scale(fields: Fields, features: int) -> Initializer:
-    """Read the scale of a block; returns the initialiser of its factors."""
+    """Read the scale layer of a block, and return the initialiser of its factors."""
     fields.expect_all(class_name="ScaleLayer", input_dim=features, output_dim=features, scale=1.0)
     return fields.initializer("scale_init")
 
@@ -212,7 +212,7 @@ def _read_scale(fields: Fields, features: int) -> Initializer:
 def _read_around_mixer(
     fields: Fields, width: int, config: BlockConfig
 ) -> BlockArguments | GridBlockArguments:
-    """Read the mixer of a block whose other options are read."""
+    """Read the mixer of a block, whose other options have been read already."""
     mixer = fields.required("interaction_module")
     class_name = mixer.take("class_name")
     names = {"pLSTM1DLayer": "pLSTM1D", UNFUSED: "pLSTM2D", FUSED: "pLSTM2DFused"}
@@ -240,7 +240,7 @@ def _read_block(fields: Fields) -> Any:
 
 
 def _read_language_model(fields: Fields) -> ModelArguments:
-    # The published model sets these two to the width, whatever they are.
+    # The published model overwrites `input_dim` and `output_dim` with the width.
     fields.ignore("_shortname input_dim output_dim")
     width = fields.take("embedding_dim")
     fields.expect("context_length", -1)
@@ -265,9 +265,9 @@ def _read_language_model(fields: Fields) -> ModelArguments:
 def _read_vision_model(fields: Fields) -> VisionArguments:
     """Read a vision model.
 
-    Ours takes images [B, X, Y, C] also where `channels_first` says [B, C, X, Y].
+    Our model takes images [B, X, Y, C] even if `channels_first` asks for [B, C, X, Y].
     """
-    # What follows from others, or has no effect; the stack has its own number of blocks.
+    # These fields follow from others or have no effect; the stack has its own `num_blocks`.
     fields.ignore("_short_name _shortname norm_bias num_heads head_init_std aux num_blocks")
     fields.ignore("seqlens resolution channels_first input_shape num_patches")
     width, patch_size = fields.take("dim"), fields.take("patch_size")
@@ -299,7 +299,7 @@ def _read_position(fields: Fields, width: int) -> dict[str, Any]:
 
 
 def _read_grid_blocks(fields: Fields, width: int) -> dict[str, Any]:
-    """Read the blocks of a vision model; a published vision block is a pair of ours."""
+    """Read the blocks of a vision model; a published pLSTM vision block is a pair of our blocks."""
     num_blocks, block = _read_stack(fields, width)
     if block.take("class_name") == "TransformerBlock":
         only = _read_transformer(block)
@@ -318,7 +318,7 @@ def _read_grid_blocks(fields: Fields, width: int) -> dict[str, Any]:
 
 
 def _read_stack(fields: Fields, width: int) -> tuple[int, Fields]:
-    """Read a stack of blocks: their number, and the configuration of one."""
+    """Read a stack of blocks, and return their number and the configuration that they share."""
     stack = fields.required("block_stack")
     stack.expect_all(class_name="BlockStack", input_dim=width, scan_blocks=False)
     stack.expect("output_dim", width, -1)

@@ -1,6 +1,7 @@
-"""Parameter names of the published implementation in its three frameworks: nnx, linen, torch.
+"""Translates parameter names between the frameworks of the published code: nnx, linen and torch.
 
-`load_parameters` takes those of nnx. The differences, by the published conversion functions:
+`load_parameters` takes the names of nnx. According to the published conversion functions, the names
+and axes differ as follows:
 
 | nnx | linen | torch |
 | --- | --- | --- |
@@ -12,7 +13,7 @@
 | `multiheadattention.query.kernel`, ... | the same | `qkv.weight`, `outproj.weight` |
 | `cls_token` [1, 1, D] | [D, 1] | [D, 1] |
 
-Layers of graphs exist in torch alone; their names there are the ones to load.
+The published graph layers exist only in torch, and `load_parameters` takes their torch names.
 """
 
 import re
@@ -24,25 +25,26 @@ from jax.typing import ArrayLike
 
 Dialect = Literal["nnx", "linen", "torch"]
 
-# A block of a stack, and how each framework names it.
+# The name of a block in a stack, in any framework, and the form that each framework uses.
 _BLOCK = re.compile(r"(^|\.)block_stack\.(?:blocks[._]|block)(\d+)\.")
 _BLOCK_NAMES = {"nnx": "block", "linen": "blocks_", "torch": "blocks."}
-# Of a norm's own parameters; nnx has those of the norm that it wraps one level below.
+# The parameters of a norm. In nnx a layer wraps the actual norm, which adds `.norm` to the path.
 _TORCH_NORM = re.compile(r"((?:^|\.)(?:\w*norm\d?))\.(scale|bias)$")
 _NNX_NORM = re.compile(r"((?:^|\.)(?:\w*norm\d?))\.norm\.(scale|bias)$")
 _ATTENTION = re.compile(r"(^|\.)multiheadattention\.(query|key|value|out)\.(kernel|bias)$")
 _PACKED = re.compile(r"(^|\.)(qkv|outproj)\.(weight|bias)$")
-# What torch packs into one, in this order.
+# The parts that torch packs into one array, in this order.
 _QKV = ("query", "key", "value")
-# Axes of torch's weights in nnx, by their number: of a matrix, and of filters in 1D and 2D.
+# How to permute the axes of a torch weight into those of an nnx kernel, and back, by the number of
+# axes: 2 for matrices, 3 for filters in 1D, 4 for filters in 2D.
 _TO_KERNEL = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0)}
 _TO_WEIGHT = {2: (1, 0), 3: (2, 1, 0), 4: (3, 2, 0, 1)}
 
 
 def flat(variables: Mapping[str, Any]) -> dict[str, ArrayLike]:
-    """Return nested variables, such as linen's `{"params": {...}}`, by dotted path.
+    """Flatten nested variables, such as linen's `{"params": {...}}`, to arrays by dotted path.
 
-    The collection's name is left out of the paths; `/` between names becomes a dot.
+    The paths leave out the collection's name `params`, and have a dot for each `/` between names.
     """
     named: dict[str, ArrayLike] = {}
     for name, value in variables.items():
@@ -59,13 +61,14 @@ def to_nnx(parameters: Mapping[str, Any], layer_norms: bool = False) -> dict[str
     """Return published parameters of any of the three frameworks by their names in nnx.
 
     Args:
-        parameters: name -> array, or nested variables of linen.
-        layer_norms: whether the biases of torch's norms are those of layer norms, which nnx has
-            one level below the norm; RMS norms have theirs beside it.
+        parameters: The arrays by their names, or nested variables of linen.
+        layer_norms: Whether the norms with biases are layer norms. It matters for parameters of
+            torch: in nnx the bias of a layer norm is named `norm.norm.bias`, and that of an RMS
+            norm `norm.bias`.
 
     Returns:
-        Name in nnx -> array. Attention's are [in, features of all heads] where they come from
-        torch, whose arrays do not tell how many heads there are.
+        The arrays by their names in nnx. Attention kernels from torch have the shape
+        [in, features of all heads], because torch's arrays do not show the number of heads.
     """
     named: dict[str, np.ndarray] = {}
     for name, array in flat(parameters).items():
@@ -89,14 +92,14 @@ def to_nnx(parameters: Mapping[str, Any], layer_norms: bool = False) -> dict[str
 
 
 def from_nnx(parameters: Mapping[str, ArrayLike], dialect: Dialect) -> dict[str, np.ndarray]:
-    """Return published parameters by their names, and with their axes, in a framework.
+    """Return published parameters with the names and the order of axes of a framework.
 
     Args:
-        parameters: name in nnx -> array.
-        dialect: of which framework. Those of linen come by dotted path.
+        parameters: The arrays by their names in nnx.
+        dialect: The framework. Names for linen are dotted paths.
 
     Raises:
-        ValueError: the dialect is unknown.
+        ValueError: If the dialect is unknown.
     """
     if dialect not in get_args(Dialect):
         raise ValueError(f"dialect: got {dialect!r}, expected one of {get_args(Dialect)}")
@@ -118,7 +121,7 @@ def from_nnx(parameters: Mapping[str, ArrayLike], dialect: Dialect) -> dict[str,
         elif name.endswith("token_embedding.embedding"):
             named[f"{name.removesuffix('embedding')}weight"] = array
         else:
-            # Torch has the biases of RMS norms over heads in the shape of their scales.
+            # In torch the biases of RMS norms over heads have the shape of their scales.
             scale = arrays.get(f"{nnx_name.removesuffix('bias')}norm.scale")
             shape = array.shape if scale is None else scale.shape
             named[_NNX_NORM.sub(r"\1.\2", name)] = array.reshape(shape)
@@ -126,12 +129,12 @@ def from_nnx(parameters: Mapping[str, ArrayLike], dialect: Dialect) -> dict[str,
 
 
 def _with_blocks(name: str, dialect: Dialect) -> str:
-    """Return a name with the blocks of stacks in it named as in a framework."""
+    """Replace the blocks of stacks in a name by the form that a framework uses."""
     return _BLOCK.sub(rf"\1block_stack.{_BLOCK_NAMES[dialect]}\2.", name)
 
 
 def _unpacked(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
-    """Return torch's `qkv` or `outproj` as the parts of an attention."""
+    """Split torch's `qkv` or `outproj` array into the parts of an attention layer in nnx."""
     *above, packed, kind = name.split(".")
     parts = ("out",) if packed == "outproj" else _QKV
     pieces = np.split(array, len(parts))
@@ -141,7 +144,7 @@ def _unpacked(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _packed(attention: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the parts of attentions as torch's `qkv` and `outproj`."""
+    """Pack the parts of attention layers into torch's `qkv` and `outproj` arrays."""
     named: dict[str, np.ndarray] = {}
     for name, array in attention.items():
         *above, below, part, end = name.split(".")

@@ -1,4 +1,4 @@
-"""Reads a nested mapping field by field, and remembers the fields that nobody asked for."""
+"""Reads a nested mapping field by field, and reports the fields that were never read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from plstm_seq.layers.initializers import Initializer
 
 _MISSING = object()
 
-# Published initialiser -> ours, and the options that both have.
+# Our initialiser for each published one, and the names of the options that both have.
 _INITIALIZERS: dict[str, tuple[type[Initializer], str]] = {
     "ZerosInit": (init.Zeros, ""),
     "OnesInit": (init.Ones, ""),
@@ -20,7 +20,7 @@ _INITIALIZERS: dict[str, tuple[type[Initializer], str]] = {
     "SmallInit": (init.Small, "mup_init_scale"),
     "WangInit": (init.Wang, "mup_init_scale num_blocks"),
 }
-# The initialisers of kernels [in, out]; the other weights end with the axis of their inputs.
+# The fields with initialisers of kernels [in, out]. Other weights have the input axis last.
 _OF_KERNELS = (
     *("upproj_weight_init", "downproj_weight_init", "outprojection_weight_init"),
     *("attn_weight_init", "out_weight_init", "head_init", "head_weight_init"),
@@ -30,13 +30,13 @@ _OF_KERNELS = (
 class Fields:
     """The fields of one published configuration.
 
-    Every field is taken once; `leftovers` then names those for which there was no use, in this
-    configuration and in those below it. The types `dtype` and `param_dtype` count as used: ours
-    are arguments of the module, not of its configuration.
+    Each field can be taken once. `leftovers` then lists the fields that were not used, in this
+    configuration and in those nested in it. The fields `dtype` and `param_dtype` count as used,
+    because in our code they are arguments of the module and not of its configuration.
 
     Args:
-        fields: the configuration.
-        path: its name in messages.
+        fields: The configuration.
+        path: The prefix of field names in messages.
     """
 
     def __init__(self, fields: Mapping[str, Any], path: str = ""):
@@ -47,37 +47,51 @@ class Fields:
         self.ignore("dtype param_dtype")
 
     def take(self, name: str, default: Any = _MISSING) -> Any:
-        """Return a field and count it as used; `KeyError` where it is absent without default."""
+        """Return a field and count it as used.
+
+        Raises:
+            KeyError: If the field is absent and there is no default.
+        """
         if default is _MISSING and name not in self._fields:
             raise KeyError(f"{self._path}{name}")
         return self._fields.pop(name, default)
 
     def options(self, names: str) -> dict[str, Any]:
-        """Return fields by their names, which stand with spaces between; `*_init` initialisers."""
+        """Return several fields by their names, which are separated by spaces.
+
+        Fields whose names end with `_init` are returned as initialisers.
+        """
         return {
             name: self.initializer(name) if name.endswith("_init") else self.take(name)
             for name in names.split()
         }
 
     def ignore(self, names: str) -> None:
-        """Count fields as used that have no effect, or follow from others."""
+        """Count fields as used that have no effect or follow from others.
+
+        Args:
+            names: The names of the fields, separated by spaces.
+        """
         for name in names.split():
             self._fields.pop(name, None)
 
     def expect(self, name: str, *values: Any) -> None:
-        """Use a field that may only have one of these values; absent is fine."""
+        """Count a field as used, and report it as a leftover if it has none of these values.
+
+        The field may be absent.
+        """
         got = self._fields.pop(name, values[0])
         if got not in values:
             options = " or ".join(map(repr, values))
             self._problems.append(f"{self._path}{name} = {got!r} (only {options})")
 
     def expect_all(self, **expected: Any) -> None:
-        """Use fields that may each have one value alone; absent is fine."""
+        """Call `expect` for several fields with one permitted value each."""
         for name, value in expected.items():
             self.expect(name, value)
 
     def below(self, name: str) -> "Fields | None":
-        """Return the configuration in a field, or None where the field is None or absent."""
+        """Return the configuration in a field, or None if the field is None or absent."""
         fields = self._fields.pop(name, None)
         if fields is None:
             return None
@@ -86,7 +100,11 @@ class Fields:
         return child
 
     def required(self, name: str) -> "Fields":
-        """Return the configuration in a field; `KeyError` where there is none."""
+        """Return the configuration in a field.
+
+        Raises:
+            KeyError: If the field is None or absent.
+        """
         fields = self.below(name)
         if fields is None:
             raise KeyError(f"{self._path}{name}")
@@ -96,10 +114,10 @@ class Fields:
         """Return the initialiser in a field.
 
         Args:
-            name: the field.
-            input_axis: the axis of the inputs, for initialisers that depend on the fan-in; None:
-                as the field's name says. The published ones name the axis that they do *not*
-                count, always -1.
+            name: The name of the field.
+            input_axis: The axis of the inputs, for initialisers that depend on the fan-in. None
+                means that the field's name decides. (The published `axis` is the axis that is *not*
+                counted, and is always -1.)
         """
         fields = self.below(name)
         if fields is None:
@@ -118,14 +136,14 @@ class Fields:
         return kind(**options)
 
     def leftovers(self) -> list[str]:
-        """Return the fields not used, and those used that had another value than expected."""
+        """List the fields that were not used, and those that had an unexpected value."""
         unused = [f"{self._path}{name} = {value!r}" for name, value in self._fields.items()]
         below = [problem for child in self._children for problem in child.leftovers()]
         return self._problems + unused + below
 
 
 def _diagonal(fields: Fields) -> Initializer:
-    fields.ignore("value")  # the published initialiser has no use for it
+    fields.ignore("value")  # the published initialiser does not use it
     axes = (fields.take(name, ()) for name in ("in_axes", "out_axes"))
     in_axes, out_axes = ((each,) if isinstance(each, int) else tuple(each) for each in axes)
     return init.ScaledIdentity(1.0, in_axes, out_axes) if in_axes or out_axes else init.Ones()

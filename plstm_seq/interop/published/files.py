@@ -1,4 +1,4 @@
-"""Published configurations and parameters from files, and the defaults of what is left out."""
+"""Reads published configurations and parameters from files, and fills in the published defaults."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -21,16 +21,16 @@ def read_config_file(path: str | Path) -> Arguments:
     """Read a published configuration from YAML or JSON, as its experiments keep them.
 
     Args:
-        path: a file that holds one configuration, with `class_name`; fields left out take the
-            published defaults.
+        path: A file that holds one configuration, with `class_name`. Fields that are left out get
+            the published defaults.
 
     Returns:
-        The arguments of our module, which `build` builds.
+        The arguments of our module, whose method `build` builds it.
 
     Raises:
-        ValueError: the file holds no mapping, or fields or values without a counterpart; all of
-            them are listed.
-        KeyError: a field without a default is missing.
+        ValueError: If the file does not hold a mapping, or if fields or values have no
+            counterpart. The message lists all of them.
+        KeyError: If a field without a default is missing.
     """
     with Path(path).open(encoding="utf-8") as file:
         document = yaml.safe_load(file)
@@ -42,21 +42,21 @@ def read_config_file(path: str | Path) -> Arguments:
 def load_published(
     module: nnx.Module, source: str | Path | Mapping[str, Any], key: str | None = None
 ) -> None:
-    """Fill a module with published parameters of any of its frameworks, in place.
+    """Fill a module, in place, with parameters of the published nnx, linen or torch code.
 
     Args:
-        module: of the shape that the published configuration gives; also one made by
+        module: A module of the shape that the published configuration gives; it may be made by
             `nnx.eval_shape`.
-        source: a file that `read_arrays` reads, such as a `state_dict` of torch, or its content;
-            linen's variables may be nested.
-        key: where in a file of torch the parameters are, such as "state_dict".
+        source: A file that `read_arrays` reads, such as a `state_dict` of torch, or its arrays by
+            name. Variables of linen may be nested.
+        key: The key of the parameters in a file of torch, such as "state_dict".
 
     Raises:
-        ValueError: the file is damaged, or parameters do not fit; all of them are listed, and the
-            module is unchanged.
+        ValueError: If the file is damaged, or parameters do not fit. The message lists all of
+            them, and the module is unchanged.
     """
     parameters = source if isinstance(source, Mapping) else read_arrays(source, key)
-    if isinstance(module, PLSTMDAGLayer):  # of torch alone, whose names are the ones to load
+    if isinstance(module, PLSTMDAGLayer):  # published only in torch; loaded by its torch names
         load_parameters(module, flat(parameters))
         return
     layer_norms = any(isinstance(part, nnx.LayerNorm) for _, part in nnx.iter_modules(module))
@@ -64,15 +64,16 @@ def load_published(
 
 
 def complete(config: Mapping[str, Any]) -> Config:
-    """Return a published configuration with every field, those left out with their defaults.
+    """Return a published configuration with all its fields, adding the defaults of absent ones.
 
-    The defaults are in `defaults.yaml`. A field that is None, -1 or empty counts as left out.
+    The defaults are in `defaults.yaml`. A field that has a default, and that is None, -1 or empty,
+    counts as absent.
 
     Args:
-        config: of a layer, a block or a model.
+        config: The configuration of a layer, a block or a model.
 
     Raises:
-        KeyError: a field without a default is missing.
+        KeyError: If a field without a default is missing.
     """
     class_name = str(config.get("class_name", "")).removesuffix("Config")
     for name in (class_name, config.get("_shortname"), config.get("_short_name")):
@@ -88,12 +89,12 @@ def _defaults() -> dict[str, dict[str, Config]]:
 
 
 class _Scope:
-    """A configuration whose fields are filled as they are asked for.
+    """A configuration whose defaults are computed when their fields are asked for.
 
     Args:
-        given: the fields that are given; None, -1 and {} count as left out if there is a default.
-        defaults: of the fields left out.
-        around: the configuration that this one is in.
+        given: The fields that are given. None, -1 and {} count as left out if there is a default.
+        defaults: The defaults of the fields that are left out.
+        around: The configuration that contains this one; its fields can be asked for, too.
     """
 
     def __init__(self, given: Mapping[str, Any], defaults: Config, around: "_Scope | None"):
@@ -111,7 +112,7 @@ class _Scope:
         return self._around[name]
 
     def value(self, default: Any) -> Any:
-        """Return a default, with the values of the names in it that begin with `$`."""
+        """Return a default in which each name that begins with `$` is replaced by its value."""
         if isinstance(default, str) and default.startswith("$"):
             name = default.removeprefix("$")
             return _COMPUTED[name](self) if name in _COMPUTED else self[name]
@@ -122,8 +123,8 @@ class _Scope:
 
 
 def _filled(given: Mapping[str, Any], defaults: Config, around: _Scope | None = None) -> Config:
-    """Return a configuration filled with defaults of its own, and then with those of its class."""
-    if given.get("class_name") == "Identity":  # a norm that is none
+    """Fill a configuration with the defaults given, and then with the defaults of its class."""
+    if given.get("class_name") == "Identity":  # a norm that does nothing has no fields
         return dict(given)
     parts = defaults.get("parts", {})
     own = {name: value for name, value in defaults.items() if name not in ("parts", "when")}
@@ -135,7 +136,7 @@ def _filled(given: Mapping[str, Any], defaults: Config, around: _Scope | None = 
         if config.get(name) or scope.value(part.get("when", True)):
             config[name] = _filled(config.get(name) or {}, part, scope)
     of_class = _defaults()["classes"].get(config.get("class_name", ""))
-    if of_class is not None and of_class is not defaults:  # once more, for its class
+    if of_class is not None and of_class is not defaults:  # fill it again, with those of its class
         return _filled(config, of_class, around)
     initializers = _defaults()["initializers"]
     for name, value in config.items():
@@ -145,7 +146,7 @@ def _filled(given: Mapping[str, Any], defaults: Config, around: _Scope | None = 
 
 
 def _inner_features(scope: _Scope) -> int:
-    """Return the features inside a pre-up-projection block, a multiple of its unit."""
+    """Return the number of features inside a pre-up-projection block, rounded up to its unit."""
     unit = scope["projection_round"]
     return int((scope["projection_scaling"] * scope["input_dim"] - 1) // unit + 1) * unit
 
@@ -156,7 +157,7 @@ def _modes(scope: _Scope) -> tuple[str, str]:
 
 
 _BLOCKS = {"pre_up": "PreUpProjectionBlock", "post_up": "PostUpProjectionBlock"}
-# What else `$name` stands for in the defaults.
+# The values of those `$name`s in the defaults that are computed rather than read from a field.
 _COMPUTED: dict[str, Callable[[_Scope], Any]] = {
     "block_class": lambda scope: _BLOCKS[scope["block_type"]],
     "first_mode": lambda scope: _modes(scope)[0],

@@ -1,4 +1,4 @@
-"""Reads the published configurations of layers, and of the gates, projections and norms in them."""
+"""Reads the published configurations of layers and of their gates, projections and norms."""
 
 import dataclasses
 from collections.abc import Callable
@@ -25,7 +25,7 @@ FUSED, UNFUSED = "pLSTM2DLayerFused", "pLSTM2DLayer"
 _GRAPH_LAYERS: dict[str, Published] = {"pLSTMGraphLayer": "node", "pLSTMGraphEdgeLayer": "edge"}
 _NORMS: dict[str, NormKind] = {"RMSNorm": "rms", "LayerNorm": "layer"}
 _HEAD_NORMS: dict[str, NormKind] = {"MultiHeadRMSNorm": "rms", "MultiHeadLayerNorm": "layer"}
-# The letters of `convolution_inputs`. Layers in 1D also have P, those in 2D O.
+# The branch for each letter of `convolution_inputs`. Layers in 1D also have P, layers in 2D also O.
 _BRANCHES = {
     "S": "source",
     "T": "transition",
@@ -63,7 +63,7 @@ class GridLayerArguments(NamedTuple):
 
 
 class GraphLayerArguments(NamedTuple):
-    """What `PLSTMDAGLayer` is built from."""
+    """The arguments from which a `PLSTMDAGLayer` is built."""
 
     input_dim: int
     config: PLSTMDAGConfig
@@ -77,7 +77,7 @@ class GraphLayerArguments(NamedTuple):
 
 
 def read_layer(fields: Fields) -> LayerArguments:
-    """Read the configuration of a 1D layer, its `class_name` already taken."""
+    """Read the configuration of a 1D layer, whose `class_name` has been taken already."""
     options = _read_options(fields, _BRANCHES | {"P": "passthrough"}, read_convolution)
     fields.expect("sub_heads", options["sub_heads"])
     input_dim, output_dim = options.pop("input_dim"), options.pop("output_dim")
@@ -85,11 +85,11 @@ def read_layer(fields: Fields) -> LayerArguments:
 
 
 def read_grid_layer(fields: Fields, class_name: str) -> GridLayerArguments:
-    """Read the configuration of a 2D layer, its `class_name` already taken.
+    """Read the configuration of a 2D layer, whose `class_name` has been taken already.
 
-    Both published layers become ours with the options of the same effect: the one that fuses the
-    orientations norms their sum and reads gates "head" first; the other norms each, and never
-    flips Y for orientations below 4.
+    Both published layers become our layer, with options of the same effect. The published layer
+    that fuses the orientations normalises their sum and orders the gates by head first. The other
+    one normalises each orientation, and does not flip Y for orientations below 4.
     """
     fused = class_name == FUSED
     if fused:
@@ -100,7 +100,7 @@ def read_grid_layer(fields: Fields, class_name: str) -> GridLayerArguments:
         orientations = [(o & 1) + 2 * (o >> 2 & 1) for o in published]
     branches = _BRANCHES | {"O": "orientation"}
     options = _read_options(fields, branches, read_grid_convolution, len(orientations))
-    fields.ignore("sub_heads")  # the projections have their own
+    fields.ignore("sub_heads")  # the projections have a field of their own
     input_dim, output_dim = options.pop("input_dim"), options.pop("output_dim")
     config = PLSTM2DConfig(
         **options,
@@ -122,7 +122,7 @@ def _read_options(
     read_convolution: Callable[[Fields, int], Any],
     orientations: int = 1,
 ) -> dict[str, Any]:
-    """Read what 1D and 2D layers share: the options of both, `input_dim` and `output_dim`."""
+    """Read the options that 1D and 2D layers share, with `input_dim` and `output_dim`."""
     fields.ignore("_shortname levels")
     sizes = fields.options("num_heads JK JQ JV JT JO DK DV input_dim")
     heads, features, output_dim = sizes["num_heads"], sizes["input_dim"], fields.take("output_dim")
@@ -167,7 +167,7 @@ def _read_options(
 
 
 def _read_passthrough(parent: Fields, features: int) -> bool:
-    """Read whether there is a passthrough; its factors start as ours."""
+    """Read whether there is a passthrough, whose factors must start at 1, as ours do."""
     fields = parent.below("passthrough")
     if fields is not None:
         fields.expect_all(input_dim=features, output_dim=features)
@@ -176,13 +176,14 @@ def _read_passthrough(parent: Fields, features: int) -> bool:
 
 
 def read_graph_layer(fields: Fields, class_name: str) -> GraphLayerArguments:
-    """Read the configuration of a graph layer, its `class_name` already taken.
+    """Read the configuration of a graph layer, whose `class_name` has been taken already.
 
-    The published layer of nodes gives places to edges the wrong way round, and both share out in
-    P-mode otherwise than ours: `PLSTMDAGConfig.published`. The diagonal initialiser of transitions
-    becomes one of ones: ours hold the places in one axis.
+    The published node-gated layer swaps the slots of edges that enter and leave a node, and both
+    published layers distribute the state differently from ours in P-mode: see
+    `PLSTMDAGConfig.published`. The diagonal initialiser of transitions becomes an initialiser of
+    ones, since our parameters have one axis for all pairs of slots.
     """
-    fields.ignore("memeff_variant bias")  # the published layers have biases whatever it says
+    fields.ignore("memeff_variant bias")  # the published layers have biases whatever `bias` is
     published, heads = _GRAPH_LAYERS[class_name], fields.take("num_heads")
     value_features, max_edges = fields.take("hv_head_dim"), fields.take("max_edges")
     project = HeadProjectionConfig(
@@ -228,19 +229,22 @@ def _read_graph_gate(fields: Fields, name: str, activation: Any = "sigmoid") -> 
 
 
 def read_gate(fields: Fields, **sizes: int) -> GateConfig:
-    """Read a source, mark or direct configuration; `sizes` are what its size fields must be."""
+    """Read the configuration of a source, mark or direct gate.
+
+    `sizes` are the values that its size fields must have.
+    """
     fields.expect_all(**sizes)
     gate = GateConfig(
         **fields.options("weight sub_heads activation activation_scale bias_init weight_init")
     )
-    # The blocks of a weight say nothing where there is no weight.
+    # The number of blocks of a weight has no meaning if there is no weight.
     return gate if gate.weight else dataclasses.replace(gate, sub_heads=1)
 
 
 def read_transition(fields: Fields, **sizes: int) -> Factorized:
-    """Read a transition's configuration; `sizes` as for `read_gate`.
+    """Read the configuration of a transition; `sizes` are those that `read_gate` takes.
 
-    The published normalisations come with their defects (`published_normalization`), since
+    The published normalisations are kept with their defects (`published_normalization`), because
     published weights were trained with them.
     """
     fields.expect_all(**sizes)
@@ -250,14 +254,14 @@ def read_transition(fields: Fields, **sizes: int) -> Factorized:
         "eigenvalue_weight_init inproj_bias_init inproj_weight_init outproj_bias_init "
         "outproj_weight_init"
     )
-    # The published code has this field in every mode and reads it in one.
+    # The published code has `orthogonalization_factor` in every mode, but uses it only in this one.
     if options["normalization_mode"] != "exponential_orthogonalization":
         options["orthogonalization_factor"] = 1.0
     return Factorized(dim=sizes["transition_dim"], published_normalization=True, **options)
 
 
 def read_projection(fields: Fields, **sizes: int) -> HeadProjectionConfig:
-    """Read a query, key or value configuration; `sizes` as for `read_gate`."""
+    """Read the configuration of a query, key or value; `sizes` are those that `read_gate` takes."""
     fields.expect_all(**sizes)
     normalization = fields.take("normalization")
     return HeadProjectionConfig(
@@ -267,13 +271,16 @@ def read_projection(fields: Fields, **sizes: int) -> HeadProjectionConfig:
 
 
 def read_convolution(fields: Fields, features: int) -> ConvolutionConfig:
-    """Read a 1D convolution's configuration."""
+    """Read the configuration of a 1D convolution."""
     fields.expect_all(input_dim=features, output_dim=features, causal=True, pointwise=True)
     return ConvolutionConfig(**fields.options("kernel_size bias"))
 
 
 def read_grid_convolution(fields: Fields, features: int) -> GridConvolutionConfig:
-    """Read a 2D convolution's configuration; it looks back from each cell, whatever `causal` is."""
+    """Read the configuration of a 2D convolution.
+
+    The published convolution reads only the cells before each cell, whatever `causal` is.
+    """
     fields.ignore("causal")
     fields.expect_all(input_dim=features, output_dim=features, pointwise=True)
     x, y = fields.take("kernel_size")
@@ -281,7 +288,7 @@ def read_grid_convolution(fields: Fields, features: int) -> GridConvolutionConfi
 
 
 def read_norm(fields: Fields, features: int, num_heads: int | None = None) -> NormConfig | None:
-    """Read a norm's configuration: over heads where `num_heads` is given, else over features."""
+    """Read the configuration of a norm, which is per head if `num_heads` is given."""
     class_name = fields.take("class_name")
     if class_name == "Identity":
         return None
@@ -291,7 +298,7 @@ def read_norm(fields: Fields, features: int, num_heads: int | None = None) -> No
     fields.expect_all(input_dim=features, output_dim=features)
     if num_heads is not None:
         fields.expect("num_heads", num_heads)
-        fields.ignore("axis")  # where the heads are is the caller's business in ours
+        fields.ignore("axis")  # in our code the caller puts the heads where the norm expects them
     return NormConfig(
         kind=kinds[class_name], **fields.options("eps scale bias scale_init bias_init")
     )

@@ -1,4 +1,4 @@
-"""The names and shapes of published parameters and of ours, and parameters put into our modules."""
+"""Translates names and shapes of published parameters, and loads them into our modules."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ Path = tuple[Any, ...]
 Shape = tuple[int, ...]
 Pairs = tuple[tuple[str, str], ...]
 
-# Published name, ours: whole pieces between the dots of a parameter's path.
+# Pairs of a published name and ours. Each is one or more whole parts of a dotted path.
 _NAMES = (
     ("interaction_module", "mixer"),
     ("value_", "value"),
@@ -42,20 +42,20 @@ _NAMES = (
     ("head.kernel", "head"),
     ("head.bias", "head_bias"),
 )
-# In blocks of attention; these go first, in this order.
+# The pairs for blocks with attention, which are replaced before the others, in this order.
 _ATTENTION_NAMES = (
     ("multiheadattention.out", "mixer.outprojection"),
     ("multiheadattention", "mixer"),
     ("scale.scale", "scale1.scale"),
 )
-# In layers of graphs, instead.
+# The pairs for graph layers, which have none of the others.
 _GRAPH_NAMES = (("transition", "share"), ("out", "outprojection"), ("value_", "value"))
 
 
 def parameter_name(published: str) -> str:
     """Return the dotted path that a published parameter has in our modules."""
     name = published.removeprefix("block_stack.").removeprefix("_conv.")
-    # A published vision block is a pair of ours.
+    # A published vision block is a pair of our blocks.
     name = re.sub(
         r"^block(\d+)\.block([01])\.",
         lambda match: f"blocks.{2 * int(match[1]) + int(match[2])}.",
@@ -66,10 +66,14 @@ def parameter_name(published: str) -> str:
 
 
 def published_name(parts: Mapping[Path, Any], path: Path) -> str:
-    """Return the published name of a parameter of ours; arguments as those of `published_shape`.
+    """Return the published name of one of our parameters.
+
+    Args:
+        parts: The modules inside the module, by path.
+        path: The path of the parameter.
 
     Raises:
-        ValueError: the published code has no such parameter.
+        ValueError: If the published code has no such parameter.
     """
     attention = any(isinstance(part, GridAttention) for part in parts.values())
     ours = name = ".".join(map(str, path))
@@ -92,22 +96,22 @@ def _backwards(pairs: Pairs) -> Pairs:
 
 
 def _renamed(name: str, pairs: Pairs) -> str:
-    """Replace whole pieces of a dotted name, those of each pair in the order of the pairs."""
+    """Replace whole parts of a dotted name, pair by pair in the order given."""
     for old, new in pairs:
         name = re.sub(rf"(?<![^.]){re.escape(old)}(?![^.])", new, name)
     return name
 
 
 def published_shape(parts: Mapping[Path, Any], path: Path, shape: Shape) -> Shape:
-    """Return the published shape of a parameter of ours.
+    """Return the published shape of one of our parameters.
 
-    Ours merge neighbouring axes of it (norms over heads, heads of attention, patches), or leave
-    out those of size 1.
+    Our shapes merge neighbouring axes of the published shape (norms over heads, heads of
+    attention, patches), or leave out axes of size 1.
 
     Args:
-        parts: the modules inside the module, by path.
-        path: the path of the parameter.
-        shape: its shape in our module.
+        parts: The modules inside the module, by path.
+        path: The path of the parameter.
+        shape: The shape of the parameter in our module.
     """
     *above, name = path
     owner, parent = parts.get(tuple(above)), parts.get(tuple(above[:-1]))
@@ -175,10 +179,14 @@ def load_parameters(module: nnx.Module, parameters: Mapping[str, ArrayLike]) -> 
 
 
 def _graph_pieces(layer: PLSTMDAGLayer) -> dict[str, list[tuple[str, Any]]]:
-    """Return, by published name, our names and parameters whose rows lie side by side in it.
+    """Return our parameters that make up each published parameter, in the published order.
 
-    Published kernels are [out, in]. Those of gates read node and edge features: of the edge alone
-    after the node's, of a line's two edges before them.
+    A published gate has one kernel [out, in] for node and edge features; our gates have one weight
+    for each. In the gates of edges, the columns for the node come first; in the gates of lines,
+    those for the two edges come first.
+
+    Returns:
+        For each published name, pairs of our name and our parameter.
     """
     pieces: dict[str, list[tuple[str, Any]]] = {}
     for path, variable in nnx.to_flat_state(nnx.state(layer, nnx.Param)):
@@ -194,7 +202,7 @@ def _graph_pieces(layer: PLSTMDAGLayer) -> dict[str, list[tuple[str, Any]]]:
 def _graph_parameters(
     layer: PLSTMDAGLayer, parameters: Mapping[str, ArrayLike]
 ) -> dict[str, np.ndarray]:
-    """Return published torch parameters of a graph layer by our names, and in our shapes."""
+    """Return published torch parameters of a graph layer with our names and shapes."""
     pieces, ours = _graph_pieces(layer), {}
     for published, given in parameters.items():
         array = np.asarray(given)
@@ -213,7 +221,7 @@ def _graph_parameters(
 
 
 def published_graph_parameters(layer: PLSTMDAGLayer) -> dict[str, np.ndarray]:
-    """Return the parameters of a graph layer by the names and in the shapes of published torch."""
+    """Return the parameters of a graph layer with the published names and shapes in torch."""
     named: dict[str, np.ndarray] = {}
     for published, pieces in _graph_pieces(layer).items():
         arrays = [np.asarray(variable.get_value()) for _, variable in pieces]

@@ -1,4 +1,4 @@
-"""Our parameters under the names of the published implementation."""
+"""Converts our parameters to the names and shapes of the published implementation."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -20,19 +20,19 @@ from plstm_seq.layers.transition import Factorized, TransitionTable
 
 
 def published_parameters(module: nnx.Module, dialect: Dialect = "nnx") -> dict[str, np.ndarray]:
-    """Return the parameters of a module as the published implementation has them.
+    """Return the parameters of a module with the names and shapes of the published implementation.
 
-    What `load_parameters` reads, backwards. Names and shapes are theirs; that the published code
-    computes the same is up to the options: it does for a module of `read_config`.
+    This is the inverse of `load_parameters`. Whether the published code computes the same as the
+    module depends on the module's options: it does if `read_config` made them.
 
     Args:
-        module: a pLSTM layer, a block of one in 1D or 2D or of attention, a language or a vision
-            model.
-        dialect: of which of its frameworks: "nnx", "linen" (dotted paths) or "torch". Layers of
-            graphs exist in torch alone.
+        module: A pLSTM layer, a block around a 1D or 2D pLSTM layer or around attention, a language
+            model or a vision model.
+        dialect: The framework of the published code: "nnx", "linen" (with dotted paths) or "torch".
+            Graph layers were published only in torch.
 
     Raises:
-        ValueError: the published code has no such layer, transition or parameter.
+        ValueError: If the published code has no such layer, transition or parameter.
     """
     if isinstance(module, PLSTMDAGLayer):
         if dialect != "torch" or module.config.published is None:
@@ -52,7 +52,7 @@ def published_parameters(module: nnx.Module, dialect: Dialect = "nnx") -> dict[s
 
 
 def _refuse(parts: Iterable[Any]) -> None:
-    """Refuse modules that were not published."""
+    """Raise `ValueError` if a module has no counterpart in the published code."""
     for part in parts:
         mixer = getattr(part, "mixer", None)
         if mixer is not None and not isinstance(mixer, PLSTM1DLayer | PLSTM2DLayer | GridAttention):

@@ -1,4 +1,4 @@
-"""Layers over directed acyclic graphs: the pLSTM, and the message passing it is compared with."""
+"""Layers over directed acyclic graphs: the pLSTM, and message-passing layers as baselines."""
 
 from typing import Any
 

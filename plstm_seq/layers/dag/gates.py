@@ -1,6 +1,6 @@
-"""Gates of edges and of lines: functions of a node, of places among its edges, of edge features.
+"""Gates and transitions of edges and lines, computed from node features, slots and edge features.
 
-Padding gets the gates of the last node: finite, and read nowhere.
+Padding gets the gates of the last node: they are finite, and nothing reads them.
 """
 
 from dataclasses import replace
@@ -23,18 +23,19 @@ Edges = Float[Array, "n J"] | None
 
 
 class EdgeGate(Configured[GateConfig]):
-    """`activation(bias[slot] + weight[slot] . x[node] + edge_weight . edge)`.
+    """The gate `activation(bias[slot] + weight[slot] . x[node] + edge_weight . edge)`.
 
-    A slot is a place among the edges of a node; places from the last slot on share it.
+    A slot is the position of an edge among the edges of a node. All positions from the last slot on
+    use the last slot.
 
     Args:
-        num_heads: the number of heads, H.
-        input_dim: I, the features of a node.
-        shape: the axes of the gate.
-        config: see `GateConfig`; with `weight` it depends on both, the node and the edge.
-        slots: how many there are.
-        edge_features: J, of what is handed over as `edges`; 0: none.
-        types: `dtype`, `param_dtype` and `rngs`.
+        num_heads: The number of heads (H).
+        input_dim: The number of features of a node (I).
+        shape: The axes of the gate.
+        config: See `GateConfig`; with `weight` the gate depends on the node and on the edge.
+        slots: The number of slots.
+        edge_features: The number of features (J) of the `edges` in a call; 0 if there are none.
+        types: The arguments `dtype`, `param_dtype` and `rngs`.
     """
 
     def __init__(
@@ -63,13 +64,13 @@ class EdgeGate(Configured[GateConfig]):
         """Compute the gates of edges.
 
         Args:
-            x: [N, I].
-            node: that each reads, [...].
-            slot: its place there, [...].
-            edges: [..., J].
+            x: The features of the nodes, [N, I].
+            node: The node that each edge reads, [...].
+            slot: The slot of each edge at that node, [...].
+            edges: The features of the edges, [..., J].
 
         Returns:
-            [..., H, *shape], in float32 at least.
+            The gates [..., H, *shape], in float32 at least.
         """
         heads_last = jnp.moveaxis(self.nodes(x), 1, 2)
         gate = heads_last.at[node, slot].get(mode="clip")
@@ -79,14 +80,14 @@ class EdgeGate(Configured[GateConfig]):
 
 
 class EdgeLinear(nnx.Module):
-    """`weight . edge`, with a weight [H, 1, *shape, J] and no bias.
+    """The linear map `weight . edge`, with a weight [H, 1, *shape, J] and no bias.
 
     Args:
-        num_heads: the number of heads, H.
-        shape: the axes of the result after H.
-        features: of an edge, J.
-        weight_init: of the weight.
-        types: `dtype`, `param_dtype` and `rngs`.
+        num_heads: The number of heads (H).
+        shape: The axes of the result after H.
+        features: The number of features of an edge (J).
+        weight_init: The initialiser of the weight.
+        types: The arguments `dtype`, `param_dtype` and `rngs`.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class EdgeLinear(nnx.Module):
         self.weight = nnx.Param(weight)
 
     def __call__(self, edges: Edges) -> Float[Array, "n H *shape"]:
-        """Return [n, H, *shape], in float32 at least."""
+        """Map edge features [n, J] to [n, H, *shape], in float32 at least."""
         if edges is None:
             raise ValueError(
                 f"edges: got None, expected features [E, J]: the layer was built with "
@@ -110,15 +111,15 @@ class EdgeLinear(nnx.Module):
 
 
 class EdgeTransition(nnx.Module):
-    """A transition as `EdgeGate` is a gate: its quantities are functions of node, slot and edge.
+    """A transition whose quantities depend on node, slot and edge, as those of an `EdgeGate` do.
 
     Args:
-        num_heads: the number of heads, H.
-        input_dim: I, the features of a node.
-        config: the parametrisation.
-        slots: how many there are.
-        edge_features: J, of what is handed over as `edges`; 0: none.
-        types: `dtype`, `param_dtype` and `rngs`.
+        num_heads: The number of heads (H).
+        input_dim: The number of features of a node (I).
+        config: The parametrisation.
+        slots: The number of slots.
+        edge_features: The number of features (J) of the `edges` in a call; 0 if there are none.
+        types: The arguments `dtype`, `param_dtype` and `rngs`.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class EdgeTransition(nnx.Module):
     ):
         config.check_heads(num_heads)
         self.num_heads, self.slots, self.dtype = num_heads, slots, types["dtype"]
-        # Heads last, so that what a parametrisation does head by head is the same in every slot.
+        # The heads vary fastest, so that options that differ by head are the same in every slot.
         self.nodes = Transition(slots * num_heads, input_dim, config, **types)
         self.edges = nnx.Dict(
             {
@@ -146,7 +147,7 @@ class EdgeTransition(nnx.Module):
     def __call__(
         self, x: Float[Array, "N I"], node: Int[Array, " n"], slot: Int[Array, " n"], edges: Edges
     ) -> Float[Array, "n H JT JT"]:
-        """Compute the transitions of edges; arguments as those of an `EdgeGate`."""
+        """Compute the transitions of edges; the arguments are those of an `EdgeGate`."""
         slot, config = jnp.minimum(slot, self.slots - 1), self.nodes.config
         # Without weights a quantity is the same at every node.
         row = node if config.weight else jnp.zeros_like(node)
@@ -166,16 +167,17 @@ class EdgeTransition(nnx.Module):
 def shared_out(
     numbers: Float[Array, "P H"], edge: Int[Array, " P"], count: int, offset: float
 ) -> Float[Array, "P H"]:
-    """`t / (offset + sum |t|)`, the sum over all lines with the same edge: P-mode.
+    """Return `t / (offset + sum |t|)`, where the sum runs over all lines with the same edge.
 
-    Over the lines out of an edge, what leaves it is then no more than what it held: the absolute
-    values sum to less than 1. Source: arXiv 2506.11997, section 4 on P-mode.
+    This is the normalisation of P-mode. The absolute values of the results for one edge sum to less
+    than 1, so if `edge` is the edge that a line leaves, no edge passes on more than it holds.
+    Source: arXiv 2506.11997, section 4 on P-mode.
 
     Args:
-        numbers: t of each line.
-        edge: below `count`; that of padding is not.
-        count: of edges.
-        offset: positive.
+        numbers: The number t of each line and head.
+        edge: The edge that each line belongs to, below `count` unless the line is padding.
+        count: The number of edges.
+        offset: A positive number.
     """
     total = jax.ops.segment_sum(jnp.abs(numbers), edge, count, mode="drop")
     return numbers / (offset + total.at[edge].get(mode="fill", fill_value=0))

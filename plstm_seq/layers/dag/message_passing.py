@@ -1,6 +1,6 @@
-"""The baselines of graph models, in which every node hears its neighbours once.
+"""Message-passing baselines for graph models: GCN, GIN, GAT, MPNN and their base class.
 
-They are GCN, GIN, GAT and MPNN, and the frame that they share.
+In each of these layers, every node receives one message from each of its neighbours.
 """
 
 from dataclasses import dataclass
@@ -30,11 +30,11 @@ Neighbours = Literal["both", "forward", "reverse"]
 
 @dataclass(frozen=True, kw_only=True)
 class MessagePassingConfig:
-    """The options of all.
+    """The options that all message-passing layers share.
 
     Attributes:
-        neighbours: "both": messages run along an edge and against it, as on undirected graphs;
-            "forward": along it alone; "reverse": against it alone.
+        neighbours: The direction of messages. "forward" sends them along each edge, "reverse"
+            against it, and "both" sends them in both directions, as in undirected graphs.
     """
 
     neighbours: Neighbours = "both"
@@ -47,13 +47,15 @@ C = TypeVar("C", bound=MessagePassingConfig)
 
 
 class Messages(NamedTuple):
-    """Who sends to whom; M messages, one an edge, or two of "both"; N nodes.
+    """The senders and receivers of M messages between N nodes.
+
+    There is one message per edge, or two if messages go in both directions.
 
     Attributes:
-        sender: [M]; N where an edge is padding.
-        receiver: [M]; likewise.
-        edges: features of the edge, [M, J]; None without.
-        nodes: the number of nodes, N.
+        sender: The node that sends each message, [M]; N if the edge is padding.
+        receiver: The node that receives each message, [M]; N if the edge is padding.
+        edges: The features of each message's edge, [M, J], or None.
+        nodes: The number of nodes (N).
     """
 
     sender: Array
@@ -62,15 +64,15 @@ class Messages(NamedTuple):
     nodes: int
 
     def sent(self, x: Array) -> Array:
-        """The rows of the senders; zero for padding."""
+        """Return the row of `x` [N, ...] of each message's sender; zeros for padding."""
         return x.at[self.sender].get(mode="fill", fill_value=0)
 
     def received(self, x: Array) -> Array:
-        """The rows of the receivers; zero for padding."""
+        """Return the row of `x` [N, ...] of each message's receiver; zeros for padding."""
         return x.at[self.receiver].get(mode="fill", fill_value=0)
 
     def summed(self, rows: Array) -> Array:
-        """Sums messages [M, ...] over each receiver, [N, ...]."""
+        """Sum the messages [M, ...] to each receiver, which gives [N, ...]."""
         wide = rows.astype(accumulation_dtype(rows.dtype))
         total = jax.ops.segment_sum(wide, self.receiver, self.nodes, mode="drop")
         return total.astype(rows.dtype)
@@ -128,21 +130,21 @@ class MessagePassing(Configured[C]):
         self._make(dtype=dtype, param_dtype=param_dtype, rngs=rngs)
 
     def _make(self, **types: Any) -> None:
-        """Make the parameters."""
+        """Create the parameters."""
         raise NotImplementedError
 
     def _pass(self, x: Array, messages: Messages) -> Array:
-        """Map [N, D] to [N, D]."""
+        """Compute the output [N, D] from the input [N, D] and the messages."""
         raise NotImplementedError
 
     def _edge_linear(self, features: int, **types: Any) -> nnx.Linear | None:
-        """A map of edge features to so many, for `of_edge`; None where there are none."""
+        """Create `of_edge`, which maps edge features to `features`; None without edge features."""
         if not self.edge_features:
             return None
         return nnx.Linear(self.edge_features, features, use_bias=False, **types)
 
     def _with_edges(self, rows: Array, edges: Array | None) -> Array:
-        """Adds what `of_edge` makes of the edges to the rows of messages [M, ...]."""
+        """Add the output of `of_edge` for the edges to the rows of the messages, [M, ...]."""
         if self.of_edge is None or edges is None:
             return rows
         return rows + self.of_edge(edges)
@@ -150,18 +152,18 @@ class MessagePassing(Configured[C]):
     def __call__(
         self, x: Float[Array, "N D"], graph: Graphs, edges: Float[Array, "E J"] | None = None
     ) -> Float[Array, "N D"]:
-        """Run over a graph, or over several side by side.
+        """Run the layer over one graph, or over the union of several.
 
         Args:
-            x: [N, D].
-            graph: index arrays, a `plstm_seq.graphs.LineGraph`, padded or not.
-            edges: features of the edges, [E, J]; None without.
+            x: The features of the nodes, [N, D].
+            graph: The index arrays: a `plstm_seq.graphs.LineGraph`, padded or not.
+            edges: The features of the edges, [E, J], or None.
 
         Returns:
-            The output [N, D]; that of a node that is padding is of no meaning.
+            The output [N, D]. The rows of padding nodes are meaningless.
 
         Raises:
-            ValueError: a shape does not fit.
+            ValueError: If a shape does not fit.
         """
         require_shape("x", x, ("N", self.features))
         require_edges(edges, graph, self.edge_features)
@@ -321,7 +323,7 @@ class GAT(MessagePassing[GATConfig]):
         heads = self.config.num_heads
         require_divisible("features", self.features, "num_heads", heads)
         self.linear = nnx.Linear(self.features, self.features, use_bias=False, **types)
-        # Scores of W x are linear in x, and so are parametrised as such.
+        # The scores are linear functions of W x.
         self.of_receiver = nnx.Linear(self.features, heads, use_bias=False, **types)
         self.of_sender = nnx.Linear(self.features, heads, use_bias=False, **types)
         self.of_edge = self._edge_linear(heads, **types)
@@ -333,7 +335,7 @@ class GAT(MessagePassing[GATConfig]):
         values = h.reshape(x.shape[0], heads, h.shape[-1] // heads)
         to, by = self.of_receiver(h), self.of_sender(h)
         scores = self._with_edges(messages.received(to) + messages.sent(by), messages.edges)
-        # Of padding a score may be anything, and its exponential too large.
+        # The score of padding is arbitrary, and its exponential could overflow.
         scores = jnp.where((messages.receiver < messages.nodes)[:, None], scores, 0)
         wide = accumulation_dtype(x.dtype)
         scores, own = (jax.nn.leaky_relu(s, self.slope).astype(wide) for s in (scores, to + by))

@@ -1,4 +1,4 @@
-"""The pLSTM layer over directed acyclic graphs: its options, and what is around one op."""
+"""The pLSTM layer over directed acyclic graphs, and its options."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -112,7 +112,7 @@ class GraphMixer(Protocol):
     """
 
     def __call__(self, x: Any, graph: Graphs, edges: Any = None, /) -> Any:
-        """Map [N, I] to [N, O]; `edges` are features [E, J]."""
+        """Map the features of nodes [N, I] to [N, O]; `edges` are features of edges [E, J]."""
         ...
 
 
@@ -203,18 +203,18 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
     def __call__(
         self, x: Float[Array, "N I"], graph: Graphs, edges: Float[Array, "E J"] | None = None
     ) -> Float[Array, "N O"]:
-        """Run over a graph, or over several side by side.
+        """Run the layer over one graph, or over the union of several.
 
         Args:
-            x: [N, I].
-            graph: index arrays, a `plstm_seq.graphs.LineGraph`, padded or not.
-            edges: features of the edges, [E, J]; None without.
+            x: The features of the nodes, [N, I].
+            graph: The index arrays: a `plstm_seq.graphs.LineGraph`, padded or not.
+            edges: The features of the edges, [E, J], or None.
 
         Returns:
-            The output [N, O]; that of a node that is padding is of no meaning.
+            The output [N, O]. The rows of padding nodes are meaningless.
 
         Raises:
-            ValueError: a shape does not fit, or the layer is in D-mode and the graph was built
+            ValueError: If a shape does not fit, or the layer is in D-mode and the graph was built
                 without its multitree.
         """
         require_shape("x", x, ("N", self.input_dim))
@@ -234,7 +234,7 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
         return self._leave(self._normed(jnp.moveaxis(y, 0, 1)))
 
     def _op_inputs(self, x: Array, ways: Walk, transition: Array, edges: Array | None) -> Inputs:
-        """The arguments of the op, rows first: [N, E or P, H, and their own axes]."""
+        """Compute the arguments of the op, each of shape [N, E or P, H, ...]."""
         mark = self.mark(x, ways.head, ways.in_slot, edges)
         if self.reading is not None:
             own = self.reading(x, ways.head, ways.in_slot, edges)
@@ -250,12 +250,12 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
         )
 
     def _transition(self, x: Array, ways: Walk, graph: Graphs, edges: Array | None) -> Array:
-        """The transition of every line, [P, H, JT, JT]."""
+        """Compute the transition of every line, [P, H, JT, JT]."""
         node = ways.node
         if self.config.published == "edge":
             node = ways.tail.at[ways.before].get(mode="clip")
         last = self.config.max_edges - 1
-        # Where a line's edges stand among those into and out of the node between them.
+        # The slots of a line's two edges among the edges into and out of the node between them.
         ends = ((ways.in_slot, ways.before), (ways.out_slot, ways.after))
         slots = (slot.at[line].get(mode="clip") for slot, line in ends)
         row, column = (jnp.minimum(slot, last) for slot in slots)
@@ -286,7 +286,7 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
         pair: Array,
         edges: Array | None,
     ) -> Array:
-        """The number of every line, [P, H]: shared out in P-mode, within 1 in D-mode."""
+        """Compute the number of every line, [P, H], normalised in P-mode, in (-1, 1) in D-mode."""
         numbers = share(x, node, pair, edges)
         if self.mode == "D":
             return jnp.tanh(numbers)
@@ -299,7 +299,10 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
     def _published_share(
         self, share: EdgeGate, x: Array, ways: Walk, pair: Array, numbers: Array
     ) -> Array:
-        """As `shared_out`, over all places for edges out of a node; see `PLSTMDAGConfig`."""
+        """Normalise like `shared_out`, but sum over all slots for edges out of a node.
+
+        See the option `published` of `PLSTMDAGConfig`.
+        """
         slots = self.config.max_edges
         row = pair // slots
         places = row[:, None] * slots + jnp.arange(slots)
@@ -312,7 +315,7 @@ class PLSTMDAGLayer(PLSTMLayer[PLSTMDAGConfig]):
 
 
 def _kept(graph: Graphs) -> Array:
-    """[P], 1 for the lines of the multitree."""
+    """Return an array [P] that is 1 for the lines of the multitree and 0 for the others."""
     if graph.multitree is None:
         raise ValueError("graph.multitree: got None, expected a line graph of mode 'D' or 'PD'")
     return jnp.asarray(graph.multitree)

@@ -1,4 +1,4 @@
-"""The index arrays of a graph in the direction in which a layer goes through it."""
+"""The index arrays of a graph, in the direction in which a layer goes through the graph."""
 
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -29,37 +29,37 @@ class Graphs(Graph, Protocol):
 
     @property
     def out_slot(self) -> Any:
-        """[E], an edge's rank among those that leave its tail."""
+        """The rank of each edge among the edges that leave its tail, [E]."""
         ...
 
     @property
     def in_slot(self) -> Any:
-        """[E], an edge's rank among those that enter its head."""
+        """The rank of each edge among the edges that enter its head, [E]."""
         ...
 
     @property
     def node(self) -> Any:
-        """[P], the node between the two edges of a line."""
+        """The node between the two edges of each line, [P]."""
         ...
 
     @property
     def graph(self) -> Any:
-        """[N], the graph that a node belongs to."""
+        """The graph that each node belongs to, [N]."""
         ...
 
     @property
     def sizes(self) -> Any:
-        """[G], the number of nodes of each graph."""
+        """The number of nodes of each graph, [G]."""
         ...
 
     @property
     def multitree(self) -> Any:
-        """[P], 1 for the lines that D-mode keeps; None: not known."""
+        """An array [P] that is 1 for the lines that D-mode keeps, or None if they are not known."""
         ...
 
 
 def require_edges(edges: Array | None, graph: Graphs, features: int) -> None:
-    """Raise `ValueError` unless the features of a graph's edges are [E, features], or none at 0."""
+    """Raise `ValueError` unless `edges` has the shape [E, features], or is None with 0 features."""
     if edges is not None:
         require_shape("edges", edges, (len(graph.tail), features))
     elif features:
@@ -67,7 +67,7 @@ def require_edges(edges: Array | None, graph: Graphs, features: int) -> None:
 
 
 class Walk(NamedTuple):
-    """The index arrays that a layer and its op use; a `plstm_seq.ops.dag.inputs.Graph`."""
+    """The index arrays that a layer and its op use: a `plstm_seq.ops.dag.inputs.Graph`."""
 
     tail: Array
     head: Array
@@ -80,11 +80,10 @@ class Walk(NamedTuple):
 
 
 def walk(graph: Graphs, direction: Direction = "forward") -> Walk:
-    """Return the arrays of a graph, or of the one with every edge turned round.
+    """Return the index arrays of a graph, or of the graph with every edge reversed.
 
-    Nodes, edges and lines keep their places. The blocks of a graph, last one first, are in a
-    topological order of the reversed one: no line leads, reversed, to an edge that a line of a
-    later block comes from.
+    Nodes, edges and lines keep their numbers. The reversed graph has the blocks in reverse, which
+    is a topological order of its lines: a line comes after all lines into the edge that it leaves.
     """
     tail, head, out_slot, in_slot, before, after, node, blocks = (
         jnp.asarray(getattr(graph, name)) for name in Walk._fields

@@ -103,16 +103,16 @@ class GridAttention(Configured[GridAttentionConfig]):
         self.outprojection = linear(inner, output_dim, kernel_init=config.out_weight_init)
 
     def __call__(self, x: Float[Array, "B *S I"]) -> Float[Array, "B *S F"]:
-        """Read all cells from all cells.
+        """Let every cell attend to all cells.
 
         Args:
-            x: [B, ..., I]: a grid [B, X, Y, I], or cells in any order [B, T, I].
+            x: The input [B, ..., I]: a grid [B, X, Y, I], or cells in any order [B, T, I].
 
         Returns:
-            [B, ..., output_dim].
+            The output [B, ..., output_dim].
 
         Raises:
-            ValueError: the shape of `x` does not fit.
+            ValueError: If the shape of `x` does not fit.
         """
         require_shape("x", x, ("...", self.input_dim))
         cells = jax.lax.collapse(x, 1, x.ndim - 1)
@@ -130,7 +130,10 @@ class GridAttention(Configured[GridAttentionConfig]):
 
 
 def _attention(query: Array, key: Array, value: Array) -> Array:
-    """[B, T, H, D] each; the softmax of float64 in float64, unlike jax's own."""
+    """Compute attention between arrays [B, T, H, D].
+
+    Unlike `jax.nn.dot_product_attention`, this takes the softmax of float64 inputs in float64.
+    """
     wide = accumulation_dtype(query.dtype)
     scores = jnp.einsum("bthd,bshd->bhts", query, key, preferred_element_type=wide)
     weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5, axis=-1)

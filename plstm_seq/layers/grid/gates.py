@@ -1,4 +1,4 @@
-"""The gates of a 2D layer in P-mode and in D-mode: what leaves a cell to the right and down."""
+"""The gates of a 2D layer in P-mode and in D-mode, for the edges to the right and down."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -17,11 +17,14 @@ Chirality = Literal["L", "R"]
 PForm = Literal["shared", "published"]
 
 GateOf = Callable[[str], Array]
-"""The value of the gate with a name, [B, X, Y, N, ...]."""
+"""A function that returns the value [B, X, Y, N, ...] of the gate with a given name."""
 
 
 class EdgeGates(NamedTuple):
-    """The gates of `plstm_2d` but the direct one, each [B, X, Y, N, ...], N = O * H gates."""
+    """The gates of `plstm_2d` except the direct one.
+
+    Each has the shape [B, X, Y, N, ...], with N = O * H for O orientations and H heads.
+    """
 
     source_right: Array
     source_down: Array
@@ -34,20 +37,20 @@ class EdgeGates(NamedTuple):
 
 
 class OrientationGate(nnx.Module):
-    """The share `a` of what leaves a cell to the right: `sigmoid(bias + scale * weight . x / I)`.
+    """The share `a = sigmoid(bias + scale * weight . x / I)` of a cell's output that goes right.
 
-    Source: arXiv 2506.11997, section 4 on P-mode; with a fixed `a` a signal moves along the
-    direction `a : 1 - a`.
+    The rest goes down. With a fixed `a`, a signal moves along the direction `a : 1 - a`. Source:
+    arXiv 2506.11997, section 4 on P-mode.
 
     Args:
-        input_dim: the number of input features, I.
-        count: the orientations and the heads, (O, H).
-        scale: what is read of the input is multiplied by this and divided by I.
-        bias_init: of the bias [O, H].
-        weight_init: of the weight [O, H, I].
-        dtype: the type to compute in; None: that of input and parameters.
-        param_dtype: the type of the parameters, `bias` [O, H] and `weight` [O, H, I].
-        rngs: for the parameters.
+        input_dim: The number of input features (I).
+        count: The numbers of orientations and of heads, (O, H).
+        scale: The factor of the input's part, which is also divided by I.
+        bias_init: The initialiser of the bias [O, H].
+        weight_init: The initialiser of the weight [O, H, I].
+        dtype: The type to compute in. None means the type of the input and the parameters.
+        param_dtype: The type of the parameters, `bias` [O, H] and `weight` [O, H, I].
+        rngs: The random number generators for the parameters.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class OrientationGate(nnx.Module):
         self.weight = nnx.Param(weight_init(rngs.params(), (*count, input_dim), param_dtype))
 
     def __call__(self, x: Float[Array, "*S I"]) -> Float[Array, "*S N"]:
-        """Compute the share for every gate, [..., O * H], in float32 at least."""
+        """Compute the share [..., O * H] for every orientation and head, in float32 at least."""
         bias = self.bias[...].reshape(-1)
         x, weight = promote(x, self.weight[...].reshape(bias.size, -1), dtype=self.dtype)
         wide = accumulation_dtype(x.dtype)
@@ -76,10 +79,11 @@ class OrientationGate(nnx.Module):
 
 
 def p_gates(gate: GateOf, form: PForm) -> EdgeGates:
-    """P-mode: `S_r = a S`, `S_d = (1 - a) S`, `T_rl = T_ru = a T`, `T_dl = T_du = (1 - a) T`.
+    """Make the gates of P-mode from a source S, a transition T, a mark and the share `a`.
 
-    With `|T| <= 1` what leaves a cell sums to no more than what came in. The form "published" has
-    `1 - a S` and `1 - a T` instead.
+    They are `S_r = a S`, `S_d = (1 - a) S`, `T_rl = T_ru = a T` and `T_dl = T_du = (1 - a) T`. If
+    `|T| <= 1`, what leaves a cell sums to no more than what enters it. The form "published" has
+    `1 - a S` and `1 - a T` in place of `(1 - a) S` and `(1 - a) T`.
     """
     share, source, transition = gate("orientation"), gate("source"), gate("transition")
     mark = gate("mark")
@@ -94,9 +98,9 @@ def p_gates(gate: GateOf, form: PForm) -> EdgeGates:
 
 
 def d_gates(gate: GateOf, chirality: Chirality) -> EdgeGates:
-    """D-mode: a turn in one direction alone, so that one way alone joins two cells.
+    """Make the gates of D-mode, in which signals turn in only one of the two directions.
 
-    Then `|T| <= 1` bounds what arrives.
+    Any two cells are then joined by at most one path, so `|T| <= 1` bounds what arrives.
     """
     turn = gate("transition_turn")
     return EdgeGates(

@@ -1,4 +1,4 @@
-"""The 2D pLSTM layer: its options, and gates and projections around one op, in all orientations."""
+"""The 2D pLSTM layer, which reads a grid in several orientations, and its options."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -147,9 +147,11 @@ class PLSTM2DLayer(ConvolvedLayer[PLSTM2DConfig]):
         super().__init__(input_dim, config, output_dim=output_dim, **types)
 
     def _make_gates(self, **types: Any) -> None:
-        """In P-mode one source, transition and mark, and a gate that shares them out to two edges.
+        """Create the gates of the layer's mode.
 
-        In D-mode gates of their own for both edges, and the transition of the turn between them.
+        P-mode has one source, transition and mark, and a gate that divides source and transition
+        between the two edges. D-mode has separate gates for the two edges, and a transition for the
+        turn from one to the other.
         """
         config, input_dim = self.config, self.input_dim
         heads, _, _, jk, jq, jv, jt, jo = self.sizes
@@ -191,16 +193,16 @@ class PLSTM2DLayer(ConvolvedLayer[PLSTM2DConfig]):
         )
 
     def __call__(self, x: Float[Array, "B X Y I"]) -> Float[Array, "B X Y F"]:
-        """Run over a grid.
+        """Run the layer over a batch of grids.
 
         Args:
-            x: [B, X, Y, I].
+            x: The input [B, X, Y, I].
 
         Returns:
-            [B, X, Y, output_dim].
+            The output [B, X, Y, output_dim].
 
         Raises:
-            ValueError: the shape of `x` does not fit.
+            ValueError: If the shape of `x` does not fit.
         """
         x, convolved = self._enter(x)
         inputs = self._op_inputs(x, convolved)
@@ -208,36 +210,38 @@ class PLSTM2DLayer(ConvolvedLayer[PLSTM2DConfig]):
         return self._pass(self._leave(y), self._read("passthrough", x, convolved))
 
     def op_inputs(self, x: Float[Array, "B X Y I"]) -> Inputs:
-        """Make what the op runs on: gates, query, key and value at every cell.
+        """Compute the inputs of the op: gates, query, key and value at every cell.
 
         Args:
-            x: [B, X, Y, I].
+            x: The input [B, X, Y, I].
 
         Returns:
             The arguments of `plstm_2d_oriented`: query, key, value and direct [B, H, X, Y, ...],
-            the other gates [B, H, O, X, Y, ...], each at its cell whatever the orientation.
+            and the other gates [B, H, O, X, Y, ...]. The gates of every orientation are at the
+            position of their cell in `x`, not flipped.
 
         Raises:
-            ValueError: the shape of `x` does not fit.
+            ValueError: If the shape of `x` does not fit.
         """
         return self._op_inputs(*self._enter(x))
 
     def record(self, x: Float[Array, "B X Y I"]) -> dict[str, Array]:
-        """Return what a call computes on the way: the gates by name.
+        """Return the gates that a call computes, by name.
 
-        Those of P-mode are from before it shares source and transition out.
+        In P-mode, source and transition are those from before their division between two edges.
 
         Args:
-            x: [B, X, Y, I].
+            x: The input [B, X, Y, I].
 
         Returns:
-            Of each name [B, H, O, X, Y, ...], at its cell whatever the orientation: in P-mode
-            `orientation`, `source`, `transition` and `mark`; in D-mode `source_right`,
-            `source_down`, `transition_right`, `transition_down`, `transition_turn`, `mark_left`
-            and `mark_up`. And `direct`, where there is one, [B, H, X, Y, ...].
+            The gates [B, H, O, X, Y, ...], which for every orientation are at the position of their
+            cell in `x`. In P-mode they are `orientation`, `source`, `transition` and `mark`; in
+            D-mode `source_right`, `source_down`, `transition_right`, `transition_down`,
+            `transition_turn`, `mark_left` and `mark_up`. If the layer has a direct term, there is
+            also `direct` [B, H, X, Y, ...].
 
         Raises:
-            ValueError: the shape of `x` does not fit.
+            ValueError: If the shape of `x` does not fit.
         """
         inputs = self._enter(x)
         gates = {name: self._by_orientation(self._made(name, *inputs)) for name in self.gate_names}
@@ -246,13 +250,16 @@ class PLSTM2DLayer(ConvolvedLayer[PLSTM2DConfig]):
         return gates
 
     def _enter(self, x: Array) -> tuple[Array, Array]:
-        """The input in the type computed in, and its convolution."""
+        """Return the input, cast to the type to compute in, and its convolution."""
         require_shape("x", x, ("B", "X", "Y", self.input_dim))
         x = computed(x, self.dtype, self.param_dtype)
         return x, x if self.convolution is None else self.convolution(x)
 
     def _made(self, name: str, x: Array, convolved: Array, branch: str | None = None) -> Array:
-        """The gate or projection of a name, which is or begins with that of its branch."""
+        """Compute the gate or projection with a name.
+
+        Its branch is the part of the name before the first underscore, unless `branch` is given.
+        """
         branch = name.partition("_")[0] if branch is None else branch
         return getattr(self, name)(self._read(branch, x, convolved))
 
@@ -274,7 +281,7 @@ class PLSTM2DLayer(ConvolvedLayer[PLSTM2DConfig]):
         )
 
     def _by_orientation(self, gates: Array) -> Array:
-        """[B, X, Y, N, ...] -> [B, H, O, X, Y, ...]."""
+        """Rearrange gates [B, X, Y, N, ...] to [B, H, O, X, Y, ...]."""
         heads, count = self.sizes.H, len(self.config.orientations)
         orientation_first = self.config.gate_order == "orientation"
         outer = (count, heads) if orientation_first else (heads, count)
@@ -282,7 +289,7 @@ class PLSTM2DLayer(ConvolvedLayer[PLSTM2DConfig]):
         return jnp.moveaxis(gates, (4, 3) if orientation_first else (3, 4), (1, 2))
 
     def _summed(self, inputs: Inputs) -> Array:
-        """The sum over orientations, normalised: [B, X, Y, H * DV * JO]."""
+        """Compute the normalised sum over the orientations, [B, X, Y, H * DV * JO]."""
         config = self.config
         y = plstm_2d_oriented(
             *inputs, orientations=config.orientations, implementation=config.implementation
@@ -290,7 +297,7 @@ class PLSTM2DLayer(ConvolvedLayer[PLSTM2DConfig]):
         return self._normed(jnp.moveaxis(y, 1, 3))
 
     def _each(self, inputs: Inputs) -> Array:
-        """The mean over orientations, each normalised, direct term included."""
+        """Compute the mean of the orientations' normalised outputs, each with the direct term."""
         orientations = self.config.orientations
         vectors = {
             name: jnp.broadcast_to(
@@ -306,5 +313,5 @@ class PLSTM2DLayer(ConvolvedLayer[PLSTM2DConfig]):
 
 
 def _heads_first(array: Array) -> Array:
-    """[B, X, Y, H, ...] -> [B, H, X, Y, ...]."""
+    """Rearrange [B, X, Y, H, ...] to [B, H, X, Y, ...]."""
     return jnp.moveaxis(array, 3, 1)

@@ -1,8 +1,8 @@
 """Transitions: maps from the input to the matrices that multiply the state.
 
-A config says which family and how; `Transition(num_heads, input_dim, config, rngs=...)` is the
-layer. `Table` is no such map: its matrices are looked up by token, and its layer is
-`TransitionTable`. `layers/README.md` compares the families.
+A config chooses the family and its options; `Transition(num_heads, input_dim, config, rngs=...)` is
+the layer. A `Table` is different: its layer, `TransitionTable`, looks matrices up by token.
+`layers/README.md` compares the families.
 """
 
 from plstm_seq.layers.transition.base import Table, Transition, TransitionTable

@@ -1,8 +1,8 @@
-"""What every family of transitions is, and the layers that make the matrices.
+"""The base class of all families of transitions, and the layers that compute the matrices.
 
-A family is some linear functions of the input, made into a matrix: a `Parametrization`, which the
-layer `Transition` computes. A `Table` is none: its layer looks matrices up by token, one for every
-entry of the vocabulary.
+A family is a `Parametrization`: it makes a matrix from linear functions of the input, which the
+layer `Transition` computes. A `Table` is not a family: its layer, `TransitionTable`, looks matrices
+up by token, one for every entry of the vocabulary.
 """
 
 import copy
@@ -31,12 +31,13 @@ from plstm_seq.layers.sub_heads import sub_head_linear
 
 @dataclass(frozen=True)
 class Quantity:
-    """A linear function of the input: `bias + weight . x`, of this shape per head.
+    """A linear function of the input, `bias + weight . x`, with a value [*shape] for each head.
 
     Attributes:
-        shape: its axes after the head axis.
-        bias_init: of the bias [H, *shape].
-        weight_init: of the weight [H / sub_heads, sub_heads, *shape, I / sub_heads].
+        shape: The axes after the head axis.
+        bias_init: The initialiser of the bias [H, *shape].
+        weight_init: The initialiser of the weight
+            [H / sub_heads, sub_heads, *shape, I / sub_heads].
     """
 
     shape: tuple[int, ...]
@@ -46,15 +47,16 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Parametrization(ABC):
-    """The part that all families share; a config and the map from quantities to matrices.
+    """The base of all families: their shared options, and the map from quantities to matrices.
 
     Attributes:
-        dim: JT, a transition is a `JT x JT` matrix.
-        sub_heads: the input is split into this many blocks, and head `h` reads block
-            `h % sub_heads` only.
-        weight: whether transitions depend on the input; else on the biases alone, and the
-            `*_weight_init` have nothing to do.
-        leaf_fields: the fields that enter `matrix` as numbers; see `layers/configured.py`.
+        dim: The number of rows and columns of a transition (JT).
+        sub_heads: The number of blocks into which the input is split; head `h` reads only block
+            `h % sub_heads`.
+        weight: Whether transitions depend on the input. Otherwise they are made of the biases
+            alone, and the fields `*_weight_init` have no effect.
+        leaf_fields: The names of the fields that `matrix` computes with as numbers; see
+            `layers/configured.py`.
     """
 
     leaf_fields: ClassVar[tuple[str, ...]] = ()
@@ -67,13 +69,14 @@ class Parametrization(ABC):
         require_positive(dim=self.dim, sub_heads=self.sub_heads)
 
     def check_heads(self, num_heads: int) -> None:
-        """Raise `ValueError` where the config does not suit this number of heads."""
+        """Raise `ValueError` if the config does not fit this number of heads."""
         require_positive(num_heads=num_heads)
 
     def with_leaves(self, values: Mapping[str, Array]) -> Self:
-        """Return a copy in which arrays [] stand for `leaf_fields`, to call `matrix` on.
+        """Return a copy whose `leaf_fields` are replaced by scalar arrays, for a call of `matrix`.
 
-        Arrays may be traced and are not validated: the values that they were made from were.
+        The arrays may be traced. They are not validated, because the numbers that they were made
+        from have been validated already.
         """
         filled = copy.copy(self)
         for name, value in values.items():
@@ -82,15 +85,16 @@ class Parametrization(ABC):
 
     @abstractmethod
     def quantities(self) -> dict[str, Quantity]:
-        """The linear functions of the input that the matrix is made of, by parameter name."""
+        """Return the linear functions of the input that make up the matrix, by parameter name."""
 
     @abstractmethod
     def matrix(self, quantities: Mapping[str, Array], num_heads: int) -> Float[Array, "*S H JT JT"]:
-        """Make the matrices of all heads.
+        """Compute the matrices of all heads, [..., H, JT, JT].
 
         Args:
-            quantities: by name, [..., H, *shape] in float32 or float64.
-            num_heads: the number of heads, H.
+            quantities: The values of the quantities by name, each [..., H, *shape] in float32 or
+                float64.
+            num_heads: The number of heads (H).
         """
 
 
@@ -163,19 +167,19 @@ class Transition(Configured[Parametrization]):
         """Compute the transition of every input vector.
 
         Args:
-            x: [..., I].
+            x: The input vectors, [..., I].
 
         Returns:
-            [..., H, JT, JT], in float32 at least: rounded to bfloat16 an orthogonal matrix would
-            be half a percent away from orthogonal, at every step.
+            The matrices [..., H, JT, JT], in float32 at least. (Rounding an orthogonal matrix to
+            bfloat16 would make it deviate from orthogonality by half a percent at every step.)
 
         Raises:
-            ValueError: the last axis of `x` is not I.
+            ValueError: If the last axis of `x` does not have size I.
         """
         quantities = self.quantities(x)
-        # Without weights the matrices are made once, and only then repeated for every input.
+        # Without weights the matrices are computed once and then repeated for every input.
         matrix = self.matrices(quantities, self.num_heads)
-        if not quantities:  # a constant, which knows no type
+        if not quantities:  # the matrix is constant, so its type does not follow from the input
             matrix = matrix.astype(accumulation_dtype(self.dtype or x.dtype))
         dim = self.config.dim
         return jnp.broadcast_to(matrix, (*x.shape[:-1], self.num_heads, dim, dim))
@@ -184,10 +188,11 @@ class Transition(Configured[Parametrization]):
         """Compute the linear functions of every input vector, by name.
 
         Args:
-            x: [..., I].
+            x: The input vectors, [..., I].
 
         Returns:
-            [..., H, *shape], in float32 at least; without weights [H, *shape], the biases.
+            Values [..., H, *shape], in float32 at least. Without weights they are the biases,
+            [H, *shape].
         """
         require_shape("x", x, ("...", self.input_dim))
         return {name: self._project(name, x) for name in self.config.quantities()}
@@ -195,11 +200,11 @@ class Transition(Configured[Parametrization]):
     def matrices(
         self, quantities: dict[str, Float[Array, "..."]], num_heads: int
     ) -> Float[Array, "*S H JT JT"]:
-        """Make matrices of quantities [..., H, *shape]; see `Parametrization.matrix`."""
+        """Compute matrices from quantities [..., H, *shape]; see `Parametrization.matrix`."""
         return self._with_leaves(quantities).matrix(quantities, num_heads)
 
     def _with_leaves(self, quantities: dict[str, Array]) -> Parametrization:
-        """The config with the numbers of the state, in the type of the quantities."""
+        """Return the config with its leaf fields as arrays of the quantities' type."""
         if not self.config.leaf_fields or not quantities:
             return self.config
         dtype = jnp.result_type(*quantities.values())
@@ -278,13 +283,13 @@ class TransitionTable(Configured[Table]):
         self.embedding = nnx.Param(config.embedding_init(rngs.params(), shape, param_dtype))
 
     def __call__(self, tokens: Int[Array, "*S"]) -> Float[Array, "*S H JT JT"]:
-        """Return the matrices of tokens.
+        """Look up the matrices of tokens.
 
         Args:
-            tokens: [...], integers below V.
+            tokens: The tokens [...], integers from 0 to V - 1.
 
         Returns:
-            [..., H, JT, JT].
+            The matrices [..., H, JT, JT].
         """
         table = self.embedding[...]
         return rows_at(table.astype(accumulation_dtype(self.dtype or table.dtype)), tokens)

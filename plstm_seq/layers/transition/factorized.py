@@ -115,7 +115,7 @@ class Factorized(Parametrization):
                 )
 
     def quantities(self) -> dict[str, Quantity]:
-        """Eigenvalues and, for `dim > 1`, the projections."""
+        """Return the eigenvalues and, if `dim > 1`, the projections."""
         eigenvalues = Quantity((self.dim,), self.eigenvalue_bias_init, self.eigenvalue_weight_init)
         if self.dim == 1:
             return {"eigenvalues": eigenvalues}

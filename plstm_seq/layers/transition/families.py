@@ -1,8 +1,8 @@
-"""Families of transitions that do not grow a state, each a config and the map that it describes.
+"""Families of transitions that never increase the norm of a state.
 
-Diagonal ones, those of most linear recurrent networks; orthogonal ones, which neither forget nor
-grow whatever the length; products of Householder reflections; and any matrix within a
-spectral norm.
+`Diagonal` has the diagonal matrices of most linear recurrent networks, `Orthogonal` has matrices
+that neither forget nor grow at any length, `HouseholderProduct` has products of Householder
+reflections, and `Bounded` has all matrices with a bounded spectral norm.
 """
 
 import itertools
@@ -74,12 +74,12 @@ class Bounded(Parametrization):
         require(0 < self.norm_bound <= 1, "norm_bound", self.norm_bound, "in (0, 1]")
 
     def quantities(self) -> dict[str, Quantity]:
-        """The matrix itself."""
+        """Return the unbounded matrix."""
         shape = (self.dim, self.dim)
         return {"matrix": Quantity(shape, self.matrix_bias_init, self.matrix_weight_init)}
 
     def matrix(self, quantities: Mapping[str, Array], num_heads: int) -> Float[Array, "*S H JT JT"]:
-        """Scale back what exceeds the bound; see `Parametrization.matrix`."""
+        """Scale matrices back that exceed the bound; see `Parametrization.matrix`."""
         del num_heads
         return singularvalue_restriction(quantities["matrix"], self.norm_bound)
 
@@ -129,7 +129,7 @@ class Diagonal(Parametrization):
         require_above_zero(eigenvalue_factor=self.eigenvalue_factor)
 
     def quantities(self) -> dict[str, Quantity]:
-        """The entries of the diagonal."""
+        """Return the arguments of the diagonal's entries."""
         return {
             "eigenvalues": Quantity(
                 (self.dim,), self.eigenvalue_bias_init, self.eigenvalue_weight_init
@@ -137,7 +137,7 @@ class Diagonal(Parametrization):
         }
 
     def matrix(self, quantities: Mapping[str, Array], num_heads: int) -> Float[Array, "*S H JT JT"]:
-        """Write the entries on a diagonal; see `Parametrization.matrix`."""
+        """Put the entries on the diagonal; see `Parametrization.matrix`."""
         del num_heads
         x = self.eigenvalue_factor * quantities["eigenvalues"]
         entries = jax.nn.sigmoid(x) if self.entries == "positive" else jnp.tanh(x)
@@ -194,7 +194,7 @@ class HouseholderProduct(Parametrization):
         require(0 < self.beta_max <= 2, "beta_max", self.beta_max, "in (0, 2]")
 
     def quantities(self) -> dict[str, Quantity]:
-        """Directions and betas."""
+        """Return the directions and the arguments of the betas."""
         count = self.num_reflections or self.dim
         return {
             "direction": Quantity(
@@ -267,7 +267,7 @@ class Orthogonal(Parametrization):
         require(count <= num_heads, "signs", count, f"at most num_heads = {num_heads}")
 
     def quantities(self) -> dict[str, Quantity]:
-        """The generator, if there is an angle, and the sign's argument, if it is learned."""
+        """Return the generator, if `dim > 1`, and the argument of the sign, if it is learned."""
         quantities = {}
         if self.dim > 1:
             angles = (self.dim * (self.dim - 1) // 2,)
@@ -281,7 +281,7 @@ class Orthogonal(Parametrization):
         return quantities
 
     def matrix(self, quantities: Mapping[str, Array], num_heads: int) -> Float[Array, "*S H JT JT"]:
-        """Rotate, then set the determinant; see `Parametrization.matrix`."""
+        """Compute rotations and set their determinants; see `Parametrization.matrix`."""
         if self.dim > 1:
             rotation = exponential_of_skew(skew_matrix(quantities["generator"], self.dim))
         else:
@@ -299,12 +299,12 @@ class Orthogonal(Parametrization):
 
 
 def skew_matrix(entries: Float[Array, "*S P"], dim: int) -> Float[Array, "*S J J"]:
-    """Place `dim (dim - 1) / 2` entries above the diagonal, row by row, and minus them below."""
+    """Make a skew matrix of the `dim (dim - 1) / 2` entries above its diagonal, row by row."""
     above = np.triu_indices(dim, 1)
     basis = np.zeros((len(above[0]), dim, dim))
     pairs = np.arange(len(above[0]))
     basis[pairs, *above], basis[pairs, above[1], above[0]] = 1, -1
-    # Every entry of the result is one product, so only a lower precision would round.
+    # Every entry of the result is a single product, which is exact at the highest precision.
     return jnp.einsum(
         "...p,pij->...ij",
         entries,
@@ -315,7 +315,7 @@ def skew_matrix(entries: Float[Array, "*S P"], dim: int) -> Float[Array, "*S J J
 
 @jax.custom_jvp
 def straight_through_sign(x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """Return the sign of x, with sign(0) = 1, exactly; differentiate as tanh."""
+    """Return the sign of x, with sign(0) = 1; its derivative is that of tanh."""
     return jnp.where(x >= 0, 1, -1).astype(x.dtype)
 
 

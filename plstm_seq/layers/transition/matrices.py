@@ -1,10 +1,11 @@
-"""Functions of small square matrices that transitions are made with, without a decomposition.
+"""Functions of small square matrices for transitions, without library decompositions.
 
-Reflections, their products and orthogonal factors; the spectral norm and radius; the exponential of
-skew matrices, orthogonal to rounding error for any size and norm. Last the normalisations of
-`Factorized`, from any `[..., J, J]` to one that does not grow a state: the names are the published
-ones, the functions are ours, and `factorized.py` has the published functions. They are compiled, so
-that calls from a notebook compile each of them once for a shape.
+The first functions compute reflections, products of reflections and orthogonal factors, the
+spectral norm and radius, and the exponential of skew matrices, which is orthogonal to rounding
+error for any size and norm. The last ones are the normalisations of `Factorized`, which map any
+matrix `[..., J, J]` to one that does not increase the norm of a state. They have the published
+names but are our own; `factorized.py` has the published functions. They are jitted, so that calls
+from a notebook compile each of them only once per shape.
 """
 
 from functools import reduce
@@ -18,7 +19,7 @@ from plstm_seq.ops.sequence.levels import small_matmul
 
 
 def unit(vector: Float[Array, "*S J"]) -> Float[Array, "*S J"]:
-    """Scale to length 1; a vector shorter than 1e-10 (in float32) goes smoothly to zero."""
+    """Scale vectors to length 1; those shorter than 1e-10 (in float32) go smoothly to zero."""
     squares = jnp.sum(vector * vector, axis=-1, keepdims=True)
     return vector * jax.lax.rsqrt(squares + jnp.finfo(vector.dtype).eps ** 3)
 
@@ -39,24 +40,26 @@ def reflection_product(
 def orthogonal_factor(
     matrix: Float[Array, "*S J J"], *, lapack_signs: bool = False
 ) -> Float[Array, "*S J J"]:
-    """Return Q of `matrix = Q R`, by Householder reflections.
+    """Return Q of the decomposition `matrix = Q R`, computed with Householder reflections.
 
-    Orthogonal to rounding error also where the matrix is singular; there Q jumps.
+    Q is orthogonal to rounding error even if the matrix is singular, but it is not continuous
+    there.
 
     Args:
-        matrix: `[..., J, J]`.
-        lapack_signs: False: the diagonal of R is positive, so Q is that of Gram and Schmidt, the
-            identity for a triangular matrix with positive diagonal, and its determinant has the
-            sign of the matrix's. True: the signs of LAPACK, hence of `jnp.linalg.qr`.
+        matrix: The matrices `[..., J, J]`.
+        lapack_signs: If false, the diagonal of R is positive. Q is then the result of the
+            Gram-Schmidt process: it is the identity for an upper triangular matrix with positive
+            diagonal, and its determinant has the sign of the matrix's determinant. If true, Q has
+            the signs of LAPACK, and therefore of `jnp.linalg.qr`.
 
     Returns:
-        `[..., J, J]`.
+        Orthogonal matrices `[..., J, J]`.
     """
     dim = matrix.shape[-1]
     index = jnp.arange(dim)
 
     def eliminate(rows: Array, j: Array) -> tuple[Array, Array]:
-        """Reflect column j of what R has become (row j of its transpose) onto its diagonal."""
+        """Reflect column j of the present R (row j of its transpose) onto its diagonal."""
         row = jax.lax.dynamic_index_in_dim(rows, j, axis=-2, keepdims=False)
         column = jnp.where(index >= j, row, 0)
         sign = _sign(jax.lax.dynamic_index_in_dim(column, j, axis=-1, keepdims=False))
@@ -65,13 +68,13 @@ def orthogonal_factor(
         vector = column + jnp.where(index == j, (sign * length)[..., None], 0)
         direction = vector * jax.lax.rsqrt(jnp.sum(vector * vector, axis=-1, keepdims=True))
         rows = small_matmul(rows, _reflection(direction, jnp.full_like(length, 2)))
-        # The reflection makes the diagonal entry of R -sign * length; LAPACK leaves out one that
-        # has nothing to eliminate.
+        # The reflection makes the diagonal entry of R equal to -sign * length. LAPACK leaves a
+        # reflection out if there is nothing to eliminate.
         nothing = jnp.all(jnp.where(index > j, column, 0) == 0, axis=-1)
         return rows, jnp.where(nothing, -1, 1).astype(sign.dtype) if lapack_signs else -sign
 
     identity = jnp.broadcast_to(jnp.eye(dim, dtype=matrix.dtype), matrix.shape)
-    # Transposed R above Q: the reflections act on the rows of both.
+    # The transpose of R is stacked above Q, because the reflections act on the rows of both.
     rows = jnp.concatenate([jnp.swapaxes(matrix, -1, -2), identity], axis=-2)
     rows, signs = jax.lax.scan(eliminate, rows, jnp.arange(dim - 1))
     last = rows[..., dim - 1, dim - 1]
@@ -81,37 +84,38 @@ def orthogonal_factor(
 
 
 def _reflection(direction: Array, factor: Array) -> Array:
-    """`1 - factor k k^T` of k [..., J] and factor [...], [..., J, J]."""
+    """Return `1 - factor k k^T`, [..., J, J], for directions k [..., J] and factors [...]."""
     row = direction[..., None, :]
     outer = small_matmul(jnp.swapaxes(factor[..., None, None] * row, -1, -2), row)
     return jnp.eye(direction.shape[-1], dtype=outer.dtype) - outer
 
 
 def _sign(x: Array) -> Array:
-    """The sign with sign(0) = 1."""
+    """Return the sign of x, with sign(0) = 1."""
     return jnp.where(x >= 0, 1, -1).astype(x.dtype)
 
 
-# The norm is too large by a factor of J ** (2 ** -25) at most, that is by less than 7e-8 at J = 8.
+# The computed norm is too large by a factor of at most J ** (2 ** -25): by less than 7e-8 at J = 8.
 _NORM_SQUARINGS = 24
-# The radius of a normal matrix is too large by a factor of J ** (2 ** -13) at most: 3e-4 at J = 8.
+# For a normal matrix the computed radius is too large by a factor of at most J ** (2 ** -13), which
+# is 3e-4 at J = 8.
 _RADIUS_SQUARINGS = 12
 
 
 @jax.custom_vjp
 def spectral_norm(matrix: Float[Array, "*S J J"]) -> Float[Array, "*S"]:
-    """Bound the largest singular value from above, so closely that it may be taken for it.
+    """Return the largest singular value, or an upper bound that is equal to it up to rounding.
 
-    `trace((M^T M)^N)^(1 / 2N)` with `N = 2^24`, by repeated squaring, is at least the norm and at
-    most `J^(1 / 2N)` times it. The power itself, scaled to trace 1, is the projector on the
-    leading singular vectors that the gradient asks for; where several singular values are equal
-    the gradient is the mean of theirs.
+    The result is `trace((M^T M)^N)^(1 / 2N)` with `N = 2^24`, computed by repeated squaring. It is
+    at least the norm and at most `J^(1 / 2N)` times the norm. The power `(M^T M)^N`, scaled to
+    trace 1, is the projector on the leading singular vectors, which the gradient needs. If several
+    singular values are the largest, the gradient is the mean of their gradients.
 
     Args:
-        matrix: `[..., J, J]` in float32 or float64.
+        matrix: The matrices `[..., J, J]` in float32 or float64.
 
     Returns:
-        `[...]`; 0 with gradient 0 for a zero matrix.
+        The norms `[...]`. A zero matrix has norm 0 and gradient 0.
     """
     return _norm_and_projector(matrix)[0]
 
@@ -127,7 +131,7 @@ def _norm_and_projector(matrix: Array) -> tuple[Array, Array]:
         power, log_norm = carry
         power = small_matmul(power, power)
         trace = jnp.where(size > 0, _trace(power), 1)
-        # The trace of step s enters the root of order 2N = 2^(s + 2) of the whole.
+        # After squaring s the power is N = 2^(s + 1), so its trace enters with 1 / 2N = 2^-(s + 2).
         weight = jnp.exp2(-(step + 2).astype(matrix.dtype))
         return power / trace, log_norm + weight * jnp.log(trace)
 
@@ -152,16 +156,16 @@ spectral_norm.defvjp(_norm_forward, _norm_backward)
 
 
 def spectral_radius(matrix: Float[Array, "*S J J"]) -> Float[Array, "*S"]:
-    """Bound the largest modulus of an eigenvalue from above: `|M^N|_F^(1/N)`, `N = 2^12`.
+    """Return a close upper bound of the largest modulus of an eigenvalue.
 
-    Gelfand's formula; never below the radius, and within 0.1 % of it unless the eigenvectors
-    are almost parallel.
+    The bound is that of Gelfand's formula, `|M^N|_F^(1/N)` with `N = 2^12`. It is never below the
+    spectral radius, and within 0.1 % of it unless the eigenvectors are almost parallel.
 
     Args:
-        matrix: `[..., J, J]` in float32 or float64.
+        matrix: The matrices `[..., J, J]` in float32 or float64.
 
     Returns:
-        `[...]`, positive (tiny for a nilpotent matrix).
+        The bounds `[...]`, which are positive (tiny for a nilpotent matrix).
     """
 
     def square(carry: tuple[Array, Array], weight: Array) -> tuple[tuple[Array, Array], None]:
@@ -185,28 +189,30 @@ def _frobenius(matrix: Array) -> Array:
     return jnp.sqrt(jnp.maximum(squares, jnp.finfo(matrix.dtype).tiny))
 
 
-# The Taylor polynomial of this degree is exact to rounding for norms up to the second number.
+# The degree of the Taylor polynomial, and the norm up to which it is exact to rounding error.
 _DEGREE_AND_RADIUS = {"float32": (6, 0.3), "float64": (12, 0.3)}
-# Every squaring doubles the error of the angles. Generators whose norm would need more squarings
-# than this have hardly an angle left after rounding, and are scaled back to the largest norm.
+# Every squaring doubles the error of the angles. If a generator's norm would need more squarings
+# than this, rounding would leave its angles hardly any digits, so it is scaled back to the largest
+# norm.
 _MAX_SQUARINGS = {"float32": 13, "float64": 21}
 
 
 def exponential_of_skew(skew: Float[Array, "*S J J"]) -> Float[Array, "*S J J"]:
     """Return `exp(skew)`, a rotation.
 
-    `J = 2` in closed form; else a Taylor polynomial of the scaled matrix, as many squarings as its
-    norm asks for (Higham, Functions of Matrices, section 10.3), and a step towards the nearest
-    orthogonal matrix that takes away what the squarings amplified. The backward pass computes the
-    derivative's adjoint, `L(skew^T, cotangent)`, afresh: nothing but `skew` is kept for it.
+    For `J = 2` there is a closed form. For larger J, the matrix is scaled down, its exponential is
+    computed with a Taylor polynomial and then squared as often as the norm requires (Higham,
+    Functions of Matrices, section 10.3). A last step towards the nearest orthogonal matrix removes
+    the error that the squarings amplified. The backward pass keeps only `skew`, from which it
+    computes the adjoint of the derivative, `L(skew^T, cotangent)`.
 
     Args:
-        skew: `[..., J, J]` in float32 or float64, `skew^T = -skew`. Where its norm exceeds 2,400
-            (float32; 6e5 in float64), beyond which rounding leaves the angles few digits, it is
-            scaled back to that norm.
+        skew: The matrices `[..., J, J]` in float32 or float64, with `skew^T = -skew`. A matrix
+            whose norm exceeds 2,400 (6e5 in float64) is scaled back to that norm: beyond it
+            rounding leaves the angles few digits.
 
     Returns:
-        `[..., J, J]`, orthogonal to a few units of rounding, determinant 1.
+        Matrices `[..., J, J]` with determinant 1, orthogonal to a few units of rounding error.
     """
     dim = skew.shape[-1]
     if dim == 1:
@@ -241,8 +247,9 @@ def _backward(skew: Array, cotangent: Array) -> tuple[Array]:
 _scaling_and_squaring.defvjp(_forward, _backward)
 
 
-# A product of products would be fused into one loop that computes the inner one anew for each of
-# its J uses. So below every product stands in a loop or branch of its own, which ends a fusion.
+# The compiler would fuse a product of products into one loop, which computes the inner product anew
+# for each of its J uses. Below, every product is therefore in a loop or branch of its own, which
+# the compiler does not fuse with others.
 
 
 def _exponential(skew: Array) -> Array:
@@ -262,17 +269,17 @@ def _exponential(skew: Array) -> Array:
 
 
 def _squarings(skew: Array, radius: float) -> Array:
-    """How often to halve each matrix, `[..., 1, 1]`: until its spectral norm is in the radius.
+    """Return how often to halve each matrix, `[..., 1, 1]`, until its norm is within `radius`.
 
-    The eigenvalues of a skew matrix come in pairs, so the norm is at most that of Frobenius over
-    sqrt(2).
+    The eigenvalues of a skew matrix come in pairs, so its spectral norm is at most the Frobenius
+    norm divided by sqrt(2).
     """
     norm = jnp.sqrt(jnp.sum(skew * skew, axis=(-2, -1), keepdims=True) / 2)
     return jnp.ceil(jnp.log2(jnp.maximum(norm / radius, 1))).astype(jnp.int32)
 
 
 def _to_orthogonal(x: Array) -> Array:
-    """One Newton-Schulz step towards the nearest orthogonal matrix: an error e becomes e^2."""
+    """Take a Newton-Schulz step to the nearest orthogonal matrix: an error e becomes e^2."""
     identity = jnp.eye(x.shape[-1], dtype=x.dtype)
 
     def step(i: Array, correction: Array) -> Array:
@@ -286,7 +293,7 @@ def _to_orthogonal(x: Array) -> Array:
 
 
 def _product(left: Array, right: Array) -> Array:
-    """`small_matmul` without its reverse rule, which forward differentiation does not pass."""
+    """Multiply like `small_matmul`, without the custom rule that forbids forward derivatives."""
     terms = (left[..., :, j, None] * right[..., None, j, :] for j in range(left.shape[-1]))
     return reduce(jnp.add, terms)
 
@@ -299,7 +306,7 @@ def qr(matrix: Float[Array, "*S J J"]) -> Float[Array, "*S J J"]:
 
 @jax.jit
 def eigenvalue_restriction(matrix: Float[Array, "*S J J"]) -> Float[Array, "*S J J"]:
-    """Divide by the spectral radius where that exceeds 1."""
+    """Divide matrices by their spectral radius if that exceeds 1."""
     return matrix / jnp.maximum(spectral_radius(matrix), 1)[..., None, None]
 
 
@@ -307,13 +314,16 @@ def eigenvalue_restriction(matrix: Float[Array, "*S J J"]) -> Float[Array, "*S J
 def singularvalue_restriction(
     matrix: Float[Array, "*S J J"], bound: float | Float[Array, ""] = 1.0
 ) -> Float[Array, "*S J J"]:
-    """Scale back to spectral norm `bound` where the norm exceeds it."""
+    """Scale matrices whose spectral norm exceeds `bound` back to that norm."""
     return matrix / jnp.maximum(spectral_norm(matrix) / bound, 1)[..., None, None]
 
 
 @jax.jit
 def householder_orthogonalization(matrix: Float[Array, "*S J J"]) -> Float[Array, "*S J J"]:
-    """Return `-H_1 ... H_J`, `H_i` the reflection along row i: a rotation, 1 for the identity."""
+    """Return `-H_1 ... H_J`, where `H_i` is the reflection along row i.
+
+    The result is a rotation, and for the identity matrix it is the identity.
+    """
     return -reflection_product(unit(matrix), jnp.full(matrix.shape[:-1], 2, matrix.dtype))
 
 

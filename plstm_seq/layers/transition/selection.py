@@ -1,4 +1,4 @@
-"""Transitions that select: every column, or every row, of the matrix is a choice of one place."""
+"""Transitions whose columns, or rows, each choose one place of the state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -88,11 +88,11 @@ class Selection(Parametrization):
 
     @property
     def places(self) -> int:
-        """P, among which every line chooses."""
+        """The number of places (P) among which every line chooses."""
         return self.dim // 2 if self.rotated else self.dim
 
     def quantities(self) -> dict[str, Quantity]:
-        """A number for every place of every line, where there are several, and its angle."""
+        """Return the scores of all places for every line, if P > 1, and the angles, if rotated."""
         places, quantities = self.places, {}
         if places > 1:
             shape = (places, places)
@@ -102,7 +102,7 @@ class Selection(Parametrization):
         return quantities
 
     def matrix(self, quantities: Mapping[str, Array], num_heads: int) -> Float[Array, "*S H JT JT"]:
-        """Choose a place for every line, and turn it; see `Parametrization.matrix`."""
+        """Choose a place for every line, and rotate its pair; see `Parametrization.matrix`."""
         if self.places > 1:
             chosen = self._choose(quantities["choice"])
         else:
@@ -123,5 +123,5 @@ class Selection(Parametrization):
         chosen = jax.nn.one_hot(
             jnp.argmax(shares, axis=axis), self.places, axis=axis, dtype=shares.dtype
         )
-        # Exactly the chosen places forwards, the shares' derivative backwards.
+        # The value is exactly the choice, and the derivative is that of the softmax.
         return jax.lax.stop_gradient(chosen) + (shares - jax.lax.stop_gradient(shares))

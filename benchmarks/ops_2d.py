@@ -2,11 +2,11 @@
 
 python benchmarks/ops_2d.py                    grids of 12 x 12, 24 x 24 and 56 x 56
 python benchmarks/ops_2d.py --tiles            several sides of a tile, at 24 x 24 and 56 x 56
-python benchmarks/ops_2d.py --forms published triton --batch 384       only these forms
+python benchmarks/ops_2d.py --forms published triton --batch 384    only these
 
 The sizes are DK = DV = 64, as in the published vision models (3 heads of 64), and J = 1 for all
-letters. The type is float32. The published form pads the grid to a square whose side is a power of two.
-Forms that would need more than `--gib` (4) of memory are left out. At 12 x 12 all forms are
+letters. The type is float32. The published form pads the grid to a square whose side is a power of
+two. Forms that would need more than `--gib` (4) of memory are left out. At 12 x 12 all forms are
 compared with the recurrence.
 """
 

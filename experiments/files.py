@@ -26,10 +26,10 @@ class RunError(Exception):
     Example:
         >>> from experiments import RunError, load_run
         >>> try:
-        ...     load_run("no/such/run")
+        ...     load_run("party-1")
         ... except RunError as error:
-        ...     print(str(error).partition(",")[0])
-        no run at 'no/such/run'
+        ...     print(error)  # there is a run of this name, see `experiments.train`
+        no run at 'party-1', nor in runs/; nearest: parity-1
     """
 
 

@@ -40,33 +40,37 @@ Scalar = str | int | float | bool
 
 
 def override(config: ExperimentConfig, assignments: Iterable[str]) -> ExperimentConfig:
-    """Returns a config with some fields changed; a field's kind is changed before its fields.
+    """Changes fields of a config by their names.
+
+    Fields that say of which kind something is are changed first, whatever the order.
 
     Args:
-        config: the config, which stays as it is.
-        assignments: texts `path=value`; values are YAML (`3e-3`, `true`, `null`, `[64, 256]`).
+        config: the config; it is not changed itself.
+        assignments: each is `path=value`. A path may be shortened to its end as long as that names
+            one field. Values are YAML (`3e-3`, `true`, `null`, `[64, 256]`).
+
+    Returns:
+        A new config.
 
     Raises:
         ConfigError: a path is unknown or names several fields, or a value is wrong.
 
     Example:
-        The tail of a field's path is enough where it is the only such one.
-
         >>> from experiments import default_config, override
-        >>> words = ["transition=orthogonal", "learning_rate=3e-3"]
+        >>> words = ["transition=diagonal", "transition.dim=1", "training.steps=500"]
         >>> config = override(default_config("parity"), words)
-        >>> config.model.mixer.transition.kind, config.training.optimizer.learning_rate
-        ('orthogonal', 0.003)
+        >>> config.model.mixer.transition.kind, config.training.steps
+        ('diagonal', 500)
     """
     return assign(config, [parse_assignment(assignment) for assignment in assignments])
 
 
 def assign(config: ExperimentConfig, pairs: Sequence[tuple[Path, Any]]) -> ExperimentConfig:
-    """A config with fields changed, kinds first.
+    """Changes fields of a config; as `override`, from paths and values.
 
     Args:
-        config: what is changed.
-        pairs: a field's path, or a tail of it, and its new value.
+        config: the config; it is not changed itself.
+        pairs: the path of a field, or the end of it, and the new value.
 
     Raises:
         ConfigError: a path is unknown or names several fields, or a value is wrong.

@@ -18,7 +18,16 @@ Path = tuple[str, ...]
 
 
 class ConfigError(ValueError):
-    """A field or value of a config is wrong; the message says which and what is expected."""
+    """A field or value of a config is wrong; the message says which and what is expected.
+
+    Example:
+        >>> from experiments import ConfigError, default_config, override
+        >>> try:
+        ...     override(default_config("parity"), ["transition.dimension=2"])
+        ... except ConfigError as error:
+        ...     print(str(error).partition(",")[0])
+        unknown field 'transition.dimension'; nearest: transition.dim
+    """
 
 
 def read(form: Any, given: Any, path: Path = ()) -> Any:

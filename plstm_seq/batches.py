@@ -14,7 +14,7 @@ class Examples(Protocol):
     Inputs are what the model is called with. Labels are `[B, T]` for sequences, `[B]` for images or
     graphs and `[B, X, Y]` for grids. Mixed labels are floating-point, with one more axis that holds
     the share of every label. A model that predicts numbers has these as its targets. Labels of
-    nodes are `[N]` for all nodes of B graphs, and `owner` [N] says whose they are.
+    nodes are `[N]` for all nodes of B graphs, and `owner` [N] says to which graph each belongs.
     """
 
     @property
@@ -29,7 +29,6 @@ class Sample(Protocol):
     """Draws a batch on the device: `batch` and `length` are static, `lengths` is traced.
 
     Example:
-        >>> import jax
         >>> import tasks
         >>> from plstm_seq.training import Examples, Sample
         >>> sample: Sample = tasks.get("parity").sample
@@ -53,10 +52,8 @@ class HostSample(Protocol):
     """Makes batches on the host, for instance from files or of graphs.
 
     Example:
-        >>> import jax
         >>> import numpy as np
         >>> import tasks
-        >>> from flax import nnx
         >>> from plstm_seq.training import HostSample, Sizes, TrainingConfig, fit
         >>> class Copies:
         ...     def on_host(self, seed, step, batch, size):

@@ -1,4 +1,4 @@
-"""How far models carry: exact constructions, and models with what fights drift."""
+"""To which length models stay right: exact constructions, and models corrected against drift."""
 
 from __future__ import annotations
 
@@ -23,12 +23,21 @@ NOISE = 0.02
 
 
 class Carried(NamedTuple):
-    """Up to which length a model answers correctly.
+    """To which length a model stays right.
 
     Attributes:
         lengths: the lengths that were measured.
-        accuracy: the accuracy at the last position of each length.
-        horizon: the longest length up to which 0.9 of the whole sequences are right, as a text.
+        accuracy: the accuracy at the last position, for each length.
+        horizon: the longest length at which 0.9 of the sequences are right at every position.
+
+    Example:
+        >>> import tasks
+        >>> from experiments import load_run
+        >>> from experiments.probing import Carried, carry
+        >>> model = load_run("parity-1").model  # a run, see `experiments.train`
+        >>> carried: Carried = carry(model, tasks.get("parity"), [16, 64], num_sequences=8)
+        >>> carried.lengths, min(carried.accuracy) > 0.8
+        ((16, 64), True)
     """
 
     lengths: tuple[int, ...]
@@ -38,7 +47,7 @@ class Carried(NamedTuple):
 
 @contextmanager
 def declining() -> Iterator[None]:
-    """Says of what the library cannot do with a model or task that the run does not suit."""
+    """Turns a ValueError of the library into a RunError: the run does not suit a probe."""
     try:
         yield
     except ValueError as error:
@@ -66,30 +75,26 @@ def carry(
     num_sequences: int = 64,
     chunk_size: int = 256,
 ) -> Carried:
-    """Measure up to which length a model answers correctly; the sequences follow from the seed.
+    """Measures to which length a model stays right, on sequences that depend only on the seed.
 
     Args:
-        model: a model whose state has a bounded size.
+        model: a model whose state does not grow with the length.
         task: a task that labels every position.
         lengths: the lengths to measure.
-        seed: the seed of the sequences.
-        num_sequences: the number of sequences.
-        chunk_size: the number of symbols that are run at once; a snapped model is snapped after
-            each such piece.
+        seed: seed of the sequences.
+        num_sequences: number of sequences; they run at once.
+        chunk_size: number of symbols of a sequence that run at once; a `Snapped` model is corrected
+            after each such chunk.
 
     Example:
-        A model with written weights makes no mistake.
-
-        >>> import numpy as np
-        >>> from experiments.probing import Carried, carry
-        >>> from experiments.problems import make_task
+        >>> import tasks
+        >>> from experiments.probing import carry
         >>> from plstm_seq.probing import exact_model, faithful_representation
-        >>> task = make_task("word_problem", group="Z3")
-        >>> matrices = faithful_representation(np.add.outer(range(3), range(3)) % 3)
-        >>> model = exact_model(matrices, range(3), implementation="recurrent")
-        >>> found: Carried = carry(model, task, [8], num_sequences=4)
-        >>> found.accuracy, found.horizon
-        ((1.0,), '>=8')
+        >>> task, group = tasks.get("word_problem", group="Z3"), tasks.groups.group("Z3")
+        >>> symbols = [group.elements.index(symbol) for symbol in task.vocabulary]
+        >>> model = exact_model(faithful_representation(group.table), symbols)
+        >>> carry(model, task, [16, 256], num_sequences=8)
+        Carried(lengths=(16, 256), accuracy=(1.0, 1.0), horizon='>=256')
     """
     found = length_generalization(
         model,
@@ -108,7 +113,9 @@ def carry(
 def carry_snapped(
     model: Any, task: tasks.Task, lengths: Sequence[int], *, learned_at: int = 16, **options: Any
 ) -> Carried:
-    """As `carry`, with the state replaced by a learned prototype every `SNAP_EVERY` symbols.
+    """As `carry`, of a model whose state is corrected every `SNAP_EVERY` symbols.
+
+    The state is then replaced by the learned prototype of the label that the model predicts.
 
     Args:
         model: see `carry`.
@@ -118,15 +125,12 @@ def carry_snapped(
         **options: see `carry`.
 
     Example:
-        >>> import numpy as np
+        >>> import tasks
+        >>> from experiments import load_run
         >>> from experiments.probing import carry_snapped
-        >>> from experiments.problems import make_task
-        >>> from plstm_seq.probing import exact_model, faithful_representation
-        >>> task = make_task("word_problem", group="Z3")
-        >>> matrices = faithful_representation(np.add.outer(range(3), range(3)) % 3)
-        >>> model = exact_model(matrices, range(3), implementation="recurrent")
-        >>> carry_snapped(model, task, [16], num_sequences=4).accuracy
-        (1.0,)
+        >>> model = load_run("parity-1").model  # a run, see `experiments.train`
+        >>> carry_snapped(model, tasks.get("parity"), [16, 64], num_sequences=8).lengths
+        (16, 64)
     """
     corrected = snapped(model, task, length=learned_at, seed=options.get("seed", 0))
     return carry(corrected, task, lengths, **{**options, "chunk_size": SNAP_EVERY})
@@ -135,32 +139,30 @@ def carry_snapped(
 def exact_horizons(
     task: tasks.Task, lengths: Sequence[int], *, noise: float = NOISE, **options: Any
 ) -> dict[str, Carried]:
-    """Measure up to which length exact constructions for a word problem answer correctly.
+    """Measures to which length the exact construction for a word problem stays right.
 
-    There is one with transitions that are stored as matrices, and one with exponentials; each in
-    float32, in bfloat16, and with noise, as training leaves it. The noisy matrices are also
-    measured with snapping.
+    Seven models are measured: with transitions stored as matrices, or computed as matrix
+    exponentials, each in float32, in bfloat16, and with noise on the parameters, as training leaves
+    it; and the noisy matrices with the state corrected as in `carry_snapped`.
 
     Args:
         task: a word problem with one token for each element.
         lengths: the lengths to measure.
-        noise: standard deviation of the disturbance, see `exact_model`.
+        noise: standard deviation of the noise, see `exact_model`.
         **options: see `carry`.
 
+    Returns:
+        What was measured, by a name for each model.
+
     Raises:
-        RunError: the task is not one of those, or its group is too large.
+        RunError: the task is not such a word problem, or its group is too large.
 
     Example:
-        Majority has no group, hence no exact construction.
-
-        >>> from experiments import RunError
+        >>> import tasks
         >>> from experiments.probing import exact_horizons
-        >>> from experiments.problems import make_task
-        >>> try:
-        ...     exact_horizons(make_task("majority"), [16])
-        ... except RunError as error:
-        ...     print(error)
-        exact constructions are for word problems with one token an element
+        >>> found = exact_horizons(tasks.get("s3_word_problem"), [16, 64])  # doctest: +SKIP
+        >>> found["matrices, float32"].horizon  # doctest: +SKIP
+        '>=64'
     """
     if not isinstance(task, tasks.WordProblem) or task.tokens_per_transition > 1:
         raise RunError("exact constructions are for word problems with one token an element")

@@ -51,13 +51,11 @@ class Demands:
         not_computed: What could not be computed and why, a sentence each.
 
     Example:
-        Parity needs one dimension, in which a symbol changes the sign.
-
         >>> import tasks
         >>> from experiments import Demands, demands
         >>> found: Demands = demands(tasks.get("parity"))
-        >>> found.faithful_dimension, found.linear_dimension
-        (1, 1)
+        >>> found.faithful_dimension, found.rotation_dimension, found.structure.states
+        (1, 2, 2)
     """
 
     structure: tasks.Structure
@@ -103,9 +101,10 @@ class TaskForm:
     Example:
         >>> import tasks
         >>> from experiments import TaskForm, linear_form
-        >>> form: TaskForm = linear_form(tasks.get("parity"))
-        >>> form.dim, form.label([[1, 0, 1, 1]]).tolist()
-        (1, [[1, 1, 0, 1]])
+        >>> task = tasks.get("parity")
+        >>> form: TaskForm = linear_form(task)
+        >>> form.dim, form.label(task.encode("0110")[None]).tolist()
+        (1, [[0, 1, 0, 0]])
     """
 
     transitions: np.ndarray

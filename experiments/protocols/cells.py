@@ -46,11 +46,17 @@ class Model:
     """A model of a protocol.
 
     Attributes:
-        text: the text that asked for it, such as `plstm,transition.dim=4`.
-        name: the part of the text before the fields.
+        text: the model as it was asked for, such as `plstm,transition.dim=4`.
+        name: the name at the beginning of `text`.
         mixer: the kind of mixer; None: that of the task's default config, which is pLSTM.
-        fields: the fields that the protocol sets in it.
-        words: the fields that the text sets in it.
+        fields: config fields that the protocol sets for it.
+        words: config fields that `text` sets.
+
+    Example:
+        >>> from experiments.protocols import Model, load, model
+        >>> found: Model = model(load("chomsky_regular"), "plstm,transition.dim=4")
+        >>> found.name, found.words
+        ('plstm', ((('transition', 'dim'), 4),))
     """
 
     text: str
@@ -61,12 +67,12 @@ class Model:
 
 
 def mixers(protocol: Protocol) -> list[str]:
-    """The kinds of mixers that `--model` may name, beside the models that the protocol defines.
+    """The mixers that a model of a protocol may have, besides those that the protocol names.
 
     Example:
         >>> from experiments.protocols import load, mixers
-        >>> "delta_net" in mixers(load("chomsky_regular"))
-        True
+        >>> mixers(load("chomsky_regular"))[0], "lstm" in mixers(load("chomsky_regular"))
+        ('plstm', True)
     """
     task = next(iter(protocol.tasks.values()))
     config = default_config(task.name, **task.options)
@@ -79,21 +85,21 @@ def _mixer_kinds(config: ExperimentConfig) -> dict[str, type]:
 
 
 def model(protocol: Protocol, text: str, words: Sequence[str] = ()) -> Model:
-    """The model that a text asks for.
+    """The model that a text describes.
 
     Args:
-        protocol: the protocol, which may define models beside the mixers.
-        text: `NAME`, or `NAME,field=value,...`.
-        words: further `field=value`; they belong to the model's name, too.
+        protocol: the protocol, which may have names for models of its own.
+        text: `NAME`, or `NAME,field=value,...`; the name is that of a mixer (see `mixers`) or one
+            that the protocol gives.
+        words: further fields, `field=value` each; they become part of the model's `text`.
 
     Raises:
         ConfigError: there is no such model, or a field has no value.
 
     Example:
-        >>> from experiments.protocols import Model, load, model
-        >>> found: Model = model(load("chomsky_regular"), "lstm,hidden_dim=8")
-        >>> found.mixer, found.words
-        ('lstm', ((('hidden_dim',), 8),))
+        >>> from experiments.protocols import load, model
+        >>> model(load("chomsky_regular"), "lstm", ["width=32"]).text
+        'lstm,width=32'
     """
     name, between, rest = text.partition(",")
     inner = _BETWEEN_FIELDS.split(rest) if between else []
@@ -138,15 +144,22 @@ def known_sizes(config: ExperimentConfig, sizes: Mapping[str, Any]) -> dict[str,
 
 @dataclass(frozen=True)
 class Cell:
-    """One model on one task.
+    """A cell of a protocol's table: one model on one task.
 
     Attributes:
-        protocol: the protocol that it belongs to.
+        protocol: the protocol.
         task: the name of the task in the protocol.
         model: the model that is trained.
-        scale: the factor of steps and warm-up; nothing else is scaled.
+        scale: multiplies steps and warm-up, and nothing else.
         seeds: the seeds; None: as many as published.
         rates: the learning rates; None: those published.
+
+    Example:
+        >>> from experiments.protocols import Cell, load, model
+        >>> protocol = load("chomsky_regular")
+        >>> cell = Cell(protocol, "parity", model(protocol, "lstm"), scale=0.01)
+        >>> len(cell.sweep.settings), cell.folder  # three seeds at four learning rates
+        (12, PosixPath('sweeps/chomsky_regular/scale-0.01/lstm/parity'))
     """
 
     protocol: Protocol
@@ -162,7 +175,7 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        """Where its sweep is: `sweeps/PROTOCOL/SCALE/MODEL/TASK`."""
+        """The folder of its sweep: `sweeps/PROTOCOL/SCALE/MODEL/TASK`."""
         chosen = {"seeds": self.seeds, "rates": self.rates}
         other = [
             f"{name}={'+'.join(map(str, given))}"
@@ -225,7 +238,7 @@ class Cell:
 
     @property
     def about(self) -> About:
-        """What its folder says of it."""
+        """What is written of it into its folder."""
         today = datetime.now(UTC).date().isoformat()
         return About(self.protocol.name, self.task, self.model.text, self.scale, today)
 
@@ -301,26 +314,25 @@ def cells(
     seeds: Sequence[int] | None = None,
     rates: Sequence[float] | None = None,
 ) -> list[Cell]:
-    """The cells of a protocol: every model on every task.
+    """The cells of a protocol's table for some models: each of them on each task.
 
     Args:
         protocol: the protocol.
-        models: see `experiments.protocols.cells.model`.
-        words: `field=value` that every model takes.
-        tasks: by their names in the protocol; None: all.
-        scale: multiplies steps and warm-up, never test lengths or samples.
-        seeds: None: as many as published.
-        rates: learning rates; None: those published.
+        models: texts that describe models, see `experiments.protocols.model`.
+        words: fields that are set for every model, `field=value` each.
+        tasks: names of tasks in the protocol; None: all.
+        scale: multiplies steps and warm-up, but neither test lengths nor numbers of sequences.
+        seeds: the seeds; None: as many as published.
+        rates: the learning rates; None: those published.
 
     Raises:
         ConfigError: there is no such model or task, or a field or number is wrong.
 
     Example:
-        >>> from experiments.protocols import Cell, cells, load
-        >>> cell: Cell
-        >>> (cell,) = cells(load("chomsky_regular"), models=["lstm"], tasks=["parity"], scale=0.01)
-        >>> cell.folder.as_posix(), len(cell.sweep.configs())
-        ('sweeps/chomsky_regular/scale-0.01/lstm/parity', 12)
+        >>> from experiments.protocols import cells, load
+        >>> found = cells(load("chomsky_regular"), models=["plstm", "lstm"], tasks=["parity"])
+        >>> [(cell.model.name, cell.config.training.steps) for cell in found]
+        [('plstm', 100000), ('lstm', 100000)]
     """
     found = [
         Cell(
@@ -340,12 +352,10 @@ def cells(
 
 
 def run_cell(cell: Cell, *, executor: str | Executor = "local") -> Path:
-    """Trains and evaluates the members of a cell that are not finished yet.
-
-    A cell that was stopped is resumed in this way, too.
+    """Trains and evaluates a cell; of one that was stopped, what is left to do.
 
     Args:
-        cell: one of `cells`.
+        cell: the cell, from `cells`.
         executor: see `run_sweep`.
 
     Returns:
@@ -356,18 +366,13 @@ def run_cell(cell: Cell, *, executor: str | Executor = "local") -> Path:
         KeyboardInterrupt: Ctrl-C; everything is saved.
 
     Example:
-        One step of a very small model, and its evaluation.
-
-        >>> import contextlib
-        >>> import tempfile
         >>> from experiments.protocols import cells, load, run_cell
-        >>> words = ["width=4", "num_blocks=1", "training.batch_size=2", "curriculum.maximum=4"]
-        >>> words += ["evaluation.mixture=[4, 4]", "mixture_sequences=4", "evaluation.lengths=[4]"]
-        >>> small = {"words": words, "scale": 1e-4, "seeds": [0], "rates": [1e-3]}
-        >>> (cell,) = cells(load("chomsky_regular"), models=["rnn"], tasks=["parity"], **small)
-        >>> with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        ...     print(run_cell(cell).name)
-        parity,seeds=0,rates=0.001
+        >>> small = ["width=8", "steps=2", "training.batch_size=4", "evaluation.lengths=[16]"]
+        >>> few = ["evaluation.num_sequences=8", "evaluation.mixture=null"]
+        >>> words = {"words": [*small, *few], "seeds": [0], "rates": [1e-3]}
+        >>> (cell,) = cells(load("chomsky_regular"), models=["rnn"], tasks=["parity"], **words)
+        >>> run_cell(cell) == cell.folder
+        True
     """
     folder = cell.create().path
     run_sweep(folder, executor=executor)
@@ -375,7 +380,7 @@ def run_cell(cell: Cell, *, executor: str | Executor = "local") -> Path:
 
 
 def planned(cell: Cell) -> dict[str, Any]:
-    """What a cell would be: its folder, members, programs and budget."""
+    """The plan of a cell that need not have begun: its folder, members, programs and budget."""
     expanded, training = plan(cell.sweep), cell.sweep.configs()[0].training
     return {
         "model": cell.model.text,

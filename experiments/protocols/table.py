@@ -1,4 +1,4 @@
-"""Published numbers and ours beside each other."""
+"""Published numbers next to ours."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,14 +40,21 @@ Row = dict[str, Any]
 
 
 class Comparison(NamedTuple):
-    """A protocol's table.
+    """The table of a protocol: the published numbers and ours.
 
     Attributes:
-        protocol: whose.
-        frame: one row a number: `model`; `origin`, `paper` or `here`; `read`, how it was read from
-            the paper, and `source`, where another one gives it; `scale` of ours; `task`, `length`,
-            `statistic`, `value`, `spread`; of ours the `learning_rate` that was taken, the
-            evaluated members `n` of `members`, `device`, `jax` and `date`.
+        protocol: the protocol.
+        frame: a row for each number. Every row has the columns `model`, `origin` (`paper` or
+            `here`), `task`, `length`, `statistic`, `value` and `spread`. Published numbers have
+            `read`, how they were read, and `source`, if it is not that of the protocol. Ours have
+            `scale`, the `learning_rate` that was chosen, how many members were evaluated (`n`) of
+            how many (`members`), `device`, `jax` and `date`.
+
+    Example:
+        >>> from experiments.protocols import Comparison, compare, load
+        >>> compared: Comparison = compare(load("chomsky_regular"))
+        >>> compared.frame.select("model", "task", "statistic", "value").row(0)
+        ('Transformer', 'parity', 'best', 0.022)
     """
 
     protocol: Protocol
@@ -55,24 +62,21 @@ class Comparison(NamedTuple):
 
 
 def compare(protocol: Protocol, *, scale: float | None = None) -> Comparison:
-    """Gathers the published numbers and those that have been measured here.
+    """Gathers what was published and what has been measured here.
 
     Args:
         protocol: the protocol.
-        scale: which runs are shown: those of this scale; None: those of every scale.
+        scale: only runs of this scale; None: those of every scale.
 
     Raises:
         ConfigError: there can be no run of that scale.
         RuntimeWarning: a file of a cell is damaged; the cell is left out.
 
     Example:
-        >>> import contextlib
-        >>> import tempfile
-        >>> from experiments.protocols import Comparison, compare, load
-        >>> with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        ...     found: Comparison = compare(load("chomsky_regular"))
-        >>> found.frame["origin"].unique().to_list()
-        ['paper']
+        >>> from experiments.protocols import compare, load
+        >>> frame = compare(load("chomsky_regular")).frame
+        >>> frame.filter(model="mLSTM", task="parity")["value"].to_list()
+        [0.087, 0.018]
     """
     if scale is not None:
         check_scale(scale)
@@ -268,8 +272,11 @@ def export(comparison: Comparison, form: str) -> str:
 
     Example:
         >>> from experiments.protocols import compare, export, load
-        >>> export(compare(load("chomsky_regular")), "csv").split(",")[:3]
-        ['model', 'origin', 'read']
+        >>> for line in export(compare(load("merrill_depth")), "table").splitlines()[:3]:
+        ...     print(line)
+        task   model  from                 20
+        Z60    RNN    paper, off a figure   1
+        Z60    IDS4   paper, off a figure   1
     """
     check_format(form)
     if form == "csv":

@@ -20,14 +20,14 @@ _BLOCKS = "model.num_blocks"
 
 
 class About(NamedTuple):
-    """What the folder of a cell says of it; a file beside its sweep.
+    """What a file in the folder of a cell says of it.
 
     Attributes:
-        protocol: its name.
-        task: its name in the protocol.
-        model: as it was asked for.
-        scale: of steps and warm-up; 1: as published.
-        date: when it was begun.
+        protocol: the name of the protocol.
+        task: the name of the task in the protocol.
+        model: the model as it was asked for.
+        scale: the factor of steps and warm-up; 1: as published.
+        date: the day on which it was begun.
     """
 
     protocol: str
@@ -38,7 +38,17 @@ class About(NamedTuple):
 
 
 def begun(protocol: str) -> list[tuple[Path, About]]:
-    """The cells of a protocol that have a folder; one whose file is damaged is left out."""
+    """The cells of a protocol that have a folder in `sweeps/`, and what is known of each.
+
+    A cell whose file is damaged is left out, with a warning.
+
+    Example:
+        >>> from experiments.protocols import begun, cells, load
+        >>> (cell,) = cells(load("chomsky_regular"), models=["lstm"], tasks=["parity"], scale=0.01)
+        >>> _ = cell.create()
+        >>> [(about.model, about.task, about.scale) for folder, about in begun("chomsky_regular")]
+        [('lstm', 'parity', 0.01)]
+    """
     found = []
     for file in sorted((ROOT / protocol).glob(f"*/*/*/{ABOUT}")):
         try:

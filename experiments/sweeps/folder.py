@@ -19,10 +19,10 @@ SWEEP = "sweep.yaml"
 
 
 class SweepFolder:
-    """The folder of a sweep; files are read when they are asked for.
+    """The folder of a sweep; its files are read when they are needed.
 
     Attributes:
-        path: where it is.
+        path: where the folder is.
     """
 
     def __init__(self, path: str | Path):
@@ -96,13 +96,24 @@ class SweepFolder:
 
 
 def find_sweep(path: str | Path) -> Path:
-    """The folder of a sweep.
+    """Finds the folder of a sweep.
 
     Args:
         path: its folder, or its name in `sweeps/`.
 
     Raises:
         RunError: there is no such sweep; the nearest names are given.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import default_config
+        >>> from experiments.results import find_sweep
+        >>> from experiments.sweeps import create_sweep, sweep_of_words
+        >>> sweep = sweep_of_words(default_config("parity"), ["seed=0..1"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = create_sweep(sweep, f"{folder}/seeds")
+        ...     find_sweep(f"{folder}/seeds").name
+        'seeds'
     """
     for folder in (Path(path), ROOT / path):
         if (folder / SWEEP).is_file():
@@ -119,20 +130,41 @@ def open_sweep(path: str | Path) -> SweepFolder:
 
     Raises:
         RunError: there is no such sweep; the nearest names are given.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import default_config
+        >>> from experiments.sweeps import SweepFolder, create_sweep, open_sweep, sweep_of_words
+        >>> sweep = sweep_of_words(default_config("parity"), ["seed=0..1"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = create_sweep(sweep, f"{folder}/seeds")
+        ...     opened: SweepFolder = open_sweep(f"{folder}/seeds")
+        ...     print(opened.name, [member.name for member in opened.plan.members])
+        seeds ['seed=0', 'seed=1']
     """
     return SweepFolder(find_sweep(path))
 
 
 def create_sweep(sweep: Sweep, path: str | Path | None = None) -> SweepFolder:
-    """Makes the folder of a sweep, or opens it if it is there and holds the same sweep.
+    """Makes the folder of a sweep, or opens it if it exists and holds the same sweep.
 
     Args:
-        sweep: what is swept; it is expanded first, so that a mistake writes nothing.
-        path: where; None: `sweeps/<task>-<n>` with the first n that is free.
+        sweep: the sweep; it is expanded first, so that nothing is written if it has a mistake.
+        path: where the folder is made; None: `sweeps/<task>-<n>` with the first n that is free.
 
     Raises:
         ConfigError: the sweep cannot be expanded.
-        RunError: there is another sweep, or something else, at that place.
+        RunError: `path` holds another sweep or something else.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import default_config
+        >>> from experiments.sweeps import create_sweep, sweep_of_words
+        >>> sweep = sweep_of_words(default_config("parity"), ["seed=0..1"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     created = create_sweep(sweep, f"{folder}/seeds")
+        ...     print(created.sweep == sweep, [path.name for path in created.path.iterdir()])
+        True ['sweep.yaml']
     """
     plan(sweep)
     check_path(ROOT if path is None else Path(path))

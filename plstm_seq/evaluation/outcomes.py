@@ -1,10 +1,10 @@
-"""Runs a model over long sequences in chunks and counts what was right, on the device.
+"""Runs a model over long sequences in chunks and counts right positions, on the device.
 
-What is known of a batch of sequences after some chunks is a `Reading`: the states of model and task
-and what was right so far. One program makes many chunks of it, as many as take about a second;
-it does not know how long the sequences are, so it is compiled once for a chunk size, and memory
-does not grow with the length. A `Place` is a whole evaluation somewhere in between: kept by a
-`Bookmark`, it goes on from there with the same results.
+A `Reading` is a batch of sequences after some chunks: the states of model and task, and the counts
+so far. One program reads several chunks, as many as take about a second. It does not depend on the
+length of the sequences, so it is compiled once for each chunk size, and its memory does not grow
+with the length. A `Place` is how far a whole evaluation has come; from a place that a `Bookmark`
+kept, the evaluation goes on with the same results.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Chunk(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Of each sequence so far: right and scored positions; whether the last scored one is right."""
+    """Counts of each sequence so far: right and scored positions, and whether the last is right."""
 
     correct: Int[Array | np.ndarray, " B"]
     scored: Int[Array | np.ndarray, " B"]
@@ -52,13 +52,13 @@ class Tally(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """Where a batch of sequences is, on the device.
+    """How far a batch of sequences has been read, on the device.
 
     Attributes:
-        chunk: how many chunks are read, int32.
-        state: of the model; None: it is run on whole sequences.
+        chunk: number of chunks that have been read, int32.
+        state: the model's state; None: the model is run on whole sequences.
         labels: the task's state; None: the sequences were drawn whole, with their labels.
-        tally: of what is read.
+        tally: counts of what has been read.
     """
 
     chunk: Int[Array, ""]
@@ -68,13 +68,13 @@ class Reading(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where an evaluation is: a tree of arrays, and all that it needs to go on.
+    """How far an evaluation has come: a tree of arrays that holds all it needs to go on.
 
     Attributes:
-        batch: how many batches are measured at every length.
-        passed: at how many lengths the next batch is measured.
-        reading: where that batch is; of sampled sequences, those of its next length.
-        found: what is measured (arrays [R, batches * B] on the host); what is not yet is zero.
+        batch: how many batches have been measured at every length.
+        passed: at how many lengths the current batch has been measured.
+        reading: how far the current batch is read; of sampled sequences, those of its next length.
+        found: what has been measured (arrays [R, batches * B] on the host), zero where nothing was.
     """
 
     batch: Int[np.ndarray, ""]
@@ -84,33 +84,41 @@ class Place(NamedTuple):
 
 
 class Bookmark(Protocol):
-    """Keeps where an evaluation is."""
+    """Keeps how far an evaluation has come, so that it can be stopped and taken up again."""
 
     def find(self, start: Place, /) -> Place:
-        """The place that is kept, of the same tree and shapes as `start`; or else `start`."""
+        """The place to go on from: the one kept, of the same tree as `start`, or else `start`."""
         ...
 
     def put(self, place: Place, read: int, symbols: int, /) -> None:
-        """Is told every second or so where the evaluation is.
+        """Takes the place that the evaluation has reached; called every second or so.
 
         Args:
             place: what the evaluation can go on from.
-            read: symbols that are read, of all sequences.
-            symbols: how many will be.
+            read: symbols of all sequences that have been read.
+            symbols: symbols that will have been read at the end.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What each of N sequences got right at each of R lengths (arrays [R, N] on the host).
+    """How many positions are right in each of N sequences at each of R lengths.
 
     Attributes:
         lengths: the R lengths, ascending.
-        correct: scored positions that are right.
-        scored: scored positions.
+        correct: number of scored positions that are right, [R, N] on the host like the next two.
+        scored: number of scored positions.
         last: whether the last scored position is right.
-        nested: whether the sequences of a length are beginnings of those of the next.
+        nested: whether the sequences of a length are beginnings of those of the next length.
+
+    Example:
+        >>> import numpy as np
+        >>> from plstm_seq.evaluation import Outcomes
+        >>> correct, scored = np.array([[4, 3]]), np.array([[4, 4]])
+        >>> outcomes = Outcomes((4,), correct, scored, last=np.array([[True, True]]), nested=True)
+        >>> outcomes.whole.tolist(), outcomes.num_sequences
+        ([[True, False]], 2)
     """
 
     lengths: tuple[int, ...]

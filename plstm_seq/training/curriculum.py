@@ -75,6 +75,11 @@ class Uniform(_BySteps):
     """Lengths drawn uniformly from `minimum .. maximum`: one for each sequence or each batch.
 
     Arrays are padded to `maximum`: one shape, one compilation.
+
+    Example:
+        >>> from plstm_seq.training import Uniform
+        >>> Uniform(minimum=3, maximum=40).phase(step=0)
+        Phase(minimum=3, maximum=40, bucket=40, until=None)
     """
 
     minimum: int = 1
@@ -117,8 +122,14 @@ class Uniform(_BySteps):
 class Sizes(_BySteps):
     """Sizes one after another: `stages` lists (size, steps), and the last stage holds to the end.
 
-    For inputs that are not padded (images, grids, graphs of a depth): every batch has its stage's
-    size, and a program is compiled for each.
+    It is for inputs that are not padded (images, grids, graphs of a depth): every batch has the
+    size of its stage, and a program is compiled for each size.
+
+    Example:
+        >>> from plstm_seq.training import Sizes
+        >>> curriculum = Sizes(((8, 100), (16, 50)))
+        >>> [curriculum.phase(step).bucket for step in (0, 99, 100)]
+        [8, 8, 16]
     """
 
     draw: ClassVar[Draw] = "batch"
@@ -206,6 +217,12 @@ class Staged(_Growing, _BySteps):
     In a stage lengths are uniform in `minimum .. length` (`fixed=True`: always `length`). Arrays
     are padded to the next power of two, at least `smallest_bucket` and at most the last stage's
     length, so that stages close to each other share a compiled program.
+
+    Example:
+        >>> from plstm_seq.training import Staged
+        >>> curriculum = Staged(((4, 100), (12, 100), (40, 400)))
+        >>> [curriculum.phase(step).maximum for step in (0, 100, 200)], curriculum.buckets
+        ([4, 12, 40], (16, 40))
     """
 
     kind: Literal["staged"] = "staged"
@@ -232,11 +249,18 @@ class ByAccuracy(_Growing):
 
     A stage ends when the accuracy on whole sequences of the training batches has reached
     `threshold` in `checks` records in a row (there is one record a dispatch), and at the latest
-    after its most steps. The last stage has all its steps, unless `solved` ends it, and the
-    learning rate's cosine runs over it alone: before, the rate stays at its peak. So a training may
-    end long before `training.steps`, which bounds all stages together: where it is below what their
-    most steps add up to, a training may end in an earlier stage; what it has beyond that, the last
-    stage has, too. Lengths and their padding are those of `Staged`.
+    after its number of steps. The last stage takes all its steps, unless `solved` ends it. The
+    learning rate stays at its peak until the last stage begins; its cosine runs over that stage.
+
+    `training.steps` limits all stages together, and training may end long before. If it is less
+    than the sum of their steps, training may end in an earlier stage; if it is more, the last stage
+    takes the rest. Lengths and their padding are those of `Staged`.
+
+    Example:
+        >>> from plstm_seq.training import ByAccuracy
+        >>> curriculum = ByAccuracy(((4, 200), (40, 400)), threshold=0.99)
+        >>> curriculum.longest, curriculum.least_steps, curriculum.last_stage(steps=600)
+        (40, 1, 400)
     """
 
     threshold: float = 0.99

@@ -26,6 +26,18 @@ class NonFiniteLossError(ArithmeticError):
     Attributes:
         step: the first step (counted from 1) at which it did.
         checkpoint: step of the last good checkpoint, or None if none is kept.
+
+    Example:
+        >>> import jax
+        >>> import tasks
+        >>> from plstm_seq.training import NonFiniteLossError, OptimizerConfig, TrainingConfig, fit
+        >>> model, sample = nnx.Embed(2, 2, rngs=nnx.Rngs(0)), tasks.get("parity").sample
+        >>> optimizer = OptimizerConfig(learning_rate=1e38, warmup_steps=0)
+        >>> try:
+        ...     fit(model, sample, TrainingConfig(4, optimizer=optimizer), key=jax.random.key(0))
+        ... except NonFiniteLossError as error:
+        ...     print(error.step <= 4, error.checkpoint)
+        True None
     """
 
     def __init__(self, step: int, loss: float, gradient_norm: float, checkpoint: int | None):
@@ -42,14 +54,14 @@ class FitResult(NamedTuple):
     """How a training ended.
 
     Attributes:
-        status: `finished` (all steps, or all stages), `solved`, or, of a member, `diverged` or
-            `failed`.
-        step: steps taken.
+        status: `finished` (all steps, or all stages) or `solved`; a member of `fit_members` may
+            also have `diverged` or `failed`.
+        step: number of steps taken.
         record: the last record; empty if none was made.
         members: how many trainings shared the program.
-        memory_bytes: arguments and temporaries of the largest program, on a device; None where
-            nothing was run, or the compiler does not say.
-        error: why it diverged or failed.
+        memory_bytes: bytes on one device of the arguments and temporaries of the largest program;
+            None where nothing was run, or the compiler does not say.
+        error: the error by which it diverged or failed.
         average: the averaged parameters, for `nnx.update(model, result.average)`; None where
             training kept none.
     """

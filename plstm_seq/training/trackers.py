@@ -37,7 +37,23 @@ _SHOWN = suppress(OSError)
 
 
 class Tracker(Protocol):
-    """Takes the records of one training, in order."""
+    """Receives the records of one training, in order.
+
+    Example:
+        >>> from plstm_seq.training import Tracker
+        >>> class LowestLoss:
+        ...     def start(self, step, steps):
+        ...         self.loss = float("inf")
+        ...     def log(self, record):
+        ...         self.loss = min(self.loss, record["loss"])
+        ...     def close(self, status):
+        ...         print(f"{status}, lowest loss {self.loss}")
+        >>> tracker: Tracker = LowestLoss()
+        >>> tracker.start(0, steps=2)
+        >>> tracker.log({"step": 1, "loss": 0.5})
+        >>> tracker.close("finished")
+        finished, lowest loss 0.5
+    """
 
     def start(self, step: int, steps: int) -> None:
         """Training starts or resumes after `step` of `steps`: forget all records past `step`."""

@@ -130,12 +130,12 @@ class TUData:
     """Graphs with labels, N nodes and E edges together, numbered from 0 on.
 
     Attributes:
-        name: Of the data set, such as `MUTAG`.
-        labels: Names of the classes, as the files have them; none where graphs have no class.
+        name: Name of the data set, such as `MUTAG`.
+        labels: Names of the classes, as in the files; empty where graphs have no class.
         graph: int32 `[N]`, the graph that each node belongs to, ascending.
         edge_index: int32 `[2, E]`, as in the file; an undirected edge comes in both directions.
-        graph_labels: int32 `[G]`, index in `labels`.
-        graph_attributes: float64 `[G, .]`, what is to be predicted by regression.
+        graph_labels: int32 `[G]`, the index in `labels` of each graph's class.
+        graph_attributes: float64 `[G, .]`, numbers of each graph that a model may predict.
         node_labels: int32 `[N, .]`, as in the file.
         node_attributes: float32 `[N, .]`.
         edge_labels: int32 `[E, .]`, as in the file.
@@ -268,7 +268,7 @@ class TUData:
 
 
 def read_tu(folder: str | os.PathLike[str]) -> TUData:
-    """Read a data set in the format of TUDataset.
+    r"""Read a data set in the format of TUDataset.
 
     A folder holds `NAME_A.txt`, a line `i, j` for each edge, `NAME_graph_indicator.txt`, a line for
     each node with the number of its graph, and `NAME_graph_labels.txt`, a line for each graph (or
@@ -280,11 +280,23 @@ def read_tu(folder: str | os.PathLike[str]) -> TUData:
     *Source.* Morris et al., TUDataset, arXiv 2007.08663; https://chrsmrrs.github.io/datasets.
 
     Args:
-        folder: That holds the files of one data set.
+        folder: The folder that holds the files of one data set.
 
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a file is malformed, with the file and the line.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from tasks.graphs import TUData, read_tu
+        >>> files = {"A": "1,2\n2,1\n3,4\n4,3", "graph_indicator": "1\n1\n2\n2"}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for kind, lines in {**files, "graph_labels": "1\n-1"}.items():
+        ...         _ = Path(folder, f"TOY_{kind}.txt").write_text(lines)
+        ...     data: TUData = read_tu(folder)
+        >>> data.name, data.labels, data.graph.tolist(), data.edge_index.tolist()
+        ('TOY', ('-1', '1'), [0, 0, 1, 1], [[0, 1, 2, 3], [1, 0, 3, 2]])
     """
     root = Path(folder)
     # Some systems add hidden files, such as `._MUTAG_A.txt`.

@@ -190,7 +190,7 @@ def resampled(image: Any, size: int, box: Box) -> np.ndarray:
 
 
 class Example(NamedTuple):
-    """One image.
+    """One labelled image.
 
     Attributes:
         image: uint8 `[rows, columns, 3]`, red, green and blue.
@@ -237,19 +237,32 @@ class _InParts:
 class ImageFolder(_InParts):
     """A folder that holds a folder of images for each class, such as that of ImageNet.
 
-    Images are all files below a class's folder that are named like one (`SUFFIXES`), in the order
-    of their paths; links are followed, each folder once. What is hidden, or left by a system
-    (`.ipynb_checkpoints`, `._a.png`, `__MACOSX`, `@eaDir`), is no class and no image. Names alone
-    are held in memory.
+    Images are all files below a class's folder whose names end like those of images (`SUFFIXES`),
+    in the order of their paths; links are followed, each folder once. Hidden files, and what
+    systems leave (`.ipynb_checkpoints`, `._a.png`, `__MACOSX`, `@eaDir`), are neither classes nor
+    images. Only the names are held in memory.
 
     Args:
         root: The folder.
-        classes: Names of the folders that count, in the order of their labels; all of them in
+        classes: Names of the folders to read, in the order of their labels; all of them in
             alphabetic order by default. Give a validation set the classes of the training set.
 
     Raises:
         FileNotFoundError: If there is no such folder.
         ValueError: If it holds no class, or a class no image.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from tasks.vision import ImageFolder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("cat", "dog"):
+        ...         Path(folder, name).mkdir()
+        ...         Image.new("RGB", (6, 5)).save(Path(folder, name, "0.png"))
+        ...     source = ImageFolder(folder)
+        ...     print(source.classes, len(source), source[1].image.shape, source[1].label)
+        ('cat', 'dog') 2 (5, 6, 3) 1
     """
 
     def __init__(self, root: str | os.PathLike[str], classes: Sequence[str] | None = None) -> None:
@@ -321,7 +334,7 @@ def _is_by_the_way(name: str) -> bool:
 class Cifar(_InParts):
     """The binary files of CIFAR-10 or CIFAR-100, 32 x 32.
 
-    A record is a byte for the class (in CIFAR-100, one for the coarse class before it) and 3072
+    A record is one byte for the class (in CIFAR-100 after one for the coarse class) and 3,072 bytes
     for the red, the green and the blue plane, row by row. Files are mapped, not loaded.
 
     *Source.* Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".
@@ -333,6 +346,17 @@ class Cifar(_InParts):
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a file is empty or doesn't hold whole records, or no file is given.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from tasks.vision import Cifar
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "data_batch_1.bin")
+        ...     _ = file.write_bytes(bytes([7]) + bytes(3072))
+        ...     source = Cifar(file)
+        ...     print(len(source), source[0].label, source[0].image.shape)
+        1 7 (32, 32, 3)
     """
 
     def __init__(

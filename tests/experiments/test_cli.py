@@ -17,7 +17,7 @@ import experiments
 import experiments.cli
 import plstm_seq
 from experiments.exporting import export_run
-from experiments.problems import task_names
+from experiments.problems import make_task, task_names
 from plstm_seq.training import NonFiniteLossError
 
 
@@ -99,6 +99,17 @@ def test_tasks_show(command):
         assert [data["labels"].index(x) for x in example["labels"].split()] == [
             int(x) for x in expected
         ]
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_tasks_show_leaves_out_the_example_in_python(command, monkeypatch, name):
+    monkeypatch.setattr("experiments.show.demands", lambda _: None)  # these take a while
+    monkeypatch.setattr("experiments.show._examples", lambda *_: [])
+    shown = command("tasks", "show", name)
+    assert shown.exit_code == 0
+    assert make_task(name).name in shown.stdout
+    assert "Example:" not in shown.stdout
+    assert ">>>" not in shown.stdout
 
 
 @pytest.mark.parametrize(

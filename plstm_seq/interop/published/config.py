@@ -36,12 +36,12 @@ class BlockArguments(NamedTuple):
     """The arguments from which `plstm_seq.models.make_block` builds a block.
 
     Example:
-        >>> from plstm_seq.interop.published import BlockArguments, read_config
-        >>> from plstm_seq.interop.published.defaults import complete
-        >>> published = {"class_name": "PreUpProjectionBlock", "input_dim": 8}
-        >>> arguments: BlockArguments = read_config(complete(published))
-        >>> arguments.width, arguments.config.kind, arguments.mixer.kind
-        (8, 'pre_up', 'plstm_1d')
+        >>> from flax import nnx
+        >>> from plstm_seq.interop.published import BlockArguments
+        >>> mixer = PLSTM1DConfig(num_heads=2, DK=4, DV=4)
+        >>> arguments = BlockArguments(width=16, config=PostUpConfig(), mixer=mixer)
+        >>> type(arguments.build(rngs=nnx.Rngs(0))).__name__
+        'PostUpBlock'
     """
 
     width: int
@@ -54,7 +54,16 @@ class BlockArguments(NamedTuple):
 
 
 class GridBlockArguments(NamedTuple):
-    """What `plstm_seq.models.vision.make_grid_block` builds a block from."""
+    """The arguments from which `plstm_seq.models.vision.make_grid_block` builds a block.
+
+    Example:
+        >>> from flax import nnx
+        >>> from plstm_seq.interop.published import GridBlockArguments
+        >>> mixer = GridAttentionConfig(num_heads=2)
+        >>> arguments = GridBlockArguments(width=16, config=PostUpConfig(), mixer=mixer)
+        >>> type(arguments.build(rngs=nnx.Rngs(0))).__name__
+        'PostUpBlock'
+    """
 
     width: int
     config: BlockConfig
@@ -67,15 +76,14 @@ class GridBlockArguments(NamedTuple):
 
 
 class ModelArguments(NamedTuple):
-    """The arguments from which a `SequenceModel` is built.
+    """The arguments of a `SequenceModel`.
 
     Example:
-        >>> from plstm_seq.interop.published import ModelArguments, read_config
-        >>> from plstm_seq.interop.published.defaults import complete
-        >>> published = {"_shortname": "pLSTMLM", "vocab_size": 5, "embedding_dim": 8}
-        >>> arguments: ModelArguments = read_config(complete(published))
-        >>> arguments.vocab_size, arguments.config.width, arguments.config.num_blocks
-        (5, 8, 1)
+        >>> from flax import nnx
+        >>> from plstm_seq.interop.published import ModelArguments
+        >>> arguments = ModelArguments(vocab_size=8, config=SequenceModelConfig(width=16))
+        >>> type(arguments.build(rngs=nnx.Rngs(0))).__name__
+        'SequenceModel'
     """
 
     vocab_size: int
@@ -87,7 +95,16 @@ class ModelArguments(NamedTuple):
 
 
 class VisionArguments(NamedTuple):
-    """What `VisionModel` is built from."""
+    """The arguments of a `VisionModel`.
+
+    Example:
+        >>> from flax import nnx
+        >>> from plstm_seq.interop.published import VisionArguments
+        >>> config = VisionModelConfig(width=16, num_blocks=1, mixer=GridAttentionConfig(2))
+        >>> arguments = VisionArguments(config, output_size=10, channels=3)
+        >>> type(arguments.build(rngs=nnx.Rngs(0))).__name__
+        'VisionModel'
+    """
 
     config: VisionModelConfig
     output_size: int
@@ -112,33 +129,29 @@ Arguments = (
 def read_config(config: Mapping[str, Any]) -> Arguments:
     """Translate the published configuration of a layer, a block or a model.
 
-    Options that name a defect of the published code become ours of the same effect (`l2` becomes
-    `published_l2`, the truncated exponential of the transition stays truncated, P-mode has
-    `p_form="published"`). `levels` and the types are not part of our configurations: the first is a
-    matter of speed, the types are arguments of the module. Initialisers that depend on the fan-in
-    get the true one.
+    The module that it describes computes the same as the published one. Where the published code
+    has a defect, ours has an option for it (`l2` becomes `published_l2`, the exponential of the
+    transition stays truncated, P-mode has `p_form="published"`). Two things are left out of our
+    configurations: `levels`, which only changes the speed, and the types, which are arguments of
+    the module. Initialisers that depend on the fan-in are given the true one.
 
     Args:
-        config: the published dataclasses as nested dictionaries, with `class_name`.
+        config: the published dataclasses as nested dictionaries, with `class_name` and every field.
 
     Returns:
-        The arguments of our module, which `build` builds.
+        The arguments of our module; their `build` makes the module.
 
     Raises:
         ValueError: fields or values have no counterpart; all of them are listed.
         KeyError: a field is missing.
 
     Example:
-        Files of the published experiments name only what differs from the defaults; `complete` adds
-        those. The shapes of a layer are enough to load published parameters into.
-
-        >>> from flax import nnx
         >>> from plstm_seq.interop.published import read_config
-        >>> from plstm_seq.interop.published.defaults import complete
-        >>> published = complete({"class_name": "pLSTM1DLayer", "input_dim": 8, "num_heads": 2})
-        >>> layer = nnx.eval_shape(lambda: read_config(published).build(rngs=nnx.Rngs(0)))
-        >>> type(layer).__name__, layer.input_dim
-        ('PLSTM1DLayer', 8)
+        >>> from plstm_seq.interop.published.defaults import complete  # adds the missing fields
+        >>> published = {"class_name": "pLSTM1DLayer", "input_dim": 16, "num_heads": 2}
+        >>> arguments = read_config(complete(published))
+        >>> arguments.input_dim, arguments.config.num_heads
+        (16, 2)
     """
     fields = Fields(config)
     class_name = fields.take("class_name", "")

@@ -53,7 +53,13 @@ _GRAPH_NAMES = (("transition", "share"), ("out", "outprojection"), ("value_", "v
 
 
 def parameter_name(published: str) -> str:
-    """Return the dotted path that a published parameter has in our modules."""
+    """Return the dotted path that a published parameter has in our modules.
+
+    Example:
+        >>> from plstm_seq.interop.published import parameter_name
+        >>> parameter_name("block_stack.block0.interaction_module.value_.weight")
+        'blocks.0.mixer.value.weight'
+    """
     name = published.removeprefix("block_stack.").removeprefix("_conv.")
     # A published vision block is a pair of our blocks.
     name = re.sub(
@@ -131,10 +137,11 @@ def published_shape(parts: Mapping[Path, Any], path: Path, shape: Shape) -> Shap
 
 
 def load_parameters(module: nnx.Module, parameters: Mapping[str, ArrayLike]) -> None:
-    """Fill a module with published parameters, in place; also one made by `nnx.eval_shape`.
+    """Fill a module with published parameters, in place.
 
     Args:
-        module: a layer, block or model of ours, of the shape that `read_config` gives.
+        module: a layer, block or model of ours, built from what `read_config` returns. It may also
+            be made by `nnx.eval_shape`, without parameters of its own.
         parameters: dotted published name -> array. Each is cast to the type of the parameter that
             it fills. Where ours has fewer axes (norms over heads [H, F / H], heads of attention,
             patches) they are merged.
@@ -144,14 +151,14 @@ def load_parameters(module: nnx.Module, parameters: Mapping[str, ArrayLike]) -> 
             every such name is listed, and the module is unchanged.
 
     Example:
-        >>> import numpy as np
-        >>> from flax import nnx
         >>> from plstm_seq.interop.published import load_parameters
-        >>> from plstm_seq.layers import Scale
-        >>> module = Scale(2, rngs=nnx.Rngs(0))
-        >>> load_parameters(module, {"scale": np.array([3.0, 4.0])})
-        >>> module.scale[...].tolist()
-        [3.0, 4.0]
+        >>> from plstm_seq.interop.published.writing import published_parameters
+        >>> from plstm_seq.layers import PLSTM1DConfig, PLSTM1DLayer
+        >>> config = PLSTM1DConfig(num_heads=2, DK=4, DV=4)
+        >>> layer, other = (PLSTM1DLayer(16, config, rngs=nnx.Rngs(seed)) for seed in (0, 1))
+        >>> load_parameters(other, published_parameters(layer))  # or those of a published file
+        >>> bool((other.query.weight[...] == layer.query.weight[...]).all())
+        True
     """
     if isinstance(module, PLSTMDAGLayer):
         parameters = _graph_parameters(module, parameters)

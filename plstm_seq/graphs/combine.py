@@ -10,7 +10,16 @@ from plstm_seq.graphs.order import Index, in_blocks
 
 
 class Sizes(NamedTuple):
-    """What a compiled program depends on: graphs of equal sizes share one."""
+    """The sizes that a compiled program depends on: graphs of equal sizes share one program.
+
+    Attributes:
+        graphs: number of graphs (G).
+        nodes: number of nodes (N).
+        edges: number of edges (E).
+        lines: number of lines (P).
+        steps: number of blocks of lines.
+        width: number of lines in a block.
+    """
 
     graphs: int
     nodes: int
@@ -54,20 +63,33 @@ AXES = {
 
 
 def sizes_of(graph: LineGraph) -> Sizes:
-    """The lengths of its arrays."""
+    """The lengths of its arrays.
+
+    Example:
+        >>> from plstm_seq.graphs import line_graph, sizes_of
+        >>> sizes_of(line_graph([[0, 1], [1, 2]], nodes=3))
+        Sizes(graphs=1, nodes=3, edges=2, lines=1, steps=1, width=1)
+    """
     return Sizes(
         graph.sizes.size, graph.graph.size, graph.tail.size, graph.before.size, *graph.blocks.shape
     )
 
 
 def union(graphs: Sequence[LineGraph]) -> LineGraph:
-    """The disjoint union: nodes, edges and lines of the first graph, of the second, and so on.
+    """Puts graphs next to each other as one, which an op goes through at once.
 
-    Levels of the graphs are gone through together.
+    The nodes, edges and lines of the first graph come first, then those of the second, and so on.
 
     Raises:
         ValueError: there is no graph, one is padded (pad the union), or only some know their
             multitree.
+
+    Example:
+        >>> from plstm_seq.graphs import line_graph, union
+        >>> edge = line_graph([[0], [1]], nodes=2)
+        >>> both = union([edge, edge])
+        >>> both.tail.tolist(), both.head.tolist(), both.graph.tolist()
+        ([0, 2], [1, 3], [0, 0, 1, 1])
     """
     if not graphs:
         raise ValueError("no graphs: at least one is expected")
@@ -91,7 +113,15 @@ def union(graphs: Sequence[LineGraph]) -> LineGraph:
 
 
 def bucket(sizes: Sizes) -> Sizes:
-    """Rounds every size but the width up by less than a quarter, to one of four a power of two."""
+    """Rounds every size but the width up, by less than a quarter.
+
+    There are only four sizes between two powers of two, so few programs are compiled.
+
+    Example:
+        >>> from plstm_seq.graphs import Sizes, bucket
+        >>> bucket(Sizes(graphs=1, nodes=9, edges=17, lines=33, steps=5, width=2))
+        Sizes(graphs=1, nodes=10, edges=20, lines=40, steps=5, width=2)
+    """
 
     def rounded(size: int) -> int:
         unit = 1 << max(size.bit_length() - 3, 0)
@@ -102,12 +132,21 @@ def bucket(sizes: Sizes) -> Sizes:
 
 
 def padded(graph: LineGraph, sizes: Sizes) -> LineGraph:
-    """Lengthens every array to the sizes given; what is added has indices behind the last.
+    """Lengthens every array to the given sizes; the added entries point past the last node or edge.
 
-    Features and gates of what is added may be anything finite: it is read nowhere.
+    Features and gates of the added nodes, edges and lines may be any finite numbers: nothing reads
+    them.
 
     Raises:
         ValueError: the graph does not fit, or is padded already.
+
+    Example:
+        >>> from plstm_seq.graphs import bucket, line_graph, padded, sizes_of
+        >>> graph = line_graph([[0] * 9, range(1, 10)], nodes=10)
+        >>> bucket(sizes_of(graph)).edges
+        10
+        >>> padded(graph, bucket(sizes_of(graph))).head.tolist()
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     """
     if padding(graph):
         raise ValueError("the graph is padded already")

@@ -33,6 +33,14 @@ class LineGraph(NamedTuple):
         graph: the graph that a node belongs to, [N].
         sizes: the number of nodes of each graph, [G].
         multitree: 1 for the lines that D-mode keeps, [P]; None: not known (mode P).
+
+    Example:
+        >>> from plstm_seq.graphs import LineGraph, line_graph
+        >>> path: LineGraph = line_graph([[0, 1, 2], [1, 2, 3]], nodes=4)
+        >>> path.before.tolist(), path.after.tolist(), path.node.tolist()
+        ([0, 1], [1, 2], [1, 2])
+        >>> path.level.tolist()
+        [0, 1, 2]
     """
 
     tail: Index
@@ -74,6 +82,15 @@ def line_graph(
     Raises:
         ValueError: there is no node and no `graph`, an edge names an unknown one, the edges form a
             cycle, a line joins edges that do not meet, or an edge joins two graphs.
+
+    Example:
+        >>> from plstm_seq.graphs import line_graph
+        >>> diamond = [[0, 0, 1, 2], [1, 2, 3, 3]]
+        >>> graph = line_graph(diamond, nodes=4)
+        >>> list(zip(graph.before.tolist(), graph.after.tolist(), strict=True))
+        [(0, 2), (1, 3)]
+        >>> line_graph(diamond, nodes=4, mode="PD").multitree.tolist()
+        [1, 1]
     """
     tail, head = index_pairs("edge_index", edge_index)
     if nodes < (1 if graph is None else 0):
@@ -118,17 +135,26 @@ def line_graph(
 def from_networkx(
     graph: nx.Graph, *, order: Sequence[Hashable] | None = None, mode: Mode = "P"
 ) -> LineGraph:
-    """Node i is the i-th of `graph.nodes`, whatever its label, and edge i of `graph.edges`.
+    """Builds the line graph of a networkx graph.
+
+    Node i is the i-th of `graph.nodes`, whatever its label, and edge i the i-th of `graph.edges`.
 
     Args:
-        graph: a directed one keeps its directions, an undirected one is given them: every edge
+        graph: a directed graph keeps its directions; in an undirected one every edge is directed
             from its earlier to its later node.
-        order: of the nodes of an undirected graph; None: that of `graph.nodes`.
+        order: the order of the nodes of an undirected graph; None: that of `graph.nodes`.
         mode: as in `line_graph`.
 
     Raises:
         ValueError: the graph has no node or a cycle, an edge joins a node to itself, or `order`
             is not one of the nodes, or is given for a directed graph.
+
+    Example:
+        >>> import networkx as nx
+        >>> from plstm_seq.graphs import from_networkx
+        >>> graph = from_networkx(nx.DiGraph([("a", "b"), ("b", "c")]))
+        >>> graph.tail.tolist(), graph.head.tolist()
+        ([0, 1], [1, 2])
     """
     place = {node: i for i, node in enumerate(graph.nodes)}
     pairs = [(place[u], place[v]) for u, v in graph.edges()]
@@ -151,7 +177,7 @@ def orient(
     """Directs undirected edges from the earlier to the later node, each pair of nodes once.
 
     Args:
-        edge_index: ends, [2, n]; an edge may be named in one direction or in both.
+        edge_index: the two ends of each edge, [2, n]; an edge may be listed in both directions.
         order: the nodes in their order, [N]; None: by number.
 
     Returns:
@@ -160,6 +186,12 @@ def orient(
 
     Raises:
         ValueError: an edge joins a node to itself, or `order` is not one.
+
+    Example:
+        >>> from plstm_seq.graphs import orient
+        >>> edges, first = orient([[2, 0, 1], [1, 1, 2]])
+        >>> edges.tolist(), first.tolist()
+        ([[1, 0], [2, 1]], [0, 1])
     """
     pairs = np.stack(index_pairs("edge_index", edge_index))
     if pairs.min(initial=0) < 0:
@@ -178,10 +210,16 @@ def orient(
 
 
 def reverse(graph: LineGraph) -> LineGraph:
-    """The same graph walked backwards: nodes, edges and lines keep their places and their gates.
+    """Turns every edge around; nodes, edges and lines keep their numbers, and so their features.
 
     Raises:
         ValueError: the graph is padded: reverse first.
+
+    Example:
+        >>> from plstm_seq.graphs import line_graph, reverse
+        >>> backwards = reverse(line_graph([[0, 1], [1, 2]], nodes=3))
+        >>> backwards.tail.tolist(), backwards.head.tolist(), backwards.level.tolist()
+        ([1, 2], [0, 1], [1, 0])
     """
     if padding(graph):
         raise ValueError("the graph is padded: reverse it before padding")

@@ -94,6 +94,12 @@ def multitree(tail: Index, head: Index, nodes: int) -> NDArray[np.bool_]:
 
     Raises:
         ValueError: there is a cycle.
+
+    Example:
+        >>> import numpy as np
+        >>> from plstm_seq.graphs import multitree
+        >>> multitree(np.array([0, 0, 1]), np.array([1, 2, 2]), nodes=3).tolist()
+        [True, True, False]
     """
     order, _ = generations(tail, head, nodes)
     if order.size < nodes:

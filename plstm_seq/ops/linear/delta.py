@@ -28,26 +28,27 @@ def gated_delta_rule(
     initial_state: Float[Array, "*B DK DV"],
     chunk_size: int | None = None,
 ) -> tuple[Float[Array, "*B T DV"], Float[Array, "*B DK DV"]]:
-    """The state of an associative memory, N times erased and written a step, and read after it.
+    """Run an associative memory that is erased and written N times a step, and then read.
 
-    Every step t begins with `S = exp(log_decay_t) * S`, then for each of its N parts
+    Every step t begins with `S = exp(log_decay_t) * S`. Then, for each of its N parts,
 
         S = (1 - erase_n key_n key_n^T) S + key_n value_n^T
 
-    and the output is `S^T query_t`. The delta rule writes `beta v` and erases `beta` in the
-    direction of a unit key. In a chunk, what each part really writes solves one triangular
-    system (the WY form of Yang et al., arXiv 2406.06484, for several parts a step as in Siems et
-    al., arXiv 2502.10297); decays enter as `exp` of sums that are never positive, so that
-    nothing is divided by a product of decays. Exact for any chunk size, in the types of the inputs.
+    and the output is `S^T query_t`. The delta rule is `erase = beta` and a value of `beta v`, with
+    keys of length 1. In a chunk, what each part really writes solves one triangular system (the
+    WY form of Yang et al., arXiv 2406.06484, for several parts a step as in Siems et al., arXiv
+    2502.10297). Decays enter as `exp` of sums that are never positive, so that nothing is divided
+    by a product of decays. The result is the same for every chunk size, up to rounding.
 
     Args:
         query: [*B, T, DK].
         key: [*B, T, N, DK].
         value: [*B, T, N, DV].
         erase: [*B, T, N]; None: nothing is erased, as in gated linear attention.
-        log_decay: [*B, T, 1] or a rate a feature [*B, T, DK], finite and at most 0; None: no decay.
+        log_decay: one rate for all features [*B, T, 1] or one for each [*B, T, DK], finite and at
+            most 0; None: no decay.
         initial_state: S before the first step, [*B, DK, DV].
-        chunk_size: steps of a chunk; None: about 64 parts, 16 with a rate a feature.
+        chunk_size: steps of a chunk; None: about 64 parts, or 16 where each feature has a rate.
 
     Returns:
         The output [*B, T, DV] and the last state [*B, DK, DV].
@@ -55,6 +56,16 @@ def gated_delta_rule(
     Raises:
         TypeError: `chunk_size` is not a whole number.
         ValueError: it is below 1.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from plstm_seq.ops.linear import gated_delta_rule
+        >>> key = jnp.array([[[1.0, 0.0]], [[1.0, 0.0]]])  # both steps write to the same key
+        >>> value, erase = jnp.array([[[3.0]], [[5.0]]]), jnp.ones((2, 1))
+        >>> start = jnp.zeros((2, 1))
+        >>> output, state = gated_delta_rule(key[:, 0], key, value, erase, initial_state=start)
+        >>> output.tolist()
+        [[3.0], [5.0]]
     """
     check_chunk_size(chunk_size)
     length, parts = key.shape[-3:-1]

@@ -30,6 +30,13 @@ def diagonal_recurrence(
 
     Returns:
         [*B, T, N].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from plstm_seq.ops.linear import diagonal_recurrence
+        >>> decay, drive = jnp.full((3, 1), 0.5), jnp.ones((3, 1))
+        >>> diagonal_recurrence(decay, drive, jnp.zeros(1)).tolist()
+        [[1.0], [1.5], [1.75]]
     """
     return _states(_scale, _scale, decay, drive, initial_state)
 
@@ -43,18 +50,26 @@ def column_one_hot_recurrence(
     """Return all states of `h_t = P_t (factor_t * h_{t-1}) + drive_t`, P one-hot in each column.
 
     `P[i, j]` is 1 where `logits[i, j]` is the largest of column j, else 0: entry j of the state
-    goes to one place. The backward pass differentiates P as the softmax over each column
-    (straight-through). A product of such maps is one again, so a step of the scan costs O(N).
-    Source: Terzic et al., arXiv 2509.22284.
+    moves to that one place i. The backward pass differentiates P as if it were the softmax over
+    each column (straight-through). The product of two such maps is another one, so a step of the
+    scan costs O(N). Source: Terzic et al., arXiv 2509.22284.
 
     Args:
-        logits: [*B, T, N, N], [..., i, j] for the way from entry j to entry i.
+        logits: [*B, T, N, N]; [..., i, j] scores the move from entry j to entry i.
         factor: [*B, T, N], real or complex.
         drive: [*B, T, N], of the type of `factor`.
         initial_state: `h` before the first step, [*B, N].
 
     Returns:
         [*B, T, N].
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from plstm_seq.ops.linear import column_one_hot_recurrence
+        >>> swap = jnp.array([[0.0, 1.0], [1.0, 0.0]])
+        >>> factor, drive, start = jnp.ones((3, 2)), jnp.zeros((3, 2)), jnp.array([1.0, 0.0])
+        >>> column_one_hot_recurrence(jnp.stack([swap] * 3), factor, drive, start).tolist()
+        [[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
     """
     return without_forward_mode(
         "column_one_hot_recurrence",

@@ -135,6 +135,12 @@ class ModularArithmetic(ExpressionTask, PrefixTask):
 
     Raises:
         ValueError: If the modulus or an operator is none of these.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.ModularArithmetic(modulus=5)
+        >>> task.targets([task.encode("2 + 3 * 4 - 1")]).tolist()
+        [[2, 2, 0, 0, 4, 4, 3]]
     """
 
     name: ClassVar[str] = "modular_arithmetic"
@@ -240,6 +246,12 @@ class ModularArithmeticBrackets(ExpressionTask):
 
     Raises:
         ValueError: If the modulus or an operator is none of these.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.ModularArithmeticBrackets(modulus=5)
+        >>> task.targets([task.encode("((-3)*(2-4))")])[0, -1].item()
+        1
     """
 
     name: ClassVar[str] = "modular_arithmetic_brackets"

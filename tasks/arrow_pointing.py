@@ -94,6 +94,13 @@ class ArrowPointing:
         min_distance: Horizontal and vertical distance of the two, in radii; at least 1.
         scale: All sizes in pixels are multiplied by this; widths don't fall below 2. At 1/3 an
             image of 64 x 64 shows what one of 192 x 192 does.
+
+    Example:
+        >>> import jax
+        >>> import tasks
+        >>> batch = tasks.ArrowPointing(scale=1 / 3).sample(jax.random.key(0), batch=2, size=64)
+        >>> batch.images.shape, batch.images.dtype.name, batch.targets.shape
+        ((2, 64, 64, 3), 'uint8', (2,))
     """
 
     positive_ratio: float = 0.5

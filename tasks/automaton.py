@@ -69,6 +69,14 @@ class Automaton(AutomatonTask):
         ValueError: If sizes don't fit each other, a state doesn't exist, names repeat, a file or an
             expression is wrong, an automaton is given in more than one way, or it has more than
             2,048 states or labels.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.Automaton(regex="(ab|ba)*")
+        >>> task.targets([task.encode("abba")]).tolist()
+        [[0, 1, 0, 1]]
+        >>> tasks.Automaton([[0, 1], [2, 0], [1, 2]]).targets([[1, 1, 0, 1]]).tolist()
+        [[1, 0, 0, 1]]
     """
 
     transition: Sequence[Sequence[int]] | np.ndarray | None = field(default=None, compare=False)

@@ -37,6 +37,14 @@ class Batch(NamedTuple):
         inputs: int32, symbol ids.
         targets: int32, label ids.
         mask: bool, the positions or cells that are scored.
+
+    Example:
+        >>> import jax
+        >>> import tasks
+        >>> task = tasks.get("parity")
+        >>> batch: tasks.Batch = task.sample(jax.random.key(0), 2, 5, lengths=[5, 3])
+        >>> batch.inputs.shape, batch.targets.shape, batch.mask.sum(axis=1).tolist()
+        ((2, 5), (2, 5), [5, 3])
     """
 
     inputs: Array
@@ -79,6 +87,14 @@ class Task(OverSymbols, Protocol):
     `chance` is the accuracy of always answering the most frequent label of long inputs.
     `per_token` says that every position has a label which depends on `inputs[:, : t + 1]` only,
     so that one pass over a long input measures every length.
+
+    Example:
+        >>> import tasks
+        >>> task: tasks.Task = tasks.get("parity")
+        >>> task.targets([task.encode("1011")]).tolist()
+        [[1, 1, 0, 1]]
+        >>> task.labels, task.chance, task.per_token
+        (('0', '1'), 0.5, True)
     """
 
     @property

@@ -114,6 +114,13 @@ class BinaryAddition(BinaryOperation):
     Args:
         convention: "chomsky": `length` counts the source, and the answer has room for one symbol
             more. "slice": it counts source and answer, which are equally long.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.BinaryAddition()
+        >>> inputs = [task.encode("01+11______")]
+        >>> "".join(task.labels[label] for label in task.targets(inputs)[task.scored(inputs)])
+        '101$'
     """
 
     name: ClassVar[str] = "binary_addition"
@@ -159,6 +166,13 @@ class BinaryMultiplication(BinaryOperation):
     Args:
         convention: "chomsky": `length` counts the source. "slice": it counts source and answer.
             Source and answer are equally long.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.BinaryMultiplication()
+        >>> inputs = [task.encode("01*11_____")]
+        >>> "".join(task.labels[label] for label in task.targets(inputs)[task.scored(inputs)])
+        '011$'
     """
 
     name: ClassVar[str] = "binary_multiplication"
@@ -196,6 +210,13 @@ class ComputeSqrt(SequenceTask):
 
     Args:
         convention: "chomsky": `length` counts the number. "slice": it counts number and answer.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.ComputeSqrt()
+        >>> inputs = [task.encode("1101__")]
+        >>> "".join(task.labels[label] for label in task.targets(inputs)[task.scored(inputs)])
+        '11'
     """
 
     name: ClassVar[str] = "compute_sqrt"

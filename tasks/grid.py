@@ -44,6 +44,12 @@ class ImageTask(Labelled, Protocol):
     """Images that are drawn, and the one label that a rule gives each.
 
     `chance` is the accuracy of always answering the most frequent label.
+
+    Example:
+        >>> import tasks
+        >>> task: tasks.ImageTask = tasks.get_grid("arrow_pointing")
+        >>> task.labels, task.chance
+        (('misses', 'hits'), 0.5)
     """
 
     def sample(self, key: Array, batch: int, size: Size) -> ImageBatch[Array]:
@@ -57,6 +63,14 @@ class GridTask(OverSymbols, Protocol):
 
     A label depends only on the cells above and to the left of its own, this one included.
     `chance` is the accuracy of always answering the most frequent label.
+
+    Example:
+        >>> import jax
+        >>> import tasks
+        >>> task: tasks.GridTask = tasks.get_grid("grid_parity")
+        >>> batch = task.sample(jax.random.key(0), batch=2, size=(3, 4))
+        >>> batch.inputs.shape, bool((task.targets(batch.inputs) == batch.targets).all())
+        ((2, 3, 4), True)
     """
 
     def sample(self, key: Array, batch: int, size: Size) -> Batch:
@@ -187,6 +201,11 @@ class GridParity(Bits, SymbolGridTask):
 
     Args:
         labels_at: Score "every" cell or the "last" one of each grid, at the lower right.
+
+    Example:
+        >>> import tasks
+        >>> tasks.GridParity().targets([[[1, 0, 1], [0, 1, 1], [1, 0, 0]]]).tolist()
+        [[[1, 1, 0], [1, 0, 0], [0, 1, 1]]]
     """
 
     name: ClassVar[str] = "grid_parity"
@@ -223,6 +242,12 @@ class GridWordProblem(OfGroup, SymbolGridTask):
         labels_at: Score "every" cell or the "last" one of each grid, at the lower right.
         group: Any that `tasks.groups.group` knows.
         path: "arrows" or "rows", as above.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.GridWordProblem(group="Z3", path="rows")
+        >>> task.targets([[[1, 2], [0, 1]]]).tolist()
+        [[[1, 0], [1, 1]]]
     """
 
     group: str = "S3"

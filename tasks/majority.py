@@ -69,6 +69,11 @@ class Majority(CountedTask):
 
     Args:
         symbols: Size of the alphabet, at least 2.
+
+    Example:
+        >>> import tasks
+        >>> tasks.Majority(symbols=8).targets([[7, 1, 6, 1, 7, 7, 2, 1]])[0, -1].item()
+        7
     """
 
     name: ClassVar[str] = "majority"
@@ -106,6 +111,13 @@ class MajorityCount(CountedTask):
     Args:
         symbols: Size of the alphabet, at least 2.
         most: The largest label, at least 2.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.MajorityCount(symbols=8)
+        >>> label = task.targets([[7, 1, 6, 1, 7, 7, 2, 1]])[0, -1]
+        >>> task.labels[label]
+        '3'
     """
 
     most: int = 64

@@ -48,6 +48,13 @@ class MQAR(SymbolTask):
 
     Raises:
         ValueError: If an option leaves its range.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.MQAR(pairs=2, keys=4, values=8)
+        >>> inputs = [task.encode("k2 v5 k0 v1 k0 . k2 .")]
+        >>> [task.labels[label] for label in task.targets(inputs)[task.scored(inputs)]]
+        ['v1', 'v5']
     """
 
     pairs: int = 8

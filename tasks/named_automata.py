@@ -33,6 +33,12 @@ class Parity(Bits, AutomatonTask):
 
     Args:
         labels_at: Score "every" position or the "last" of each row.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.Parity()
+        >>> task.targets([task.encode("10110")]).tolist()
+        [[1, 1, 0, 1, 1]]
     """
 
     name: ClassVar[str] = "parity"
@@ -65,6 +71,12 @@ class EvenPairs(Bits, AutomatonTask):
 
     Args:
         labels_at: Score "every" position or the "last" of each row.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.EvenPairs()
+        >>> task.targets([task.encode("10010")]).tolist()
+        [[0, 1, 1, 0, 1]]
     """
 
     name: ClassVar[str] = "even_pairs"
@@ -101,6 +113,12 @@ class CycleNavigation(AutomatonTask):
 
     Raises:
         ValueError: If the modulus is below 2.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.CycleNavigation(modulus=5)
+        >>> task.targets([task.encode("+-0--")]).tolist()
+        [[1, 0, 0, 4, 3]]
     """
 
     modulus: int = 5
@@ -162,6 +180,12 @@ class FlipFlop(AutomatonTask):
 
     Raises:
         ValueError: If an option leaves its range.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.FlipFlop()
+        >>> task.targets([task.encode(".1..01.")]).tolist()
+        [[0, 1, 1, 1, 0, 1, 1]]
     """
 
     num_values: int = 2
@@ -237,6 +261,12 @@ class RandomAutomaton(AutomatonTask):
 
     Raises:
         ValueError: If an option leaves its range.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.RandomAutomaton(states=4, symbols=5, kind="mixed", seed=0)
+        >>> task.targets([task.encode("0123402")]).tolist()
+        [[3, 0, 3, 2, 1, 2, 3]]
     """
 
     states: int = 4

@@ -32,6 +32,14 @@ class StreamingTask(Task, Protocol):
 
     Chunks that `draw` makes follow one another; `advance` labels a chunk of any size. Labels of
     the chunks, one after another, are the labels of the whole.
+
+    Example:
+        >>> import tasks
+        >>> task: tasks.StreamingTask = tasks.get("parity")
+        >>> first, state = task.advance([[1, 0, 1]], task.start(1))
+        >>> second, state = task.advance([[1, 1]], state)
+        >>> first.tolist(), second.tolist()
+        ([[1, 1, 0]], [[1, 0]])
     """
 
     @property

@@ -70,6 +70,11 @@ def names() -> list[str]:
     """List the names of all tasks.
 
     `get` knows the word problem of every other group too, as `<group>_word_problem`.
+
+    Example:
+        >>> import tasks
+        >>> "parity" in tasks.names()
+        True
     """
     return sorted((*_TASKS, *(group + WORD_PROBLEM for group in _GROUPS)))
 
@@ -101,7 +106,13 @@ def get(name: str, **options: Any) -> Task:
 
 
 def grid_names() -> list[str]:
-    """List the names of all tasks over images and grids."""
+    """List the names of all tasks over images and grids.
+
+    Example:
+        >>> import tasks
+        >>> tasks.grid_names()
+        ['arrow_pointing', 'grid_parity', 'grid_word_problem']
+    """
     return sorted(_GRIDS)
 
 

@@ -145,6 +145,13 @@ class StackManipulation(SequenceTask):
     Args:
         convention: "chomsky": `length` counts the source, and the answer has room for one symbol
             more. "slice": it counts source and answer, which are equally long.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.StackManipulation()
+        >>> inputs = [task.encode("01bPa______")]
+        >>> "".join(task.labels[label] for label in task.targets(inputs)[task.scored(inputs)])
+        '010$'
     """
 
     name: ClassVar[str] = "stack_manipulation"

@@ -111,6 +111,12 @@ class SolveEquation(ExpressionTask):
 
     Raises:
         ValueError: If the modulus or an operator is none of these.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.SolveEquation(modulus=5)
+        >>> task.targets([task.encode("(x-3)=4")])[0, -1].item()
+        2
     """
 
     operators: str = "+-"

@@ -65,6 +65,13 @@ class ReverseString(StringTask):
     Args:
         symbols: Size of the alphabet, at least 2.
         convention: "chomsky": `length` counts the string. "slice": it counts string and answer.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.ReverseString()
+        >>> inputs = [task.encode("011___")]
+        >>> "".join(task.labels[label] for label in task.targets(inputs)[task.scored(inputs)])
+        '110'
     """
 
     name: ClassVar[str] = "reverse_string"
@@ -98,6 +105,13 @@ class DuplicateString(StringTask):
         symbols: Size of the alphabet, at least 2.
         convention: "chomsky": `length` counts the string, and the answer is twice as long. "slice":
             it counts string and answer, which are equally long.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.DuplicateString()
+        >>> inputs = [task.encode("011______")]
+        >>> "".join(task.labels[label] for label in task.targets(inputs)[task.scored(inputs)])
+        '011011'
     """
 
     name: ClassVar[str] = "duplicate_string"
@@ -132,6 +146,13 @@ class Repetition(DuplicateString):
         symbols: Size of the alphabet, at least 2.
         convention: "slice": `length` counts string and answer. "chomsky": it counts the string,
             and the answer holds it twice.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.Repetition()
+        >>> inputs = [task.encode("711!__")]
+        >>> "".join(task.labels[label] for label in task.targets(inputs)[task.scored(inputs)])
+        '711'
     """
 
     symbols: int = 10
@@ -165,6 +186,13 @@ class OddsFirst(StringTask):
         symbols: Size of the alphabet, at least 2.
         convention: "chomsky": `length` counts the string. "slice": it counts string and answer,
             and the even places come first.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.OddsFirst()
+        >>> inputs = [task.encode("01011_____")]
+        >>> "".join(task.labels[label] for label in task.targets(inputs)[task.scored(inputs)])
+        '11001'
     """
 
     name: ClassVar[str] = "odds_first"
@@ -199,6 +227,13 @@ class BucketSort(StringTask):
     Args:
         symbols: Size of the alphabet, at least 2.
         convention: "chomsky": `length` counts the string. "slice": it counts string and answer.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.BucketSort()
+        >>> inputs = [task.encode("4121____")]
+        >>> "".join(task.labels[label] for label in task.targets(inputs)[task.scored(inputs)])
+        '1124'
     """
 
     symbols: int = 5
@@ -232,6 +267,13 @@ class Set(StringTask):
     Args:
         symbols: Size of the alphabet, at least 2.
         convention: "slice": `length` counts string and answer. "chomsky": it counts the string.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.Set()
+        >>> inputs = [task.encode("7 1 7 1 25 ! _ _ _ _")]
+        >>> [task.labels[label] for label in task.targets(inputs)[task.scored(inputs)]]
+        ['7', '1', '25']
     """
 
     symbols: int = 126
@@ -276,6 +318,12 @@ class MissingDuplicate(SymbolTask):
     Args:
         symbols: Size of the alphabet, at least 2.
         convention: "chomsky" or "slice"; `length` counts both copies in either.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.MissingDuplicate()
+        >>> task.targets([task.encode("0110?1")])[0, -1].item()
+        1
     """
 
     symbols: int = 2

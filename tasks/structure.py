@@ -55,6 +55,12 @@ class Structure:
             `MAX_TABLE` elements.
         machine: The smallest automaton; the initial state is 0.
         symbol_ranks: To how many states each symbol leads.
+
+    Example:
+        >>> import tasks
+        >>> found: tasks.Structure = tasks.structure(tasks.get("flip_flop"))
+        >>> found.states, found.has_resets, found.is_group, found.is_aperiodic
+        (2, True, False, True)
     """
 
     states: int

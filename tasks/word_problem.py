@@ -86,6 +86,15 @@ class WordProblem(OfGroup, PrefixTask):
 
     Raises:
         ValueError: If an option is none of the above.
+
+    Example:
+        >>> import tasks
+        >>> task = tasks.WordProblem("S3")
+        >>> task.vocabulary
+        ('e', '(23)', '(12)', '(123)', '(132)', '(13)')
+        >>> labels = task.targets([task.encode("(12) (23) (23) (123)")])[0]
+        >>> [task.labels[label] for label in labels]
+        ['(12)', '(123)', '(12)', '(23)']
     """
 
     group: str = "S5"

@@ -37,7 +37,13 @@ _TASKS: dict[str, type[SymbolGraphTask]] = {
 
 
 def graph_names() -> list[str]:
-    """List the names of all tasks over directed acyclic graphs."""
+    """List the names of all tasks over directed acyclic graphs.
+
+    Example:
+        >>> import tasks
+        >>> "dag_listops" in tasks.graph_names()
+        True
+    """
     return sorted(_TASKS)
 
 

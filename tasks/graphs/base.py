@@ -34,6 +34,12 @@ class GraphBatch(NamedTuple):
             Of regression floating-point `[B, .]`.
         mask: bool like `targets`, what is scored.
         edges: float32 `[E, F]`, features of edges, where they have some.
+
+    Example:
+        >>> import tasks
+        >>> batch: tasks.GraphBatch = tasks.get_graph("dag_boolean").draw(0, batch=2, size=3)
+        >>> batch.nodes.shape == batch.graph.shape == batch.targets.shape, batch.graph.max().item()
+        (True, 1)
     """
 
     edge_index: np.ndarray
@@ -45,7 +51,15 @@ class GraphBatch(NamedTuple):
 
 
 class Graphs(NamedTuple):
-    """Graphs of symbols without labels; fields as those of `GraphBatch`."""
+    """Graphs of symbols without labels; fields as those of `GraphBatch`.
+
+    Example:
+        >>> from tasks.graphs import Graphs, get_graph
+        >>> task = get_graph("dag_boolean")
+        >>> tree: Graphs = task.encode("or(0, not(0))")
+        >>> tree.edge_index.tolist(), task.decode(*tree)
+        ([[1, 0, 2], [2, 3, 3]], ['or(0, not(0))'])
+    """
 
     edge_index: np.ndarray
     nodes: np.ndarray
@@ -58,6 +72,15 @@ class GraphTask(OverSymbols, Protocol):
 
     A node's label depends only on the nodes from which a path leads to it, this one included.
     `chance` is the accuracy of always answering the most frequent label of large graphs.
+
+    Example:
+        >>> import tasks
+        >>> task: tasks.GraphTask = tasks.get_graph("dag_longest_path_parity")
+        >>> triangle = [[0, 1, 0], [1, 2, 2]]
+        >>> task.targets(triangle, nodes=[0, 0, 0], graph=[0, 0, 0]).tolist()
+        [0, 1, 0]
+        >>> task.axis, task.per_node, task.chance
+        ('size', True, 0.5)
     """
 
     @property

@@ -264,7 +264,7 @@ class TUData:
 
 
 def read_tu(folder: str | os.PathLike[str]) -> TUData:
-    """Read a data set in the format of TUDataset.
+    r"""Read a data set in the format of TUDataset.
 
     A folder holds `NAME_A.txt`, a line `i, j` for each edge, `NAME_graph_indicator.txt`, a line for
     each node with the number of its graph, and `NAME_graph_labels.txt`, a line for each graph (or
@@ -281,6 +281,18 @@ def read_tu(folder: str | os.PathLike[str]) -> TUData:
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a file is malformed, with the file and the line.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from tasks.graphs import TUData, read_tu
+        >>> files = {"A": "1,2\n2,1\n3,4\n4,3", "graph_indicator": "1\n1\n2\n2"}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for kind, lines in {**files, "graph_labels": "1\n-1"}.items():
+        ...         _ = Path(folder, f"TOY_{kind}.txt").write_text(lines)
+        ...     data: TUData = read_tu(folder)
+        >>> data.name, data.labels, data.graph.tolist(), data.edge_index.tolist()
+        ('TOY', ('-1', '1'), [0, 0, 1, 1], [[0, 1, 2, 3], [1, 0, 3, 2]])
     """
     root = Path(folder)
     # Systems leave hidden files beside others, such as `._MUTAG_A.txt`.

@@ -50,6 +50,12 @@ def folds(labels: ArrayLike, num_folds: int = 10, seed: int = 42) -> list[Fold]:
 
     *Source.* The indices are those of ml-jku/plstm_experiments: `StratifiedKFold` and
     `train_test_split` of scikit-learn (BSD-3-Clause), whose draws are repeated here.
+
+    Example:
+        >>> from tasks.graphs import Fold, folds
+        >>> first: Fold = folds([0, 1] * 6, num_folds=3)[0]
+        >>> len(first.train), len(first.validation), first.test.tolist()
+        (4, 4, [0, 2, 3, 5])
     """
     check_at_least("num_folds", num_folds, 3)
     check_at_least("seed", seed, 0)
@@ -156,7 +162,7 @@ class Scaling(NamedTuple):
 
 @dataclass(frozen=True)
 class TUTask:
-    """Classes or attributes of graphs, learned on one part of a data set and tested on another.
+    r"""Classes or attributes of graphs, learned on one part of a data set and tested on another.
 
     *Rule.* What the files say: a class, or one or more numbers, for each graph.
 
@@ -178,6 +184,18 @@ class TUTask:
         fold: which fold is tested, from 0.
         num_folds: how many there are.
         fold_seed: of the dealing.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from tasks.graphs import TUTask
+        >>> files = {"A": "1,2", "graph_indicator": "1\n1\n2\n3\n4\n5\n6"}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for kind, lines in {**files, "graph_labels": "1\n0\n1\n0\n1\n0"}.items():
+        ...         _ = Path(folder, f"TOY_{kind}.txt").write_text(lines)
+        ...     task = TUTask(folder, num_folds=3)
+        ...     print(task.labels, task.chance, len(task.part.train), len(task.part.test))
+        ('0', '1') 0.5 2 2
     """
 
     data: str = ""

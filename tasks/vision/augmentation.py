@@ -46,6 +46,13 @@ class Augmentation:
 
     Raises:
         ValueError: If an option leaves its range.
+
+    Example:
+        >>> import numpy as np
+        >>> from tasks.vision import Augmentation, Example
+        >>> example = Example(np.zeros((48, 64, 3), np.uint8), label=1)
+        >>> Augmentation(size=32)(example, np.random.default_rng(0)).image.shape
+        (32, 32, 3)
     """
 
     size: int
@@ -229,6 +236,14 @@ class Mixing:
 
     Raises:
         ValueError: If an option leaves its range.
+
+    Example:
+        >>> import numpy as np
+        >>> from tasks.vision import ImageBatch, Mixing
+        >>> batch = ImageBatch(np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 2], np.int32))
+        >>> mixing = Mixing(classes=4, probability=0.0, smoothing=0.5)
+        >>> mixing(batch, np.random.default_rng(0)).targets.tolist()
+        [[0.625, 0.125, 0.125, 0.125], [0.125, 0.125, 0.625, 0.125]]
     """
 
     classes: int
@@ -272,6 +287,14 @@ def mixup(
         batch: With `targets` float `[B, classes]`.
         random: What the weight is drawn with.
         alpha: The weight of a batch's own images is drawn from Beta(alpha, alpha).
+
+    Example:
+        >>> import numpy as np
+        >>> from tasks.vision import ImageBatch, mixup
+        >>> batch = ImageBatch(np.zeros((2, 8, 8, 3), np.uint8), np.eye(2, dtype=np.float32))
+        >>> mixed = mixup(batch, np.random.default_rng(0), alpha=0.8)
+        >>> mixed.images.shape, mixed.targets.sum(axis=1).round(3).tolist()
+        ((2, 8, 8, 3), [1.0, 1.0])
     """
     weight = np.float32(random.beta(alpha, alpha))
     return ImageBatch(
@@ -293,6 +316,14 @@ def cutmix(
         batch: With `targets` float `[B, classes]`.
         random: What the rectangle is drawn with.
         alpha: One minus the rectangle's share, before it is cut, is drawn from Beta(alpha, alpha).
+
+    Example:
+        >>> import numpy as np
+        >>> from tasks.vision import ImageBatch, cutmix
+        >>> batch = ImageBatch(np.zeros((2, 8, 8, 3), np.uint8), np.eye(2, dtype=np.float32))
+        >>> mixed = cutmix(batch, np.random.default_rng(0), alpha=1.0)
+        >>> mixed.images.shape, mixed.targets.sum(axis=1).round(3).tolist()
+        ((2, 8, 8, 3), [1.0, 1.0])
     """
     rows, columns = batch.images.shape[1:3]
     side = np.sqrt(1 - random.beta(alpha, alpha))

@@ -82,6 +82,20 @@ def batches(
         ValueError: If an option leaves its range, if the part holds no image or, while reading, if
             images of a batch differ in size.
         TypeError: If one has the wrong type.
+
+    Example:
+        >>> import numpy as np
+        >>> from tasks.vision import BatchIterator, Example, ImageSource, batches
+        >>> class Tiles:
+        ...     classes = ("black", "white")
+        ...     def __len__(self):
+        ...         return 4
+        ...     def __getitem__(self, index):
+        ...         return Example(np.full((8, 8, 3), 255 * (index % 2), np.uint8), index % 2)
+        >>> source: ImageSource = Tiles()
+        >>> found: BatchIterator = batches(source, 2, shuffle=False, epochs=1)
+        >>> [batch.targets.tolist() for batch in found]
+        [[0, 1], [0, 1]]
     """
     for name, value in {"batch": batch, "threads": threads, "prefetch": prefetch}.items():
         check_at_least(name, value, 1)

@@ -250,6 +250,19 @@ class ImageFolder(_InParts):
     Raises:
         FileNotFoundError: If there is no such folder.
         ValueError: If it holds no class, or a class no image.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from tasks.vision import ImageFolder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("cat", "dog"):
+        ...         Path(folder, name).mkdir()
+        ...         Image.new("RGB", (6, 5)).save(Path(folder, name, "0.png"))
+        ...     source = ImageFolder(folder)
+        ...     print(source.classes, len(source), source[1].image.shape, source[1].label)
+        ('cat', 'dog') 2 (5, 6, 3) 1
     """
 
     def __init__(self, root: str | os.PathLike[str], classes: Sequence[str] | None = None) -> None:
@@ -333,6 +346,17 @@ class Cifar(_InParts):
     Raises:
         FileNotFoundError: If a file is missing.
         ValueError: If a file is empty or doesn't hold whole records, or no file is given.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from tasks.vision import Cifar
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "data_batch_1.bin")
+        ...     _ = file.write_bytes(bytes([7]) + bytes(3072))
+        ...     source = Cifar(file)
+        ...     print(len(source), source[0].label, source[0].image.shape)
+        1 7 (32, 32, 3)
     """
 
     def __init__(

@@ -57,6 +57,19 @@ class ImagesTask:
         keep: what is kept of the shorter side where accuracy is measured.
         threads: batches read at once.
         processes: processes that read, each with so many threads; 0: this one alone.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from tasks.vision import ImagesTask
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for place in ("train/cat", "train/dog", "val/cat", "val/dog"):
+        ...         Path(folder, place).mkdir(parents=True)
+        ...         Image.new("RGB", (6, 5)).save(Path(folder, place, "0.png"))
+        ...     task = ImagesTask(folder)
+        ...     print(task.labels, task.chance, len(task.train), len(task.val))
+        ('cat', 'dog') 0.5 2 2
     """
 
     data: str = ""

@@ -218,6 +218,18 @@ def length_generalization(
     Raises:
         ValueError: a size below 1, a length that is not one of those, `chance` outside [0, 1), or
             nothing to evaluate.
+
+    Example:
+        >>> import tasks
+        >>> from plstm_seq.layers.mixers import RNNConfig
+        >>> from plstm_seq.models import SequenceModel, SequenceModelConfig
+        >>> task, config = tasks.get("parity"), SequenceModelConfig(width=8, mixer=RNNConfig())
+        >>> model = SequenceModel(2, config, rngs=nnx.Rngs(0))  # not trained: it guesses
+        >>> stream = Stream(task.draw, task.start, task.advance)
+        >>> options = {"chance": task.chance, "key": jax.random.key(0), "num_sequences": 8}
+        >>> result: LengthGeneralization = length_generalization(model, stream, [16, 64], **options)
+        >>> result.lengths, result.horizon("sequence", 0.9)
+        ((16, 64), Horizon(length=0, open_ended=False))
     """
     evaluated = cast(EvaluatedModel, model)
     carried = evaluated.bounded_state
@@ -335,6 +347,14 @@ def mixture_of_lengths(
 
     Raises:
         ValueError: the lengths are not 1 <= minimum <= maximum, or a number is below 1.
+
+    Example:
+        >>> import tasks
+        >>> task, model = tasks.get("parity"), nnx.Embed(2, 2, rngs=nnx.Rngs(0))
+        >>> options = {"chance": task.chance, "key": jax.random.key(0), "num_sequences": 16}
+        >>> rows: tuple[Row, ...] = mixture_of_lengths(model, task.sample, 1, 4, **options)
+        >>> [row.metric for row in rows][:2], rows[0].start, rows[0].length
+        (['mixture_token', 'mixture_sequence'], 1, 4)
     """
     if not 1 <= minimum <= maximum:
         raise ValueError(f"lengths must satisfy 1 <= minimum <= maximum, got {minimum}, {maximum}")

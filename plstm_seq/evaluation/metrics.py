@@ -44,6 +44,11 @@ def scaled(accuracy: float, chance: float) -> float:
 
     Raises:
         ValueError: `chance` is not in [0, 1).
+
+    Example:
+        >>> from plstm_seq.evaluation import scaled
+        >>> scaled(0.75, chance=0.5)
+        0.5
     """
     if not 0 <= chance < 1:
         raise ValueError(f"chance must lie in [0, 1), got {chance}")
@@ -60,6 +65,11 @@ def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Estimate
 
     Raises:
         ValueError: the counts are no proportion, or `confidence` is not in (0, 1).
+
+    Example:
+        >>> from plstm_seq.evaluation import Estimate, wilson
+        >>> Estimate(*(round(number, 3) for number in wilson(90, 100)))
+        Estimate(value=0.9, low=0.826, high=0.945)
     """
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"successes must lie in 0 .. trials, got {successes} of {trials} trials")
@@ -95,6 +105,13 @@ def bootstrap(
 
     Raises:
         ValueError: nothing is scored, or `confidence` is not in (0, 1).
+
+    Example:
+        >>> import numpy as np
+        >>> from plstm_seq.evaluation import bootstrap
+        >>> estimate = bootstrap(correct=np.array([4, 4, 2, 0]), scored=np.array([4, 4, 4, 4]))
+        >>> estimate.value, estimate.low < estimate.value < estimate.high
+        (0.625, True)
     """
     if not scored.any():
         raise ValueError("scored must count one position or more, got none")
@@ -138,6 +155,13 @@ def horizon(lengths: Sequence[int], accuracies: Sequence[float], threshold: floa
 
     Raises:
         ValueError: `lengths` are not ascending, or not as many as `accuracies`.
+
+    Example:
+        >>> from plstm_seq.evaluation import horizon
+        >>> horizon([16, 32, 64], [1.0, 0.95, 0.4], threshold=0.9)
+        Horizon(length=32, open_ended=False)
+        >>> print(horizon([16, 32, 64], [1.0, 0.95, 0.91], threshold=0.9))
+        >=64
     """
     if list(lengths) != sorted(set(lengths)) or len(lengths) != len(accuracies):
         raise ValueError(

@@ -67,13 +67,13 @@ class Reading(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where an evaluation is: a tree of arrays, and all that it needs to go on.
+    """How far an evaluation has come: a tree of arrays that holds all it needs to go on.
 
     Attributes:
-        batch: how many batches are measured at every length.
-        passed: at how many lengths the next batch is measured.
-        reading: where that batch is; of sampled sequences, those of its next length.
-        found: what is measured (arrays [R, batches * B] on the host); what is not yet is zero.
+        batch: how many batches have been measured at every length.
+        passed: at how many lengths the current batch has been measured.
+        reading: how far the current batch is read; of sampled sequences, those of its next length.
+        found: what has been measured (arrays [R, batches * B] on the host), zero where nothing was.
     """
 
     batch: Int[np.ndarray, ""]
@@ -83,19 +83,19 @@ class Place(NamedTuple):
 
 
 class Bookmark(Protocol):
-    """Keeps where an evaluation is."""
+    """Keeps how far an evaluation has come, so that it can be stopped and taken up again."""
 
     def find(self, start: Place, /) -> Place:
-        """The place that is kept, of the same tree and shapes as `start`; or else `start`."""
+        """The place to go on from: the one kept, of the same tree as `start`, or else `start`."""
         ...
 
     def put(self, place: Place, read: int, symbols: int, /) -> None:
-        """Is told every second or so where the evaluation is.
+        """Takes the place that the evaluation has reached; called every second or so.
 
         Args:
             place: what the evaluation can go on from.
-            read: symbols that are read, of all sequences.
-            symbols: how many will be.
+            read: symbols of all sequences that have been read.
+            symbols: symbols that will have been read at the end.
         """
         ...
 
@@ -110,6 +110,14 @@ class Outcomes:
         scored: scored positions.
         last: whether the last scored position is right.
         nested: whether the sequences of a length are beginnings of those of the next.
+
+    Example:
+        >>> import numpy as np
+        >>> from plstm_seq.evaluation import Outcomes
+        >>> correct, scored = np.array([[4, 3]]), np.array([[4, 4]])
+        >>> outcomes = Outcomes((4,), correct, scored, last=np.array([[True, True]]), nested=True)
+        >>> outcomes.whole.tolist(), outcomes.num_sequences
+        ([[True, False]], 2)
     """
 
     lengths: tuple[int, ...]

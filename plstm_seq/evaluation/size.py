@@ -66,6 +66,17 @@ def size_generalization(
 
     Raises:
         ValueError: a number below 1, no size, or `chance` outside [0, 1).
+
+    Example:
+        >>> import jax
+        >>> import tasks
+        >>> from flax import nnx
+        >>> from plstm_seq.evaluation import size_generalization
+        >>> task, model = tasks.get_grid("grid_parity"), nnx.Embed(2, 2, rngs=nnx.Rngs(0))
+        >>> options = {"chance": task.chance, "key": jax.random.key(0), "num_examples": 16}
+        >>> result = size_generalization(model, task.sample, [2, 4], **options)
+        >>> print(result.describe())
+        16 examples at each size of [2, 4]
     """
     numbers = {"num_examples": num_examples, "batch_size": batch_size}
     wanted = check_arguments(axis, sizes, numbers)

@@ -53,6 +53,20 @@ def learn_prototypes(
 
     Raises:
         ValueError: the model's state is not bounded, so it has no size that could be averaged.
+
+    Example:
+        >>> import jax
+        >>> import tasks
+        >>> from flax import nnx
+        >>> from plstm_seq.evaluation import Prototypes, learn_prototypes
+        >>> from plstm_seq.layers.mixers import RNNConfig
+        >>> from plstm_seq.models import SequenceModel, SequenceModelConfig
+        >>> config = SequenceModelConfig(width=8, mixer=RNNConfig())
+        >>> model, sample = SequenceModel(2, config, rngs=nnx.Rngs(0)), tasks.get("parity").sample
+        >>> options = {"key": jax.random.key(0), "length": 8, "num_sequences": 16}
+        >>> prototypes: Prototypes = learn_prototypes(model, sample, batch_size=16, **options)
+        >>> prototypes.known.shape
+        (2,)
     """
     evaluated: Any = model
     if not evaluated.bounded_state:
@@ -106,6 +120,20 @@ class Snapped(nnx.Module):
     Args:
         model: what is corrected.
         prototypes: from `learn_prototypes`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from flax import nnx
+        >>> from plstm_seq.evaluation import Prototypes, Snapped
+        >>> from plstm_seq.layers.mixers import RNNConfig
+        >>> from plstm_seq.models import SequenceModel, SequenceModelConfig
+        >>> config = SequenceModelConfig(width=8, mixer=RNNConfig())
+        >>> model = SequenceModel(2, config, rngs=nnx.Rngs(0))
+        >>> snapped = Snapped(model, Prototypes(model.init_state(2), known=jnp.ones(2, bool)))
+        >>> state = snapped.init_state(1)
+        >>> logits, state = snapped(jnp.zeros((1, 4), int), initial_state=state, return_state=True)
+        >>> logits.shape
+        (1, 4, 2)
     """
 
     def __init__(self, model: nnx.Module, prototypes: Prototypes):

@@ -9,15 +9,47 @@ from jaxtyping import Array, Bool, Int
 
 
 class Stream(NamedTuple):
-    """A task whose inputs are drawn independently and whose labels depend only on the past.
+    """A task whose labels depend only on the past, so that one pass measures every length.
 
-    Any length is read off one pass, piece by piece.
+    Its inputs are drawn and labelled piece by piece.
 
     Attributes:
         draw: (key, batch, length) -> inputs int32 [batch, length].
-        start: (batch) -> the state before the first symbol, any pytree.
-        advance: (inputs, state) -> (targets int32 [batch, length], state).
-        period: lengths that `draw` is asked for are multiples of this.
+        start: (batch) -> the task's state before the first symbol, any pytree.
+        advance: (inputs, state) -> (targets int32 [batch, length], the state after them).
+        period: `draw` is asked only for lengths that are multiples of this.
+
+    Example:
+        >>> import jax
+        >>> import tasks
+        >>> from plstm_seq.evaluation import Stream
+        >>> task = tasks.get("parity")
+        >>> stream = Stream(task.draw, task.start, task.advance)
+        >>> inputs = stream.draw(jax.random.key(0), 2, 5)
+        >>> targets, state = stream.advance(inputs, stream.start(2))
+        >>> inputs.shape, targets.shape
+        ((2, 5), (2, 5))
+
+        An evaluation on it that is stopped goes on from the place that a bookmark kept:
+
+        >>> from flax import nnx
+        >>> from plstm_seq.evaluation import Bookmark, Place, length_generalization
+        >>> from plstm_seq.layers.mixers import RNNConfig
+        >>> from plstm_seq.models import SequenceModel, SequenceModelConfig
+        >>> class LastPlace:
+        ...     place = None
+        ...     def find(self, start):
+        ...         return start if self.place is None else self.place
+        ...     def put(self, place, read, symbols):
+        ...         self.place = place
+        >>> config = SequenceModelConfig(width=8, mixer=RNNConfig())
+        >>> model = SequenceModel(2, config, rngs=nnx.Rngs(0))
+        >>> bookmark: Bookmark = LastPlace()
+        >>> options = {"chance": task.chance, "key": jax.random.key(0), "num_sequences": 8}
+        >>> _ = length_generalization(model, stream, [16], bookmark=bookmark, **options)
+        >>> kept: Place = bookmark.place
+        >>> kept.batch.item()
+        1
     """
 
     draw: Callable[[Array, int, int], Int[Array, "B T"]]
@@ -43,7 +75,16 @@ class Examples(Protocol):
 
 
 class Sample(Protocol):
-    """A task that is sampled anew at every length (final answers, inputs with structure)."""
+    """A task that is sampled anew at every length (final answers, inputs with structure).
+
+    Example:
+        >>> import jax
+        >>> import tasks
+        >>> from plstm_seq.evaluation import Sample
+        >>> sample: Sample = tasks.get("majority").sample
+        >>> sample(jax.random.key(0), 2, 5, lengths=[5, 3]).mask.astype(int).tolist()
+        [[0, 0, 0, 0, 1], [0, 0, 1, 0, 0]]
+    """
 
     def __call__(
         self, key: Array, batch: int, length: int, *, lengths: Int[Array, " B"] | None = None

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Value = str | int | float | bool | None
 
-# What a row is of. A new row replaces one that agrees with it in all of these, and no other.
+# What identifies a measurement: a new row replaces one that agrees with it in all of these.
 MEASURED_BY = (
     "metric",
     "length",
@@ -46,9 +46,9 @@ class Asked:
     """What an evaluation should measure.
 
     Attributes:
-        lengths: the lengths.
-        num_sequences: the fewest sequences a length.
-        evaluation_seed: of the sequences.
+        lengths: the lengths to measure.
+        num_sequences: the fewest sequences at each length.
+        evaluation_seed: the seed of the sequences; None: any.
         snap_every: symbols between corrections in a second pass; None: there is no such pass.
         mixture: whether a mixture of lengths is measured, too.
         averaged: whether the averaged parameters are measured, too.
@@ -62,11 +62,11 @@ class Asked:
     averaged: bool = False
 
     def is_met(self, frame: polars.DataFrame, step: int | None) -> bool:
-        """Whether all of it is among the rows of a file.
+        """Whether a file holds all of it.
 
         Args:
-            frame: rows, with all columns of `MEASURED_BY` or, of an older version, some.
-            step: the training step that the model must be of; None: any.
+            frame: rows with the columns of `MEASURED_BY`; files of older versions lack some.
+            step: the training step of the measured model; None: any.
         """
         import polars
 
@@ -115,6 +115,16 @@ def to_frame(result: LengthGeneralization, **columns: Value) -> polars.DataFrame
 
     Raises:
         ValueError: one of `columns` has the name of a measured one.
+
+    Example:
+        >>> import jax
+        >>> import tasks
+        >>> from flax import nnx
+        >>> from plstm_seq.evaluation import size_generalization
+        >>> model, sample = nnx.Embed(2, 2, rngs=nnx.Rngs(0)), tasks.GridParity().sample
+        >>> result = size_generalization(model, sample, [4], chance=0.5, key=jax.random.key(0))
+        >>> to_frame(result, seed=0).select("metric", "length", "num_sequences", "seed").row(-1)
+        ('last', 4, 512, 0)
     """
     import polars  # here, so that evaluating without writing does not need it
 
@@ -131,22 +141,43 @@ def to_frame(result: LengthGeneralization, **columns: Value) -> polars.DataFrame
 
 
 def write_parquet(path: str | Path, result: LengthGeneralization, **columns: Value) -> None:
-    """Writes `to_frame(result, **columns)` in place of what is there; see `add_rows`.
-
-    A reader sees the old file or the new one.
+    """Replaces a file by `to_frame(result, **columns)`, atomically; `add_rows` keeps other rows.
 
     Raises:
         ValueError: see `to_frame`.
+
+    Example:
+        >>> import jax
+        >>> import tasks
+        >>> import tempfile
+        >>> from flax import nnx
+        >>> from plstm_seq.evaluation import size_generalization
+        >>> model, sample = nnx.Embed(2, 2, rngs=nnx.Rngs(0)), tasks.GridParity().sample
+        >>> result = size_generalization(model, sample, [4], chance=0.5, key=jax.random.key(0))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_parquet(f"{folder}/evaluation.parquet", result, seed=0)
+        ...     read_parquet(f"{folder}/evaluation.parquet")["metric"].to_list()
+        ['token', 'sequence', 'last']
     """
     write_frame(Path(path), to_frame(result, **columns))
 
 
 def add_rows(path: str | Path, frame: polars.DataFrame) -> None:
-    """Adds rows to those of a file: only rows of the very same measurement are replaced.
+    """Adds rows to a file; they replace only rows of the very same measurement (`MEASURED_BY`).
 
     Args:
-        path: of the Parquet file; it may not be there yet.
-        frame: of `to_frame`, with the columns of `MEASURED_BY` as far as they are known.
+        path: the Parquet file; it need not exist yet.
+        frame: from `to_frame`, with the columns of `MEASURED_BY` as far as they are known.
+
+    Example:
+        >>> import polars
+        >>> import tempfile
+        >>> frame = polars.DataFrame([Row("token", 16, 0, 1.0, 0.97, 1.0, 1.0, 128)._asdict()])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for _ in range(2):  # of one measurement only the newest row is kept
+        ...         add_rows(f"{folder}/evaluation.parquet", frame)
+        ...     len(read_parquet(f"{folder}/evaluation.parquet"))
+        1
     """
     import polars
 
@@ -214,6 +245,15 @@ def read_parquet(path: str | Path) -> polars.DataFrame:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no table of measured rows.
+
+    Example:
+        >>> import polars
+        >>> import tempfile
+        >>> frame = polars.DataFrame([Row("token", 16, 0, 1.0, 0.97, 1.0, 1.0, 128)._asdict()])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     add_rows(f"{folder}/evaluation.parquet", frame)
+        ...     read_parquet(f"{folder}/evaluation.parquet")["length"].to_list()
+        [16]
     """
     frame = read_frame(Path(path))
     lacking = [name for name in Row._fields if name not in frame.columns]
@@ -228,20 +268,25 @@ def read_parquet(path: str | Path) -> polars.DataFrame:
 def choose_rows(
     frame: polars.DataFrame, asked: Asked | None = None, *, num_sequences: int | None = None
 ) -> polars.DataFrame:
-    """One consistent set of the rows of a file: of one model, and of one set of sequences.
+    """Chooses rows of a file that belong together: one model, measured on one set of sequences.
 
-    Only rows of the last step that was evaluated are chosen. Of their sets (those with the same
-    number of sequences and the same seed) it is the one in which most of the lengths that were
-    asked for are; of several such, the one of most sequences. Corrected rows and those of averaged
-    parameters are those of that set, rows of a mixture of lengths those of the most sequences.
+    Only rows of the last evaluated step count. Those with the same number of sequences and seed
+    are a set. The set with most of the wanted lengths, then with most sequences, is chosen, with
+    its corrected and its averaged rows; of a mixture of lengths, the rows of most sequences.
 
     Args:
-        frame: rows, with all columns of `MEASURED_BY` or, of an older version, some.
-        asked: which lengths, and which correction, count; None: all that are there.
-        num_sequences: take the set of that many sequences a length.
+        frame: rows with the columns of `MEASURED_BY`; files of older versions lack some.
+        asked: the wanted lengths, and the wanted correction; None: all that are there.
+        num_sequences: choose among sets of that many sequences a length; None: among all.
 
     Raises:
         ValueError: there is no row of that many sequences.
+
+    Example:
+        >>> import polars
+        >>> frame = polars.DataFrame({"length": [8, 64, 16], "metric": "token", "step": [1, 2, 2]})
+        >>> choose_rows(frame)["length"].to_list()
+        [16, 64]
     """
     import polars
 
@@ -271,11 +316,18 @@ def choose_rows(
 
 
 def complete_sets(frame: polars.DataFrame, asked: Asked) -> set[int]:
-    """The numbers of sequences with which all lengths that were asked for are measured.
+    """The numbers of sequences a length with which all wanted lengths have been measured.
 
     Args:
-        frame: rows, with all columns of `MEASURED_BY` or, of an older version, some.
-        asked: which lengths, and with which seed.
+        frame: rows with the columns of `MEASURED_BY`; files of older versions lack some.
+        asked: the wanted lengths, and the seed of their sequences.
+
+    Example:
+        >>> import polars
+        >>> measured = {"metric": "sequence", "num_sequences": [128, 512, 512]}
+        >>> frame = polars.DataFrame({"length": [16, 16, 64], **measured})
+        >>> complete_sets(frame, Asked((16, 64)))
+        {512}
     """
     last = _of_last_model(_complete(frame))
     counts = last["num_sequences"].drop_nulls().unique().to_list()
@@ -284,11 +336,16 @@ def complete_sets(frame: polars.DataFrame, asked: Asked) -> set[int]:
 
 
 def filled(frame: polars.DataFrame, known: Mapping[str, int | None]) -> polars.DataFrame:
-    """Rows of an older version, which lack columns of `MEASURED_BY`, with what is known of them.
+    """Fills in what rows of an older version do not say of themselves.
 
     Args:
-        frame: rows.
-        known: what holds where a column is null.
+        frame: rows; columns of `MEASURED_BY` that they lack are added.
+        known: by column, the value that holds where the column is null; None: not known.
+
+    Example:
+        >>> import polars
+        >>> filled(polars.DataFrame({"length": [16]}), {"step": 2000})["step"].to_list()
+        [2000]
     """
     import polars
 

@@ -37,8 +37,6 @@ NOT_YET = {
     "plstm_seq.layers.transition": 7,
     "plstm_seq.models": 2,
     "plstm_seq.probing": 55,
-    "plstm_seq.training": 37,
-    "plstm_seq.training.trackers": 8,
 }
 
 

@@ -57,6 +57,19 @@ class Checkpoints:
     hashes of its files, and its step is noted in `sealed.json`. What never was sealed does not
     count, since a process was killed while saving it; what does not match its seal, or was sealed
     and has lost it, is corrupt.
+
+    Example:
+        >>> import jax
+        >>> import tasks
+        >>> import tempfile
+        >>> from plstm_seq.training import TrainingConfig, Uniform, fit
+        >>> config = TrainingConfig(steps=4, checkpoint_every=2, curriculum=Uniform(1, 5))
+        >>> sample, model = tasks.get("parity").sample, nnx.Embed(2, 2, rngs=nnx.Rngs(0))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = fit(model, sample, config, key=jax.random.key(0), folder=folder)
+        ...     with Checkpoints(folder, read_only=True) as checkpoints:
+        ...         checkpoints.steps()
+        [0, 2, 4]
     """
 
     def __init__(self, folder: str | Path, *, keep: int = 3, read_only: bool = False):
@@ -294,6 +307,18 @@ def load_model(model: nnx.Module, folder: str | Path, *, average: bool = False) 
         FileNotFoundError: there is no checkpoint.
         ValueError: the checkpoint is of another model, or has no averaged parameters.
         CorruptCheckpointError: there are checkpoints, and none can be read.
+
+    Example:
+        >>> import tasks
+        >>> import tempfile
+        >>> from plstm_seq.training import Checkpoint, TrainingConfig, Uniform, fit
+        >>> config, sample = TrainingConfig(4, curriculum=Uniform(1, 5)), tasks.get("parity").sample
+        >>> trained, model = (nnx.Embed(2, 2, rngs=nnx.Rngs(seed)) for seed in (0, 1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = fit(trained, sample, config, key=jax.random.key(0), folder=folder)
+        ...     checkpoint: Checkpoint = load_model(model, folder)
+        >>> checkpoint.step, bool((model.embedding[...] == trained.embedding[...]).all())
+        (4, True)
     """
     with Checkpoints(folder, read_only=True) as checkpoints:
         found = checkpoints.restore_model(model, average=average)
@@ -317,6 +342,17 @@ def load_parameters(model: nnx.Module, folder: str | Path) -> Checkpoint:
         FileNotFoundError: there is no checkpoint.
         ValueError: the checkpoint's parameters have other names, shapes or types; says which.
         CorruptCheckpointError: there are checkpoints, and none can be read.
+
+    Example:
+        >>> import tasks
+        >>> import tempfile
+        >>> from plstm_seq.training import TrainingConfig, Uniform, fit
+        >>> config, sample = TrainingConfig(4, curriculum=Uniform(1, 5)), tasks.get("parity").sample
+        >>> trained, model = (nnx.Embed(2, 2, rngs=nnx.Rngs(seed)) for seed in (0, 1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = fit(trained, sample, config, key=jax.random.key(0), folder=folder)
+        ...     load_parameters(model, folder).step
+        4
     """
     with Checkpoints(folder, read_only=True) as checkpoints:
         found = checkpoints.restore_parameters(model)

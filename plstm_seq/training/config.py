@@ -40,6 +40,12 @@ class Solved:
             whose accuracies are pooled.
         num_sequences: sequences of each of `lengths`, or of the mixture; None: 256.
         every: steps between measurements; None: 500.
+
+    Example:
+        >>> from plstm_seq.training import Solved, TrainingConfig
+        >>> config = TrainingConfig(solved=Solved(threshold=0.99, lengths=(40, 80), every=250))
+        >>> config.solved.recorded, config.solved.stride
+        ('solved_accuracy', 250)
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -144,6 +150,12 @@ class TrainingConfig:
         consistency: weight in the loss of a term that asks transitions to multiply as the model's
             own answers say, see `plstm_seq.training.loss`; 0: there is none. For models of
             one block whose transitions depend on the token alone.
+
+    Example:
+        >>> from plstm_seq.training import Staged, TrainingConfig
+        >>> config = TrainingConfig(500, curriculum=Staged(((4, 100), (40, 400))), max_tokens=640)
+        >>> {bucket: config.batch_of(bucket) for bucket in config.curriculum.buckets}
+        {16: 40, 40: 16}
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}

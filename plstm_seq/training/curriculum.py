@@ -73,6 +73,11 @@ class Uniform(_BySteps):
     """Lengths drawn uniformly from `minimum .. maximum`: one for each sequence or each batch.
 
     Arrays are padded to `maximum`: one shape, one compilation.
+
+    Example:
+        >>> from plstm_seq.training import Uniform
+        >>> Uniform(minimum=3, maximum=40).phase(step=0)
+        Phase(minimum=3, maximum=40, bucket=40, until=None)
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -122,6 +127,12 @@ class Sizes(_BySteps):
 
     For inputs that are not padded (images, grids, graphs of a depth): every batch has its stage's
     size, and a program is compiled for each.
+
+    Example:
+        >>> from plstm_seq.training import Sizes
+        >>> curriculum = Sizes(((8, 100), (16, 50)))
+        >>> [curriculum.phase(step).bucket for step in (0, 99, 100)]
+        [8, 8, 16]
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -218,6 +229,12 @@ class Staged(_Growing, _BySteps):
     In a stage lengths are uniform in `minimum .. length` (`fixed=True`: always `length`). Arrays
     are padded to the next power of two, at least `smallest_bucket` and at most the last stage's
     length, so that stages close to each other share a compiled program.
+
+    Example:
+        >>> from plstm_seq.training import Staged
+        >>> curriculum = Staged(((4, 100), (12, 100), (40, 400)))
+        >>> [curriculum.phase(step).maximum for step in (0, 100, 200)], curriculum.buckets
+        ([4, 12, 40], (16, 40))
     """
 
     kind: Literal["staged"] = "staged"
@@ -249,6 +266,12 @@ class ByAccuracy(_Growing):
     end long before `training.steps`, which bounds all stages together: where it is below what their
     most steps add up to, a training may end in an earlier stage; what it has beyond that, the last
     stage has, too. Lengths and their padding are those of `Staged`.
+
+    Example:
+        >>> from plstm_seq.training import ByAccuracy
+        >>> curriculum = ByAccuracy(((4, 200), (40, 400)), threshold=0.99)
+        >>> curriculum.longest, curriculum.least_steps, curriculum.last_stage(steps=600)
+        (40, 1, 400)
     """
 
     threshold: float = 0.99

@@ -87,6 +87,12 @@ def data_mesh(size: int | None = None) -> Mesh:
 
     Raises:
         ValueError: there are not that many, or with several processes not all are taken.
+
+    Example:
+        >>> from plstm_seq.training import data_mesh
+        >>> mesh = data_mesh(1)
+        >>> mesh.axis_names, mesh.size
+        (('data',), 1)
     """
     devices = jax.devices()
     size = len(devices) if size is None else size

@@ -25,6 +25,18 @@ class NonFiniteLossError(ArithmeticError):
     Attributes:
         step: the first step (counted from 1) at which it did.
         checkpoint: step of the last good checkpoint, or None if none is kept.
+
+    Example:
+        >>> import jax
+        >>> import tasks
+        >>> from plstm_seq.training import NonFiniteLossError, OptimizerConfig, TrainingConfig, fit
+        >>> model, sample = nnx.Embed(2, 2, rngs=nnx.Rngs(0)), tasks.get("parity").sample
+        >>> optimizer = OptimizerConfig(learning_rate=1e38, warmup_steps=0)
+        >>> try:
+        ...     fit(model, sample, TrainingConfig(4, optimizer=optimizer), key=jax.random.key(0))
+        ... except NonFiniteLossError as error:
+        ...     print(error.step <= 4, error.checkpoint)
+        True None
     """
 
     def __init__(self, step: int, loss: float, gradient_norm: float, checkpoint: int | None):

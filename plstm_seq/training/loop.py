@@ -74,6 +74,20 @@ def fit(
             lengths to measure come with a `HostSample`, or the model has no transitions by token
             for `config.consistency`.
         TypeError: `key` is not a typed key.
+
+    Example:
+        >>> import jax
+        >>> import tasks
+        >>> from flax import nnx
+        >>> from plstm_seq.layers.mixers import RNNConfig
+        >>> from plstm_seq.models import SequenceModel, SequenceModelConfig
+        >>> from plstm_seq.training import FitResult, TrainingConfig, Uniform, fit
+        >>> options = SequenceModelConfig(width=8, mixer=RNNConfig())
+        >>> model, sample = SequenceModel(2, options, rngs=nnx.Rngs(0)), tasks.get("parity").sample
+        >>> config = TrainingConfig(steps=4, batch_size=8, curriculum=Uniform(1, 5))
+        >>> result: FitResult = fit(model, sample, config, key=jax.random.key(0))
+        >>> result.status, result.step, result.record["maximum_length"]
+        ('finished', 4, 5)
     """
     config = TrainingConfig() if config is None else config
     _check_arguments(config, key, validate)
@@ -145,6 +159,17 @@ def fit_members(
             transitions by token for a consistency term.
         TypeError: a key is not a typed key.
         KeyboardInterrupt: Ctrl-C; every member was saved first (a second Ctrl-C does not wait).
+
+    Example:
+        >>> import jax
+        >>> import tasks
+        >>> from flax import nnx
+        >>> from plstm_seq.training import Member, TrainingConfig, Uniform, fit_members
+        >>> config = TrainingConfig(steps=4, batch_size=8, curriculum=Uniform(1, 5))
+        >>> models = [nnx.Embed(2, 2, rngs=nnx.Rngs(seed)) for seed in range(3)]  # logits by token
+        >>> members = [Member(model, config, jax.random.key(0)) for model in models]
+        >>> [result.status for result in fit_members(members, tasks.get("parity").sample)]
+        ['finished', 'finished', 'finished']
     """
     if not members:
         return []

@@ -23,6 +23,18 @@ class CorruptCheckpointError(RuntimeError):
 
     Attributes:
         remedy: what a user can do.
+
+    Example:
+        >>> import tempfile
+        >>> from flax import nnx
+        >>> from plstm_seq.training import CorruptCheckpointError, load_model
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "sealed.json").write_text("{")
+        ...     try:
+        ...         load_model(nnx.Embed(2, 2, rngs=nnx.Rngs(0)), folder)
+        ...     except CorruptCheckpointError as error:
+        ...         print(error.remedy)
+        delete it, and the checkpoints are checked without it
     """
 
     remedy = "restore one from a copy, or train anew"

@@ -164,6 +164,12 @@ def make_optimizer(config: OptimizerConfig, steps: int, last_stage: int | None =
     Returns:
         The transformation and its schedule. `learning_rate` and `weight_decay` are scalar arrays
         in the transformation's state (see `with_hyperparameters`), the moments packed vectors.
+
+    Example:
+        >>> from plstm_seq.training import OptimizerConfig, make_optimizer
+        >>> optimizer = make_optimizer(OptimizerConfig(warmup_steps=10), steps=100)
+        >>> [round(float(optimizer.schedule(step)), 2) for step in (0, 9, 100)]
+        [0.1, 1.0, 0.1]
     """
     schedule = make_schedule(config, steps, last_stage)
     decay = optax.inject_hyperparams(
@@ -226,13 +232,27 @@ def with_hyperparameters(state: optax.OptState, **values: Float[Array, ""] | flo
 
     Raises:
         KeyError: a name that the optimizer does not have.
+
+    Example:
+        >>> from plstm_seq.training import OptimizerConfig, make_optimizer, with_hyperparameters
+        >>> optimizer = make_optimizer(OptimizerConfig(), steps=100)
+        >>> state = optimizer.transformation.init({"kernel": jnp.ones((2, 2))})
+        >>> state = with_hyperparameters(state, learning_rate=0.5)
+        >>> optax.tree.get(state, "learning_rate").item()
+        0.5
     """
     arrays = {name: jnp.asarray(value, jnp.float32) for name, value in values.items()}
     return optax.tree.set(state, **arrays)
 
 
 def is_decayed(parameters: Any) -> Any:
-    """A tree of bools: which parameters weight decay touches (rule in `OptimizerConfig`)."""
+    """A tree of bools: which parameters weight decay touches (rule in `OptimizerConfig`).
+
+    Example:
+        >>> from plstm_seq.training import is_decayed
+        >>> is_decayed({"bias": jnp.ones(2), "kernel": jnp.ones((2, 2)), "scale": jnp.ones(2)})
+        {'bias': False, 'kernel': True, 'scale': False}
+    """
 
     def decide(path: tuple[Any, ...], value: Array) -> bool:
         name = jax.tree_util.keystr(path)

@@ -45,7 +45,16 @@ class Examples(Protocol):
 
 
 class Sample(Protocol):
-    """Draws a batch on the device: `batch` and `length` are static, `lengths` is traced."""
+    """Draws a batch on the device: `batch` and `length` are static, `lengths` is traced.
+
+    Example:
+        >>> import tasks
+        >>> from plstm_seq.training import Examples, Sample
+        >>> sample: Sample = tasks.get("parity").sample
+        >>> batch: Examples = sample(jax.random.key(0), 2, 5)
+        >>> batch.inputs.shape, batch.targets.shape, batch.mask.shape
+        ((2, 5), (2, 5), (2, 5))
+    """
 
     def __call__(
         self, key: Array, batch: int, length: int, *, lengths: Int[Array, " B"] | None = None
@@ -59,7 +68,21 @@ class Sample(Protocol):
 
 @runtime_checkable
 class HostSample(Protocol):
-    """Makes batches on the host: from files, or of graphs."""
+    """Makes batches on the host: from files, or of graphs.
+
+    Example:
+        >>> import numpy as np
+        >>> import tasks
+        >>> from plstm_seq.training import HostSample, Sizes, TrainingConfig, fit
+        >>> class Copies:
+        ...     def on_host(self, seed, step, batch, size):
+        ...         tokens = np.random.default_rng((*seed, step)).integers(2, size=(batch, size))
+        ...         return tasks.Batch(tokens, tokens, np.ones((batch, size), bool))
+        >>> source: HostSample = Copies()
+        >>> config = TrainingConfig(4, curriculum=Sizes(((8, 4),)))
+        >>> fit(nnx.Embed(2, 2, rngs=nnx.Rngs(0)), source, config, key=jax.random.key(0)).status
+        'finished'
+    """
 
     def on_host(self, seed: Sequence[int], step: int, batch: int, size: int) -> Examples:
         """The batch of a training step as numpy arrays, a pure function of the arguments.
@@ -131,6 +154,14 @@ def init_state(
     Returns:
         The graph definition and the state. The state owns copies: it can be donated without
         taking the model's arrays away.
+
+    Example:
+        >>> from plstm_seq.training import OptimizerConfig, make_optimizer
+        >>> optimizer = make_optimizer(OptimizerConfig(), steps=100)
+        >>> model = nnx.Embed(2, 2, rngs=nnx.Rngs(0))
+        >>> graphdef, state = init_state(model, optimizer, jax.random.key(0))
+        >>> isinstance(state, TrainState), state.step.item(), state.parameters["embedding"].shape
+        (True, 0, (2, 2))
     """
     graphdef, parameters, rest = nnx.split(model, nnx.Param, ...)
     state = TrainState(
@@ -185,6 +216,17 @@ def make_train_step(
         (without the consistency term), the counts of `score`, `tokens` (symbols of sequences,
         without padding; else what is scored), `gradient_norm` (before clipping) and
         `learning_rate`; with a consistency term those of `consistency_term`.
+
+    Example:
+        >>> import tasks
+        >>> from plstm_seq.training import OptimizerConfig, make_optimizer
+        >>> sample, optimizer = tasks.get("parity").sample, make_optimizer(OptimizerConfig(), 100)
+        >>> model = nnx.Embed(2, 2, rngs=nnx.Rngs(0))
+        >>> graphdef, state = init_state(model, optimizer, jax.random.key(0))
+        >>> train_step = make_train_step(graphdef, optimizer, sample, batch_size=4, bucket=8)
+        >>> state, metrics = jax.jit(train_step)(state, LengthRange(jnp.int32(8), jnp.int32(8)))
+        >>> state.step.item(), metrics["tokens"].item()
+        (1, 32)
     """
     learn = _make_learn(
         graphdef, optimizer, label_smoothing, loss, average, consistency, batch_sharding
@@ -315,6 +357,19 @@ def make_dispatch(train_step: TrainStep, capacity: int) -> Dispatch:
     Returns:
         A pure function (state, lengths, count) -> (state, metrics), where each metric is an array
         [capacity] whose first `count` entries are filled.
+
+    Example:
+        >>> import tasks
+        >>> from plstm_seq.training import OptimizerConfig, make_optimizer
+        >>> sample, optimizer = tasks.get("parity").sample, make_optimizer(OptimizerConfig(), 100)
+        >>> model = nnx.Embed(2, 2, rngs=nnx.Rngs(0))
+        >>> graphdef, state = init_state(model, optimizer, jax.random.key(0))
+        >>> train_step = make_train_step(graphdef, optimizer, sample, batch_size=4, bucket=8)
+        >>> dispatch = jax.jit(make_dispatch(train_step, capacity=5))
+        >>> lengths = LengthRange(jnp.int32(1), jnp.int32(8))
+        >>> state, metrics = dispatch(state, lengths, jnp.int32(3))
+        >>> state.step.item(), metrics["loss"].shape
+        (3, (5,))
     """
 
     def dispatch(

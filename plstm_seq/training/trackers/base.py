@@ -15,7 +15,23 @@ TIMING_FIELDS = ("seconds", "tokens_per_second", "compile_seconds")
 
 
 class Tracker(Protocol):
-    """Takes the records of one training, in order."""
+    """Takes the records of one training, in order.
+
+    Example:
+        >>> from plstm_seq.training import Tracker
+        >>> class LowestLoss:
+        ...     def start(self, step, steps):
+        ...         self.loss = float("inf")
+        ...     def log(self, record):
+        ...         self.loss = min(self.loss, record["loss"])
+        ...     def close(self, status):
+        ...         print(f"{status}, lowest loss {self.loss}")
+        >>> tracker: Tracker = LowestLoss()
+        >>> tracker.start(0, steps=2)
+        >>> tracker.log({"step": 1, "loss": 0.5})
+        >>> tracker.close("finished")
+        finished, lowest loss 0.5
+    """
 
     def start(self, step: int, steps: int) -> None:
         """Training starts or resumes after `step` of `steps`: forget all records past `step`."""
@@ -31,7 +47,18 @@ class Tracker(Protocol):
 
 
 class CompositeTracker:
-    """Hands everything to each of its trackers in turn."""
+    """Hands everything to each of its trackers in turn.
+
+    Example:
+        >>> import sys
+        >>> from plstm_seq.training import CompositeTracker, ProgressTracker
+        >>> names = ("one", "two")
+        >>> tracker = CompositeTracker([ProgressTracker(name, stream=sys.stdout) for name in names])
+        >>> tracker.start(0, steps=2)
+        >>> tracker.close("interrupted")
+        one: interrupted at step 0
+        two: interrupted at step 0
+    """
 
     def __init__(self, trackers: Sequence[Tracker]):
         self._trackers = tuple(trackers)

@@ -24,6 +24,17 @@ class JsonlTracker:
 
     A file with a damaged line is kept under another name, `metrics.damaged-1.jsonl`, with a
     warning, and goes on with the records that can be read.
+
+    Example:
+        >>> import tempfile
+        >>> from plstm_seq.training import JsonlTracker, read_jsonl
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tracker = JsonlTracker(f"{folder}/metrics.jsonl")
+        ...     tracker.start(0, steps=4)
+        ...     tracker.log({"step": 2, "loss": 0.5})
+        ...     tracker.close("interrupted")
+        ...     read_jsonl(f"{folder}/metrics.jsonl")
+        [{'step': 2, 'loss': 0.5}]
     """
 
     def __init__(self, path: str | Path):
@@ -105,11 +116,26 @@ class _Line(NamedTuple):
 
 
 def read_jsonl(path: str | Path) -> list[Record]:
-    """The records of a file written by `JsonlTracker`; a torn last line is left out.
+    r"""The records of a file written by `JsonlTracker`; a torn last line is left out.
 
     Raises:
         FileNotFoundError: there is no such file.
         DamagedRecordsError: another line is damaged; the message names file and line.
+
+    Example:
+        >>> import tempfile
+        >>> from plstm_seq.training import DamagedRecordsError, read_jsonl
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "metrics.jsonl")
+        ...     _ = path.write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo')  # torn
+        ...     print(read_jsonl(path))
+        ...     _ = path.write_text('{"step": 1, "lo\n{"step": 2, "loss": 0.5}\n')
+        ...     try:
+        ...         read_jsonl(path)
+        ...     except DamagedRecordsError as error:
+        ...         print(str(error).removeprefix(folder))
+        [{'step': 1, 'loss': 0.5}]
+        /metrics.jsonl: line 1 is damaged (it is not JSON)
     """
     lines = _read(Path(path))
     for line in lines:

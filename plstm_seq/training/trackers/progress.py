@@ -27,6 +27,16 @@ class ProgressTracker:
 
     On a terminal one line is kept up to date. Elsewhere (a log file, a pipe) a plain line is
     written for about every `1 / plain_lines` of the training, the first record and the end.
+
+    Example:
+        >>> import sys
+        >>> from plstm_seq.training import ProgressTracker
+        >>> tracker = ProgressTracker("parity", stream=sys.stdout)
+        >>> tracker.start(0, steps=2)
+        >>> tracker.log({"step": 1, "loss": 0.5, "seconds": 3.0, "tokens_per_second": 2000.0})
+        parity: step 1/2  loss 0.5000  2.0k tokens/s  0:03 left
+        >>> tracker.close("interrupted")
+        parity: interrupted at step 1
     """
 
     def __init__(self, name: str = "train", *, stream: TextIO | None = None, plain_lines: int = 10):

@@ -9,7 +9,19 @@ from plstm_seq.training.trackers.base import Record
 
 
 class TensorBoardTracker:
-    """Writes a record's numbers as scalars; on resume hides what lies past the checkpoint."""
+    """Writes a record's numbers as scalars; on resume hides what lies past the checkpoint.
+
+    Example:
+        >>> import tempfile
+        >>> from plstm_seq.training import TensorBoardTracker
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     tracker = TensorBoardTracker(folder)
+        ...     tracker.start(0, steps=2)
+        ...     tracker.log({"step": 1, "loss": 0.5})
+        ...     tracker.close("finished")
+        ...     len(list(Path(folder).glob("events.out.tfevents.*")))
+        1
+    """
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)

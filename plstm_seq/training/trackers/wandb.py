@@ -39,6 +39,14 @@ class WandbTracker:
     ascending order only, so records that a resumed training makes again are left out: they are
     those already there. wandb sends in the background, so a machine that fails may cost it the
     last records; `metrics.jsonl` has them all.
+
+    Example:
+        >>> from plstm_seq.training import JsonlTracker, WandbTracker
+        >>> try:
+        ...     tracker = WandbTracker("runs/parity", project="parity", mode="offline")
+        ... except ValueError:  # wandb is not installed
+        ...     tracker = JsonlTracker("runs/parity/metrics.jsonl")
+        >>> tracker.close("interrupted")  # nothing was begun, and nothing written
     """
 
     def __init__(

@@ -51,6 +51,13 @@ def costs_of(config: ExperimentConfig) -> Costs:
 
     Raises:
         ValueError: the sizes of the model do not fit each other.
+
+    Example:
+        >>> from experiments import default_config
+        >>> from experiments.results import Costs, costs_of
+        >>> costs: Costs = costs_of(default_config("parity"))
+        >>> costs.state_size, costs.flops_per_token > costs.parameters > 0
+        (192, True)
     """
     return Costs(parameters(config), state_size(config), flops_per_token(config))
 

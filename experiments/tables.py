@@ -37,7 +37,16 @@ class Table(NamedTuple):
 
 
 def to_text(table: Table) -> str:
-    """Columns beside each other, words to the left, numbers to the right."""
+    """Columns beside each other, words to the left, numbers to the right.
+
+    Example:
+        >>> from experiments.tables import Table, to_text
+        >>> rows = (("diagonal", "0.5"), ("orthogonal", "1.0"))
+        >>> print(to_text(Table(("transition", "accuracy"), rows, words=1)), end="")
+        transition  accuracy
+        diagonal         0.5
+        orthogonal       1.0
+    """
     lines = [table.headers, *table.rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "".join(f"{_text_row(line, widths, table.words)}\n" for line in lines)
@@ -52,7 +61,20 @@ def _text_row(cells: Sequence[str], widths: Sequence[int], words: int) -> str:
 
 
 def to_latex(table: Table) -> str:
-    r"""A `tabular` with booktabs rules; needs `\usepackage{booktabs}` and nothing else."""
+    r"""A `tabular` with booktabs rules; needs `\usepackage{booktabs}` and nothing else.
+
+    Example:
+        >>> from experiments.tables import Table, to_latex
+        >>> table = Table(("transition", "accuracy"), (("orthogonal", "1.0"),), words=1)
+        >>> print(to_latex(table), end="")
+        \begin{tabular}{lr}
+        \toprule
+        transition & accuracy \\
+        \midrule
+        orthogonal & 1.0 \\
+        \bottomrule
+        \end{tabular}
+    """
     lines = [
         rf"\begin{{tabular}}{{{'l' * table.words}{'r' * (len(table.headers) - table.words)}}}",
         r"\toprule",
@@ -71,7 +93,16 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A table of GitHub's Markdown."""
+    """A table of GitHub's Markdown.
+
+    Example:
+        >>> from experiments.tables import Table, to_markdown
+        >>> table = Table(("transition", "accuracy"), (("orthogonal", "1.0"),), words=1)
+        >>> print(to_markdown(table), end="")
+        | transition | accuracy |
+        | :-- | --: |
+        | orthogonal | 1.0 |
+    """
     sides = [":--"] * table.words + ["--:"] * (len(table.headers) - table.words)
     lines = [table.headers, sides, *table.rows]
     return "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)

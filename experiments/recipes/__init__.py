@@ -21,7 +21,13 @@ FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The names of the recipes."""
+    """The names of the recipes.
+
+    Example:
+        >>> from experiments import recipes
+        >>> "deit3_t" in recipes.names()
+        True
+    """
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
@@ -37,6 +43,18 @@ def read_recipe(
 
     Raises:
         ConfigError: there is no such recipe, or the options or the data set do not fit it.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from experiments.recipes import read_recipe
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for place in ("train/cat", "train/dog", "val/cat", "val/dog"):
+        ...         Path(folder, place).mkdir(parents=True)
+        ...         Image.new("RGB", (8, 8)).save(Path(folder, place, "0.png"))
+        ...     config = read_recipe("deit3_t", {"data": folder}, batch_size=1)
+        >>> config.model.width, config.training.steps  # 800 epochs of two images
+        (192, 1600)
     """
     if name not in names():
         raise ConfigError(f"no recipe {name!r}; {nearest(name, names())}")

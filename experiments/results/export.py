@@ -51,7 +51,19 @@ _CELLS: Mapping[str, Cell] = {
 
 
 def readable(summary: polars.DataFrame) -> Table:
-    """A summary (`summarize`) as people read it; the metric is left out where all rows share it."""
+    """A summary (`summarize`) as people read it; the metric is left out where all rows share it.
+
+    Example:
+        >>> import polars
+        >>> from experiments.results import readable, summarize
+        >>> about = {"member": ["seed=0", "seed=1"], "status": "finished"}
+        >>> measured = {"metric": "sequence", "length": 40, "value": [1.0, 0.5]}
+        >>> reached = {"horizon_90": [40, 0], "horizon_90_open": [True, False]}
+        >>> frame = polars.DataFrame({**about, **measured, **reached})  # a part of `gather`'s
+        >>> table = readable(summarize(frame, by=[]))
+        >>> dict(zip(table.headers, table.rows[0], strict=True))["median ± MAD"]
+        '0.750 ± 0.250'
+    """
     by = summary.columns[: summary.columns.index("metric")]
     names = titles(by)
     cells = {names[name]: _value(name) for name in by}
@@ -71,7 +83,16 @@ def _value(name: str) -> Cell:
 
 
 def to_csv(summary: polars.DataFrame) -> str:
-    """All columns of a summary, with all digits."""
+    """All columns of a summary, with all digits.
+
+    Example:
+        >>> import polars
+        >>> from experiments.results import to_csv
+        >>> print(to_csv(polars.DataFrame({"length": [40, 80], "best": [1.0, 0.5]})), end="")
+        length,best
+        40,1.0
+        80,0.5
+    """
     return summary.write_csv()
 
 
@@ -84,6 +105,17 @@ def export(summary: polars.DataFrame, form: str) -> str:
 
     Raises:
         ConfigError: another form.
+
+    Example:
+        >>> import polars
+        >>> from experiments.results import export, summarize
+        >>> about = {"member": ["seed=0", "seed=1"], "status": "finished"}
+        >>> measured = {"metric": "sequence", "length": 40, "value": [1.0, 0.5]}
+        >>> reached = {"horizon_90": [40, 0], "horizon_90_open": [True, False]}
+        >>> frame = polars.DataFrame({**about, **measured, **reached})  # a part of `gather`'s
+        >>> print(export(summarize(frame, by=[]), "table"), end="")
+        length  n   best   median ± MAD     mean ± std  95% of mean    success (95%)  horizon
+            40  2  1.000  0.750 ± 0.250  0.750 ± 0.354    0.50-1.00  1/2 (0.09-0.91)        0
     """
     check_format(form)
     if form == "csv":

@@ -109,6 +109,13 @@ def where(frame: polars.DataFrame, conditions: Sequence[str]) -> polars.DataFram
 
     Raises:
         ConfigError: a condition is not of that form, or its column has no such value.
+
+    Example:
+        >>> import polars
+        >>> from experiments.results import where
+        >>> frame = polars.DataFrame({"transition.dim": [1, 2, 4], "value": [0.5, 0.9, 1.0]})
+        >>> where(frame, ["dim=2,4"])["value"].to_list()
+        [0.9, 1.0]
     """
     for condition in conditions:
         name, equals, values = condition.partition("=")
@@ -183,6 +190,16 @@ def summarize(
     Raises:
         ConfigError: a column, the metric or the length is not in the table.
         RunError: no member has been evaluated.
+
+    Example:
+        >>> import polars
+        >>> from experiments.results import summarize
+        >>> about = {"member": ["seed=0", "seed=1"], "status": "finished"}
+        >>> measured = {"metric": "sequence", "length": 40, "value": [1.0, 0.5]}
+        >>> reached = {"horizon_90": [40, 0], "horizon_90_open": [True, False]}
+        >>> frame = polars.DataFrame({**about, **measured, **reached})  # a part of `gather`'s
+        >>> summarize(frame, by=[]).select("n", "best", "mean", "successes", "trials").row(0)
+        (2, 1.0, 0.75, 1, 2)
     """
     measured = at(frame, metric, length)
     columns = grouping(frame, by)

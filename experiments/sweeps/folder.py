@@ -103,6 +103,17 @@ def find_sweep(path: str | Path) -> Path:
 
     Raises:
         RunError: there is no such sweep; the nearest names are given.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import default_config
+        >>> from experiments.results import find_sweep
+        >>> from experiments.sweeps import create_sweep, sweep_of_words
+        >>> sweep = sweep_of_words(default_config("parity"), ["seed=0..1"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = create_sweep(sweep, f"{folder}/seeds")
+        ...     find_sweep(f"{folder}/seeds").name
+        'seeds'
     """
     for folder in (Path(path), ROOT / path):
         if (folder / SWEEP).is_file():
@@ -119,6 +130,17 @@ def open_sweep(path: str | Path) -> SweepFolder:
 
     Raises:
         RunError: there is no such sweep; the nearest names are given.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import default_config
+        >>> from experiments.sweeps import SweepFolder, create_sweep, open_sweep, sweep_of_words
+        >>> sweep = sweep_of_words(default_config("parity"), ["seed=0..1"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = create_sweep(sweep, f"{folder}/seeds")
+        ...     opened: SweepFolder = open_sweep(f"{folder}/seeds")
+        ...     print(opened.name, [member.name for member in opened.plan.members])
+        seeds ['seed=0', 'seed=1']
     """
     return SweepFolder(find_sweep(path))
 
@@ -133,6 +155,16 @@ def create_sweep(sweep: Sweep, path: str | Path | None = None) -> SweepFolder:
     Raises:
         ConfigError: the sweep cannot be expanded.
         RunError: there is another sweep, or something else, at that place.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import default_config
+        >>> from experiments.sweeps import create_sweep, sweep_of_words
+        >>> sweep = sweep_of_words(default_config("parity"), ["seed=0..1"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     created = create_sweep(sweep, f"{folder}/seeds")
+        ...     print(created.sweep == sweep, [path.name for path in created.path.iterdir()])
+        True ['sweep.yaml']
     """
     plan(sweep)
     check_path(ROOT if path is None else Path(path))

@@ -38,6 +38,19 @@ def run_sweep(
         RunError: there is no such sweep, or a group failed (the table is written all the same).
         ConfigError: there is no such executor.
         KeyboardInterrupt: Ctrl-C; everything is saved.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import default_config
+        >>> from experiments.sweeps import create_sweep, run_sweep, status, sweep_of_words
+        >>> small = ["mixer=rnn", "width=8", "steps=2", "curriculum=uniform", "maximum=5"]
+        >>> quick = ["training.batch_size=4", "evaluation.lengths=[4]", "num_sequences=8"]
+        >>> sweep = sweep_of_words(default_config("parity"), [*small, *quick, "seed=0..1"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     created = create_sweep(sweep, f"{folder}/seeds")
+        ...     _ = run_sweep(created.path, progress=False)
+        ...     [(member.member, member.status, member.step) for member in status(created.path)]
+        [('seed=0', 'finished', 2), ('seed=1', 'finished', 2)]
     """
     opened = open_sweep(folder)
     if isinstance(executor, str):
@@ -133,6 +146,17 @@ def status(folder: str | Path) -> list[MemberStatus]:
 
     Raises:
         RunError: there is no such sweep.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import default_config
+        >>> from experiments.sweeps import MemberStatus, create_sweep, status, sweep_of_words
+        >>> sweep = sweep_of_words(default_config("parity"), ["seed=0..1"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = create_sweep(sweep, f"{folder}/seeds")
+        ...     members: list[MemberStatus] = status(f"{folder}/seeds")
+        >>> [(member.member, member.status, member.step) for member in members]
+        [('seed=0', 'waiting', 0), ('seed=1', 'waiting', 0)]
     """
     opened = open_sweep(folder)
     held = {group.name for group in opened.plan.groups if opened.holder(group.name)}

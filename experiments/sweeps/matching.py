@@ -90,6 +90,14 @@ def matched(
     Raises:
         ValueError: `match` is none of these, the solved size differs between the configs already,
             or no size comes within 5 %.
+
+    Example:
+        >>> from experiments import default_config, override
+        >>> from experiments.results import matched
+        >>> config = default_config("parity")
+        >>> one = override(config, ["transition.dim=1"])
+        >>> [found.model.mixer.DV for found in matched([config, one], "state")]
+        [4, 12]
     """
     chosen = choices(configs, match)
     kind = _checked(match)
@@ -99,7 +107,16 @@ def matched(
 
 
 def choices(configs: Sequence[ExperimentConfig], match: str) -> list[Choice]:
-    """What `matched` chooses, with the reasons; arguments and errors as there."""
+    """What `matched` chooses, with the reasons; arguments and errors as there.
+
+    Example:
+        >>> from experiments import default_config, override
+        >>> from experiments.results import choices
+        >>> config = default_config("parity")
+        >>> one = override(config, ["transition.dim=1"])
+        >>> choices([config, one], "state")[1].describe("state")
+        'JT=1: DV 4 -> 12, 192 numbers of state (+0.0%)'
+    """
     kind = _checked(match)
     references: dict[str, ExperimentConfig] = {}
     solved: dict[str, Choice] = {}

@@ -93,6 +93,16 @@ def plan(sweep: Sweep, *, memory: bool = False) -> Plan:
 
     Raises:
         ConfigError: a field is unknown, a value is wrong, or two members are the same.
+
+    Example:
+        >>> from experiments import default_config
+        >>> from experiments.sweeps import GroupPlan, MemberPlan, Plan, plan, sweep_of_words
+        >>> sweep = sweep_of_words(default_config("parity"), ["width=32,64", "seed=0..1"])
+        >>> expanded: Plan = plan(sweep)
+        >>> group: GroupPlan = expanded.group("g00")
+        >>> member: MemberPlan = group.members[1]
+        >>> member.name, member.varied, len(expanded.groups)
+        ('width=32,seed=1', {'width': 32, 'seed': 1}, 2)
     """
     configs = sweep.configs()
     documents = [to_document(config) for config in configs]
@@ -166,6 +176,14 @@ def group_key(config: ExperimentConfig) -> Hashable:
     learning rate, the weight decay, and in the model every `Initializer` and the fields that a
     config lists in `leaf_fields`. How a member is evaluated does not touch its training. All else
     decides shapes and operations.
+
+    Example:
+        >>> from experiments import default_config, override
+        >>> from experiments.sweeps import group_key
+        >>> config = default_config("parity")
+        >>> other, wider = override(config, ["seed=5"]), override(config, ["width=32"])
+        >>> group_key(config) == group_key(other), group_key(config) == group_key(wider)
+        (True, False)
     """
     training = config.training
     return (

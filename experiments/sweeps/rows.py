@@ -76,6 +76,18 @@ def gather(sweep_folder: str | Path, *, num_sequences: int | None = None) -> pol
         RunError: there is no such sweep, or no member was measured with that many sequences.
         DamagedError: its sweep.yaml or, where there are no members, its results are damaged.
         ConfigError: its sweep.yaml is not valid.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments import default_config
+        >>> from experiments.results import gather
+        >>> from experiments.sweeps import create_sweep, sweep_of_words
+        >>> sweep = sweep_of_words(default_config("parity"), ["seed=0..1"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = create_sweep(sweep, f"{folder}/seeds")
+        ...     frame = gather(f"{folder}/seeds")
+        >>> frame.select("member", "status", "seed").rows()
+        [('seed=0', 'unfinished', 0), ('seed=1', 'unfinished', 1)]
     """
     folder = find_sweep(sweep_folder)
     table = folder / "results.parquet"

@@ -34,6 +34,14 @@ class Sweep:
     Attributes:
         base: the config that they share.
         settings: what each member changes in it: values by field, named as in `override`.
+
+    Example:
+        >>> from experiments import default_config
+        >>> from experiments.sweeps import Sweep, product, vary
+        >>> settings = product(vary("transition.dim", [1, 2]), vary("seed", range(2)))
+        >>> sweep = Sweep(default_config("parity"), settings)
+        >>> [(config.model.mixer.transition.dim, config.seed) for config in sweep.configs()]
+        [(1, 0), (1, 1), (2, 0), (2, 1)]
     """
 
     base: ExperimentConfig
@@ -74,6 +82,13 @@ def sweep_of_words(
 
     Raises:
         ConfigError: a word is wrong, or a zipped field has no word.
+
+    Example:
+        >>> from experiments import default_config
+        >>> from experiments.sweeps import sweep_of_words
+        >>> sweep = sweep_of_words(default_config("parity"), ["width=32", "seed=0..1"])
+        >>> sweep.base.model.width, sweep.settings
+        (32, ({'seed': 0}, {'seed': 1}))
     """
     values: dict[str, list[Any]] = {}
     for field, given in map(parse_word, words):
@@ -191,10 +206,20 @@ def stored_sweep(path: Path) -> Sweep:
 
 
 def read_sweep(path: str | Path) -> Sweep:
-    """Reads a sweep from YAML.
+    r"""Reads a sweep from YAML.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML or not a sweep.
+
+    Example:
+        >>> import tempfile
+        >>> from experiments.sweeps import read_sweep
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "sweep.yaml")
+        ...     _ = file.write_text("base: {task: {name: parity}}\nproduct: {seed: 0..7}\n")
+        ...     sweep = read_sweep(file)
+        >>> sweep.base.task.name, len(sweep.settings)
+        ('parity', 8)
     """
     try:
         return from_document(scalars.load(Path(path).read_text(encoding="utf-8")))

@@ -2,20 +2,7 @@
 
 On a command line a field and its values are a word: `transition.dim=1,2,4 seed=0..7`.
 
-Every combination of two fields:
->>> product(vary("transition.dim", [1, 2]), vary("seed", range(2)))
-[{'transition.dim': 1, 'seed': 0}, {'transition.dim': 1, 'seed': 1}, \
-{'transition.dim': 2, 'seed': 0}, {'transition.dim': 2, 'seed': 1}]
-
-Two fields that change together, so that the state keeps its size:
->>> zip_together(vary("transition.dim", [1, 2]), vary("mixer.DV", [16, 8]))
-[{'transition.dim': 1, 'mixer.DV': 16}, {'transition.dim': 2, 'mixer.DV': 8}]
-
-One sweep after another, each with what is its own:
->>> chain(product(vary("transition", ["diagonal"]), vary("entries", ["signed", "positive"])), \
-          vary("transition", ["orthogonal"]))
-[{'transition': 'diagonal', 'entries': 'signed'}, \
-{'transition': 'diagonal', 'entries': 'positive'}, {'transition': 'orthogonal'}]
+`vary` lets one field vary; `product`, `zip_together` and `chain` combine such lists.
 """
 
 import itertools
@@ -133,6 +120,11 @@ def vary(field: str, values: Iterable[Any]) -> list[Setting]:
 
     Raises:
         ConfigError: there are no values.
+
+    Example:
+        >>> from experiments.sweeps import vary
+        >>> vary("transition.dim", [1, 2, 4])
+        [{'transition.dim': 1}, {'transition.dim': 2}, {'transition.dim': 4}]
     """
     settings = [{field: value} for value in values]
     if not settings:
@@ -146,6 +138,15 @@ def product(*sweeps: Sequence[Setting]) -> list[Setting]:
     Raises:
         ConfigError: two sweeps set the same field, or there are more combinations than a sweep has
             members.
+
+    Example:
+        >>> from experiments.sweeps import product, vary
+        >>> for setting in product(vary("transition.dim", [1, 2]), vary("seed", range(2))):
+        ...     print(setting)
+        {'transition.dim': 1, 'seed': 0}
+        {'transition.dim': 1, 'seed': 1}
+        {'transition.dim': 2, 'seed': 0}
+        {'transition.dim': 2, 'seed': 1}
     """
     check_count("every combination", math.prod(map(len, sweeps)))
     return [_merge(settings) for settings in itertools.product(*sweeps)]
@@ -156,6 +157,11 @@ def zip_together(*sweeps: Sequence[Setting]) -> list[Setting]:
 
     Raises:
         ConfigError: the sweeps are not equally long, or two of them set the same field.
+
+    Example:
+        >>> from experiments.sweeps import vary, zip_together
+        >>> zip_together(vary("transition.dim", [1, 2]), vary("mixer.DV", [16, 8]))
+        [{'transition.dim': 1, 'mixer.DV': 16}, {'transition.dim': 2, 'mixer.DV': 8}]
     """
     if len({len(sweep) for sweep in sweeps}) > 1:
         lengths = ", ".join(
@@ -166,7 +172,18 @@ def zip_together(*sweeps: Sequence[Setting]) -> list[Setting]:
 
 
 def chain(*sweeps: Sequence[Setting]) -> list[Setting]:
-    """Put the settings of several sweeps one after another."""
+    """Put the settings of several sweeps one after another.
+
+    Example:
+        >>> from experiments.sweeps import chain, product, vary
+        >>> entries = vary("entries", ["signed", "positive"])
+        >>> diagonal = product(vary("transition", ["diagonal"]), entries)
+        >>> for setting in chain(diagonal, vary("transition", ["orthogonal"])):
+        ...     print(setting)
+        {'transition': 'diagonal', 'entries': 'signed'}
+        {'transition': 'diagonal', 'entries': 'positive'}
+        {'transition': 'orthogonal'}
+    """
     return [dict(setting) for setting in itertools.chain(*sweeps)]
 
 

@@ -1,4 +1,4 @@
-"""Evaluation: how far beyond its training length a model holds. Knows no task.
+"""Evaluation: at which lengths beyond those of training a model is still right. Knows no task.
 
 result = length_generalization(model, Stream(task.draw, task.start, task.advance),
                                [64, 256, 4096], chance=task.chance, key=jax.random.key(1))

@@ -50,11 +50,11 @@ LONGEST = 2**31 - 1
 
 
 class Row(NamedTuple):
-    """One measured number.
+    """One measured accuracy.
 
-    `metric` is `token`, `sequence` or `last` over positions 1 .. `length` (`start` 0), or
-    `segment`: the token accuracy of positions `start` + 1 .. `length` only. `low` and `high` bound
-    the interval of `value`; `scaled` has chance at 0.
+    `metric` is `token`, `sequence` or `last`, over positions 1 .. `length` (then `start` is 0), or
+    `segment`, the token accuracy of positions `start` + 1 .. `length` only. `low` and `high` are
+    the ends of the interval of `value`. `scaled` is the value with chance at 0 and perfection at 1.
     """
 
     metric: str
@@ -72,16 +72,16 @@ class LengthGeneralization:
     """Accuracy against length, or against another size of the input.
 
     Attributes:
-        outcomes: what every sequence got right at every length.
+        outcomes: the counts of every sequence at every length.
         chance: accuracy of a guess at one scored position.
         confidence: coverage of the intervals.
-        chunk_size: symbols run at a time.
-        whole: the model's state is not bounded, so it was run on whole sequences.
-        skipped: lengths that were left out because they exceed what is run whole.
+        chunk_size: number of symbols that were run at a time.
+        whole: whether the model was run on whole sequences, because its state is not bounded.
+        skipped: lengths that were left out because they are too long to be run whole.
         rows: every metric at every length, and the segments between lengths.
-        axis: what the lengths are: of sequences, or the size or depth of what else is read.
-        step: the training step that the model is of; None: not known.
-        checkpoint: identity of the checkpoint that the model is from; None: not known.
+        axis: what the lengths are: lengths of sequences, or sizes or depths of other inputs.
+        step: the training step of the measured model; None: not known.
+        checkpoint: identity of the checkpoint that was measured; None: not known.
         notes: what a reader has to know, such as that a later checkpoint is damaged.
     """
 
@@ -153,7 +153,7 @@ class LengthGeneralization:
         return "\n".join(line.rstrip() for line in lines)
 
     def describe(self) -> str:
-        """What was measured, in a line: no numbers."""
+        """Says in one line what was measured, without the results."""
         of = () if self.step is None else (f"model of step {self.step}",)
         return "; ".join((self._conditions(), *of, *self.notes))
 
@@ -189,12 +189,12 @@ def length_generalization(
 ) -> LengthGeneralization:
     """Measure token, sequence and last-position accuracy at many lengths.
 
-    A `Stream` is read in one pass to the longest length, in chunks with the model's state carried
-    from one to the next: memory does not depend on the length, and the model is compiled once for
-    a chunk size. A `Sample` is drawn anew at each length and run through the same chunk program.
+    A `Stream` is read in one pass to the longest length. It is read in chunks, and the model's
+    state is carried from one to the next: memory does not depend on the length, and the model is
+    compiled once for each chunk size. A `Sample` is drawn anew at each length and read likewise.
 
     A model whose `bounded_state` is false is run on whole sequences up to `whole_maximum`; longer
-    lengths are skipped and the result says so.
+    lengths are skipped, and the result says so.
 
     Args:
         model: an nnx module with `bounded_state`, `init_state(batch)` and
@@ -204,16 +204,17 @@ def length_generalization(
         lengths: any lengths from 1 to 2,147,483,647, not only multiples of the chunk size.
         chance: accuracy of a guess at one scored position, in [0, 1).
         key: typed key; the result is a function of it, `batch_size` and `chunk_size`.
-        num_sequences: at least 512 where a claim is made.
-        batch_size: sequences run at once.
-        chunk_size: symbols run at once.
-        whole_maximum: longest length that a model of unbounded state is run on.
+        num_sequences: number of sequences at each length; at least 512 where a claim is made.
+        batch_size: number of sequences that are run at once.
+        chunk_size: number of symbols that are run at once.
+        whole_maximum: the longest length for a model of unbounded state.
         confidence: coverage of the intervals: Wilson's for `sequence` and `last`, a bootstrap over
             sequences for tokens.
-        bookmark: keeps where the evaluation is, and where it begins; None: at the start.
+        bookmark: keeps how far the evaluation has come, and says where it begins; None: it begins
+            at the start.
 
     Returns:
-        Rows, horizons and the counts behind them.
+        The accuracies as rows, their horizons, and the counts that they were computed from.
 
     Raises:
         ValueError: a size below 1, a length that is not one of those, `chance` outside [0, 1), or
@@ -321,29 +322,28 @@ def mixture_of_lengths(
     batch_size: int = 128,
     confidence: float = 0.95,
 ) -> tuple[Row, ...]:
-    """Measure accuracies pooled over sequences whose lengths fill `minimum .. maximum`.
+    """Measure accuracies pooled over sequences of all lengths `minimum .. maximum`.
 
-    Every length occurs equally often (up to one sequence, where their number is no multiple): the
-    mean that lengths drawn uniformly have, without the noise of drawing them. Sequences are run
-    whole, padded to the longest.
+    Every length occurs equally often (up to one sequence): the result is the mean that uniformly
+    drawn lengths have, without the noise of drawing them. Sequences are run whole and padded.
 
     Args:
         model: an nnx module, `model(inputs [B, T])` -> logits [B, T, V].
         sample: draws `batch` sequences of given lengths, padded to a common one.
         minimum: the shortest length.
-        maximum: the longest.
+        maximum: the longest length.
         chance: accuracy of a guess at one scored position, in [0, 1).
         key: typed key; batch b draws from `fold_in(key, b)`.
-        num_sequences: of all lengths together.
-        batch_size: sequences run at once.
+        num_sequences: number of sequences of all lengths together.
+        batch_size: number of sequences that are run at once.
         confidence: coverage of the intervals.
 
     Returns:
         A row each for `mixture_token`, `mixture_sequence`, `mixture_last` and
-        `mixture_token_by_length`, where `start` is the shortest length and `length` the longest.
-        The first is the mean over all scored positions, so that long sequences weigh more; the last
-        is the mean over lengths of the token accuracy at each. Of a sequence the guess is that of
-        its mean number of scored positions.
+        `mixture_token_by_length`; `start` is the shortest length and `length` the longest. The
+        first is the mean over all scored positions, so that long sequences weigh more; the last is
+        the mean of the token accuracies at each length. A sequence of the mean number of scored
+        positions gives the chance that `scaled` uses for `mixture_sequence`.
 
     Raises:
         ValueError: the lengths are not 1 <= minimum <= maximum, or a number is below 1.

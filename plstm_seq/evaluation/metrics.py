@@ -1,7 +1,7 @@
-"""Accuracies, their intervals and horizons: numbers on the host, from counts of what was right.
+"""Accuracies, their intervals and horizons, computed on the host from counts of right positions.
 
-At length n, *token* accuracy is the mean over the scored positions up to n, *sequence* whether all
-of them are right, *last* whether the last of them is.
+At length n, *token* accuracy is the share of the scored positions up to n that are right. A
+sequence counts for *sequence* accuracy if all of them are right, for *last* if the last one is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ _AT_ONCE = 1 << 24
 
 
 class Estimate(NamedTuple):
-    """A proportion and its interval."""
+    """A proportion and its confidence interval.
+
+    Attributes:
+        value: the proportion that was measured.
+        low: the lower end of the interval.
+        high: the upper end of the interval.
+    """
 
     value: float
     low: float
@@ -27,9 +33,12 @@ class Estimate(NamedTuple):
 
 
 class Horizon(NamedTuple):
-    """The largest length that passes together with every shorter one; 0 if none does.
+    """The largest length such that it and every shorter evaluated length pass a threshold.
 
-    `open_ended`: it is the last length evaluated, so the true horizon may lie beyond.
+    Attributes:
+        length: that length; 0 if not even the shortest one passes.
+        open_ended: whether it is the longest evaluated length, so that the true horizon may be
+            larger.
     """
 
     length: int
@@ -40,7 +49,11 @@ class Horizon(NamedTuple):
 
 
 def scaled(accuracy: float, chance: float) -> float:
-    """Accuracy with chance at 0 and perfection at 1 (below chance it is negative).
+    """Rescales an accuracy so that guessing gives 0 and being always right gives 1.
+
+    Args:
+        accuracy: the accuracy; one below chance becomes negative.
+        chance: the accuracy of a guess.
 
     Raises:
         ValueError: `chance` is not in [0, 1).
@@ -59,12 +72,12 @@ def wilson(successes: int, trials: int, *, confidence: float = 0.95) -> Estimate
     """Wilson's score interval of a proportion of independent outcomes (E. B. Wilson, 1927).
 
     Args:
-        successes: how many succeeded.
-        trials: out of how many, 1 or more.
+        successes: how many trials succeeded.
+        trials: how many trials there were, 1 or more.
         confidence: the interval's coverage.
 
     Raises:
-        ValueError: the counts are no proportion, or `confidence` is not in (0, 1).
+        ValueError: `successes` is not in 0 .. `trials`, or `confidence` is not in (0, 1).
 
     Example:
         >>> from plstm_seq.evaluation import Estimate, wilson
@@ -94,14 +107,15 @@ def bootstrap(
 ) -> Estimate:
     """Token accuracy with a percentile bootstrap interval over whole sequences.
 
-    Tokens of one sequence are not independent, so sequences are what is drawn again.
+    Whole sequences are drawn again, because the tokens of one sequence are not independent.
 
     Args:
-        correct: right positions of each sequence, or their weights.
-        scored: scored positions of each sequence, at least one in all, weighted alike.
+        correct: number of right positions of each sequence, or the sum of their weights.
+        scored: number of scored positions of each sequence, or the sum of their weights; at least
+            one sequence has some.
         confidence: the interval's coverage.
         resamples: how many times the sequences are drawn again.
-        seed: of the resampling; the result is a function of the arguments alone.
+        seed: seed of the resampling; the same arguments always give the same result.
 
     Raises:
         ValueError: nothing is scored, or `confidence` is not in (0, 1).
@@ -131,7 +145,7 @@ def bootstrap(
 
 
 def _resampled(weights: np.ndarray, correct: np.ndarray, scored: np.ndarray) -> np.ndarray:
-    """Accuracies of resamples; one without any scored position says nothing."""
+    """Accuracies of resamples; those without a scored position are left out."""
     right, total = weights @ correct, weights @ scored
     return right[total > 0] / total[total > 0]
 
@@ -149,9 +163,9 @@ def horizon(lengths: Sequence[int], accuracies: Sequence[float], threshold: floa
     """The largest length such that it and every shorter one reach `threshold`.
 
     Args:
-        lengths: evaluated lengths, ascending.
-        accuracies: one for each length.
-        threshold: smallest accuracy that passes, usually 0.9 or 0.99.
+        lengths: the evaluated lengths, ascending.
+        accuracies: the accuracy at each length.
+        threshold: the smallest accuracy that passes, usually 0.9 or 0.99.
 
     Raises:
         ValueError: `lengths` are not ascending, or not as many as `accuracies`.

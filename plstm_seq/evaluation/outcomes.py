@@ -1,10 +1,10 @@
-"""Runs a model over long sequences in chunks and counts what was right, on the device.
+"""Runs a model over long sequences in chunks and counts right positions, on the device.
 
-What is known of a batch of sequences after some chunks is a `Reading`: the states of model and task
-and what was right so far. One program makes many chunks of it, as many as take about a second;
-it does not know how long the sequences are, so it is compiled once for a chunk size, and memory
-does not grow with the length. A `Place` is a whole evaluation somewhere in between: kept by a
-`Bookmark`, it goes on from there with the same results.
+A `Reading` is a batch of sequences after some chunks: the states of model and task, and the counts
+so far. One program reads several chunks, as many as take about a second. It does not depend on the
+length of the sequences, so it is compiled once for each chunk size, and its memory does not grow
+with the length. A `Place` is how far a whole evaluation has come; from a place that a `Bookmark`
+kept, the evaluation goes on with the same results.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from jaxtyping import Array, Bool, Int
 
 from plstm_seq.evaluation.sources import EvaluatedModel, Sample, Stream
 
-# A program reads so many chunks that it takes about as long: then the host is not waited for, and
-# an evaluation can be stopped and shows where it is.
+# A program reads as many chunks as take about this long: enough that the device does not wait for
+# the host, and few enough that an evaluation can be stopped and shows how far it is.
 _SECONDS_A_DISPATCH = 0.5
 
 
@@ -37,7 +37,7 @@ class Chunk(NamedTuple):
 
 
 class Tally(NamedTuple):
-    """Of each sequence so far: right and scored positions; whether the last scored one is right."""
+    """Counts of each sequence so far: right and scored positions, and whether the last is right."""
 
     correct: Int[Array | np.ndarray, " B"]
     scored: Int[Array | np.ndarray, " B"]
@@ -51,13 +51,13 @@ class Tally(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """Where a batch of sequences is, on the device.
+    """How far a batch of sequences has been read, on the device.
 
     Attributes:
-        chunk: how many chunks are read, int32.
-        state: of the model; None: it is run on whole sequences.
+        chunk: number of chunks that have been read, int32.
+        state: the model's state; None: the model is run on whole sequences.
         labels: the task's state; None: the sequences were drawn whole, with their labels.
-        tally: of what is read.
+        tally: counts of what has been read.
     """
 
     chunk: Int[Array, ""]
@@ -102,14 +102,14 @@ class Bookmark(Protocol):
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What each of N sequences got right at each of R lengths (arrays [R, N] on the host).
+    """How many positions are right in each of N sequences at each of R lengths.
 
     Attributes:
         lengths: the R lengths, ascending.
-        correct: scored positions that are right.
-        scored: scored positions.
+        correct: number of scored positions that are right, [R, N] on the host like the next two.
+        scored: number of scored positions.
         last: whether the last scored position is right.
-        nested: whether the sequences of a length are beginnings of those of the next.
+        nested: whether the sequences of a length are beginnings of those of the next length.
 
     Example:
         >>> import numpy as np

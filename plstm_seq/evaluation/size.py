@@ -26,10 +26,10 @@ class Draw(Protocol):
 
 @runtime_checkable
 class InOrder(Protocol):
-    """Examples that have an order, such as those of files: none is drawn, each comes once."""
+    """Examples in an order, such as those of files: each comes once, and none is drawn."""
 
     def at(self, start: int, batch: int, size: int) -> Examples:
-        """The examples `start .. start + batch`, filled up with unscored ones behind the last."""
+        """The examples from `start` on; after the last one, unscored ones fill up the batch."""
         ...
 
 
@@ -45,24 +45,24 @@ def size_generalization(
     confidence: float = 0.95,
     axis: Axis = "size",
 ) -> LengthGeneralization:
-    """Measure accuracy at many sizes; at each, examples are drawn anew and run whole.
+    """Measure accuracy at many sizes; at each size, new examples are drawn and run whole.
 
     Args:
         model: an nnx module, `model(inputs)` -> logits [B, ..., V].
-        draw: the task; of examples in order, the first `num_examples` are taken, a batch of them
-            in memory.
-        sizes: any that the task has.
+        draw: draws the examples; of examples that have an order, the first `num_examples` are
+            taken, and one batch at a time is in memory.
+        sizes: the sizes to measure; any that the task has.
         chance: accuracy of a guess at one scored position, in [0, 1).
         key: typed key; batch b of size n draws from `fold_in(fold_in(key, n), b)`.
-        num_examples: a size; at least 512 where a claim is made.
-        batch_size: examples run at once.
+        num_examples: number of examples at each size; at least 512 where a claim is made.
+        batch_size: number of examples that are run at once.
         confidence: coverage of the intervals.
-        axis: what a size is, for those who read the result.
+        axis: what the sizes are; tables and figures name them so.
 
     Returns:
-        As of `length_generalization`: `token` is the mean over everything scored (cells of a grid,
-        nodes of a graph; an image has one label), `sequence` whether all of an example is right,
-        `last` its last scored position.
+        The accuracies, as `length_generalization` returns them. `token` is the mean over all scored
+        cells of a grid or nodes of a graph (an image has one label), `sequence` says whether an
+        example is right as a whole, `last` whether its last scored position is.
 
     Raises:
         ValueError: a number below 1, no size, or `chance` outside [0, 1).

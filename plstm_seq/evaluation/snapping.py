@@ -1,8 +1,8 @@
-"""Correction at test time: every few symbols the state is put back onto a learned prototype.
+"""Correction at test time: every few symbols the state is replaced by a learned prototype.
 
-What a model knows of the states is learned from its own predictions; neither the task's labels nor
-its rule go in. Where one state belongs to each label, as in word problems, this stops the small
-errors of inexact transitions from adding up (arXiv 2606.07254 projects onto prototypes of a group).
+Prototypes are learned from the model's own predictions; neither the task's labels nor its rule are
+used. Where one state belongs to each label, as in word problems, this keeps the small errors of
+inexact transitions from adding up (arXiv 2606.07254 projects onto prototypes of a group).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Prototypes(NamedTuple):
     """A state for each label.
 
     Attributes:
-        states: as the model's state, with labels [V] instead of the batch axis.
-        known: whether the label was predicted at all; other labels have no prototype.
+        states: a tree like the model's state, with an axis of labels [V] in place of the batch.
+        known: whether each label has a prototype, which it has if it was ever predicted.
     """
 
     states: Any
@@ -45,14 +45,15 @@ def learn_prototypes(
 
     Args:
         model: an nnx module whose state is bounded, as `length_generalization` takes it.
-        sample: draws sequences; their labels are not looked at.
+        sample: draws sequences; their labels are not used.
         key: typed key; batch b draws from `fold_in(key, b)`.
-        length: of the sequences, one on which the model is right.
-        num_sequences: rounded up to a multiple of `batch_size`; some tens a label are plenty.
-        batch_size: sequences run at once.
+        length: length of the sequences; choose one at which the model is right.
+        num_sequences: number of sequences, rounded up to a multiple of `batch_size`; a few tens
+            for each label are enough.
+        batch_size: number of sequences that are run at once.
 
     Raises:
-        ValueError: the model's state is not bounded, so it has no size that could be averaged.
+        ValueError: the model's state is not bounded, so that states cannot be averaged.
 
     Example:
         >>> import jax
@@ -101,24 +102,24 @@ def _sums(
 
 
 def tracks(path: tuple[Any, ...], leaf: Array) -> bool:
-    """Whether a leaf of a state tracks something: no count, nor inputs that a convolution keeps.
+    """Whether a leaf of a state tracks something: it is no count and no history of a convolution.
 
     Args:
-        path: of the leaf in the state.
-        leaf: any array.
+        path: where the leaf is in the state.
+        leaf: the array.
     """
     remembers_inputs = "convolution" in jax.tree_util.keystr(path)
     return not remembers_inputs and bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
 class Snapped(nnx.Module):
-    """A model that ends every call with the prototype of what it predicts at the last position.
+    """A model whose state, after every call, is the prototype of the label that it predicts last.
 
-    Evaluated in chunks of n symbols, it is snapped every n symbols. Integers of a state, and the
-    inputs that a convolution remembers, stay what they are.
+    Evaluated in chunks of n symbols, its state is corrected every n symbols. The integers of a
+    state, and the inputs that a convolution remembers, are left as they are.
 
     Args:
-        model: what is corrected.
+        model: the model to correct.
         prototypes: from `learn_prototypes`.
 
     Example:

@@ -53,10 +53,9 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run: `folder/<step>/`, the last `keep` of them.
 
-    Orbax moves a checkpoint to its name when it is complete; then it is sealed with a list of the
-    hashes of its files, and its step is noted in `sealed.json`. What never was sealed does not
-    count, since a process was killed while saving it; what does not match its seal, or was sealed
-    and has lost it, is corrupt.
+    Orbax gives a checkpoint its name when it is complete. Then a list of the hashes of its files
+    seals it, and `sealed.json` notes its step. A checkpoint without a seal does not count: the
+    process was killed while saving it. One that differs from its seal, or has lost it, is corrupt.
 
     Example:
         >>> import jax
@@ -76,9 +75,10 @@ class Checkpoints:
         """Open a folder.
 
         Args:
-            folder: where the checkpoints are; when writable, created, and rid of unfinished ones.
-            keep: how many to keep, 2 or more: with one, nothing would be left while saving.
-            read_only: for readers beside a running training: nothing is created or cleaned up.
+            folder: where the checkpoints are. Unless `read_only`, it is created if it is missing,
+                and checkpoints that were not completed are removed.
+            keep: how many to keep, 2 or more, so that one is left while another is being saved.
+            read_only: whether nothing may be changed; a training may then be running there.
 
         Raises:
             ValueError: `keep` is below 2, or the path is one that orbax cannot write to.
@@ -293,15 +293,15 @@ class Checkpoints:
 
 
 def load_model(model: nnx.Module, folder: str | Path, *, average: bool = False) -> Checkpoint:
-    """Read the latest whole checkpoint's variables into `model`; a training may be running there.
+    """Read the latest whole checkpoint into `model`; a training may be running in the folder.
 
     Args:
-        model: a model of the structure that was trained; updated in place.
+        model: a model of the structure that was trained; its variables are replaced.
         folder: the run's folder of checkpoints.
-        average: take the averaged parameters instead of the last ones.
+        average: whether to take the averaged parameters instead of the last ones.
 
     Returns:
-        The checkpoint that the variables are from.
+        The checkpoint that was read.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
@@ -331,12 +331,12 @@ def load_parameters(model: nnx.Module, folder: str | Path) -> Checkpoint:
     """Read the latest whole checkpoint's parameters into `model`, to train it further from there.
 
     Args:
-        model: has the trained model's parameters; updated in place. Its other variables, such as
+        model: a model with the same parameters; they are replaced. Its other variables, such as
             rates of dropout, stay as they are.
         folder: the run's folder of checkpoints.
 
     Returns:
-        The checkpoint that the parameters are from.
+        The checkpoint that was read.
 
     Raises:
         FileNotFoundError: there is no checkpoint.

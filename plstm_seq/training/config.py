@@ -23,12 +23,12 @@ class Solved:
 
     Records count only once the curriculum draws its longest lengths. Every batch is new, so the
     training accuracy (`sequence_accuracy`, mean over the steps of one dispatch) is a fair estimate
-    on the training lengths. With a `validate` callable, `metric` may be one of its names behind
-    `validation_`.
+    on the training lengths. With a `validate` callable, `metric` may also be `validation_` followed
+    by one of the names that it returns.
 
-    With `lengths` or a `mixture`, the accuracy is measured instead on sequences of those lengths,
-    new ones every time, which neither training nor evaluation sees; records that have it hold it as
-    `solved_accuracy`.
+    With `lengths` or a `mixture`, the accuracy is measured instead on sequences of those lengths.
+    They are new every time, and neither training nor evaluation uses them. Records hold this
+    accuracy as `solved_accuracy`.
 
     Attributes:
         metric: `sequence_accuracy` or `token_accuracy`; where lengths are given also
@@ -97,12 +97,12 @@ class Solved:
 
     @property
     def is_measured(self) -> bool:
-        """Whether the accuracy is measured on sequences of its own."""
+        """Whether the accuracy is measured on sequences drawn for it alone."""
         return self.lengths is not None or self.mixture is not None
 
     @property
     def recorded(self) -> str:
-        """The name in a record of the accuracy that counts."""
+        """The name that the accuracy to reach has in a record."""
         return SOLVED_ACCURACY if self.is_measured else self.metric
 
     @property
@@ -125,30 +125,30 @@ class TrainingConfig:
     """How long and on what to train.
 
     Attributes:
-        steps: optimizer steps in all; the cosine ends here. With a curriculum by accuracy, the most
-            that there may be.
-        batch_size: sequences a step.
-        steps_per_dispatch: steps run by the device before the host looks at their metrics; one
-            record is written for each such group.
-        checkpoint_every: steps between checkpoints.
-        keep_checkpoints: how many of the latest to keep, 2 or more.
-        validate_every: steps between calls of `validate`, if one is given to `fit`.
-        optimizer: AdamW or LAMB, and its schedule.
-        curriculum: the lengths.
-        max_tokens: symbols that a batch may have, padding included: where `batch_size` sequences
-            of the padded length have more, fewer are drawn, but at least one. None: any number.
+        steps: number of optimizer steps; the learning rate's cosine ends at the last one. With a
+            curriculum by accuracy, the largest number of steps.
+        batch_size: number of sequences in a step.
+        steps_per_dispatch: number of steps that the device runs before the host reads their
+            metrics; each such group of steps makes one record.
+        checkpoint_every: number of steps between checkpoints.
+        keep_checkpoints: how many of the latest checkpoints to keep, 2 or more.
+        validate_every: number of steps between calls of `validate`, if `fit` is given one.
+        optimizer: the rule (AdamW, AMSGrad or LAMB) and its schedule.
+        curriculum: which lengths are drawn at which step.
+        max_tokens: the most symbols that a batch may have, padding included. Where `batch_size`
+            sequences would have more, fewer are drawn, but at least one. None: no limit.
         label_smoothing: share of each label that the loss spreads evenly over all labels. The loss
-            then is smallest at finite logits, the same for all states of a label, and keeps pulling
-            long after every answer is right (`docs/state_tracking.md`).
-        loss: "cross_entropy"; "binary_cross_entropy", each label a question of its own; or
-            "squared_error" or "absolute_error" where numbers are predicted, and not labels.
-        solved: when to stop early; None trains all steps.
+            is then smallest at finite logits, the same for all states of a label, and still has a
+            gradient long after every answer is right (`docs/state_tracking.md`).
+        loss: "cross_entropy"; "binary_cross_entropy", which asks for each label by itself; or, to
+            predict numbers instead of labels, "squared_error" or "absolute_error".
+        solved: when to stop early; None: all steps are taken.
         average: decay of an exponential moving average of the parameters, such as 0.999, which is
-            kept and evaluated beside the last ones. After step t, counted from 0, it is
-            `min(average, (1 + t) / (10 + t))`, so that the first parameters are soon forgotten.
-            None: no average.
+            kept and evaluated in addition to the last parameters. After step t, counted from 0,
+            the decay is `min(average, (1 + t) / (10 + t))`, so that the first parameters are soon
+            forgotten. None: no average.
         consistency: weight in the loss of a term that asks transitions to multiply as the model's
-            own answers say, see `plstm_seq.training.loss`; 0: there is none. For models of
+            own answers say, see `plstm_seq.training.loss`; 0: no such term. It needs a model of
             one block whose transitions depend on the token alone.
 
     Example:

@@ -125,8 +125,8 @@ class Uniform(_BySteps):
 class Sizes(_BySteps):
     """Sizes one after another: `stages` lists (size, steps), and the last stage holds to the end.
 
-    For inputs that are not padded (images, grids, graphs of a depth): every batch has its stage's
-    size, and a program is compiled for each.
+    It is for inputs that are not padded (images, grids, graphs of a depth): every batch has the
+    size of its stage, and a program is compiled for each size.
 
     Example:
         >>> from plstm_seq.training import Sizes
@@ -261,11 +261,12 @@ class ByAccuracy(_Growing):
 
     A stage ends when the accuracy on whole sequences of the training batches has reached
     `threshold` in `checks` records in a row (there is one record a dispatch), and at the latest
-    after its most steps. The last stage has all its steps, unless `solved` ends it, and the
-    learning rate's cosine runs over it alone: before, the rate stays at its peak. So a training may
-    end long before `training.steps`, which bounds all stages together: where it is below what their
-    most steps add up to, a training may end in an earlier stage; what it has beyond that, the last
-    stage has, too. Lengths and their padding are those of `Staged`.
+    after its number of steps. The last stage takes all its steps, unless `solved` ends it. The
+    learning rate stays at its peak until the last stage begins; its cosine runs over that stage.
+
+    `training.steps` limits all stages together. If it is less than the sum of their steps, training
+    may end before the last stage; if it is more, the last stage takes the rest. Usually training
+    ends long before. Lengths and their padding are those of `Staged`.
 
     Example:
         >>> from plstm_seq.training import ByAccuracy

@@ -80,13 +80,14 @@ DATA, MEMBER = "data", "member"
 
 
 def data_mesh(size: int | None = None) -> Mesh:
-    """A mesh of the axis `data`, over the devices of all processes.
+    """Make a mesh with one axis, `data`, over the devices of all processes.
 
     Args:
-        size: how many devices; None: all.
+        size: how many devices it has; None: all.
 
     Raises:
-        ValueError: there are not that many, or with several processes not all are taken.
+        ValueError: there are fewer devices, or there are several processes and `size` leaves
+            out some of their devices.
 
     Example:
         >>> from plstm_seq.training import data_mesh

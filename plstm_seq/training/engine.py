@@ -39,11 +39,11 @@ class Member:
     """One training among others of the same shape.
 
     Attributes:
-        model: as in `fit`; holds the trained parameters afterwards.
-        config: may differ from the other members' in the learning rate and the weight decay.
+        model: as in `fit`; it holds the trained parameters afterwards.
+        config: it may differ from those of the other members in learning rate and weight decay.
         key: typed key, as in `fit`.
-        folder: of its checkpoints; None keeps none.
-        trackers: take its records.
+        folder: where its checkpoints are written; None: none are kept.
+        trackers: receive its records.
     """
 
     model: nnx.Module

@@ -53,14 +53,14 @@ class FitResult(NamedTuple):
     """How a training ended.
 
     Attributes:
-        status: `finished` (all steps, or all stages), `solved`, or, of a member, `diverged` or
-            `failed`.
-        step: steps taken.
+        status: `finished` (all steps, or all stages) or `solved`; a member of `fit_members` may
+            also have `diverged` or `failed`.
+        step: number of steps taken.
         record: the last record; empty if none was made.
         members: how many trainings shared the program.
-        memory_bytes: arguments and temporaries of the largest program, on a device; None where
-            nothing was run, or the compiler does not say.
-        error: why it diverged or failed.
+        memory_bytes: bytes on one device of the arguments and temporaries of the largest program;
+            None where nothing was run, or the compiler does not say.
+        error: the error by which it diverged or failed.
         average: the averaged parameters, for `nnx.update(model, result.average)`; None where
             training kept none.
     """

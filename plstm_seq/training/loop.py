@@ -41,25 +41,26 @@ def fit(
 ) -> FitResult:
     """Train `model` in place on batches drawn by `sample`.
 
-    Killed at any moment, a run loses at most the steps since its last checkpoint; resumed, it ends
-    with the same parameters and records (timings apart) as if it had never stopped, bit for bit
-    on the CPU.
+    A run that is killed loses at most the steps since its last checkpoint. Resumed, it ends with
+    the same parameters and records (except for times) as if it had never stopped, bit for bit on
+    the CPU.
 
     Args:
-        model: called as `model(inputs [B, T]) -> logits [B, T, V]`; holds the trained parameters
-            afterwards, also after Ctrl-C. Images, grids and graphs: see `Examples`.
-        sample: draws a batch, see `Sample`; must be traceable. A `HostSample` is asked for every
-            batch, ahead of time and in another thread.
-        config: lengths, steps, optimizer; the defaults of `TrainingConfig` if None.
+        model: called as `model(inputs [B, T]) -> logits [B, T, V]`; it holds the trained parameters
+            afterwards, also after Ctrl-C. For images, grids and graphs see `Examples`.
+        sample: draws a batch, see `Sample`; jax must be able to trace it. A `HostSample` makes the
+            batches on the host, ahead of time and in another thread.
+        config: lengths, steps and optimizer; None: the defaults of `TrainingConfig`.
         key: typed key; training is a function of it and of `model`'s parameters.
-        folder: where checkpoints go; None keeps none.
-        resume: continue from the latest whole checkpoint in `folder`, from the start if it holds
-            none.
-        trackers: take the records; see `Tracker`.
+        folder: where checkpoints are written; None: none are kept.
+        resume: whether to continue from the latest whole checkpoint in `folder`; without one,
+            training begins at the start.
+        trackers: receive the records, see `Tracker`.
         validate: called every `validate_every` steps with a copy of the model that is valid only
-            during the call; its numbers join the record behind `validation_`.
-        mesh: devices with an axis `data` over which every batch is split, and the parameters kept
-            whole; those of several processes once `jax.distributed` is set up. None: one device.
+            during the call; the record gets its numbers, with `validation_` before their names.
+        mesh: devices with an axis `data`: every batch is split over them, and each has all
+            parameters. They may be those of several processes, once `jax.distributed` is set up.
+            None: one device.
 
     Returns:
         How it ended.
@@ -133,26 +134,26 @@ def fit_members(
 ) -> list[FitResult]:
     """Train members in one compiled program, each as `fit` would train it alone.
 
-    A member that is solved or has diverged is left as it is while the others go on, and taken out
-    where a smaller program pays. All are resumed from their own folders; one that has ended is not
-    touched. Each is at its own step and in its own stage of the curriculum; where stages have
-    arrays of other lengths, those that are ahead wait for the others.
+    A member that is solved or has diverged keeps its state while the others go on; it is taken out
+    of the program where compiling a smaller one saves time. Members are resumed from their own
+    folders; one that has ended is not changed. Each member has its own step and its own stage of
+    the curriculum; where the stages have arrays of different lengths, members that are ahead wait.
 
     Args:
-        members: of one structure: same shapes, same training apart from learning rate and weight
-            decay, and forward passes that differ in nothing but variables.
+        members: the trainings. They have the same shapes and the same config, except for learning
+            rate and weight decay, and their forward passes differ in nothing but variables.
         sample: draws a batch, see `Sample`.
-        progress: takes the mean records of all that are being trained.
-        memory_limit: bytes on one device that a program may take, by the compiler's account;
-            members that do not fit together are trained one group after another. None: what the
-            device has.
-        devices: over which members are split; None: all of this process.
-        ended: called with a member's number and how it ended, as soon as it has.
+        progress: receives the mean of the records of all members in training.
+        memory_limit: the bytes on one device that a program may take, as the compiler counts them;
+            members that do not fit together are trained one group after another. None: the memory
+            of the device.
+        devices: the devices that members are split over; None: all of this process.
+        ended: called with a member's number and how it ended, as soon as it has ended.
 
     Returns:
-        How each ended, in order. A diverged member holds its last checkpoint, and the result says
-        why it diverged. One whose checkpoints cannot be read, or whose files cannot be written,
-        has `failed`; the others go on.
+        How each member ended, in their order. The model of a diverged member holds its last
+        checkpoint, and the result says why it diverged. A member whose checkpoints cannot be read,
+        or whose files cannot be written, has `failed`; the others go on.
 
     Raises:
         ValueError: members differ in more than they may, or stop early by validation, or have no

@@ -19,7 +19,7 @@ _IDENTITY = 16  # hexadecimal digits
 
 
 class CorruptCheckpointError(RuntimeError):
-    """A checkpoint, or every checkpoint of a folder, is not what was written.
+    """A checkpoint, or every checkpoint of a folder, has changed since it was written.
 
     Attributes:
         remedy: what a user can do.

@@ -33,24 +33,24 @@ UNDECAYED = ("bias", "norm", "scale", "embedding", "initial_state", "initial_C")
 class OptimizerConfig:
     """AdamW (Loshchilov and Hutter, arXiv 1711.05101), clipped by the gradient's global norm.
 
-    With `rule="lamb"` (You et al., arXiv 1904.00962), the step of each parameter that weight decay
-    touches is AdamW's, decay included, times the norm of the parameter over the norm of that step;
-    the others take AdamW's. The norms are of whole parameters.
+    With `rule="lamb"` (You et al., arXiv 1904.00962), the step of each parameter with weight decay
+    is AdamW's step, decay included, times the norm of the parameter over the norm of that step.
+    The norms are of whole parameters. Parameters without weight decay take AdamW's step.
 
-    With `rule="amsgrad"` (Reddi et al., arXiv 1904.09237), the second moments that the step is
-    divided by are the largest so far instead of the latest. After a long time of small gradients
-    AdamW answers one large gradient with a step of up to `1 / sqrt(1 - b2)` times the rate; this
-    rule does not, if `clip_norm` bounds that gradient to what training began with.
+    With `rule="amsgrad"` (Reddi et al., arXiv 1904.09237), the step is divided by the largest
+    second moments so far instead of the latest. After a long time of small gradients AdamW answers
+    one large gradient with a step of up to `1 / sqrt(1 - b2)` times the rate; AMSGrad does not, if
+    `clip_norm` limits that gradient to the size that gradients had when training began.
 
-    The learning rate rises linearly from 0 over `warmup_steps`, then either stays
-    (`schedule="constant"`), or stays for `hold_fraction` of the steps that are left and falls along
+    The learning rate rises linearly from 0 over `warmup_steps`. Then it stays
+    (`schedule="constant"`), or it stays for `hold_fraction` of the remaining steps and falls along
     half a cosine to `final_fraction` of its peak at the last step of training. With a curriculum by
-    accuracy the same holds of the steps of its last stage alone: before it the rate stays.
+    accuracy it falls during the last stage alone, and stays at its peak before.
 
-    Weight decay is decoupled and multiplied by the learning rate. It touches only parameters with
-    two or more axes whose path contains none of the words in `UNDECAYED`: biases (also the biases
-    of gates and heads, which have several axes), norms, embeddings and learned initial states are
-    left alone.
+    Weight decay is decoupled and multiplied by the learning rate. It applies only to parameters
+    with two or more axes whose path contains none of the words in `UNDECAYED`: not to biases (also
+    those of gates and heads, which have several axes), norms, embeddings and learned initial
+    states.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -154,11 +154,11 @@ def make_schedule(config: OptimizerConfig, steps: int, last_stage: int | None = 
 
 
 def make_optimizer(config: OptimizerConfig, steps: int, last_stage: int | None = None) -> Optimizer:
-    """Build the optax chain.
+    """Build the gradient transformation that a config describes.
 
     Args:
-        config: what to build.
-        steps: the length of training, where the cosine ends.
+        config: the rule, its rates and its schedule.
+        steps: number of steps of the training; the cosine ends at the last one.
         last_stage: see `make_schedule`; updates then take `last_begun`, too.
 
     Returns:
@@ -224,14 +224,17 @@ def _scale_by_course(schedule: Schedule) -> optax.GradientTransformationExtraArg
 
 
 def with_hyperparameters(state: optax.OptState, **values: Float[Array, ""] | float) -> Any:
-    """The same optimizer state with `learning_rate` and / or `weight_decay` replaced.
+    """Replace `learning_rate`, `weight_decay` or both in an optimizer's state.
 
     Args:
         state: state of a transformation built by `make_optimizer`.
-        **values: new values; under `vmap` they may differ between members.
+        **values: the new values; under `vmap` they may differ between members.
+
+    Returns:
+        The new state.
 
     Raises:
-        KeyError: a name that the optimizer does not have.
+        KeyError: the optimizer has no value of that name.
 
     Example:
         >>> from plstm_seq.training import OptimizerConfig, make_optimizer, with_hyperparameters
@@ -246,7 +249,7 @@ def with_hyperparameters(state: optax.OptState, **values: Float[Array, ""] | flo
 
 
 def is_decayed(parameters: Any) -> Any:
-    """A tree of bools: which parameters weight decay touches (rule in `OptimizerConfig`).
+    """Say of every parameter whether weight decay applies to it (the rule is in `OptimizerConfig`).
 
     Example:
         >>> from plstm_seq.training import is_decayed

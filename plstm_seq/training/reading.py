@@ -30,9 +30,9 @@ class Checkpoint(NamedTuple):
     """Which checkpoint was read.
 
     Attributes:
-        step: the training step that it was saved at.
+        step: the training step at which it was saved.
         identity: digits that no other checkpoint has.
-        passed_over: a line about each later one that is damaged.
+        passed_over: a line about each later checkpoint that is damaged.
     """
 
     step: int

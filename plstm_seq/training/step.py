@@ -31,9 +31,9 @@ _CONSISTENCY = 0xC0715
 class Examples(Protocol):
     """A batch of labelled examples; `mask` is true at the positions that are scored.
 
-    Inputs are what the model is called with. Labels are `[B, T]` of sequences, `[B]` of images or
-    graphs, `[B, X, Y]` of grids. Where labels are mixed, targets are floating-point and have the
-    share of every label along one more axis; where numbers are predicted, those.
+    Inputs are what the model is called with. Labels are `[B, T]` for sequences, `[B]` for images or
+    graphs and `[B, X, Y]` for grids. Mixed labels are floating-point, with one more axis that holds
+    the share of every label. A model that predicts numbers has these as its targets.
     """
 
     @property
@@ -61,14 +61,14 @@ class Sample(Protocol):
     ) -> Examples:
         """Draw `batch` sequences padded to `length`, of the real lengths `lengths`.
 
-        Of images and grids `length` is the size, and `lengths` are all the same.
+        For images and grids `length` is the size, and all `lengths` are equal to it.
         """
         ...
 
 
 @runtime_checkable
 class HostSample(Protocol):
-    """Makes batches on the host: from files, or of graphs.
+    """Makes batches on the host, for instance from files or of graphs.
 
     Example:
         >>> import numpy as np
@@ -88,10 +88,10 @@ class HostSample(Protocol):
         """The batch of a training step as numpy arrays, a pure function of the arguments.
 
         Args:
-            seed: of the training; all steps have the same.
-            step: counted from 0.
-            batch: how many examples.
-            size: what the curriculum says.
+            seed: the seed of the training, the same for all steps.
+            step: number of the step, counted from 0.
+            batch: number of examples.
+            size: the size that the curriculum asks for.
         """
         ...
 
@@ -102,9 +102,9 @@ class TrainState:
     """All that a training step reads and writes.
 
     Attributes:
-        step: int32 [], steps taken so far.
-        key: typed key; step n draws from `fold_in(key, n)`, so nothing else need be remembered.
-        parameters: what the optimizer moves (`nnx.Param`).
+        step: number of steps taken so far, int32 [].
+        key: typed key; step n draws from `fold_in(key, n)`, so the key never changes.
+        parameters: the variables that are trained (`nnx.Param`).
         rest: the model's other variables.
         optimizer: state of the gradient transformation.
         average: moving average of the parameters; None: there is none.
@@ -121,13 +121,15 @@ class TrainState:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LengthRange:
-    """What a stage of the curriculum draws, and how far the learning rate's course is.
+    """Which lengths a step draws, and where in its schedule the learning rate is.
+
+    The arrays are int32 []; for many members in one program they are [members].
 
     Attributes:
-        minimum: the shortest length to draw, int32 []; of members in one program [members].
-        maximum: the longest, likewise.
-        last_begun: the step at which the last stage began (`NOT_BEGUN` before it has), likewise;
-            None where the steps of all stages are known beforehand.
+        minimum: the shortest length to draw.
+        maximum: the longest length to draw.
+        last_begun: the step at which the last stage of the curriculum began, or `NOT_BEGUN`; None
+            where the steps of all stages are known beforehand.
     """
 
     minimum: Limit
@@ -152,8 +154,8 @@ def init_state(
         average: whether a moving average of the parameters is kept.
 
     Returns:
-        The graph definition and the state. The state owns copies: it can be donated without
-        taking the model's arrays away.
+        The graph definition and the state. The state holds copies of the model's arrays, so it can
+        be donated to a program.
 
     Example:
         >>> from plstm_seq.training import OptimizerConfig, make_optimizer
@@ -202,20 +204,20 @@ def make_train_step(
         graphdef: structure of the model, from `init_state`.
         optimizer: from `make_optimizer`.
         sample: draws a batch inside the program.
-        batch_size: sequences a step.
+        batch_size: number of sequences in a batch.
         bucket: padded length of the batch.
         draw: whether each sequence or each batch has its own random length.
         label_smoothing: see `TrainingConfig`.
         loss: see `score`.
         average: see `TrainingConfig`.
         consistency: see `TrainingConfig`.
-        batch_sharding: how the batch lies on several devices; None: on one.
+        batch_sharding: how the batch is split over several devices; None: there is one device.
 
     Returns:
         A pure function (state, lengths) -> (state, metrics). Metrics are scalars: the loss
-        (without the consistency term), the counts of `score`, `tokens` (symbols of sequences,
-        without padding; else what is scored), `gradient_norm` (before clipping) and
-        `learning_rate`; with a consistency term those of `consistency_term`.
+        (without the consistency term), the counts of `score`, `tokens` (symbols of sequences
+        without padding, or else the scored positions), `gradient_norm` (before clipping) and
+        `learning_rate`; with a consistency term also those of `consistency_term`.
 
     Example:
         >>> import tasks
@@ -348,11 +350,15 @@ def _moved(average: Any, parameters: Any, step: Int[Array, ""], decay: float) ->
 
 
 def make_dispatch(train_step: TrainStep, capacity: int) -> Dispatch:
-    """Build a program of up to `capacity` training steps.
+    """Build a function that takes up to `capacity` training steps.
 
-    The number of steps is traced. A program per number of steps would not only cost compile time:
-    XLA unrolls short loops, and a resumed run, whose steps fall into other groups, would no longer
-    be bit-identical.
+    The number of steps is traced, so that one program serves all numbers. That saves compile time
+    and keeps resumed runs bit-identical: their steps fall into other groups, and XLA would compile
+    a short loop of known length into other operations.
+
+    Args:
+        train_step: from `make_train_step`.
+        capacity: the largest number of steps.
 
     Returns:
         A pure function (state, lengths, count) -> (state, metrics), where each metric is an array

@@ -9,13 +9,13 @@ from typing import Protocol
 # One record stands for the steps since the one before: `step` is the last of them.
 Record = dict[str, int | float]
 
-# Fields of a record that depend on the clock; all others are the same in every identical run. Of
+# Fields of a record that depend on the clock; all others are the same in every identical run. For
 # members in one program, `seconds` is each one's share, and `tokens_per_second` the program's rate.
 TIMING_FIELDS = ("seconds", "tokens_per_second", "compile_seconds")
 
 
 class Tracker(Protocol):
-    """Takes the records of one training, in order.
+    """Receives the records of one training, in order.
 
     Example:
         >>> from plstm_seq.training import Tracker
@@ -47,7 +47,7 @@ class Tracker(Protocol):
 
 
 class CompositeTracker:
-    """Hands everything to each of its trackers in turn.
+    """Passes everything on to each of its trackers in turn.
 
     Example:
         >>> import sys

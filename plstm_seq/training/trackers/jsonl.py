@@ -16,14 +16,14 @@ from plstm_seq.training.trackers.base import Record
 
 
 class DamagedRecordsError(ValueError):
-    """A line of a file of records, other than a torn last one, is not what was written."""
+    """A line of a file of records is damaged, and it is not just a last line cut off in writing."""
 
 
 class JsonlTracker:
-    """Appends each record to a file; on resume cuts off what lies past the checkpoint.
+    """Appends each record to a file; a resumed training first cuts off those past its checkpoint.
 
-    A file with a damaged line is kept under another name, `metrics.damaged-1.jsonl`, with a
-    warning, and goes on with the records that can be read.
+    If the file has a damaged line, a copy of it is kept as `metrics.damaged-1.jsonl`, a warning is
+    given, and the file goes on with the records that can be read.
 
     Example:
         >>> import tempfile
@@ -116,7 +116,7 @@ class _Line(NamedTuple):
 
 
 def read_jsonl(path: str | Path) -> list[Record]:
-    r"""The records of a file written by `JsonlTracker`; a torn last line is left out.
+    r"""Read the records that a `JsonlTracker` wrote; a last line that was cut off is left out.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -25,8 +25,8 @@ _SHOWN = suppress(OSError)
 class ProgressTracker:
     """Shows loss, accuracy, tokens/s and time left on stderr.
 
-    On a terminal one line is kept up to date. Elsewhere (a log file, a pipe) a plain line is
-    written for about every `1 / plain_lines` of the training, the first record and the end.
+    On a terminal one line is kept up to date. Elsewhere (in a log file or a pipe) plain lines are
+    written: for the first record, about `plain_lines` times during training, and at the end.
 
     Example:
         >>> import sys

@@ -9,7 +9,7 @@ from plstm_seq.training.trackers.base import Record
 
 
 class TensorBoardTracker:
-    """Writes a record's numbers as scalars; on resume hides what lies past the checkpoint.
+    """Writes a record's numbers as scalars; a resumed training hides those past its checkpoint.
 
     Example:
         >>> import tempfile

@@ -35,10 +35,10 @@ def require_wandb() -> Any:
 class WandbTracker:
     """Logs a record's numbers to one wandb run per folder, also after a resume.
 
-    The run's id and the last step logged are kept in `folder/wandb.json`. wandb takes steps in
-    ascending order only, so records that a resumed training makes again are left out: they are
-    those already there. wandb sends in the background, so a machine that fails may cost it the
-    last records; `metrics.jsonl` has them all.
+    The run's id and the last logged step are kept in `folder/wandb.json`. wandb takes steps only in
+    ascending order, so records that a resumed training makes again are left out: wandb has them
+    already. wandb sends in the background, so the last records may be lost when a machine fails;
+    `metrics.jsonl` has them all.
 
     Example:
         >>> from plstm_seq.training import JsonlTracker, WandbTracker

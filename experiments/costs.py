@@ -33,12 +33,12 @@ class Costs(NamedTuple):
     """What a model costs.
 
     Attributes:
-        parameters: trained numbers.
-        state_size: numbers that are carried from token to token for one sequence: the state C and
-            the convolution's history of all blocks. The count of tokens read is not among them. 0
-            where nothing is read token by token.
-        flops_per_token: floating point operations to read a token; exponentials and the like are
-            not counted.
+        parameters: number of trained numbers.
+        state_size: number of numbers that are carried from token to token for one sequence: the
+            state C and the convolution's history of all blocks, but not the position. 0 for models
+            that do not read token by token.
+        flops_per_token: number of floating point operations to read a token; exponentials and the
+            like are not counted.
     """
 
     parameters: int

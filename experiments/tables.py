@@ -37,7 +37,7 @@ class Table(NamedTuple):
 
 
 def to_text(table: Table) -> str:
-    """Columns beside each other, words to the left, numbers to the right.
+    """A table as plain text, with words aligned to the left and numbers to the right.
 
     Example:
         >>> from experiments.tables import Table, to_text
@@ -61,7 +61,7 @@ def _text_row(cells: Sequence[str], widths: Sequence[int], words: int) -> str:
 
 
 def to_latex(table: Table) -> str:
-    r"""A `tabular` with booktabs rules; needs `\usepackage{booktabs}` and nothing else.
+    r"""A table as a LaTeX `tabular` with booktabs rules; it needs `\usepackage{booktabs}`.
 
     Example:
         >>> from experiments.tables import Table, to_latex
@@ -93,7 +93,7 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A table of GitHub's Markdown.
+    """A table as GitHub's Markdown.
 
     Example:
         >>> from experiments.tables import Table, to_markdown

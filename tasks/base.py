@@ -30,13 +30,13 @@ State = Any
 class Batch(NamedTuple):
     """One batch of a task over sequences, `[B, T]`, or over grids, `[B, X, Y]`.
 
-    T is the length asked for, and more where an answer needs room. Behind the end of a row inputs
-    and targets are 0.
+    T is the length that was asked for, or more where an answer is appended. After the end of a row
+    inputs and targets are 0.
 
     Attributes:
         inputs: int32, symbol ids.
         targets: int32, label ids.
-        mask: bool, the positions or cells that are scored.
+        mask: bool, which positions or cells are scored.
 
     Example:
         >>> import jax
@@ -53,7 +53,7 @@ class Batch(NamedTuple):
 
 
 class Labelled(Protocol):
-    """What every kind of task tells of itself."""
+    """What every task has: a name, labels and the accuracy of guessing."""
 
     @property
     def name(self) -> str:
@@ -72,7 +72,7 @@ class Labelled(Protocol):
 
 
 class OverSymbols(Labelled, Protocol):
-    """What every kind of task over symbols tells of itself."""
+    """What every task over symbols has: also a vocabulary."""
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -82,10 +82,10 @@ class OverSymbols(Labelled, Protocol):
 
 @runtime_checkable
 class Task(OverSymbols, Protocol):
-    """Inputs, and the labels that a rule gives them.
+    """A task over sequences: how inputs are drawn, and the rule that labels them.
 
     `chance` is the accuracy of always answering the most frequent label of long inputs.
-    `per_token` says that every position has a label which depends on `inputs[:, : t + 1]` only,
+    `per_token` says that every position t has a label that depends on `inputs[:, : t + 1]` only,
     so that one pass over a long input measures every length.
 
     Example:

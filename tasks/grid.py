@@ -31,7 +31,7 @@ class ImageBatch(NamedTuple, Generic[Numbers]):
     """Images of one size and their labels, on the device or on the host.
 
     Attributes:
-        images: uint8 `[B, X, Y, 3]`, rows downwards; models see them divided by 255.
+        images: uint8 `[B, X, Y, 3]`, rows from top to bottom; models read them divided by 255.
         targets: int32 `[B]`, label ids; float32 `[B, classes]` where labels are mixed.
     """
 
@@ -41,7 +41,7 @@ class ImageBatch(NamedTuple, Generic[Numbers]):
 
 @runtime_checkable
 class ImageTask(Labelled, Protocol):
-    """Images that are drawn, and the one label that a rule gives each.
+    """A task over images: how they are drawn, and the rule that gives each image one label.
 
     `chance` is the accuracy of always answering the most frequent label.
 
@@ -59,9 +59,9 @@ class ImageTask(Labelled, Protocol):
 
 @runtime_checkable
 class GridTask(OverSymbols, Protocol):
-    """Grids of symbols, and the labels that a rule gives their cells.
+    """A task over grids of symbols: how they are drawn, and the rule that labels their cells.
 
-    A label depends only on the cells above and to the left of its own, this one included.
+    The label of a cell depends only on that cell and on those above it and to its left.
     `chance` is the accuracy of always answering the most frequent label.
 
     Example:
@@ -218,11 +218,11 @@ class GridParity(Bits, SymbolGridTask):
 class GridWordProblem(OfGroup, SymbolGridTask):
     """The product of the group elements that a path over the grid collects.
 
-    *Rule.* With `path="arrows"` each cell holds an element g and the word left or up, the
-    neighbour it comes from; its label is that neighbour's label times g, and g alone where the
-    neighbour would be outside of the grid. One path leads to each cell, and where it turns is
-    part of the input. With `path="rows"` each cell holds an element; the label is the product of
-    all cells in the rectangle above and to the left, row by row as one reads.
+    *Rule.* With `path="arrows"` each cell holds an element g and the word left or up, which names
+    the neighbour before it on the path. The label is that neighbour's label times g, or g alone
+    where the neighbour would be outside of the grid. So one path leads to each cell, and the input
+    says where it turns. With `path="rows"` each cell holds an element, and its label is the product
+    of all cells in the rectangle above and to the left, row by row in the order of reading.
 
     *Alphabet.* All elements of the group, `left:` or `up:` before them with `path="arrows"`,
     drawn uniformly; labels are all elements. A product `a b` is `table[a, b]` of

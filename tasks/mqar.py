@@ -20,7 +20,7 @@ class MQAR(SymbolTask):
     """Which value came with a key? A control: no state has to be tracked, much to be remembered.
 
     *Rule.* A row begins with pairs of a key and its value. Where one of these keys stands again
-    behind the pairs, the label is its value; no other position has one.
+    after the pairs, the label is its value; other positions have no label.
 
     *Alphabet.* `.`, keys k0, k1, ..., values v0, v1, .... A row has different keys and different
     values, both uniform. Every key is asked for once, at an even distance 2 g from the end of the

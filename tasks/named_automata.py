@@ -232,11 +232,11 @@ class RandomAutomaton(AutomatonTask):
     *Rule.* `state_t = transition[state_(t-1)][x_t]` from state 0 on; the label at position t is
     `state_t`. What symbols do to the states:
 
-    - `kind="permutation"`: each permutes them, at random.
-    - `kind="reset"`: as many symbols as states, in random order, lead each to one state of its own,
-      wherever one is; of further symbols the first changes nothing, others do either.
-    - `kind="mixed"`: the first permutes them, the second leads to one of them, others do either;
-      different symbols lead to different states, as far as there are some.
+    - `kind="permutation"`: each symbol permutes them at random.
+    - `kind="reset"`: for each state there is one symbol that leads to it from everywhere. If there
+      are more symbols, one changes nothing, and each other one changes nothing or is such a reset.
+    - `kind="mixed"`: the first symbol permutes them, the second leads to one of them, and each
+      other one does either; as far as possible, different symbols lead to different states.
 
     From every state every other can be reached, and some symbol changes something.
 

@@ -27,11 +27,11 @@ MOST_ENTRIES = 2**25
 class StreamingTask(Task, Protocol):
     """A task whose input can be drawn and labelled in chunks.
 
-    Where `per_token` is false its inputs are drawn in another way at each length, and streams are
-    no measure of that.
+    `draw` makes one chunk after another, and `advance` labels a chunk of any size. The labels of
+    the chunks, one after another, are the labels of the whole input.
 
-    Chunks that `draw` makes follow one another; `advance` labels a chunk of any size. Labels of
-    the chunks, one after another, are the labels of the whole.
+    Where `per_token` is false, inputs are drawn differently for each length, and a stream does not
+    measure that.
 
     Example:
         >>> import tasks

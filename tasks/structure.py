@@ -26,35 +26,34 @@ from tasks.regular import smallest
 
 @dataclass(frozen=True, eq=False)
 class Structure:
-    """What the smallest automaton of a task is like.
+    """The algebra of the smallest automaton of a task.
 
-    Where not every symbol can follow in every state (a digit follows an operator), it is of the
-    inputs that the task draws: words are maps of those states in which they can be read.
+    Each word maps states to states, and the different maps form a monoid. Where not every symbol
+    can follow in every state (a digit follows an operator), only inputs that the task draws count:
+    a word is then a map of those states in which it can be read.
 
-    Where the monoid is no group, what is said of groups is of those in it: of every set of
-    states that some words permute. Krohn and Rhodes: an automaton is made of those and of resets.
+    The groups of a monoid are those by which words permute some set of states. By Krohn and Rhodes
+    every automaton is made of such groups and of resets.
 
     Attributes:
         states: Number of states of the smallest automaton with the labels of the task.
         symbols: Number of symbols.
-        monoid_order: Number of different maps of the states that words are; None above
-            `MAX_ELEMENTS`.
-        is_group: Whether every symbol permutes the states.
-        has_resets: Whether some symbol leads to one state from everywhere.
-        has_constant: Whether some word does; None if it is not known.
+        monoid_order: Number of elements of the monoid; None above `MAX_ELEMENTS`.
+        is_group: Whether every symbol permutes the states, so that the monoid is a group.
+        has_resets: Whether some symbol leads from all states to the same one.
+        has_constant: Whether some word leads from all states to the same one; None if not known.
         has_identity: Whether some symbol changes no state.
-        is_aperiodic: Whether no word permutes states in a circle: all groups in the monoid are
+        is_aperiodic: Whether no word permutes states in a circle: all groups of the monoid are
             trivial (star-free languages). None if it is not known, because there are too many sets
             of states to look at.
-        group_order: Order of the largest of these groups; None if it is above `MAX_ELEMENTS`, or
-            not known.
-        is_abelian: Whether all of them are abelian; None if it is not known.
-        is_solvable: Whether all of them are solvable; None if it is not known. By Barrington's
-            theorem the task is complete for NC1 if one is not, and in TC0 otherwise.
-        group: The largest of them as a Cayley table; None if that is not known or has more than
+        group_order: Order of the largest group; None if it is above `MAX_ELEMENTS` or not known.
+        is_abelian: Whether all groups are abelian; None if not known.
+        is_solvable: Whether all groups are solvable; None if not known. By Barrington's theorem the
+            task is complete for NC1 if one is not, and in TC0 otherwise.
+        group: The largest group as a Cayley table; None if it is not known or has more than
             `MAX_TABLE` elements.
-        machine: The smallest automaton; the initial state is 0.
-        symbol_ranks: To how many states each symbol leads.
+        machine: The smallest automaton; its initial state is 0.
+        symbol_ranks: Number of states that each symbol leads to.
 
     Example:
         >>> import tasks
@@ -103,8 +102,8 @@ def structure(task: Any) -> Structure | None:
             automaton, so also a task of your own.
 
     Returns:
-        What the smallest automaton with the task's labels is like; None if the task has none, such
-        as brackets, which no finite automaton can count.
+        The structure of the smallest automaton with the task's labels; None if the task has no
+        automaton, such as one with brackets, which no finite automaton can count.
 
     Raises:
         ValueError: If the automaton is too large to be written out.

@@ -2,9 +2,9 @@
 
 config = read_recipe("deit3_t", {"data": "/data/imagenet"})
 
-Recipes are YAML files beside this one, configs as `train --config` reads them, but for the fields
-`size` of the images and `epochs` (`whole`, and those of the `warmup`): steps follow from these,
-from how many images there are and from the batch size.
+Recipes are YAML files in this folder. They are configs as `train --config` reads them, except for
+the fields `size` of the images and `epochs` (`whole`, and those of the `warmup`): the numbers of
+steps follow from these, from the number of images and from the batch size.
 """
 
 from collections.abc import Mapping
@@ -34,12 +34,13 @@ def names() -> list[str]:
 def read_recipe(
     name: str, options: Mapping[str, Any], batch_size: int | None = None
 ) -> ExperimentConfig:
-    """The config of a recipe.
+    """The config of a recipe for a data set.
 
     Args:
-        name: of the recipe.
-        options: of its task, among them where the data set is.
-        batch_size: of training; None: that of the recipe. Epochs stay what they are.
+        name: the name of the recipe, one of `names()`.
+        options: options of its task, among them `data`, the folder of the data set.
+        batch_size: batch size of training; None: that of the recipe. The number of epochs is the
+            recipe's in any case.
 
     Raises:
         ConfigError: there is no such recipe, or the options or the data set do not fit it.

@@ -51,7 +51,7 @@ _CELLS: Mapping[str, Cell] = {
 
 
 def readable(summary: polars.DataFrame) -> Table:
-    """A summary (`summarize`) as people read it; the metric is left out where all rows share it.
+    """A summary (`summarize`) as a table for people; without the metric if all rows share it.
 
     Example:
         >>> import polars
@@ -100,11 +100,11 @@ def export(summary: polars.DataFrame, form: str) -> str:
     """A summary as text.
 
     Args:
-        summary: of `summarize`.
-        form: `table` (text), `csv`, `latex` or `markdown`.
+        summary: a table from `summarize`.
+        form: `table` (plain text), `csv`, `latex` or `markdown`.
 
     Raises:
-        ConfigError: another form.
+        ConfigError: `form` is none of these.
 
     Example:
         >>> import polars

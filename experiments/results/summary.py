@@ -100,12 +100,12 @@ def text(value: Any) -> str:
 
 
 def where(frame: polars.DataFrame, conditions: Sequence[str]) -> polars.DataFrame:
-    """The rows for which all conditions hold.
+    """The rows of a table for which all conditions hold.
 
     Args:
-        frame: of `gather`.
-        conditions: `column=value` each, or several values between commas, of which one must hold;
-            columns by any tail of their name that only one has.
+        frame: a table from `gather`.
+        conditions: each is `column=value`, or `column=value,value` for rows with one of these
+            values. The end of a column's name is enough where no other column's name ends so.
 
     Raises:
         ConfigError: a condition is not of that form, or its column has no such value.
@@ -167,25 +167,31 @@ def summarize(
 ) -> polars.DataFrame:
     """Accuracies and horizons of settings over their seeds.
 
-    One row per setting and length (one without numbers for a setting of which no member has been
-    evaluated): the columns `by`; then `metric`, `length`, `members` (of the
-    setting), `n` (of them, evaluated at that length); of their accuracies `best`, `median`, `mad`
-    (median absolute deviation from the median, not scaled), `mean`, `std` (n - 1 in the
-    denominator) and `mean_low`, `mean_high` (95 % percentile bootstrap of the mean over members,
-    10,000 resamples: accuracies of seeds are often at 0 or 1, far from a normal distribution);
-    `success_rate` with `successes`, `trials` and Wilson's 95 % interval `success_low`,
-    `success_high`; `horizon` at 0.9 (the lower median, so that it is a length), `horizon_open`
-    (the true one may lie beyond) and `horizon_best`.
+    There is one row per setting and length (and one without numbers for a setting of which no
+    member has been evaluated). Its columns are
 
-    A member succeeds where its accuracy reaches the threshold. One that diverged and could not be
-    evaluated is a trial that failed; members that still train are no trials.
+    - those named by `by`, then `metric` and `length`;
+    - `members`, the number of members, and `n`, how many of them were evaluated at that length;
+    - of their accuracies `best`, `median`, `mad` (median absolute deviation from the median, not
+      scaled), `mean`, `std` (n - 1 in the denominator), and `mean_low` and `mean_high`, a 95 %
+      percentile bootstrap of the mean over members (10,000 resamples: accuracies of seeds are
+      often at 0 or 1, far from a normal distribution);
+    - `success_rate`, `successes`, `trials`, and Wilson's 95 % interval `success_low`,
+      `success_high`;
+    - `horizon` at 0.9 (the lower median, so that it is a length), `horizon_open` (whether the true
+      one may be larger) and `horizon_best`.
+
+    A member succeeds if its accuracy reaches the threshold. A member that diverged and could not be
+    evaluated is a failed trial; members in training are no trials.
 
     Args:
-        frame: of `gather`.
-        by: what makes a setting; columns, or tails of them. None: all that varies but the seed.
-        metric: `token`, `sequence` or `last`, or such behind `snapped_` or `averaged_`.
-        length: where; several, or None: at all evaluated lengths.
-        threshold: of success.
+        frame: a table from `gather`.
+        by: the columns whose values make a setting, or ends of their names; None: all that vary,
+            except for the seed.
+        metric: `token`, `sequence` or `last`, with `snapped_` or `averaged_` before it for
+            corrected models or averaged parameters.
+        length: one length, or several; None: all evaluated lengths.
+        threshold: the accuracy of a success.
 
     Raises:
         ConfigError: a column, the metric or the length is not in the table.

@@ -19,10 +19,10 @@ SWEEP = "sweep.yaml"
 
 
 class SweepFolder:
-    """The folder of a sweep; files are read when they are asked for.
+    """The folder of a sweep; its files are read when they are needed.
 
     Attributes:
-        path: where it is.
+        path: where the folder is.
     """
 
     def __init__(self, path: str | Path):
@@ -96,7 +96,7 @@ class SweepFolder:
 
 
 def find_sweep(path: str | Path) -> Path:
-    """The folder of a sweep.
+    """Finds the folder of a sweep.
 
     Args:
         path: its folder, or its name in `sweeps/`.
@@ -146,15 +146,15 @@ def open_sweep(path: str | Path) -> SweepFolder:
 
 
 def create_sweep(sweep: Sweep, path: str | Path | None = None) -> SweepFolder:
-    """Makes the folder of a sweep, or opens it if it is there and holds the same sweep.
+    """Makes the folder of a sweep, or opens it if it exists and holds the same sweep.
 
     Args:
-        sweep: what is swept; it is expanded first, so that a mistake writes nothing.
-        path: where; None: `sweeps/<task>-<n>` with the first n that is free.
+        sweep: the sweep; it is expanded first, so that nothing is written if it has a mistake.
+        path: where the folder is made; None: `sweeps/<task>-<n>` with the first n that is free.
 
     Raises:
         ConfigError: the sweep cannot be expanded.
-        RunError: there is another sweep, or something else, at that place.
+        RunError: `path` holds another sweep or something else.
 
     Example:
         >>> import tempfile

@@ -22,17 +22,19 @@ def run_sweep(
     max_parallel: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Does all that is left to do of a sweep; so it also resumes one that was stopped or killed.
+    """Trains and evaluates all members of a sweep that are not finished, and gathers the results.
+
+    So it also resumes a sweep that was stopped or killed.
 
     Args:
-        folder: of a sweep (`create_sweep`), or its name in `sweeps/`.
-        executor: `local`, `processes`, `slurm`, or an executor.
-        max_parallel: how many groups are worked on at once, where the executor is named.
+        folder: the folder of a sweep (`create_sweep`), or its name in `sweeps/`.
+        executor: `local`, `processes`, `slurm`, or an executor of your own.
+        max_parallel: how many groups are worked on at once, if the executor is given by name.
         progress: whether progress is written to standard error.
 
     Returns:
-        The table of results. Groups that another process works on are skipped, and what of them
-        is there is in the table; that process writes it anew.
+        The file of the table of results. Groups that another process works on are skipped: the
+        table has what they have measured so far, and that process writes it anew.
 
     Raises:
         RunError: there is no such sweep, or a group failed (the table is written all the same).
@@ -112,18 +114,18 @@ def make_executor(
 
 
 class MemberStatus(NamedTuple):
-    """How far a member is.
+    """How far a member of a sweep is.
 
     Attributes:
         member: its name.
         group: the name of its group.
         status: `finished`, `solved`, `diverged`, `interrupted`, `failed`, `running` (a process
-            works on its group), `stopped` (it was killed), `waiting`, or `damaged`: a file of it
-            cannot be read.
-        step: steps taken.
-        steps: steps in all; with a curriculum by accuracy, the most that there may be.
-        evaluated: whether it has an evaluation.
-        error: what went wrong, if something did.
+            works on its group), `stopped` (it was killed), `waiting`, or `damaged` (one of its
+            files cannot be read).
+        step: number of steps taken.
+        steps: number of steps in all; with a curriculum by accuracy, the largest number.
+        evaluated: whether it has been evaluated.
+        error: the error, if there was one.
         stage: the stage of its curriculum by accuracy, counted from 1, and how many there are
             (`2/4`); None: it has another curriculum, or no record yet.
     """
@@ -139,10 +141,10 @@ class MemberStatus(NamedTuple):
 
 
 def status(folder: str | Path) -> list[MemberStatus]:
-    """How far the members of a sweep are; a running sweep is not disturbed.
+    """Says how far each member of a sweep is; it may be running.
 
     Args:
-        folder: of a sweep, or its name in `sweeps/`.
+        folder: the folder of a sweep, or its name in `sweeps/`.
 
     Raises:
         RunError: there is no such sweep.

@@ -41,13 +41,13 @@ class Choice(NamedTuple):
     """The size chosen for one model.
 
     Attributes:
-        config: with the chosen size.
-        setting: how the model differs from the others.
-        field: the field that was solved.
+        config: the config with the chosen size.
+        setting: how the model differs from the others, in words.
+        field: the field that was changed.
         before: its value in the given config.
         after: the chosen value.
-        cost: what the chosen model costs.
-        reference: what it should cost.
+        cost: the cost of the chosen model.
+        reference: the cost that it should have.
     """
 
     config: ExperimentConfig
@@ -77,15 +77,16 @@ def matched(
     *,
     announce: Callable[[str], None] = lambda _: None,
 ) -> list[ExperimentConfig]:
-    """Configs whose models cost the same, by their widths.
+    """Changes the sizes of models such that they cost the same, to 5 %.
 
     Args:
-        configs: what is compared; the first of each task is the reference of its task, and stays.
-        match: `state`, `parameters` or `flops`: see `experiments.costs.Costs`.
-        announce: called with a line for every model: what was chosen, and what it costs.
+        configs: the configs to compare; the first of each task is the reference of its task, and
+            is not changed.
+        match: the cost: `state`, `parameters` or `flops`, see `experiments.costs.Costs`.
+        announce: called with a line for every model, which says its chosen size and its cost.
 
     Returns:
-        One config for each, in order.
+        The changed configs, in order.
 
     Raises:
         ValueError: `match` is none of these, the solved size differs between the configs already,
@@ -107,7 +108,7 @@ def matched(
 
 
 def choices(configs: Sequence[ExperimentConfig], match: str) -> list[Choice]:
-    """What `matched` chooses, with the reasons; arguments and errors as there.
+    """The sizes that `matched` chooses and their costs; arguments and errors are the same.
 
     Example:
         >>> from experiments import default_config, override

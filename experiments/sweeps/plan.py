@@ -30,8 +30,8 @@ class MemberPlan:
     """A member of a sweep.
 
     Attributes:
-        name: of its folder.
-        config: what it is made of.
+        name: the name of its folder.
+        config: its config.
         varied: the values of the fields that differ between members, by short name.
         group: the name of its group.
     """
@@ -48,9 +48,9 @@ class GroupPlan:
 
     Attributes:
         name: `g00`, `g01`, ... in the order of their first members.
-        members: in the order of the sweep.
+        members: its members, in the order of the sweep.
         memory_bytes: an estimate of the memory that training them at once takes, see
-            `member_bytes`; None: not asked for.
+            `member_bytes`; None: it was not estimated.
     """
 
     name: str
@@ -63,8 +63,8 @@ class Plan:
     """All members and groups of a sweep.
 
     Attributes:
-        members: in the order of the sweep.
-        groups: in the order of their names.
+        members: all members, in the order of the sweep.
+        groups: all groups, in the order of their names.
     """
 
     members: tuple[MemberPlan, ...]
@@ -85,10 +85,10 @@ class Plan:
 
 
 def plan(sweep: Sweep, *, memory: bool = False) -> Plan:
-    """Expands a sweep.
+    """Expands a sweep into its members, and puts those that one program can train into a group.
 
     Args:
-        sweep: what is expanded; the same sweep always gives the same names.
+        sweep: the sweep; the same sweep always gives the same names.
         memory: whether the memory of each group is estimated, which traces its model once.
 
     Raises:
@@ -170,12 +170,12 @@ def _refuse_twins(
 
 
 def group_key(config: ExperimentConfig) -> Hashable:
-    """Something that is equal for configs whose runs can be trained by one program.
+    """A key that is equal for configs whose runs can be trained by one program.
 
-    Such configs differ only in arrays. What fills an array, or is one, is a *leaf*: the seed, the
+    Such configs differ only in *leaves*, the fields that become arrays or fill them: the seed, the
     learning rate, the weight decay, and in the model every `Initializer` and the fields that a
-    config lists in `leaf_fields`. How a member is evaluated does not touch its training. All else
-    decides shapes and operations.
+    config lists in `leaf_fields`. They may also differ in how they are evaluated. All other fields
+    decide shapes and operations.
 
     Example:
         >>> from experiments import default_config, override

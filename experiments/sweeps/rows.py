@@ -47,18 +47,17 @@ _SCHEMA = {"member": polars.String, **_MEASURED, **_REACHED}
 
 
 def gather(sweep_folder: str | Path, *, num_sequences: int | None = None) -> polars.DataFrame:
-    """Everything a sweep has measured; written to `results.parquet` in its folder, too.
+    """Gathers everything a sweep has measured in one table, and writes it to `results.parquet`.
 
-    One row per member, length and metric (`segment` rows have their start). A member that has not
-    been evaluated, or not even begun, has one row without metric, so that it is seen and counted.
-    Of a sweep whose members' folders are elsewhere (results that were copied), the table that is
-    there is read. A folder in which nothing may be written is only read.
+    There is one row per member, length and metric (`segment` rows have their start). A member that
+    has not been evaluated, or not even begun, has one row without metric, so that it is counted.
+    If the folder has a table but no members (results that were copied), the table is read. Nothing
+    is written to a folder that may not be written to.
 
-    Where members were evaluated more than once, the rows of all of them are of one number of
-    sequences: the one with which most members have all lengths of their config; of several such,
-    the largest. Members that were not measured with it count as not evaluated. The table on disk is
-    not written anew where a member would lose its rows. `evaluation.parquet` in a member's folder
-    has all rows.
+    If members were evaluated more than once, all rows are of one number of sequences: the one with
+    which most members have all lengths of their config, or the largest of several such. Members
+    that were not measured with it count as not evaluated. The table on disk is not replaced where a
+    member would lose its rows. `evaluation.parquet` in a member's folder has all rows.
 
     Columns: `member`, `group`, `status` (`unfinished` if its training has not ended, `damaged` if a
     file cannot be read), `step`, `error`, `seconds` (of training: in a group, of the program that
@@ -70,7 +69,7 @@ def gather(sweep_folder: str | Path, *, num_sequences: int | None = None) -> pol
 
     Args:
         sweep_folder: the folder of a sweep, or its name in `sweeps/`.
-        num_sequences: take the rows of that many sequences a length.
+        num_sequences: take the rows that were measured with this many sequences at each length.
 
     Raises:
         RunError: there is no such sweep, or no member was measured with that many sequences.

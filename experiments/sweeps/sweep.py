@@ -29,10 +29,10 @@ _SEAL = "# sha256 of what follows: "
 
 @dataclass(frozen=True)
 class Sweep:
-    """Many runs that differ in some fields.
+    """Many runs that differ in some fields of their config.
 
     Attributes:
-        base: the config that they share.
+        base: the config that the members share.
         settings: what each member changes in it: values by field, named as in `override`.
 
     Example:
@@ -73,12 +73,13 @@ class Sweep:
 def sweep_of_words(
     base: ExperimentConfig, words: Iterable[str], zipped: Sequence[Sequence[str]] = ()
 ) -> Sweep:
-    """The sweep that a command line describes, see `parse_word`: a product of its fields.
+    """The sweep that a command line describes: every combination of the values of its fields.
 
     Args:
-        base: what the members share.
-        words: `field=values` each. A field with one value belongs to the base.
-        zipped: fields that change together instead of being combined, as groups of their names.
+        base: the config that the members share.
+        words: a word `field=values` for each field, see `parse_word`. A field with one value
+            becomes part of the base.
+        zipped: groups of names of fields that change together instead of being combined.
 
     Raises:
         ConfigError: a word is wrong, or a zipped field has no word.

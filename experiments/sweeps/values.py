@@ -1,8 +1,7 @@
-"""What varies, as a value: lists of settings, and settings are flat dicts from field to value.
+"""Settings of a sweep: lists of flat dicts, each from the name of a field to its value.
 
-On a command line a field and its values are a word: `transition.dim=1,2,4 seed=0..7`.
-
-`vary` lets one field vary; `product`, `zip_together` and `chain` combine such lists.
+`vary` lets one field vary; `product`, `zip_together` and `chain` combine such lists. On a command
+line a field and its values are one word: `transition.dim=1,2,4 seed=0..7`.
 """
 
 import itertools
@@ -133,7 +132,7 @@ def vary(field: str, values: Iterable[Any]) -> list[Setting]:
 
 
 def product(*sweeps: Sequence[Setting]) -> list[Setting]:
-    """Every combination of a setting of each sweep; the last one changes fastest.
+    """Every combination of one setting from each list; the last list changes fastest.
 
     Raises:
         ConfigError: two sweeps set the same field, or there are more combinations than a sweep has
@@ -153,10 +152,10 @@ def product(*sweeps: Sequence[Setting]) -> list[Setting]:
 
 
 def zip_together(*sweeps: Sequence[Setting]) -> list[Setting]:
-    """The first settings of all sweeps together, then the second ones, and so on.
+    """The first settings of all lists together, then the second ones, and so on.
 
     Raises:
-        ConfigError: the sweeps are not equally long, or two of them set the same field.
+        ConfigError: the lists are not equally long, or two of them set the same field.
 
     Example:
         >>> from experiments.sweeps import vary, zip_together
@@ -172,7 +171,7 @@ def zip_together(*sweeps: Sequence[Setting]) -> list[Setting]:
 
 
 def chain(*sweeps: Sequence[Setting]) -> list[Setting]:
-    """Put the settings of several sweeps one after another.
+    """The settings of the first list, then those of the second, and so on.
 
     Example:
         >>> from experiments.sweeps import chain, product, vary

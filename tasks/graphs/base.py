@@ -21,19 +21,19 @@ Seed = int | Sequence[int] | np.ndarray | np.random.Generator | jax.Array
 
 
 class GraphBatch(NamedTuple):
-    """Graphs side by side, on the host. N nodes, E edges and B graphs together.
+    """A batch of B graphs with N nodes and E edges in all, on the host.
 
-    Nodes of a graph follow one another, graph by graph. Edges point from inputs to outputs, so
-    that what a node has to know comes in along its edges.
+    The nodes of the first graph come first, then those of the second, and so on. Edges point from
+    inputs to outputs: what the label of a node depends on reaches it along its edges.
 
     Attributes:
         edge_index: int32 `[2, E]`, the node that each edge leaves and the one it enters.
         nodes: int32 `[N]`, symbol ids; float32 `[N, F]` where nodes have features.
         graph: int32 `[N]`, the graph that each node belongs to, ascending.
-        targets: int32, label ids: `[N]`, one a node, or `[B]`, one a graph; 0 where there is none.
-            Of regression floating-point `[B, .]`.
-        mask: bool like `targets`, what is scored.
-        edges: float32 `[E, F]`, features of edges, where they have some.
+        targets: int32, label ids: `[N]` for nodes or `[B]` for graphs, 0 where there is none;
+            floating-point `[B, .]` where numbers are predicted.
+        mask: bool like `targets`, which of them are scored.
+        edges: float32 `[E, F]`, features of edges; None: edges have none.
 
     Example:
         >>> import tasks
@@ -51,7 +51,7 @@ class GraphBatch(NamedTuple):
 
 
 class Graphs(NamedTuple):
-    """Graphs of symbols without labels; fields as those of `GraphBatch`.
+    """Graphs of symbols without labels; its fields are those of `GraphBatch`.
 
     Example:
         >>> from tasks.graphs import Graphs, get_graph
@@ -68,9 +68,9 @@ class Graphs(NamedTuple):
 
 @runtime_checkable
 class GraphTask(OverSymbols, Protocol):
-    """Graphs whose nodes hold symbols, and the labels that a rule gives to nodes or graphs.
+    """A task over graphs of symbols: how they are drawn, and the rule that labels nodes or graphs.
 
-    A node's label depends only on the nodes from which a path leads to it, this one included.
+    A node's label depends only on the node itself and on those from which a path leads to it.
     `chance` is the accuracy of always answering the most frequent label of large graphs.
 
     Example:

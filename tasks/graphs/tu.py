@@ -127,12 +127,12 @@ class TUData:
     """Graphs with labels, N nodes and E edges together, numbered from 0 on.
 
     Attributes:
-        name: Of the data set, such as `MUTAG`.
-        labels: Names of the classes, as the files have them; none where graphs have no class.
+        name: Name of the data set, such as `MUTAG`.
+        labels: Names of the classes, as in the files; empty where graphs have no class.
         graph: int32 `[N]`, the graph that each node belongs to, ascending.
         edge_index: int32 `[2, E]`, as in the file; an undirected edge comes in both directions.
-        graph_labels: int32 `[G]`, index in `labels`.
-        graph_attributes: float64 `[G, .]`, what is to be predicted by regression.
+        graph_labels: int32 `[G]`, the index in `labels` of each graph's class.
+        graph_attributes: float64 `[G, .]`, numbers of each graph that a model may predict.
         node_labels: int32 `[N, .]`, as in the file.
         node_attributes: float32 `[N, .]`.
         edge_labels: int32 `[E, .]`, as in the file.
@@ -276,7 +276,7 @@ def read_tu(folder: str | os.PathLike[str]) -> TUData:
     *Source.* Morris et al., TUDataset, arXiv 2007.08663; https://chrsmrrs.github.io/datasets.
 
     Args:
-        folder: That holds the files of one data set.
+        folder: The folder that holds the files of one data set.
 
     Raises:
         FileNotFoundError: If a file is missing.

@@ -16,12 +16,12 @@ from tasks.options import check_at_least, check_choice
 
 
 class Fold(NamedTuple):
-    """One of the ways in which a data set is parted.
+    """One split of a data set; each part holds numbers of graphs.
 
     Attributes:
-        train: int `[n]`, numbers of the graphs to train on, in the published order.
-        validation: int `[n]`, those that choose the epoch.
-        test: int `[n]`, those of the fold, ascending.
+        train: int `[n]`, the graphs to train on, in the published order.
+        validation: int `[n]`, the graphs by which the epoch is chosen.
+        test: int `[n]`, the graphs to test on, ascending.
     """
 
     train: np.ndarray
@@ -30,19 +30,19 @@ class Fold(NamedTuple):
 
 
 def folds(labels: ArrayLike, num_folds: int = 10, seed: int = 42) -> list[Fold]:
-    """Part a data set for cross validation, with every class in each part by its share.
+    """Split a data set for cross validation; every class has the same share in each part.
 
-    The graphs are dealt to folds; each fold is the test set once, and of what remains one graph in
-    `num_folds - 1` is for validation. Those are drawn without regard to classes where one of them
-    has too few graphs for both parts.
+    The graphs are dealt to `num_folds` folds. Each fold is the test set once, and one graph in
+    `num_folds - 1` of the others is for validation. Where a class has too few graphs for both
+    parts, those for validation are drawn without regard to classes.
 
     Args:
         labels: Integer `[G]`, the class of each graph.
-        num_folds: At least 3.
-        seed: Of the random numbers, 42 as published.
+        num_folds: Number of folds, at least 3.
+        seed: Seed of the random numbers; 42 gives the published folds.
 
     Returns:
-        The folds, `num_folds` of them.
+        `num_folds` splits, in the order of the folds that they test on.
 
     Raises:
         ValueError: If there are fewer than 3 folds, or no class has a graph for each.
@@ -164,26 +164,26 @@ class Scaling(NamedTuple):
 class TUTask:
     r"""Classes or attributes of graphs, learned on one part of a data set and tested on another.
 
-    *Rule.* What the files say: a class, or one or more numbers, for each graph.
+    *Rule.* The files say for each graph a class, or one or more numbers.
 
-    *Cross validation.* The graphs are dealt to folds as published, where attributes are predicted
-    without regard to classes; fold k is the test set, and of the others one part in
-    `num_folds - 1` chooses the epoch.
+    *Cross validation.* The graphs are dealt to folds as published (without regard to classes where
+    attributes are predicted). Fold k is the test set, and one part in `num_folds - 1` of the others
+    is for choosing the epoch.
 
-    *Attributes.* The model learns them at mean 0 and standard deviation 1 over the graphs to train
-    on. Errors are in the units of the file, of several columns the mean.
+    *Attributes.* The model learns them scaled to mean 0 and standard deviation 1 over the graphs to
+    train on. Errors are in the units of the file; of several columns, the mean is given.
 
     *Source.* The format of TUDataset, https://chrsmrrs.github.io/datasets; Pöppel et al., pLSTM,
     arXiv 2506.11997, table 3.
 
     Args:
-        data: the folder that holds the files `NAME_A.txt`, `NAME_graph_indicator.txt`, ...
-        target: what is predicted: "class", of `NAME_graph_labels.txt`, or "attribute", of
+        data: The folder that holds the files `NAME_A.txt`, `NAME_graph_indicator.txt`, ...
+        target: What is predicted: the "class" in `NAME_graph_labels.txt`, or the "attribute" in
             `NAME_graph_attributes.txt`.
-        column: of the attributes, from 0; None: all are predicted.
-        fold: which fold is tested, from 0.
-        num_folds: how many there are.
-        fold_seed: of the dealing.
+        column: Which attribute is predicted, counted from 0; None: all.
+        fold: Which fold is tested, counted from 0.
+        num_folds: Number of folds.
+        fold_seed: Seed by which graphs are dealt to folds.
 
     Example:
         >>> import tempfile

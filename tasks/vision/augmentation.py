@@ -26,16 +26,16 @@ Picture = np.ndarray | FileImage
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to each image, in the order crop, flip, three-augment, colour jitter.
+    """The random changes to an image, in this order: crop, flip, three-augment, colour jitter.
 
     DeiT III trains with the defaults and `three_augment=True`, `jitter=0.3`; CIFAR is usually
     trained with `size=32, crop="padded"`; for evaluation, `crop="center", flip=0`.
 
     Args:
-        size: Rows and columns of what comes out, at least 1.
-        crop: "resized" is a random part of a random area and shape, resized; "padded" a random
-            part of the resized image with a border of an eighth of zeros; "center" the middle
-            square of the image, resized.
+        size: Rows and columns of the changed image, at least 1.
+        crop: "resized" cuts out a part of random area and shape and resizes it; "padded" resizes
+            the image, puts a border of zeros (an eighth of the size) around it and cuts out a
+            random part; "center" resizes the middle square of the image.
         area: For "resized", the smallest share of the image's area, above 0 and at most 1.
         keep: For "center", the share of the shorter side that is kept, above 0 and at most 1
             (224/256 in the ImageNet tradition).
@@ -222,15 +222,16 @@ def _to_bytes(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Mixing:
-    """Mixup or CutMix, one for each batch, and smooth labels.
+    """Mixes the images of a batch by mixup or CutMix, and smooths their labels.
 
-    Every image is mixed with the one at the same place of the reversed batch, by one share a batch.
+    Every image is mixed with the one at the same place of the reversed batch; all images of a batch
+    are mixed in the same way and by the same share.
 
     Args:
         classes: Number of classes, at least 2.
-        mixup: Parameter of mixup's Beta distribution; 0 for no mixup.
-        cutmix: Parameter of CutMix's Beta distribution; 0 for no CutMix. With both, either is
-            taken half of the time.
+        mixup: Parameter of mixup's Beta distribution; 0: no mixup.
+        cutmix: Parameter of CutMix's Beta distribution; 0: no CutMix. If neither is 0, each is
+            taken for half of the batches.
         probability: Share of the batches that are mixed.
         smoothing: Share of a label that is spread over all classes, at least 0 and below 1.
 
@@ -279,14 +280,14 @@ class Mixing:
 def mixup(
     batch: ImageBatch[np.ndarray], random: np.random.Generator, alpha: float
 ) -> ImageBatch[np.ndarray]:
-    """Weighted means of images, rounded to whole values, and of labels.
+    """Replaces images and labels by their weighted means with those of the reversed batch.
 
-    *Source.* Zhang et al., mixup, arXiv 1710.09412.
+    Values of images are rounded. *Source.* Zhang et al., mixup, arXiv 1710.09412.
 
     Args:
-        batch: With `targets` float `[B, classes]`.
-        random: What the weight is drawn with.
-        alpha: The weight of a batch's own images is drawn from Beta(alpha, alpha).
+        batch: A batch with `targets` float `[B, classes]`.
+        random: Generator that draws the weight.
+        alpha: The weight of each image's own values is drawn from Beta(alpha, alpha).
 
     Example:
         >>> import numpy as np
@@ -306,16 +307,18 @@ def mixup(
 def cutmix(
     batch: ImageBatch[np.ndarray], random: np.random.Generator, alpha: float
 ) -> ImageBatch[np.ndarray]:
-    """A rectangle of each image taken from another, labels weighted by area.
+    """Replaces a rectangle of each image by that of another, and weights their labels by area.
 
-    The rectangle has the image's shape, its middle is uniform and what leaves the image is cut.
+    The rectangle has the proportions of the image, its middle is uniform, and it is cut off at the
+    border of the image.
 
     *Source.* Yun et al., CutMix, arXiv 1905.04899.
 
     Args:
-        batch: With `targets` float `[B, classes]`.
-        random: What the rectangle is drawn with.
-        alpha: One minus the rectangle's share, before it is cut, is drawn from Beta(alpha, alpha).
+        batch: A batch with `targets` float `[B, classes]`.
+        random: Generator that draws the rectangle.
+        alpha: One minus the share of the image that the rectangle has, before it is cut off, is
+            drawn from Beta(alpha, alpha).
 
     Example:
         >>> import numpy as np

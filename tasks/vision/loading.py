@@ -14,9 +14,9 @@ from tasks.vision.sources import Example, FileImage, ImageFolder, ImageSource, p
 
 
 class BatchIterator(Iterator[ImageBatch[np.ndarray]], Protocol):
-    """Batches one after another.
+    """Yields batches one after another.
 
-    It is grain's iterator, so a checkpoint can hold it as one.
+    It is an iterator of grain, so a checkpoint can hold it.
     """
 
     def get_state(self) -> dict[str, Any]:
@@ -50,30 +50,30 @@ def batches(
 ) -> BatchIterator:
     """Read a source in batches.
 
-    Order, augmentation and mixing are a function of the seed and of how far it has been read; each
-    epoch has another order. A batch may hold the end of an epoch and the start of the next.
+    Order, augmentation and mixing depend only on the seed and on how far the source has been read;
+    each epoch has another order. A batch may hold the end of an epoch and the start of the next.
 
-    Of an `ImageFolder` with an `Augmentation` no more is decoded than is needed. Decoding and
-    resizing use several cores by threads; where Python itself is what limits them, by processes.
-    These are started anew (spawned): a script that asks for them needs
-    `if __name__ == "__main__":`, and each takes some seconds.
+    Of an `ImageFolder` with an `Augmentation`, only the needed part of each image is decoded.
+    Threads decode and resize on several cores; where Python itself is too slow for that, processes
+    do. Each process takes some seconds to start. They are spawned, so that a script with processes
+    needs `if __name__ == "__main__":`.
 
     Args:
-        source: Where the images lie.
-        batch: Images a batch, at least 1.
+        source: The images.
+        batch: Number of images in a batch, at least 1.
         transform: Applied to each image with random numbers of its own, such as an `Augmentation`.
         mixing: Applied to each batch.
-        seed: Says which order and which random numbers.
-        shuffle: Whether the order is random; that of the source otherwise.
+        seed: Determines the order and all random numbers.
+        shuffle: Whether the order is random; otherwise it is that of the source.
         epochs: How often the source is read, at least 1; without end by default.
         drop_remainder: Whether to leave out a last batch that is not full.
-        start: Batches that are passed over, without being read.
-        part: `(i, n)` reads the i-th of n parts, one for each process of a training; every part
-            has other images.
-        threads: Batches that are read at once (in each process, if there are some), at least 1.
-        processes: Processes that read; with 0, this one does. They don't change the batches.
-        prefetch: Batches that are read ahead (by each process), at least 1. As many are in memory,
-            and one or two more (of each process).
+        start: Number of batches at the beginning that are skipped, without being read.
+        part: `(i, n)` reads the i-th of n parts, one for each process of a training; no image is
+            in two parts.
+        threads: Number of batches that are read at once (by each process), at least 1.
+        processes: Number of processes that read; 0: this process does. The batches are the same.
+        prefetch: Number of batches that are read ahead (by each process), at least 1. These and one
+            or two more (for each process) are in memory.
 
     Returns:
         An iterator over `ImageBatch`es.

@@ -190,7 +190,7 @@ def resampled(image: Any, size: int, box: Box) -> np.ndarray:
 
 
 class Example(NamedTuple):
-    """One image.
+    """One labelled image.
 
     Attributes:
         image: uint8 `[rows, columns, 3]`, red, green and blue.
@@ -237,14 +237,14 @@ class _InParts:
 class ImageFolder(_InParts):
     """A folder that holds a folder of images for each class, such as that of ImageNet.
 
-    Images are all files below a class's folder that are named like one (`SUFFIXES`), in the order
-    of their paths; links are followed, each folder once. What is hidden, or left by a system
-    (`.ipynb_checkpoints`, `._a.png`, `__MACOSX`, `@eaDir`), is no class and no image. Names alone
-    are held in memory.
+    Images are all files below a class's folder whose names end like those of images (`SUFFIXES`),
+    in the order of their paths; links are followed, each folder once. Hidden files, and what
+    systems leave (`.ipynb_checkpoints`, `._a.png`, `__MACOSX`, `@eaDir`), are neither classes nor
+    images. Only the names are held in memory.
 
     Args:
         root: The folder.
-        classes: Names of the folders that count, in the order of their labels; all of them in
+        classes: Names of the folders to read, in the order of their labels; all of them in
             alphabetic order by default. Give a validation set the classes of the training set.
 
     Raises:
@@ -334,7 +334,7 @@ def _is_by_the_way(name: str) -> bool:
 class Cifar(_InParts):
     """The binary files of CIFAR-10 or CIFAR-100, 32 x 32.
 
-    A record is a byte for the class (in CIFAR-100, one for the coarse class before it) and 3072
+    A record is one byte for the class (in CIFAR-100 after one for the coarse class) and 3,072 bytes
     for the red, the green and the blue plane, row by row. Files are mapped, not loaded.
 
     *Source.* Krizhevsky, https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version".

@@ -34,29 +34,32 @@ def _read(data: str, layout: str) -> tuple[ImageSource, ImageSource]:
 class ImagesTask:
     """Classes of images, learned on one part of a data set and measured on another.
 
-    *Rule.* What the folders or files say: a class for each image.
+    *Rule.* The folders or files say the class of each image.
 
-    *Sizes.* Images are brought to the size that the curriculum says, and measured at any.
+    *Sizes.* For training, images are resized to the size that the curriculum asks for; accuracy may
+    be measured at any size.
 
     Args:
-        data: a folder that holds `train/` and `val/`, each with a folder for each class; or, of
-            CIFAR, one with the files `.bin`.
+        data: A folder that holds `train/` and `val/`, each with a folder for each class; for CIFAR,
+            the folder with the files `.bin`.
         format: "folder", "cifar10" or "cifar100".
-        crop: how a training image is cut, see `tasks.vision.Augmentation`; so are the next five.
-        area: the smallest share of an image that is cut out.
-        flip: probability of a flip from left to right.
-        vertical_flip: and upside down.
-        three_augment: grey, solarised or blurred.
-        jitter: of colours.
-        mixup: see `tasks.vision.Mixing`; so are the next three.
-        cutmix: parameter of its Beta distribution; 0: none.
-        mix_probability: share of the batches that are mixed.
-        smoothing: share of a label that is spread over all.
-        mixed_labels: what a label of a mixed image counts: "share" of it, or "whole", as DeiT III
-            has it with binary cross entropy.
-        keep: what is kept of the shorter side where accuracy is measured.
-        threads: batches read at once.
-        processes: processes that read, each with so many threads; 0: this one alone.
+        crop: How a training image is cut; this and the next five are fields of
+            `tasks.vision.Augmentation`.
+        area: Smallest share of an image that is cut out.
+        flip: Probability of a flip from left to right.
+        vertical_flip: Probability of a flip upside down.
+        three_augment: Whether each image is made grey, solarised or blurred.
+        jitter: How much brightness, contrast and saturation change.
+        mixup: Parameter of mixup's Beta distribution, 0: no mixup; this and the next three are
+            fields of `tasks.vision.Mixing`.
+        cutmix: Parameter of CutMix's Beta distribution; 0: no CutMix.
+        mix_probability: Share of the batches that are mixed.
+        smoothing: Share of a label that is spread over all classes.
+        mixed_labels: How much each label of a mixed image counts: its "share" of the image, or the
+            "whole", as in DeiT III with binary cross entropy.
+        keep: Share of the shorter side that is kept where accuracy is measured.
+        threads: Number of batches that are read at once.
+        processes: Number of processes that read, each with so many threads; 0: this process reads.
 
     Example:
         >>> import tempfile

@@ -1,8 +1,8 @@
 """The examples of docstrings run, and say what comes out; every public function and class has one.
 
 Public is what a package lists in its `__all__`. A name is shown where it occurs in an example of
-its own docstring. A class may also be shown by another public name of its package, such as the
-function that takes or returns it.
+its own docstring, other than to be imported. A class may also be shown by another public name of
+its package, such as the function that takes or returns it.
 """
 
 import doctest
@@ -70,11 +70,12 @@ def public(package):
 
 @functools.cache
 def examples(module):
-    """The examples of a module that doctest runs, by the name of what they are of."""
+    """The examples of a module that doctest runs, by what they are of; without their imports."""
     found = {}
     for test in doctest.DocTestFinder().find(importlib.import_module(module)):
         run = [x for x in test.examples if doctest.SKIP not in x.options]
-        found[test.name] = "".join(x.source + x.want for x in run)
+        shown = [x for x in run if not x.source.startswith(("import ", "from "))]
+        found[test.name] = "".join(x.source + x.want for x in shown)
     return found
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Int
 class Stream(NamedTuple):
     """A task whose labels depend only on the past, so that one pass measures every length.
 
-    Its inputs are drawn and labelled piece by piece.
+    Its inputs do not depend on the length, so that they are drawn and labelled piece by piece.
 
     Attributes:
         draw: (key, batch, length) -> inputs int32 [batch, length].

@@ -264,9 +264,9 @@ class ByAccuracy(_Growing):
     after its number of steps. The last stage takes all its steps, unless `solved` ends it. The
     learning rate stays at its peak until the last stage begins; its cosine runs over that stage.
 
-    `training.steps` limits all stages together. If it is less than the sum of their steps, training
-    may end before the last stage; if it is more, the last stage takes the rest. Usually training
-    ends long before. Lengths and their padding are those of `Staged`.
+    `training.steps` limits all stages together, and training may end long before. If it is less
+    than the sum of their steps, training may end in an earlier stage; if it is more, the last stage
+    takes the rest. Lengths and their padding are those of `Staged`.
 
     Example:
         >>> from plstm_seq.training import ByAccuracy

@@ -63,7 +63,7 @@ AXES = {
 
 
 def sizes_of(graph: LineGraph) -> Sizes:
-    """The lengths of its arrays.
+    """The sizes of a graph, read off its arrays.
 
     Example:
         >>> from plstm_seq.graphs import line_graph, sizes_of

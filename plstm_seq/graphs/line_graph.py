@@ -89,8 +89,6 @@ def line_graph(
         >>> graph = line_graph(diamond, nodes=4)
         >>> list(zip(graph.before.tolist(), graph.after.tolist(), strict=True))
         [(0, 2), (1, 3)]
-        >>> line_graph(diamond, nodes=4, mode="PD").multitree.tolist()
-        [1, 1]
     """
     tail, head = index_pairs("edge_index", edge_index)
     if nodes < (1 if graph is None else 0):

@@ -31,8 +31,13 @@ def task_row(name: str) -> dict[str, Any]:
         "labels": len(task.labels),
         "chance": task.chance,
         "labelled": _labelled(task),
-        "rule": (inspect.getdoc(type(task)) or "").partition("\n")[0],
+        "rule": _documentation(task).partition("\n")[0],
     }
+
+
+def _documentation(task: Any) -> str:
+    """What the docstring of a task says before its example."""
+    return (inspect.getdoc(type(task)) or "").partition("\nExample:\n")[0].rstrip()
 
 
 def _reads(task: Any) -> str:
@@ -78,7 +83,7 @@ def describe(task: Any, *, length: int | None, count: int, seed: int) -> dict[st
     """
     return {
         "name": task.name,
-        "documentation": inspect.getdoc(type(task)) or "",
+        "documentation": _documentation(task),
         "vocabulary": list(getattr(task, "vocabulary", ())),
         "labels": list(task.labels),
         "chance": task.chance,

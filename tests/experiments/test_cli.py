@@ -100,6 +100,14 @@ def test_tasks_show(command):
         ]
 
 
+@pytest.mark.parametrize("name", task_names())
+def test_tasks_show_leaves_out_the_example_in_python(command, name):
+    shown = command("tasks", "show", name, "--count", "1")
+    assert shown.exit_code == 0
+    assert "Example:" not in shown.stdout
+    assert ">>>" not in shown.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,4 +1,4 @@
-"""What a run has learned: its model, probed with what its task knows.
+"""Probes of a run: what its model has learned, compared with what is known of its task.
 
 found = probe(load_run("runs/s3"))
 print(found["representations"].summary)
@@ -40,25 +40,31 @@ def probe(
     block: int = 0,
     announce: Callable[[str], None] | None = None,
 ) -> dict[str, Probed]:
-    """Probes a trained run; figures and `probes.json` go into a folder.
+    """Probes a trained run, and writes figures and `probes.json` into a folder.
 
-    A probe that the run does not suit (no group behind the task, no pLSTM layer) is left out with
-    the reason, unless it is named. A model over images or grids has the probe `gates` alone: a
-    picture of its gates over an example.
+    A probe that does not suit the run is left out, unless it is named in `only`: some need a group
+    behind the task, or a pLSTM layer. For models over images and grids there is one probe, `gates`,
+    which draws their gates over an example.
 
     Args:
         run: a trained run, or its folder or name.
         only: names of `PROBES`; None: all.
-        output: the folder; None: `probes` in the run's.
+        output: the folder to write to; None: the folder `probes` in that of the run.
         block: the number of the block whose gates are drawn.
-        announce: is told what was left out, and why.
+        announce: is called with a line on each probe that was left out, and why.
 
     Returns:
-        The outcomes by name.
+        The outcome of each probe, by its name.
 
     Raises:
-        RunError: the run has no checkpoint, or a probe that was named does not suit it.
+        RunError: the run has no checkpoint, or a probe named in `only` does not suit it.
         ValueError: there is no probe of that name.
+
+    Example:
+        >>> from experiments import probe
+        >>> found = probe("parity-1", only=["group"])  # a run, see `experiments.train`
+        >>> found["group"].summary["order"], found["group"].summary["smallest_dim"]
+        (2, 1)
     """
     named = None if only is None else list(only)
     for name in named or ():

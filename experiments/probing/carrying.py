@@ -1,4 +1,4 @@
-"""How far models carry: exact constructions, and models with what fights drift."""
+"""To which length models stay right: exact constructions, and models corrected against drift."""
 
 from __future__ import annotations
 
@@ -18,17 +18,26 @@ from tasks.groups import group
 
 SNAP_EVERY = 16
 NOISE = 0.02
-"""What is added to the numbers of an exact construction to see what drift does to it."""
+"""Size of the noise added to the parameters of an exact construction, to see it drift."""
 _SEQUENCES_A_PROTOTYPE = 64
 
 
 class Carried(NamedTuple):
-    """How far a model carries.
+    """To which length a model stays right.
 
     Attributes:
-        lengths: where it was measured.
-        accuracy: at the last position, at each length.
-        horizon: of whole sequences, 0.9 of them right.
+        lengths: the lengths that were measured.
+        accuracy: the accuracy at the last position, for each length.
+        horizon: the longest length at which 0.9 of the sequences are right at every position.
+
+    Example:
+        >>> import tasks
+        >>> from experiments import load_run
+        >>> from experiments.probing import Carried, carry
+        >>> model = load_run("parity-1").model  # a run, see `experiments.train`
+        >>> carried: Carried = carry(model, tasks.get("parity"), [16, 64], num_sequences=8)
+        >>> carried.lengths, min(carried.accuracy) > 0.8
+        ((16, 64), True)
     """
 
     lengths: tuple[int, ...]
@@ -38,7 +47,7 @@ class Carried(NamedTuple):
 
 @contextmanager
 def declining() -> Iterator[None]:
-    """Says of what the library cannot do with a model or task that the run does not suit."""
+    """Turns a ValueError of the library into a RunError: the run does not suit a probe."""
     try:
         yield
     except ValueError as error:
@@ -65,15 +74,26 @@ def carry(
     num_sequences: int = 64,
     chunk_size: int = 256,
 ) -> Carried:
-    """Measure how far a model carries, on sequences that depend on the seed alone.
+    """Measures to which length a model stays right, on sequences that depend only on the seed.
 
     Args:
-        model: of bounded state.
-        task: labels every position.
-        lengths: where to measure.
-        seed: of the sequences.
-        num_sequences: run at once.
-        chunk_size: symbols run at once; a snapped model is snapped as often.
+        model: a model whose state does not grow with the length.
+        task: a task that labels every position.
+        lengths: the lengths to measure.
+        seed: seed of the sequences.
+        num_sequences: number of sequences; they run at once.
+        chunk_size: number of symbols of a sequence that run at once; a `Snapped` model is corrected
+            after each such chunk.
+
+    Example:
+        >>> import tasks
+        >>> from experiments.probing import carry
+        >>> from plstm_seq.probing import exact_model, faithful_representation
+        >>> task, group = tasks.get("word_problem", group="Z3"), tasks.groups.group("Z3")
+        >>> symbols = [group.elements.index(symbol) for symbol in task.vocabulary]
+        >>> model = exact_model(faithful_representation(group.table), symbols)
+        >>> carry(model, task, [16, 256], num_sequences=8)
+        Carried(lengths=(16, 256), accuracy=(1.0, 1.0), horizon='>=256')
     """
     found = length_generalization(
         model,
@@ -92,7 +112,9 @@ def carry(
 def carry_snapped(
     model: Any, task: tasks.Task, lengths: Sequence[int], *, learned_at: int = 16, **options: Any
 ) -> Carried:
-    """The same with the state put back every `SNAP_EVERY` symbols onto prototypes.
+    """As `carry`, of a model whose state is corrected every `SNAP_EVERY` symbols.
+
+    The state is then replaced by the learned prototype of the label that the model predicts.
 
     Args:
         model: see `carry`.
@@ -100,6 +122,14 @@ def carry_snapped(
         lengths: see `carry`.
         learned_at: length of the sequences that prototypes are learned from.
         **options: see `carry`.
+
+    Example:
+        >>> import tasks
+        >>> from experiments import load_run
+        >>> from experiments.probing import carry_snapped
+        >>> model = load_run("parity-1").model  # a run, see `experiments.train`
+        >>> carry_snapped(model, tasks.get("parity"), [16, 64], num_sequences=8).lengths
+        (16, 64)
     """
     prototypes = learn_prototypes(
         model,
@@ -115,19 +145,30 @@ def carry_snapped(
 def exact_horizons(
     task: tasks.Task, lengths: Sequence[int], *, noise: float = NOISE, **options: Any
 ) -> dict[str, Carried]:
-    """Measure how far the exact construction for a word problem carries.
+    """Measures to which length the exact construction for a word problem stays right.
 
-    In both types, with transitions held as matrices and made as exponentials; and both disturbed,
-    which is what training leaves, the matrices also snapped.
+    Seven models are measured: with transitions stored as matrices, or computed as matrix
+    exponentials, each in float32, in bfloat16, and with noise on the parameters, as training leaves
+    it; and the noisy matrices with the state corrected as in `carry_snapped`.
 
     Args:
-        task: a word problem with one token an element.
-        lengths: where to measure.
-        noise: standard deviation of the disturbance, see `exact_model`.
+        task: a word problem with one token for each element.
+        lengths: the lengths to measure.
+        noise: standard deviation of the noise, see `exact_model`.
         **options: see `carry`.
 
+    Returns:
+        What was measured, by a name for each model.
+
     Raises:
-        RunError: the task is not one of those, or its group is too large.
+        RunError: the task is not such a word problem, or its group is too large.
+
+    Example:
+        >>> import tasks
+        >>> from experiments.probing import exact_horizons
+        >>> found = exact_horizons(tasks.get("s3_word_problem"), [16, 64])  # doctest: +SKIP
+        >>> found["matrices, float32"].horizon  # doctest: +SKIP
+        '>=64'
     """
     if not isinstance(task, tasks.WordProblem) or task.tokens_per_transition > 1:
         raise RunError("exact constructions are for word problems with one token an element")

@@ -1,4 +1,4 @@
-"""The probes: each takes a subject, and makes a result, its telling numbers and a figure."""
+"""The probes: each takes a run, and makes a result, a summary of it and a figure."""
 
 from __future__ import annotations
 
@@ -34,10 +34,17 @@ class Probed:
     """The outcome of a probe.
 
     Attributes:
-        name: of the probe.
-        result: the dataclass of `plstm_seq.probing`, or a list of one a layer.
-        summary: its most telling numbers, for JSON.
-        figure: its plot.
+        name: the name of the probe.
+        result: a dataclass of `plstm_seq.probing`, or a list with one for each layer.
+        summary: the most important numbers of the result, as JSON holds them.
+        figure: a plot of the result.
+
+    Example:
+        >>> from experiments.probing import Probed, probe
+        >>> found = probe("parity-1", only=["group"])  # a run, see `experiments.train`
+        >>> outcome: Probed = found["group"]
+        >>> outcome.name, outcome.summary["abelian"]
+        ('group', True)
     """
 
     name: str
@@ -228,11 +235,13 @@ PROBES: dict[str, Callable[[Subject], Probed]] = {
 
 
 def probes_of(run: Run, block: int) -> dict[str, Callable[[], Probed]]:
-    """The probes for the kind of model that a run has, by name; a probe may still decline.
+    """The probes for the kind of model that a run has, by name.
+
+    Such a probe may still find that the run does not suit it.
 
     Args:
         run: a trained run.
-        block: whose gates are drawn.
+        block: the number of the block whose gates are drawn.
 
     Raises:
         RunError: the run has no checkpoint, or a model without probes.
@@ -247,7 +256,15 @@ _MOST = 12
 
 
 def table(found: Mapping[str, Probed]) -> Table:
-    """A table with a row for each number, or list of numbers, that a probe found."""
+    """A table, to be printed by rich, with a row for each entry of the probes' summaries.
+
+    Example:
+        >>> from experiments.probing import probe, table
+        >>> found = probe("parity-1", only=["group"])  # a run, see `experiments.train`
+        >>> rows = table(found)
+        >>> rows.row_count == len(found["group"].summary)
+        True
+    """
     shown = plain_table("probe", "", "")
     shown.columns[1].justify = shown.columns[2].justify = "left"
     for name, outcome in found.items():

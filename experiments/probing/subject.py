@@ -24,12 +24,20 @@ class TaskGroup(NamedTuple):
     """The group that a task's symbols generate.
 
     Attributes:
-        name: of the group, or of that which it is part of.
-        elements: their names.
-        table: Cayley table [G, G].
-        symbols: the element of each symbol.
+        name: the name of the group, or of a larger group that it is part of.
+        elements: the names of the elements.
+        table: the Cayley table `[G, G]`.
+        symbols: for each symbol of the task the number of its element.
         composition: the side on which the task multiplies its newest symbol.
-        images: [G, points] for permutations.
+        images: `[G, points]`, where each element sends each point, if the elements are
+            permutations; None: they are not.
+
+    Example:
+        >>> import tasks
+        >>> from experiments.probing import TaskGroup, task_group
+        >>> found: TaskGroup = task_group(tasks.get("parity"))
+        >>> found.elements, found.table.tolist()
+        (('e', '(0,1)'), [[0, 1], [1, 0]])
     """
 
     name: str
@@ -43,7 +51,15 @@ class TaskGroup(NamedTuple):
 def task_group(task: tasks.Task) -> TaskGroup | None:
     """The group behind a task: of a word problem, or of an automaton whose symbols permute states.
 
-    None: there is no such group, or an element takes several tokens.
+    Returns:
+        The group; None: there is none, or an element takes several tokens.
+
+    Example:
+        >>> import tasks
+        >>> from experiments.probing import task_group
+        >>> found = task_group(tasks.get("cycle_navigation"))
+        >>> len(found.elements), found.symbols, task_group(tasks.get("flip_flop"))
+        (5, (4, 0, 1), None)
     """
     if isinstance(task, tasks.WordProblem):
         if task.tokens_per_transition > 1:
@@ -109,7 +125,10 @@ def layer_of(layers: Sequence[L], block: int) -> L:
 
 
 class Subject:
-    """A run, and what several probes need of it."""
+    """A run, and what several probes need of it.
+
+    Each of these is computed when the first probe asks for it.
+    """
 
     def __init__(self, run: Run, block: int):
         model: Any = run.model

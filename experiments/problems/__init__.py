@@ -1,6 +1,6 @@
-"""What a kind of task needs to be learned: its model, its batches, what grows when it is measured.
+"""What a task needs to be learned: its model, its batches, and what grows when it is measured.
 
-`make_task(name)` finds a task of any kind, `problem_of(task)` what goes with it.
+`make_task(name)` makes a task of any kind, and `problem_of(task)` says what it needs.
 """
 
 from __future__ import annotations
@@ -26,16 +26,32 @@ AnyTask = tasks.Task | tasks.ImageTask | tasks.GridTask | tasks.GraphTask | Imag
 
 
 def task_names() -> list[str]:
-    """The names of all tasks that are drawn: those over sequences, then grids, then graphs."""
+    """The names of all tasks whose examples are drawn: over sequences, then grids, then graphs.
+
+    Example:
+        >>> from experiments.problems import task_names
+        >>> {"parity", "grid_parity", "dag_boolean"} <= set(task_names())
+        True
+    """
     return [*tasks.names(), *tasks.grid_names(), *tasks.graph_names()]
 
 
 def make_task(name: str, **options: Any) -> AnyTask:
     """Makes a task of any kind.
 
+    Args:
+        name: a name of `task_names()`, the word problem of any group, or a task that is read from
+            files (`images` or `tu`).
+        **options: options of the task.
+
     Raises:
         ValueError: there is no such task or option, or a value is not allowed.
         TypeError: a value has the wrong type.
+
+    Example:
+        >>> from experiments.problems import make_task
+        >>> make_task("modular_arithmetic", modulus=3).labels
+        ('0', '1', '2')
     """
     if name in _FROM_FILES:
         return make(name, _FROM_FILES, options)
@@ -50,7 +66,14 @@ def make_task(name: str, **options: Any) -> AnyTask:
 
 
 def problem_of(task: AnyTask) -> Problem:
-    """What goes with a task's kind."""
+    """What a task needs to be learned, by its kind.
+
+    Example:
+        >>> from experiments.problems import make_task, problem_of
+        >>> problem = problem_of(make_task("dag_boolean"))
+        >>> problem.reads, problem.axis, problem.recommended_sizes()
+        ('graphs', 'depth', (2, 4, 6, 8, 12, 16))
+    """
     if isinstance(task, TUTask):
         return TUProblem(task)
     if isinstance(task, ImagesTask):

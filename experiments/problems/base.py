@@ -1,4 +1,4 @@
-"""What training and evaluation ask of any kind of task, and the batches that they take."""
+"""What training and evaluation need to know of a task, and the batches that they take."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class ModelBatch(NamedTuple):
 
     Attributes:
         inputs: what the model reads.
-        targets: label ids, `[B]`, `[B, ...]`, or `[N]` of the nodes of graphs; or numbers to
+        targets: label ids, `[B]`, `[B, ...]`, or `[N]` for the nodes of graphs; or numbers to
             predict, `[B, A]`.
-        mask: bool like `targets`, what is scored; `[B]` of numbers.
-        owner: int `[N]`, the graph of each node, where nodes are labelled.
+        mask: which targets are scored: bool in the shape of `targets`, or `[B]` for numbers.
+        owner: the graph of each node where nodes are labelled, int `[N]`.
     """
 
     inputs: Any
@@ -37,10 +37,16 @@ class ModelBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem(abc.ABC):
-    """A task with what goes with its kind: sequences, grids or graphs.
+    """A task with what it needs to be learned; a subclass for each kind of task.
 
-    Where a subclass does not say otherwise, examples are drawn, as many as one likes; they have
-    labels, and their size is what grows.
+    Where a subclass does not say otherwise, any number of examples can be drawn, what is predicted
+    are labels, and examples of several sizes are measured.
+
+    Example:
+        >>> from experiments.problems import Problem, make_task, problem_of
+        >>> problem: Problem = problem_of(make_task("parity"))
+        >>> problem.reads, problem.axis, problem.recommended_training().steps
+        ('sequences', 'length', 2000)
     """
 
     task: Any
@@ -49,11 +55,11 @@ class Problem(abc.ABC):
     """The class of the models' configs."""
 
     reads: ClassVar[str]
-    """What such a model reads, in words."""
+    """What a model of that class reads, in words."""
 
     @property
     def axis(self) -> Axis:
-        """What grows when generalisation is measured."""
+        """What grows when generalisation is measured: the length, size or depth of examples."""
         return "size"
 
     @property
@@ -63,35 +69,41 @@ class Problem(abc.ABC):
 
     @property
     def draw(self) -> Draw:
-        """Draws a batch of one size for evaluation; if it is `InOrder`, that is used there."""
+        """Draws a batch of one size for evaluation.
+
+        If it is `InOrder`, evaluation goes through the examples in their order.
+        """
         return cast(Draw, self.sample)
 
     @property
     def examples(self) -> int | None:
-        """How many examples there are to evaluate on; None: as many as one draws."""
+        """Number of examples that there are to evaluate on; None: any number can be drawn."""
         return None
 
     @property
     def losses(self) -> tuple[Loss, ...]:
-        """Those that fit what is predicted, the first where nothing else is said."""
+        """The losses that suit what is predicted; the first is the default."""
         return OF_LABELS
 
     def validate(self, batch: int, size: int) -> Validate | None:  # noqa: ARG002
-        """Measures a model while it trains, in batches of so many; None: nothing is measured.
+        """What measures a model while it trains; None: nothing does.
 
-        What has sizes is measured at `size`, the largest of training. Examples that are drawn
-        validate themselves: all are new.
+        Examples that are drawn are new at every step, so that training measures itself on them.
+
+        Args:
+            batch: number of examples in a batch.
+            size: the size of the examples, the largest of training.
         """
         return None
 
     def release(self) -> None:  # noqa: B027 (most have nothing to let go of)
-        """Lets go of what was read ahead, once nothing more is asked for."""
+        """Frees what was read ahead, once no more batches are needed."""
 
     def check_model(self, config: Any) -> None:
-        """Refuses the config of a model that reads or answers something else.
+        """Refuses the config of a model that does not suit the task.
 
         Raises:
-            ValueError: it is one.
+            ValueError: the model reads or predicts something else.
         """
         if not isinstance(config, self.config):
             kind = getattr(self.config, "kind", "")
@@ -121,15 +133,15 @@ class Problem(abc.ABC):
 
     @abc.abstractmethod
     def recommended_model(self) -> ModelConfig:
-        """The model where nothing else is said."""
+        """The model that a run has by default."""
 
     @abc.abstractmethod
     def recommended_training(self) -> TrainingConfig:
-        """The training where nothing else is said."""
+        """The training that a run has by default."""
 
     @abc.abstractmethod
     def recommended_sizes(self) -> tuple[int, ...]:
-        """Where to evaluate where nothing else is said."""
+        """The lengths, sizes or depths that are measured by default."""
 
 
 def check_pooling(config: Any, task: Any, each: str, others: str, *, labels_each: bool) -> None:

@@ -45,11 +45,17 @@ class Model:
     """A model of a protocol.
 
     Attributes:
-        text: as it was asked for: `plstm,transition.dim=4`.
-        name: what of it stands before the fields.
+        text: the model as it was asked for, such as `plstm,transition.dim=4`.
+        name: the name at the beginning of `text`.
         mixer: the kind of mixer; None: that of the task's default config, which is pLSTM.
-        fields: that the protocol sets in it.
-        words: fields that whoever runs it sets.
+        fields: config fields that the protocol sets for it.
+        words: config fields that `text` sets.
+
+    Example:
+        >>> from experiments.protocols import Model, load, model
+        >>> found: Model = model(load("chomsky_regular"), "plstm,transition.dim=4")
+        >>> found.name, found.words
+        ('plstm', ((('transition', 'dim'), 4),))
     """
 
     text: str
@@ -60,7 +66,13 @@ class Model:
 
 
 def mixers(protocol: Protocol) -> list[str]:
-    """What `--model` may name beside the protocol's own: mixers of what reads its tasks."""
+    """The mixers that a model of a protocol may have, besides those that the protocol names.
+
+    Example:
+        >>> from experiments.protocols import load, mixers
+        >>> mixers(load("chomsky_regular"))[0], "lstm" in mixers(load("chomsky_regular"))
+        ('plstm', True)
+    """
     task = next(iter(protocol.tasks.values()))
     config = default_config(task.name, **task.options)
     kinds = kinds_at(_MIXER, {"model": {"kind": config.model.kind}})
@@ -68,15 +80,21 @@ def mixers(protocol: Protocol) -> list[str]:
 
 
 def model(protocol: Protocol, text: str, words: Sequence[str] = ()) -> Model:
-    """The model that a text asks for.
+    """The model that a text describes.
 
     Args:
-        protocol: whose models have names of their own beside the mixers.
-        text: `NAME`, or `NAME,field=value,...`.
-        words: further `field=value`; they belong to the model's name, too.
+        protocol: the protocol, which may have names for models of its own.
+        text: `NAME`, or `NAME,field=value,...`; the name is that of a mixer (see `mixers`) or one
+            that the protocol gives.
+        words: further fields, `field=value` each; they become part of the model's `text`.
 
     Raises:
         ConfigError: there is no such model, or a field has no value.
+
+    Example:
+        >>> from experiments.protocols import load, model
+        >>> model(load("chomsky_regular"), "lstm", ["width=32"]).text
+        'lstm,width=32'
     """
     name, between, rest = text.partition(",")
     inner = _BETWEEN_FIELDS.split(rest) if between else []
@@ -122,14 +140,14 @@ def known_sizes(config: ExperimentConfig, sizes: Mapping[str, Any]) -> dict[str,
 
 
 class About(NamedTuple):
-    """What the folder of a cell says of it; a file beside its sweep.
+    """What a file in the folder of a cell says of it.
 
     Attributes:
-        protocol: its name.
-        task: its name in the protocol.
-        model: as it was asked for.
-        scale: of steps and warm-up; 1: as published.
-        date: when it was begun.
+        protocol: the name of the protocol.
+        task: the name of the task in the protocol.
+        model: the model as it was asked for.
+        scale: the factor of steps and warm-up; 1: as published.
+        date: the day on which it was begun.
     """
 
     protocol: str
@@ -144,15 +162,22 @@ _ABOUT = pydantic.TypeAdapter(About)
 
 @dataclass(frozen=True)
 class Cell:
-    """One model on one task.
+    """A cell of a protocol's table: one model on one task.
 
     Attributes:
-        protocol: of which it is a cell.
-        task: its name in the protocol.
-        model: what is trained.
+        protocol: the protocol.
+        task: the name of the task in the protocol.
+        model: the model that is trained.
         scale: multiplies steps and warm-up, and nothing else.
-        seeds: None: as many as published.
-        rates: learning rates; None: those published.
+        seeds: the seeds; None: as many as published.
+        rates: the learning rates; None: those published.
+
+    Example:
+        >>> from experiments.protocols import Cell, load, model
+        >>> protocol = load("chomsky_regular")
+        >>> cell = Cell(protocol, "parity", model(protocol, "lstm"), scale=0.01)
+        >>> len(cell.sweep.settings), cell.folder  # three seeds at four learning rates
+        (12, PosixPath('sweeps/chomsky_regular/scale-0.01/lstm/parity'))
     """
 
     protocol: Protocol
@@ -168,7 +193,7 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        """Where its sweep is: `sweeps/PROTOCOL/SCALE/MODEL/TASK`."""
+        """The folder of its sweep: `sweeps/PROTOCOL/SCALE/MODEL/TASK`."""
         chosen = {"seeds": self.seeds, "rates": self.rates}
         other = [
             f"{name}={'+'.join(map(str, given))}"
@@ -231,7 +256,7 @@ class Cell:
 
     @property
     def about(self) -> About:
-        """What its folder says of it."""
+        """What is written of it into its folder."""
         today = datetime.now(UTC).date().isoformat()
         return About(self.protocol.name, self.task, self.model.text, self.scale, today)
 
@@ -255,7 +280,17 @@ class Cell:
 
 
 def begun(protocol: str) -> list[tuple[Path, About]]:
-    """The cells of a protocol that have a folder; one whose file is damaged is left out."""
+    """The cells of a protocol that have a folder in `sweeps/`, and what is known of each.
+
+    A cell whose file is damaged is left out, with a warning.
+
+    Example:
+        >>> from experiments.protocols import begun, cells, load
+        >>> (cell,) = cells(load("chomsky_regular"), models=["lstm"], tasks=["parity"], scale=0.01)
+        >>> _ = cell.create()
+        >>> [(about.model, about.task, about.scale) for folder, about in begun("chomsky_regular")]
+        [('lstm', 'parity', 0.01)]
+    """
     found = []
     for file in sorted((ROOT / protocol).glob(f"*/*/*/{ABOUT}")):
         try:
@@ -330,19 +365,25 @@ def cells(
     seeds: Sequence[int] | None = None,
     rates: Sequence[float] | None = None,
 ) -> list[Cell]:
-    """Every model on every task.
+    """The cells of a protocol's table for some models: each of them on each task.
 
     Args:
-        protocol: whose cells.
-        models: see `experiments.protocols.cells.model`.
-        words: `field=value` that every model takes.
-        tasks: by their names in the protocol; None: all.
-        scale: multiplies steps and warm-up, never test lengths or samples.
-        seeds: None: as many as published.
-        rates: learning rates; None: those published.
+        protocol: the protocol.
+        models: texts that describe models, see `experiments.protocols.model`.
+        words: fields that are set for every model, `field=value` each.
+        tasks: names of tasks in the protocol; None: all.
+        scale: multiplies steps and warm-up, but neither test lengths nor numbers of sequences.
+        seeds: the seeds; None: as many as published.
+        rates: the learning rates; None: those published.
 
     Raises:
         ConfigError: there is no such model or task, or a field or number is wrong.
+
+    Example:
+        >>> from experiments.protocols import cells, load
+        >>> found = cells(load("chomsky_regular"), models=["plstm", "lstm"], tasks=["parity"])
+        >>> [(cell.model.name, cell.config.training.steps) for cell in found]
+        [('plstm', 100000), ('lstm', 100000)]
     """
     found = [
         Cell(
@@ -362,10 +403,10 @@ def cells(
 
 
 def run_cell(cell: Cell, *, executor: str | Executor = "local") -> Path:
-    """Does all that is left to do of a cell; so it also resumes one that was stopped.
+    """Trains and evaluates a cell; of one that was stopped, what is left to do.
 
     Args:
-        cell: of `cells`.
+        cell: the cell, from `cells`.
         executor: see `run_sweep`.
 
     Returns:
@@ -374,6 +415,15 @@ def run_cell(cell: Cell, *, executor: str | Executor = "local") -> Path:
     Raises:
         RunError: something else is in the folder, or a group failed.
         KeyboardInterrupt: Ctrl-C; everything is saved.
+
+    Example:
+        >>> from experiments.protocols import cells, load, run_cell
+        >>> small = ["width=8", "steps=2", "training.batch_size=4", "evaluation.lengths=[16]"]
+        >>> few = ["evaluation.num_sequences=8", "evaluation.mixture=null"]
+        >>> words = {"words": [*small, *few], "seeds": [0], "rates": [1e-3]}
+        >>> (cell,) = cells(load("chomsky_regular"), models=["rnn"], tasks=["parity"], **words)
+        >>> run_cell(cell) == cell.folder
+        True
     """
     folder = cell.create().path
     run_sweep(folder, executor=executor)
@@ -381,7 +431,7 @@ def run_cell(cell: Cell, *, executor: str | Executor = "local") -> Path:
 
 
 def planned(cell: Cell) -> dict[str, Any]:
-    """What a cell would be: its folder, members, programs and budget."""
+    """The plan of a cell that need not have begun: its folder, members, programs and budget."""
     expanded, training = plan(cell.sweep), cell.sweep.configs()[0].training
     return {
         "model": cell.model.text,

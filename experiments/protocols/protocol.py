@@ -1,8 +1,8 @@
-"""A published protocol as a value: what is trained, how it is measured, what that gave.
+"""A published protocol: what is trained, how it is measured, and which numbers that gave.
 
-Protocols are YAML files beside this one. Lengths in them are the published ones; where a paper
-counts symbols that our task does not have (an answer, an `=`), the task says so by `offset`.
-Below is what `plstm-seq protocol` prints of one, and how its arguments are read.
+Protocols are YAML files in the folder of this module. Lengths in them are the published ones; where
+a paper counts symbols that our task does not have (an answer, an `=`), the task says so by
+`offset`. The last functions print protocols for `plstm-seq protocol`, and read its arguments.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,9 +40,9 @@ class Source(_Strict):
     """Where a protocol was published.
 
     Attributes:
-        paper: authors, title, number.
-        section: where in it.
-        repository: of its code; None: not known.
+        paper: its authors, title and number.
+        section: the section, table or figure.
+        repository: the repository of its code; None: not known.
     """
 
     paper: str
@@ -55,11 +55,11 @@ class ProtocolTask(_Strict):
     """One task of a protocol.
 
     Attributes:
-        name: of a task of ours.
-        options: of the task.
-        fields: config fields of this task alone, as in `override`.
-        offset: our length without the published one.
-        chance: what the paper takes as chance, where it scales by it.
+        name: the name of our task.
+        options: options of our task.
+        fields: config fields that are set for this task alone, by names as in `override`.
+        offset: our length less the published one.
+        chance: the accuracy that the paper takes as chance, where it scales accuracies by it.
     """
 
     name: str
@@ -69,23 +69,25 @@ class ProtocolTask(_Strict):
     chance: float | None = None
 
     def length(self, published: int) -> int:
-        """Our length for a published one; at least 1."""
+        """The length of our inputs for a published one; at least 1."""
         return max(published + self.offset, 1)
 
 
 @dataclass(frozen=True)
 class Measure(_Strict):
-    """How members become the published number.
+    """How a published number is made from the trained models of a cell.
 
     Attributes:
-        kind: `mixture`: one accuracy over a mixture of lengths; `lengths`: one a length; `horizon`:
-            the longest length such that it and all shorter ones reach `threshold`; `depth`: at each
-            length the fewest blocks of which a seed reaches it.
-        metric: `token`, `sequence` or `last`; of a mixture also `token_by_length`, the mean over
+        kind: `mixture`: one accuracy over a mixture of lengths; `lengths`: an accuracy at each
+            length; `horizon`: the longest length such that it and all shorter ones reach
+            `threshold`; `depth`: for each length, the fewest blocks with which a seed reaches
+            `threshold`.
+        metric: `token`, `sequence` or `last`; for a mixture also `token_by_length`, the mean over
             lengths of the token accuracy at each.
-        statistics: over seeds, each at the learning rate where it is highest; `depth` has none.
-        scaled: whether chance is at 0.
-        threshold: of `horizon` and `depth`.
+        statistics: statistics over seeds, each at the learning rate where it is highest; for
+            `depth` they are not used.
+        scaled: whether accuracies are scaled so that chance is 0 and 1 stays 1.
+        threshold: the accuracy that `horizon` and `depth` ask for.
     """
 
     kind: Literal["mixture", "lengths", "horizon", "depth"]
@@ -108,15 +110,15 @@ Value = float | dict[str, float]
 
 @dataclass(frozen=True)
 class Published(_Strict):
-    """A published row.
+    """A published row of numbers.
 
     Attributes:
-        model: as the paper calls it.
-        values: by task (`task@length` where each length has a number): the first statistic, or
-            several with their spreads by name.
-        read: from a `table`, off a `figure` by eye, or from `memory` of the paper: check that one
-            before you cite it.
-        source: where it was published, if not with the protocol.
+        model: the model, as the paper calls it.
+        values: the numbers, by task, or by `task@length` where each length has one. Each is the
+            first statistic, or several statistics and their spreads by name.
+        read: how the numbers were read: from a `table`, by eye from a `figure`, or from `memory` of
+            the paper; check the last before you cite them.
+        source: where the row was published, if not with the protocol.
     """
 
     model: str
@@ -130,21 +132,28 @@ class Protocol(_Strict):
     """A published protocol.
 
     Attributes:
-        name: of its file.
-        title: in a line.
+        name: the name of its file.
+        title: what it is, in one line.
         source: where it was published.
-        tasks: by the names that columns have.
-        config: fields of every run, as in `override`: budget, lengths, optimizer, evaluation.
-        seeds: the published ones in number; ours count from 0.
-        rates: learning rates.
-        measure: how members become a number.
-        published: rows to compare with.
-        model: sizes that the paper gives, for every model that has the field.
-        models: fields that one mixer takes here; or, under another name, a mixer (`mixer`) and its
-            fields.
-        vary: what else is varied, as in the YAML of a sweep.
-        differences: what here is not as published.
+        tasks: the tasks, by the names of the table's columns.
+        config: config fields that are set for every run, by names as in `override`: budget,
+            lengths, optimizer, evaluation.
+        seeds: as many seeds as were published; ours count from 0.
+        rates: the learning rates.
+        measure: how a number is made from the trained models.
+        published: the published rows to compare with.
+        model: sizes that the paper gives, set for every model that has the field.
+        models: config fields by the mixer that they are set for. Under any other name, a model of
+            that name: its mixer (`mixer`) and its fields.
+        vary: what is varied besides seeds and rates, as in the YAML of a sweep.
+        differences: what is done here otherwise than published.
         findings: what the paper reports without a number.
+
+    Example:
+        >>> from experiments.protocols import Protocol, load
+        >>> protocol: Protocol = load("chomsky_regular")
+        >>> protocol.seeds, protocol.rates, protocol.measure.statistics
+        ((0, 1, 2), (0.01, 0.001, 0.0005, 0.0001), ('best', 'median'))
     """
 
     name: str
@@ -204,7 +213,7 @@ class Protocol(_Strict):
 
     @property
     def statistics(self) -> tuple[str, ...]:
-        """What is given for each number; of a depth there is one alone."""
+        """The statistics that the table shows: those of the measure, or the depth alone."""
         return ("depth",) if self.measure.kind == "depth" else self.measure.statistics
 
     def task(self, name: str) -> ProtocolTask:
@@ -219,15 +228,26 @@ class Protocol(_Strict):
 
 
 def names(folder: Path = FOLDER) -> list[str]:
-    """The names of the protocols."""
+    """The names of the protocols.
+
+    Example:
+        >>> from experiments.protocols import names
+        >>> names()[:3]
+        ['a5_length', 'arrow_pointing', 'chomsky_regular']
+    """
     return sorted(file.stem for file in folder.glob("*.yaml"))
 
 
 def load(name: str) -> Protocol:
-    """A protocol by its name.
+    """Loads a protocol by its name.
 
     Raises:
         ConfigError: there is none (the nearest names are given), or its file is wrong.
+
+    Example:
+        >>> from experiments.protocols import load
+        >>> list(load("chomsky_regular").tasks)
+        ['parity', 'modular_arithmetic', 'modular_arithmetic_brackets']
     """
     if name not in names():
         raise ConfigError(f"no protocol {name!r}; {nearest(name, names())}")
@@ -235,10 +255,20 @@ def load(name: str) -> Protocol:
 
 
 def read_protocol(path: Path) -> Protocol:
-    """Reads a protocol from YAML.
+    r"""Reads a protocol from YAML.
 
     Raises:
         ConfigError: the file cannot be read, or a field is unknown, missing or wrong.
+
+    Example:
+        >>> from experiments import ConfigError
+        >>> from experiments.protocols import read_protocol
+        >>> _ = Path("own.yaml").write_text("title: Parity, once more\nseeds: [0, 1]\n")
+        >>> try:
+        ...     read_protocol(Path("own.yaml"))
+        ... except ConfigError as error:
+        ...     print(str(error).partition(";")[0])
+        own.yaml: source: Field required
     """
     try:
         document = scalars.load(path.read_text(encoding="utf-8"))
@@ -284,7 +314,7 @@ def list_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def describe(protocol: Protocol) -> dict[str, Any]:
-    """All about a protocol but the published numbers."""
+    """Everything about a protocol except the published numbers."""
     measure = protocol.measure
     return {
         **row(protocol),
@@ -331,7 +361,7 @@ def description(about: dict[str, Any]) -> Group:
 
 
 def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """What cells would be, as a table."""
+    """The plans of cells (`planned`) as a table."""
     names = ("model", "task", "members", "programs", "steps", "batch", "folder")
     table = plain_table(*names)
     for column in (table.columns[1], table.columns[-1]):

@@ -1,4 +1,4 @@
-"""Published numbers and ours beside each other."""
+"""Published numbers next to ours."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,14 +41,21 @@ Row = dict[str, Any]
 
 
 class Comparison(NamedTuple):
-    """A protocol's table.
+    """The table of a protocol: the published numbers and ours.
 
     Attributes:
-        protocol: whose.
-        frame: one row a number: `model`; `origin`, `paper` or `here`; `read`, how it was read from
-            the paper, and `source`, where another one gives it; `scale` of ours; `task`, `length`,
-            `statistic`, `value`, `spread`; of ours the `learning_rate` that was taken, the
-            evaluated members `n` of `members`, `device`, `jax` and `date`.
+        protocol: the protocol.
+        frame: a row for each number. Every row has the columns `model`, `origin` (`paper` or
+            `here`), `task`, `length`, `statistic`, `value` and `spread`. Published numbers have
+            `read`, how they were read, and `source`, if it is not that of the protocol. Ours have
+            `scale`, the `learning_rate` that was chosen, how many members were evaluated (`n`) of
+            how many (`members`), `device`, `jax` and `date`.
+
+    Example:
+        >>> from experiments.protocols import Comparison, compare, load
+        >>> compared: Comparison = compare(load("chomsky_regular"))
+        >>> compared.frame.select("model", "task", "statistic", "value").row(0)
+        ('Transformer', 'parity', 'best', 0.022)
     """
 
     protocol: Protocol
@@ -59,12 +66,18 @@ def compare(protocol: Protocol, *, scale: float | None = None) -> Comparison:
     """Gathers what was published and what has been measured here.
 
     Args:
-        protocol: whose table.
-        scale: only runs of this scale; None: of every scale.
+        protocol: the protocol.
+        scale: only runs of this scale; None: those of every scale.
 
     Raises:
         ConfigError: there can be no run of that scale.
         RuntimeWarning: a file of a cell is damaged; the cell is left out.
+
+    Example:
+        >>> from experiments.protocols import compare, load
+        >>> frame = compare(load("chomsky_regular")).frame
+        >>> frame.filter(model="mLSTM", task="parity")["value"].to_list()
+        [0.087, 0.018]
     """
     if scale is not None:
         check_scale(scale)
@@ -257,6 +270,14 @@ def export(comparison: Comparison, form: str) -> str:
 
     Raises:
         ConfigError: another form.
+
+    Example:
+        >>> from experiments.protocols import compare, export, load
+        >>> for line in export(compare(load("merrill_depth")), "table").splitlines()[:3]:
+        ...     print(line)
+        task   model  from                 20
+        Z60    RNN    paper, off a figure   1
+        Z60    IDS4   paper, off a figure   1
     """
     check_format(form)
     if form == "csv":

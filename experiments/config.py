@@ -21,18 +21,37 @@ LARGEST_SEED = 2**32 - 1
 
 
 class ConfigError(ValueError):
-    """A field or value of a config is wrong; the message says which and what is expected."""
+    """A field or value of a config is wrong; the message says which and what is expected.
+
+    Example:
+        >>> from experiments import ConfigError, default_config, override
+        >>> try:
+        ...     override(default_config("parity"), ["transition.dimension=2"])
+        ... except ConfigError as error:
+        ...     print(str(error).partition(",")[0])
+        unknown field 'transition.dimension'; nearest: transition.dim
+    """
 
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """A task of any kind and its options, for instance `modulus`."""
+    """A task of any kind and its options, for instance `modulus`.
+
+    Example:
+        >>> from experiments import TaskConfig
+        >>> TaskConfig("modular_arithmetic", {"modulus": 3}).make().labels
+        ('0', '1', '2')
+    """
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
 
     def make(self) -> Any:
-        """The task; ValueError or TypeError if a name or a value is wrong."""
+        """Makes the task.
+
+        Raises:
+            ValueError, TypeError: the name of the task or an option is wrong.
+        """
         return make_task(self.name, **self.options)
 
 
@@ -41,17 +60,26 @@ class EvaluationConfig:
     """How accuracy against length is measured.
 
     Attributes:
-        lengths: the lengths evaluated where none are named; of what is no sequence, the sizes or
-            depths.
-        num_sequences: fresh sequences a length.
-        batch_size: sequences run at once.
-        chunk_size: symbols run at once.
-        seed: of the sequences; the same for every run, so that runs read the same ones.
-        mixture: shortest and longest length of a further set of sequences, of which one number is
-            reported; None: there is none.
-        mixture_sequences: how many those are, of all lengths together.
-        snap_every: symbols after which, in a second pass, the state becomes the learned prototype
-            of what is predicted (`plstm_seq.evaluation.snapping`); None: there is no such pass.
+        lengths: the lengths that `evaluate` measures unless it is given others. Of images and grids
+            these are sizes, of graphs sizes or depths.
+        num_sequences: number of fresh sequences at each length.
+        batch_size: number of sequences that run at once.
+        chunk_size: number of symbols of a sequence that run at once.
+        seed: seed of the sequences. It is the same for every run, so that all runs are measured on
+            the same sequences.
+        mixture: shortest and longest length of a further set of sequences, over all of which one
+            accuracy is measured; None: there is no such set.
+        mixture_sequences: number of sequences in that set.
+        snap_every: number of symbols after which, in a second pass, the state is replaced by the
+            learned prototype of the label that the model predicts, see
+            `plstm_seq.evaluation.snapping`; None: there is no such pass.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from experiments import EvaluationConfig, default_config
+        >>> settings = EvaluationConfig(lengths=(64, 256), num_sequences=100)
+        >>> replace(default_config("parity"), evaluation=settings).evaluation.lengths
+        (64, 256)
     """
 
     lengths: tuple[int, ...] = LENGTHS
@@ -81,14 +109,21 @@ class ExperimentConfig:
     """Everything a run depends on.
 
     Attributes:
-        task: what is learned.
-        model: what learns it.
-        training: how long, on which lengths, with which optimizer.
+        task: the task that is learned.
+        model: the model that learns it.
+        training: how long it trains, on which lengths and with which optimizer.
         evaluation: how it is measured.
-        seed: of the parameters and of the training batches.
-        dtype: what the model computes in; parameters, gates, states and logits are in float32.
-        initial_run: the folder of a run of the same model, from whose last parameters training
-            starts; None: from new ones.
+        seed: seed of the parameters and of the training batches.
+        dtype: the type in which the model computes. Parameters, gates, states and logits are always
+            in float32.
+        initial_run: the folder of a run of the same model, with whose last parameters training
+            starts; None: it starts with new ones.
+
+    Example:
+        >>> from experiments import ExperimentConfig, default_config
+        >>> config: ExperimentConfig = default_config("s3_word_problem")
+        >>> config.task.name, config.training.steps, config.seed
+        ('s3_word_problem', 2000, 0)
     """
 
     task: TaskConfig
@@ -114,7 +149,7 @@ def check_seed(seed: int) -> None:
 
 
 def default_config(task: str, **options: Any) -> ExperimentConfig:
-    """The config that `train` uses for a task where nothing else is said.
+    """The config recommended for a task: its model, its training and how it is measured.
 
     Args:
         task: a name of `experiments.problems.task_names()`, or of any group's word problem.
@@ -122,6 +157,12 @@ def default_config(task: str, **options: Any) -> ExperimentConfig:
 
     Raises:
         ConfigError: there is no such task or option, or a value is wrong.
+
+    Example:
+        >>> from experiments import default_config
+        >>> config = default_config("modular_arithmetic", modulus=3)
+        >>> config.task.options
+        {'modulus': 3}
     """
     config = TaskConfig(task, dict(options))
     return _default(config, _make_problem(config))

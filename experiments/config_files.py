@@ -25,24 +25,39 @@ _OLD_HEADER = f"# For the reader: what is loaded is {COMPLETE}"
 
 
 def write_config(config: ExperimentConfig, path: str | Path) -> None:
-    """Writes a config as YAML."""
+    """Writes a config with all its fields as YAML; `read_config` reads it.
+
+    Example:
+        >>> from experiments import default_config, read_config, write_config
+        >>> config = default_config("parity")
+        >>> write_config(config, "parity.yaml")
+        >>> read_config("parity.yaml") == config
+        True
+    """
     write_whole(Path(path), scalars.dump(to_document(config)))
 
 
 def read_config(
     path: str | Path, options: Mapping[str, Any] = MappingProxyType({})
 ) -> ExperimentConfig:
-    """Reads a config from YAML, or the `config.json` of a run.
+    r"""Reads a config from YAML, or the `config.json` of a run.
 
-    What a YAML file does not say has the default of its class in the version that reads it.
+    A field that a YAML file leaves out takes its default, as this version has it.
 
     Args:
         path: the file.
-        options: of its task, instead of what the file says of them.
+        options: options of the task, in place of those in the file.
 
     Raises:
         ConfigError: the file cannot be read, is not YAML or not a config.
-        DamagedError: it is a `config.json`, and not what was written.
+        DamagedError: it is a `config.json` that was changed since it was written.
+
+    Example:
+        >>> from experiments import read_config
+        >>> _ = Path("parity.yaml").write_text("task: {name: parity}\nmodel: {width: 32}\n")
+        >>> config = read_config("parity.yaml")
+        >>> config.task.name, config.model.width
+        ('parity', 32)
     """
     try:
         document = scalars.load(Path(path).read_text(encoding="utf-8"))

@@ -18,14 +18,15 @@ from plstm_seq.training.config import VALIDATION
 
 
 class FoldResult(NamedTuple):
-    """What came of a fold.
+    """What training on one fold gave.
 
     Attributes:
-        fold: its number.
-        step: of the record with the best validation accuracy, or the smallest mean absolute error,
-            the first of them.
-        validation: `accuracy`, or `mae` and `rmse`, there.
-        test: likewise.
+        fold: the number of the fold.
+        step: the first training step with the best validation accuracy, or with the smallest mean
+            absolute error where attributes are predicted.
+        validation: what was measured at that step on the validation part: `accuracy`, or `mae` and
+            `rmse`.
+        test: the same on the test part.
     """
 
     fold: int
@@ -36,11 +37,21 @@ class FoldResult(NamedTuple):
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """The folds of one setting.
+    """The result of a cross validation.
 
     Attributes:
-        folder: of the sweep, in which `cross_validation.json` says the same.
-        folds: in order.
+        folder: the folder of the sweep over the folds. Its file `cross_validation.json` holds the
+            same numbers.
+        folds: the result of each fold, in order.
+
+    Example:
+        >>> from experiments import CrossValidation
+        >>> folds = tuple(
+        ...     FoldResult(fold, step=90, validation={"accuracy": 0.5}, test={"accuracy": accuracy})
+        ...     for fold, accuracy in enumerate((0.25, 0.75))
+        ... )
+        >>> CrossValidation(Path("sweeps/proteins"), folds).mean
+        {'accuracy': 0.5}
     """
 
     folder: Path
@@ -100,25 +111,32 @@ def cross_validate(
     max_parallel: int | None = None,
     progress: bool = True,
 ) -> CrossValidation:
-    """Trains on every fold of a data set; goes on where it was stopped.
+    """Trains a model on every fold of a data set; called again, it goes on where it was stopped.
 
-    Source: the protocol of arXiv 2506.11997, table 3: the test accuracy of the epoch with the best
-    validation accuracy, mean and standard deviation over the folds. Where attributes are predicted,
-    errors instead, and the smallest mean absolute one is the best.
+    The protocol is that of arXiv 2506.11997, table 3: of each fold the test accuracy at the epoch
+    with the best validation accuracy, and the mean and standard deviation of that over the folds.
+    Where attributes are predicted, errors take the place of accuracies, and the epoch with the
+    smallest mean absolute error in validation is taken.
 
     Args:
-        config: of the task `tu`.
-        folder: of the sweep over the folds; None: a new one in `sweeps/`.
+        config: a config of the task `tu`.
+        folder: the folder of the sweep over the folds; None: a new one in `sweeps/`.
         executor: see `run_sweep`.
         max_parallel: see `run_sweep`.
         progress: whether progress is written to standard error.
 
     Returns:
-        The folds; `cross_validation.json` in the folder says the same.
+        The result of each fold, which is also written to `cross_validation.json` in the folder.
 
     Raises:
         ConfigError: the task has no folds.
         RunError: the folder holds another sweep, or a fold was not trained.
+
+    Example:
+        >>> from experiments import cross_validate, default_config
+        >>> config = default_config("tu", data="data/PROTEINS")  # doctest: +SKIP
+        >>> cross_validate(config, "sweeps/proteins").mean  # doctest: +SKIP
+        {'accuracy': 0.75}
     """
     sweep = create_folds(config, folder)
     run_sweep(sweep.path, executor=executor, max_parallel=max_parallel, progress=progress)

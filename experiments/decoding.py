@@ -11,10 +11,20 @@ from experiments.run import Run, as_run
 
 
 class Decoded(NamedTuple):
-    """What a run predicts after one symbol, and what the task's rule says.
+    """What a run predicts after one symbol, and what is right.
 
-    `label` is None where the rule gives none, as inside an expression that is only valued at its
-    end.
+    Attributes:
+        symbol: the symbol that was read.
+        prediction: the label that the model finds most probable.
+        probability: the probability that the model gives it.
+        label: the label by the task's rule; None where the rule gives none, as inside an expression
+            that is only evaluated at its end.
+
+    Example:
+        >>> from experiments import Decoded, decode
+        >>> last: Decoded = decode("parity-1", "0110")[-1]  # a run, see `experiments.train`
+        >>> last.symbol, last.prediction, last.label, last.probability > 0.9
+        ('0', '0', '0', True)
     """
 
     symbol: str
@@ -31,12 +41,18 @@ def decode(run: Run | str | Path, text: str) -> list[Decoded]:
         text: symbols of the task's vocabulary.
 
     Returns:
-        One entry a symbol.
+        One entry for each symbol.
 
     Raises:
         RunError: the run has no checkpoint.
         ValueError: the run does not read sequences, a symbol is not in the vocabulary, or the text
             is empty.
+
+    Example:
+        >>> from experiments import decode
+        >>> entries = decode("parity-1", "1101")  # a run, see `experiments.train`
+        >>> [(entry.symbol, entry.prediction) for entry in entries]
+        [('1', '1'), ('1', '0'), ('0', '0'), ('1', '1')]
     """
     run = as_run(run)
     check_decodes(run)

@@ -49,6 +49,13 @@ class Demands:
             matrices) whose product every symbol can be. None if no symbol permutes the states.
         linear_dimension: The dimension of `linear_form`: the smallest exact one that was found.
         not_computed: What could not be computed and why, a sentence each.
+
+    Example:
+        >>> import tasks
+        >>> from experiments import Demands, demands
+        >>> found: Demands = demands(tasks.get("parity"))
+        >>> found.faithful_dimension, found.rotation_dimension, found.structure.states
+        (1, 2, 2)
     """
 
     structure: tasks.Structure
@@ -90,6 +97,14 @@ class TaskForm:
         initial: float64 `[J]`, the state before the first symbol.
         readings: float64 `[symbols, K, J]`.
         codes: float64 `[labels, K]`, the point that stands for each label.
+
+    Example:
+        >>> import tasks
+        >>> from experiments import TaskForm, linear_form
+        >>> task = tasks.get("parity")
+        >>> form: TaskForm = linear_form(task)
+        >>> form.dim, form.label(task.encode("0110")[None]).tolist()
+        (1, [[0, 1, 0, 0]])
     """
 
     transitions: np.ndarray

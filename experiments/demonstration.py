@@ -91,21 +91,25 @@ def quickstart(
     progress: bool = True,
     announce: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Result], list[Path]]:
-    """Trains, evaluates and draws the three variants.
-
-    Lengths up to 40 in training, up to 4096 in evaluation.
+    """Trains three small models on lengths up to 40, and measures them on lengths up to 4096.
 
     Args:
         folder: where the runs and the figure go; None: `runs/quickstart-<n>`, the first free n.
-        seeds: every variant is trained once with each.
+        seeds: each of the three models is trained once with every seed.
         progress: whether progress is written to standard error.
-        announce: is told what begins.
+        announce: is called with the name of each training when it begins.
 
     Returns:
-        A result a variant and seed, and the figure's files (of the first seed).
+        A result for each model and seed, and the files of the figure, which shows the first seed.
 
     Raises:
         RunError: the folder holds runs already.
+
+    Example:
+        >>> from experiments import quickstart
+        >>> results, figures = quickstart("runs/first")  # doctest: +SKIP
+        >>> [figure.name for figure in figures]  # doctest: +SKIP
+        ['accuracy_against_length.png', 'accuracy_against_length.svg']
     """
     folder = free_folder(ROOT, "quickstart") if folder is None else Path(folder)
     results = []

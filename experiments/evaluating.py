@@ -58,34 +58,41 @@ def evaluate(
     """Measures accuracy against length on fresh sequences, and keeps it in the run's folder.
 
     Rows are added to those that the run has: what was measured at other lengths, with another
-    number of sequences or seed, or at another training step stays. `run.evaluation` is one
-    consistent set of them, `run.evaluations` all.
+    number of sequences or seed, or at another training step stays. `run.evaluations` holds all
+    rows, and `run.evaluation` those that were measured together.
 
-    Along lengths an evaluation that was stopped or killed goes on where it was: the same call on
-    the same machine gives the rows that it would have given.
+    An evaluation of sequences that was stopped or killed goes on where it was: the same call on the
+    same machine then gives the same rows as if it had not been stopped.
 
     Args:
         run: a trained run, or its folder or name.
-        lengths: where to measure, sizes or depths of what is no sequence; None: those of the
-            config.
-        num_sequences: sequences a length; None: that of the config.
-        snap_every: symbols between corrections in a second pass; None: that of the config.
-        progress: whether a line shows how far it is, where standard error is a terminal.
+        lengths: the lengths to measure (of images, grids and graphs their sizes or depths); None:
+            those of the config.
+        num_sequences: number of sequences at each length; None: that of the config.
+        snap_every: number of symbols between corrections of the state in a second pass; None: that
+            of the config.
+        progress: whether a line on standard error shows how far it is, where that is a terminal.
 
     Returns:
-        Token, sequence and last-position accuracy at every length, with intervals and horizons. Its
-        rows are also, where the config names them, those of a mixture of lengths
-        (`mixture_of_lengths`), those of the second pass, as `snapped_token` and so on, and, where
-        training kept an average of the parameters, those of that, as `averaged_token` and so on. It
-        says which checkpoint the model is from, and in `notes` if a later one is damaged.
+        Token, sequence and last-position accuracy at every length, with intervals and horizons, and
+        the checkpoint that was measured. There are further rows where the config asks for them: of
+        a mixture of lengths (`mixture_of_lengths`), of the second pass (`snapped_token` and so on),
+        and of the averaged parameters (`averaged_token` and so on). `notes` says so if a later
+        checkpoint is damaged.
 
     Raises:
         RunError: the run has no checkpoint, predicts numbers, or its folder is read-only.
-        DamagedError: the rows that it has cannot be read, or no trained checkpoint can.
+        DamagedError: the rows that the run has cannot be read, or no trained checkpoint can.
         NotKeptError: the rows could not be written; the error has the result.
-        ValueError: a length or number is below 1, or a state that grows, or is none along a
-            length, is to be snapped.
-        KeyboardInterrupt: Ctrl-C, or a signal to end; where the evaluation was is kept.
+        ValueError: a length or number is below 1, or the model has no state along a length, or one
+            that grows, and cannot be snapped.
+        KeyboardInterrupt: Ctrl-C, or a signal to end; the next call goes on from there.
+
+    Example:
+        >>> from experiments import evaluate
+        >>> result = evaluate("parity-1", [8, 64], num_sequences=32)  # see `experiments.train`
+        >>> result.step, result.row("token", 64).value > 0.9
+        (200, True)
     """
     run = as_run(run)
     run.check_has_accuracy()

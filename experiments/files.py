@@ -20,7 +20,16 @@ from filelock import FileLock, Timeout
 
 
 class RunError(Exception):
-    """A run is missing, is there already, or lacks what was asked of it; the message says what."""
+    """A run is missing, is there already, or lacks what was asked of it; the message says what.
+
+    Example:
+        >>> from experiments import RunError, load_run
+        >>> try:
+        ...     load_run("party-1")
+        ... except RunError as error:
+        ...     print(error)  # there is a run of this name, see `experiments.train`
+        no run at 'party-1', nor in runs/; nearest: parity-1
+    """
 
 
 class DamagedError(RunError):

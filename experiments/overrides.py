@@ -24,24 +24,37 @@ Path = tuple[str, ...]
 
 
 def override(config: ExperimentConfig, assignments: Iterable[str]) -> ExperimentConfig:
-    """A config with fields changed, kinds first.
+    """Changes fields of a config by their names.
+
+    Fields that say of which kind something is are changed first, whatever the order.
 
     Args:
-        config: what is changed.
-        assignments: `path=value` each; values are YAML (`3e-3`, `true`, `null`, `[64, 256]`).
+        config: the config; it is not changed itself.
+        assignments: each is `path=value`. A path may be shortened to its end as long as that names
+            one field. Values are YAML (`3e-3`, `true`, `null`, `[64, 256]`).
+
+    Returns:
+        A new config.
 
     Raises:
         ConfigError: a path is unknown or names several fields, or a value is wrong.
+
+    Example:
+        >>> from experiments import default_config, override
+        >>> words = ["transition=diagonal", "transition.dim=1", "training.steps=500"]
+        >>> config = override(default_config("parity"), words)
+        >>> config.model.mixer.transition.kind, config.training.steps
+        ('diagonal', 500)
     """
     return assign(config, [parse_assignment(assignment) for assignment in assignments])
 
 
 def assign(config: ExperimentConfig, pairs: Sequence[tuple[Path, Any]]) -> ExperimentConfig:
-    """A config with fields changed, kinds first.
+    """Changes fields of a config; as `override`, from paths and values.
 
     Args:
-        config: what is changed.
-        pairs: a field's path, or a tail of it, and its new value.
+        config: the config; it is not changed itself.
+        pairs: the path of a field, or the end of it, and the new value.
 
     Raises:
         ConfigError: a path is unknown or names several fields, or a value is wrong.

@@ -58,22 +58,29 @@ def plot(
 ) -> list[Path]:
     """Draws token and sequence accuracy against length, with intervals, as PNG and SVG.
 
-    The longest training length of each run is a dotted line, the chance of a token a dashed one.
+    A dotted line shows the longest training length of each run, a dashed line the accuracy of
+    guessing.
 
     Args:
         runs: evaluated runs, or their folders or names; or one of them.
-        path: of the figure, with or without an ending.
-        labels: a legend entry a run; None: the task and the transition.
-        num_sequences: draw what was measured with that many sequences a length; None: of each run
-            the set of `Run.evaluation`.
+        path: the figure's file, with or without an ending.
+        labels: the legend entry of each run; None: its task and transition.
+        num_sequences: draw what was measured with that many sequences at each length; None: the
+            rows of `Run.evaluation`.
 
     Returns:
         The two files.
 
     Raises:
-        RunError: no runs, one that has not been evaluated, or runs of which some have lengths and
-            others sizes.
-        ValueError: another number of labels than of runs.
+        RunError: there are no runs, one has not been evaluated, or some have lengths and others
+            sizes.
+        ValueError: there are not as many labels as runs.
+
+    Example:
+        >>> from experiments import evaluate, plot
+        >>> _ = evaluate("parity-1", [8, 64], num_sequences=32)  # a run, see `experiments.train`
+        >>> [file.name for file in plot("parity-1", "figures/parity")]
+        ['parity.png', 'parity.svg']
     """
     runs = [as_run(run) for run in ([runs] if isinstance(runs, Run | str | Path) else runs)]
     if not runs:
@@ -162,21 +169,30 @@ _COLUMNS = 4
 def draw_examples(
     task: Any, path: str | Path, *, size: int | None = None, count: int = 8, seed: int = 0
 ) -> list[Path]:
-    """Draws examples of a task with their labels, as PNG and SVG.
+    """Draws examples of a task over images or grids with their labels, as PNG and SVG.
+
+    The symbols of a grid are shown as colours, and the label of every scored cell is written into
+    the cell.
 
     Args:
-        task: over images, or over grids: their symbols are shown by colour, and the label of every
-            scored cell is written into it.
-        path: of the figure, without its ending.
-        size: rows and columns; None: the smallest size that is evaluated.
-        count: how many examples.
-        seed: of the examples.
+        task: a task over images or grids.
+        path: the figure's file, with or without an ending.
+        size: number of rows and of columns; None: the smallest size that is evaluated.
+        count: number of examples.
+        seed: seed of the examples.
 
     Returns:
         The two files.
 
     Raises:
-        ValueError: the task has no pictures, or `size` is too small for it.
+        ValueError: the task is over sequences or graphs, or `size` is too small for it.
+
+    Example:
+        >>> import tasks
+        >>> from experiments import draw_examples
+        >>> files = draw_examples(tasks.get_grid("grid_parity"), "figures/parity", size=4, count=2)
+        >>> [file.name for file in files]
+        ['parity.png', 'parity.svg']
     """
     problem = problem_of(task)
     if problem.axis != "size" or not hasattr(task, "sample"):

@@ -26,22 +26,31 @@ NOTE = "rounded.json"
 def round_run(
     run: Run | str | Path, folder: str | Path | None = None, *, num_sequences: int = 64
 ) -> tuple[Run, Rounded]:
-    """Round a run's transitions, see `plstm_seq.probing.round_model`, and keep that as a new run.
+    """Rounds a run's transitions to exact ones, and keeps the rounded model as a new run.
 
-    The new run is an ordinary one: the same config with transitions that are a table by token and
-    without a source, and a checkpoint at the same step. `rounded.json` in it says which run
-    and checkpoint it came from, and how near the model was. Nothing was trained, so that it has no
-    records of a training.
+    `plstm_seq.probing.round_model` says how transitions are rounded. The new run has the config of
+    the old one, but its transitions are a table by token and it has no source. It has a checkpoint
+    at the same step, and no records, as nothing was trained. Its file `rounded.json` says which run
+    and checkpoint it was made from, and how near that model was to the rounded one.
 
     Args:
-        run: has a checkpoint; or its folder or name.
-        folder: of the new run; None: `runs/<name of the run>-rounded`.
-        num_sequences: random sequences of the training length on which answers are compared.
+        run: a run with a checkpoint, or its folder or name.
+        folder: the folder of the new run; None: `runs/<name of the run>-rounded`.
+        num_sequences: number of random sequences of the training length on which the answers of
+            both models are compared.
+
+    Returns:
+        The new run, and what rounding did.
 
     Raises:
-        RunError: the model cannot be rounded, there is no checkpoint, or there is something at
-            that place.
+        RunError: the model cannot be rounded, there is no checkpoint, or the folder is not empty.
         OSError: a file could not be written; nothing is left.
+
+    Example:
+        >>> from experiments import round_run
+        >>> run, rounded = round_run("parity-1")  # a run, see `experiments.train`
+        >>> run.name, rounded.group.order, rounded.wrong_steps
+        ('parity-1-rounded', 2, 0)
     """
     run = as_run(run)
     folder = ROOT / f"{run.name}-rounded" if folder is None else Path(folder)

@@ -38,11 +38,17 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 @dataclass(frozen=True)
 class Run:
-    """A trained (or interrupted) run; files are read when they are asked for.
+    """A run that was trained or begun. Its files are read when they are asked for.
 
     Attributes:
-        folder: where it is.
-        config: what it was made of.
+        folder: the folder of the run.
+        config: the config that it was made with.
+
+    Example:
+        >>> from experiments import Run, load_run
+        >>> run: Run = load_run("parity-1")  # see `experiments.train`
+        >>> run.is_trained, run.status.step, [record["step"] for record in run.metrics]
+        (True, 200, [50, 100, 150, 200])
     """
 
     folder: Path
@@ -96,7 +102,7 @@ class Run:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Device and versions that the run was begun with; empty if nobody knows."""
+        """The device and the versions that the run was begun with; empty if they are not known."""
         path = self.folder / "environment.json"
         remedy = "delete it, and resume where the run was made: it is written anew"
         return read_json(path, _NAMES, remedy) or {}
@@ -108,7 +114,7 @@ class Run:
 
     @property
     def problem(self) -> Problem:
-        """What goes with the task's kind."""
+        """What the task needs to be learned: see `experiments.problems`."""
         return problem_of(self.task)
 
     @cached_property
@@ -300,10 +306,10 @@ class Run:
 
     @property
     def evaluation(self) -> polars.DataFrame:
-        """One consistent set of rows: of one step, number of sequences and seed.
+        """The rows that were measured together: of one step, number of sequences and seed.
 
-        Of the last step that was evaluated, the set in which most lengths of the config are, of the
-        most sequences; see `choose_rows`.
+        The step is the last that was evaluated. Of several sets at that step, the one with most of
+        the config's lengths is chosen, and of those the one with most sequences; see `choose_rows`.
 
         Raises:
             RunError, DamagedError: as `evaluations`.
@@ -360,6 +366,13 @@ def load_run(path: str | Path) -> Run:
     Raises:
         RunError: there is no such run; the nearest names are given.
         DamagedError: its config is damaged.
+
+    Example:
+        >>> from experiments import load_run
+        >>> run = load_run("parity-1")  # see `experiments.train`
+        >>> logits = run.model(run.task.encode("0110")[None])
+        >>> logits.argmax(-1).tolist()
+        [[0, 1, 0, 0]]
     """
     for folder in (Path(path), ROOT / path):
         if has_config(folder):

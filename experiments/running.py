@@ -48,26 +48,34 @@ def train(
 ) -> Run:
     """Trains a model on a task, in a folder that holds everything about the run.
 
-    Killed at any moment, a run loses at most the steps since its last checkpoint.
+    A run that is killed loses at most the steps since its last checkpoint.
 
     Args:
-        config: what to train; None with `resume`: what the folder says.
-        folder: of the run; None: `runs/<task>-<n>`, the first n that is free.
+        config: what to train; None with `resume`: the config in the folder.
+        folder: the folder of the run; None: `runs/<task>-<n>`, the first n that is free.
         resume: continue the run in `folder` from its last checkpoint.
         progress: whether progress is written to standard error.
-        trackers: take the records beside `metrics.jsonl` and the TensorBoard events.
+        trackers: further trackers, which take the same records as `metrics.jsonl` and the
+            TensorBoard events.
         mesh: devices that every batch is split over, see `fit`; None: one device.
 
     Returns:
         The run; `run.model` is trained.
 
     Raises:
-        RunError: the folder is there already, what to resume is not, differs from `config`, or is
-            being trained by another process.
+        RunError: there is a run in the folder already; or the run to resume is missing, has another
+            config than `config`, or is being trained by another process.
         ConfigError, ValueError: the model cannot be made, or does not run here; nothing is left.
         NonFiniteLossError: training diverged; the last good checkpoint is kept.
         OSError: a file of the run could not be written, or was removed.
         KeyboardInterrupt: Ctrl-C, or the process was told to end; the run can be resumed.
+
+    Example:
+        >>> from experiments import default_config, override, train
+        >>> small = ["width=16", "training.steps=200", "curriculum=uniform", "curriculum.maximum=8"]
+        >>> run = train(override(default_config("parity"), small), progress=False)
+        >>> run.folder, run.status.status
+        (PosixPath('runs/parity-1'), 'finished')
     """
     run = _resumed(config, folder) if resume else _created(config, folder)
     fit_run(run, progress=progress, trackers=trackers, mesh=mesh)

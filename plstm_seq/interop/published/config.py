@@ -56,7 +56,16 @@ _BRANCHES = {
 
 
 class LayerArguments(NamedTuple):
-    """What `PLSTM1DLayer` is built from."""
+    """The arguments of a `PLSTM1DLayer`.
+
+    Example:
+        >>> from flax import nnx
+        >>> from plstm_seq.interop.published import LayerArguments
+        >>> config = PLSTM1DConfig(num_heads=2, DK=4, DV=4)
+        >>> arguments = LayerArguments(input_dim=16, config=config, output_dim=16)
+        >>> type(arguments.build(rngs=nnx.Rngs(0))).__name__
+        'PLSTM1DLayer'
+    """
 
     input_dim: int
     config: PLSTM1DConfig
@@ -68,7 +77,16 @@ class LayerArguments(NamedTuple):
 
 
 class BlockArguments(NamedTuple):
-    """What `plstm_seq.models.make_block` builds a block from."""
+    """The arguments from which `plstm_seq.models.make_block` builds a block.
+
+    Example:
+        >>> from flax import nnx
+        >>> from plstm_seq.interop.published import BlockArguments
+        >>> mixer = PLSTM1DConfig(num_heads=2, DK=4, DV=4)
+        >>> arguments = BlockArguments(width=16, config=PostUpConfig(), mixer=mixer)
+        >>> type(arguments.build(rngs=nnx.Rngs(0))).__name__
+        'PostUpBlock'
+    """
 
     width: int
     config: BlockConfig
@@ -80,7 +98,15 @@ class BlockArguments(NamedTuple):
 
 
 class ModelArguments(NamedTuple):
-    """What `SequenceModel` is built from."""
+    """The arguments of a `SequenceModel`.
+
+    Example:
+        >>> from flax import nnx
+        >>> from plstm_seq.interop.published import ModelArguments
+        >>> arguments = ModelArguments(vocab_size=8, config=SequenceModelConfig(width=16))
+        >>> type(arguments.build(rngs=nnx.Rngs(0))).__name__
+        'SequenceModel'
+    """
 
     vocab_size: int
     config: SequenceModelConfig
@@ -104,21 +130,29 @@ Arguments = (
 def read_config(config: Mapping[str, Any]) -> Arguments:
     """Translate the published configuration of a layer, a block or a model.
 
-    Options that name a defect of the published code become ours of the same effect (`l2` becomes
-    `published_l2`, the truncated exponential of the transition stays truncated, P-mode has
-    `p_form="published"`). `levels` and the types are not part of our configurations: the first is a
-    matter of speed, the types are arguments of the module. Initialisers that depend on the fan-in
-    get the true one.
+    The module that it describes computes the same as the published one. Where the published code
+    has a defect, ours has an option for it (`l2` becomes `published_l2`, the exponential of the
+    transition stays truncated, P-mode has `p_form="published"`). Two things are left out of our
+    configurations: `levels`, which only changes the speed, and the types, which are arguments of
+    the module. Initialisers that depend on the fan-in are given the true one.
 
     Args:
-        config: the published dataclasses as nested dictionaries, with `class_name`.
+        config: the published dataclasses as nested dictionaries, with `class_name` and every field.
 
     Returns:
-        The arguments of our module, which `build` builds.
+        The arguments of our module; their `build` makes the module.
 
     Raises:
         ValueError: fields or values have no counterpart; all of them are listed.
         KeyError: a field is missing.
+
+    Example:
+        >>> from plstm_seq.interop.published import read_config
+        >>> from plstm_seq.interop.published.defaults import complete  # adds the missing fields
+        >>> published = {"class_name": "pLSTM1DLayer", "input_dim": 16, "num_heads": 2}
+        >>> arguments = read_config(complete(published))
+        >>> arguments.input_dim, arguments.config.num_heads
+        (16, 2)
     """
     fields = Fields(config)
     arguments = _read(fields, config)

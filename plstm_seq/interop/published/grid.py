@@ -33,7 +33,16 @@ _BRANCHES: dict[str, GridBranch] = {
 
 
 class GridLayerArguments(NamedTuple):
-    """What `PLSTM2DLayer` is built from."""
+    """The arguments of a `PLSTM2DLayer`.
+
+    Example:
+        >>> from flax import nnx
+        >>> from plstm_seq.interop.published import GridLayerArguments
+        >>> config = PLSTM2DConfig(num_heads=2, DK=4, DV=4)
+        >>> arguments = GridLayerArguments(input_dim=16, config=config, mode="D", output_dim=16)
+        >>> type(arguments.build(rngs=nnx.Rngs(0))).__name__
+        'PLSTM2DLayer'
+    """
 
     input_dim: int
     config: PLSTM2DConfig

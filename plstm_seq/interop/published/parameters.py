@@ -49,7 +49,13 @@ _MERGED = re.compile(
 
 
 def parameter_name(published: str) -> str:
-    """Return the dotted path that a published parameter has in our modules."""
+    """Return the dotted path that a published parameter has in our modules.
+
+    Example:
+        >>> from plstm_seq.interop.published import parameter_name
+        >>> parameter_name("block_stack.block0.interaction_module.value_.weight")
+        'blocks.0.mixer.value.weight'
+    """
     name = published
     for pattern, ours in _RENAMES:
         name = pattern.sub(ours, name)
@@ -57,10 +63,11 @@ def parameter_name(published: str) -> str:
 
 
 def load_parameters(module: nnx.Module, parameters: Mapping[str, ArrayLike]) -> None:
-    """Fill a module with published parameters, in place; also one made by `nnx.eval_shape`.
+    """Fill a module with published parameters, in place.
 
     Args:
-        module: a layer, block or model of ours, of the shape that `read_config` gives.
+        module: a layer, block or model of ours, built from what `read_config` returns. It may also
+            be made by `nnx.eval_shape`, without parameters of its own.
         parameters: dotted published name -> array. Each is cast to the type of the parameter that
             it fills. Where ours has fewer axes (norms over heads [H, F / H], heads of attention,
             patches) they are merged.
@@ -68,6 +75,16 @@ def load_parameters(module: nnx.Module, parameters: Mapping[str, ArrayLike]) -> 
     Raises:
         ValueError: a name has no counterpart, a parameter is left out, or a shape does not fit;
             every such name is listed, and the module is unchanged.
+
+    Example:
+        >>> from plstm_seq.interop.published import load_parameters
+        >>> from plstm_seq.interop.published.writing import published_parameters
+        >>> from plstm_seq.layers import PLSTM1DConfig, PLSTM1DLayer
+        >>> config = PLSTM1DConfig(num_heads=2, DK=4, DV=4)
+        >>> layer, other = (PLSTM1DLayer(16, config, rngs=nnx.Rngs(seed)) for seed in (0, 1))
+        >>> load_parameters(other, published_parameters(layer))  # or those of a published file
+        >>> bool((other.query.weight[...] == layer.query.weight[...]).all())
+        True
     """
     if isinstance(module, PLSTMDAGLayer):
         parameters = graph_parameters(module, parameters)

@@ -22,7 +22,16 @@ from plstm_seq.models.vision import (
 
 
 class GridBlockArguments(NamedTuple):
-    """What `plstm_seq.models.vision.make_grid_block` builds a block from."""
+    """The arguments from which `plstm_seq.models.vision.make_grid_block` builds a block.
+
+    Example:
+        >>> from flax import nnx
+        >>> from plstm_seq.interop.published import GridBlockArguments
+        >>> mixer = GridAttentionConfig(num_heads=2)
+        >>> arguments = GridBlockArguments(width=16, config=PostUpConfig(), mixer=mixer)
+        >>> type(arguments.build(rngs=nnx.Rngs(0))).__name__
+        'PostUpBlock'
+    """
 
     width: int
     config: BlockConfig
@@ -35,7 +44,16 @@ class GridBlockArguments(NamedTuple):
 
 
 class VisionArguments(NamedTuple):
-    """What `VisionModel` is built from."""
+    """The arguments of a `VisionModel`.
+
+    Example:
+        >>> from flax import nnx
+        >>> from plstm_seq.interop.published import VisionArguments
+        >>> config = VisionModelConfig(width=16, num_blocks=1, mixer=GridAttentionConfig(2))
+        >>> arguments = VisionArguments(config, output_size=10, channels=3)
+        >>> type(arguments.build(rngs=nnx.Rngs(0))).__name__
+        'VisionModel'
+    """
 
     config: VisionModelConfig
     output_size: int

@@ -55,16 +55,15 @@ def train(
         folder: the folder of the run; None: `runs/<task>-<n>`, the first n that is free.
         resume: continue the run in `folder` from its last checkpoint.
         progress: whether progress is written to standard error.
-        trackers: further trackers, which take the same records as `metrics.jsonl` and the
-            TensorBoard events.
+        trackers: further trackers of the records that go into `metrics.jsonl`.
         mesh: devices that every batch is split over, see `fit`; None: one device.
 
     Returns:
         The run; `run.model` is trained.
 
     Raises:
-        RunError: there is a run in the folder already; or the run to resume is missing, has another
-            config than `config`, or is being trained by another process.
+        RunError: the folder is not empty; or the run to resume is missing, has another config than
+            `config`, or is being trained by another process.
         ConfigError, ValueError: the model cannot be made, or does not run here; nothing is left.
         NonFiniteLossError: training diverged; the last good checkpoint is kept.
         OSError: a file of the run could not be written, or was removed.
@@ -87,8 +86,7 @@ def fit_run(
 ) -> FitResult:
     """Trains a run from its last checkpoint, or from the start if it has none.
 
-    Of several processes that share a mesh, the first writes into the run's folder; checkpoints are
-    everybody's.
+    Of the processes that share a mesh, the first writes the run's files; all write checkpoints.
 
     Raises:
         NonFiniteLossError: training diverged; the run's status says so, too.

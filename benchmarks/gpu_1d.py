@@ -257,17 +257,25 @@ def main() -> None:
     """Measure, print and write JSON, or print the table of an earlier run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", nargs="+", help="cases, implementations, peers, or 'peers'")
-    parser.add_argument("--implementations", nargs="+", help="of the op: these alone")
+    parser.add_argument(
+        "--implementations", nargs="+", help="run only these implementations of the op"
+    )
     parser.add_argument("--quick", action="store_true", help=f"--only {' '.join(QUICK)}")
     parser.add_argument("--lengths", type=int, nargs="*", default=[1024, 4096, 16384, 65536])
-    parser.add_argument("--seconds", type=float, default=0.3, help="of timing, a program")
-    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for everything")
-    parser.add_argument("--jobs", type=int, default=COMPILING_AT_ONCE, help="compiled at once")
+    parser.add_argument("--seconds", type=float, default=0.3, help="seconds of timing per program")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for the whole run")
+    parser.add_argument(
+        "--jobs", type=int, default=COMPILING_AT_ONCE, help="programs compiled at once"
+    )
     parser.add_argument("--cpu-smoke", action="store_true", help="tiny shapes, nothing written")
-    parser.add_argument("--folder", type=Path, help="for the JSON (default: benchmarks/results)")
-    parser.add_argument("--name", default="gpu_1d", help="of the JSON")
-    parser.add_argument("--table", action="store_true", help="Markdown from the JSON, nothing runs")
-    parser.add_argument("--summary", action="store_true", help="the same as plain text, ratios")
+    parser.add_argument(
+        "--folder", type=Path, help="where the JSON goes (default: benchmarks/results)"
+    )
+    parser.add_argument("--name", default="gpu_1d", help="name of the JSON file")
+    parser.add_argument("--table", action="store_true", help="only print the JSON as Markdown")
+    parser.add_argument(
+        "--summary", action="store_true", help="only print the JSON's ratios as text"
+    )
     options = parser.parse_args()
     if options.table or options.summary:
         path = (options.folder or measure.RESULTS) / f"{options.name}.json"

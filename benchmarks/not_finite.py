@@ -43,7 +43,7 @@ def guarded(implementation: str) -> Any:
 def main() -> None:
     """Print one line per case and kernel."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--tiny", action="store_true", help="tiny shapes, by the recurrence")
+    parser.add_argument("--tiny", action="store_true", help="tiny shapes, with the recurrence")
     options = parser.parse_args()
     cases = grid.tiny_cases() if options.tiny else grid.cases()
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}")

@@ -134,10 +134,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--chunk-sizes", action="store_true", help="compare chunk sizes")
     parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS)
-    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="J")
+    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, help="values of J")
     for name, default in Sizes()._asdict().items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--name", help="of the results file")
+    parser.add_argument("--name", help="name of the results file")
     arguments = parser.parse_args()
     fixed = Sizes(arguments.batch, arguments.DK, arguments.DV)
     print("T, J, JK, implementation, ms forward, ms forward+backward (ratio to recurrent)")

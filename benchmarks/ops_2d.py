@@ -106,12 +106,14 @@ def main() -> None:
     """Measure, print and write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--tiles", action="store_true", help="compare sides of a tile")
-    parser.add_argument("--grids", type=int, nargs="*", default=GRIDS, help="sides")
+    parser.add_argument("--grids", type=int, nargs="*", default=GRIDS, help="sides of the grids")
     known = ("published", *IMPLEMENTATIONS)
-    parser.add_argument("--forms", nargs="*", choices=known, help="of the op; none: all that run")
+    parser.add_argument(
+        "--forms", nargs="*", choices=known, help="forms of the op (default: all that run)"
+    )
     parser.add_argument("--batch", type=int, default=3, help="images times heads")
-    parser.add_argument("--gib", type=float, default=4.0, help="memory that a form may take")
-    parser.add_argument("--name", help="of the results file")
+    parser.add_argument("--gib", type=float, default=4.0, help="memory in GiB that a form may take")
+    parser.add_argument("--name", help="name of the results file")
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for side in arguments.grids:

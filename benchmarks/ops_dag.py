@@ -197,12 +197,12 @@ def main() -> None:
     """Measure, print and write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--nodes", type=int, nargs="*", default=(100, 1_000, 10_000, 100_000))
-    parser.add_argument("--molecules", type=int, default=64, help="in a batch; 0: none")
-    parser.add_argument("--J", type=int, default=1, help="JT = JV = JO")
-    parser.add_argument("--eager", type=int, default=100, help="nodes up to which it is run")
-    parser.add_argument("--recurrent", type=int, default=100, help="likewise")
-    parser.add_argument("--width", type=int, help="of the blocks of the random graphs")
-    parser.add_argument("--name", help="of the results file")
+    parser.add_argument("--molecules", type=int, default=64, help="molecules in a batch, or 0")
+    parser.add_argument("--J", type=int, default=1, help="the value of JT, JV and JO")
+    parser.add_argument("--eager", type=int, default=100, help="most nodes for this form")
+    parser.add_argument("--recurrent", type=int, default=100, help="most nodes for this form")
+    parser.add_argument("--width", type=int, help="width of the blocks of the random graphs")
+    parser.add_argument("--name", help="name of the results file")
     arguments = parser.parse_args()
     cases = {
         f"{nodes} nodes": random_graph(nodes, width=arguments.width) for nodes in arguments.nodes

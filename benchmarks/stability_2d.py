@@ -130,8 +130,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 def main() -> None:
     """Compute the signals, write them and draw them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--side", type=int, default=128, help="of the square grid")
-    parser.add_argument("--name", default="stability_2d", help="of the results file")
+    parser.add_argument("--side", type=int, default=128, help="side of the square grid")
+    parser.add_argument("--name", default="stability_2d", help="name of the results file")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)  # growing signals overflow float32
     rows: list[dict[str, Any]] = []

@@ -173,14 +173,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--members", type=int, nargs="+", default=[4, 16, 64])
     parser.add_argument("--implementations", nargs="+", default=["default"])
-    parser.add_argument("--dim", type=int, default=2, help="JT")
-    parser.add_argument("--dtype", default="float32", help="to compute in; parameters are float32")
-    parser.add_argument("--name", help="of the JSON (default: sweep_cpu or sweep_gpu)")
+    parser.add_argument("--dim", type=int, default=2, help="transition dimension JT")
+    parser.add_argument(
+        "--dtype", default="float32", help="type to compute in; parameters are float32"
+    )
+    parser.add_argument("--name", help="name of the JSON (default: sweep_cpu or sweep_gpu)")
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=50, help="in one program")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of timing, a program")
-    parser.add_argument("--folder", default=None, help="for the JSON (default: benchmarks/results)")
-    parser.add_argument("--cpu-smoke", action="store_true", help="tiny, nothing written")
+    parser.add_argument("--steps", type=int, default=50, help="steps in one program")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of timing per program")
+    parser.add_argument(
+        "--folder", default=None, help="where the JSON goes (default: benchmarks/results)"
+    )
+    parser.add_argument("--cpu-smoke", action="store_true", help="a tiny model, nothing written")
     options = parser.parse_args()
     tiny = options.cpu_smoke
     training = TrainingConfig(

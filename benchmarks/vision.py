@@ -192,9 +192,9 @@ def main() -> None:
     """Measure, print and write JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--preset", choices=PRESETS, default="protocol")
-    parser.add_argument("--batch", type=int, help="images a step; default: the preset's")
-    parser.add_argument("--parts", action="store_true", help="the parts of a block too")
-    parser.add_argument("--name", default="vision_gpu", help="of the results file")
+    parser.add_argument("--batch", type=int, help="images per step (default: the preset's)")
+    parser.add_argument("--parts", action="store_true", help="also time the parts of a block")
+    parser.add_argument("--name", default="vision_gpu", help="name of the results file")
     arguments = parser.parse_args()
     preset = PRESETS[arguments.preset]
     if arguments.batch:

@@ -139,7 +139,7 @@ def _factor(part: str, whole: str) -> tuple[str, int]:
 
 def _order(kind: str, n: int) -> int:
     if kind in "sa":
-        # Any n above 20 is refused, so its factorial need not be computed.
+        # The order of n = 20 is already too large, so larger factorials need not be computed.
         order = math.factorial(min(n, 20))
         return order if kind == "s" else max(1, order // 2)
     if kind == "psl2_":

@@ -48,7 +48,7 @@ _ATTENTION_NAMES = (
     ("multiheadattention", "mixer"),
     ("scale.scale", "scale1.scale"),
 )
-# The pairs for graph layers, which have none of the others.
+# The pairs for graph layers, which are used instead of the others.
 _GRAPH_NAMES = (("transition", "share"), ("out", "outprojection"), ("value_", "value"))
 
 

@@ -1,4 +1,4 @@
-"""Prints figures of the code base: modules, lines of code, and the longest chain of imports.
+"""Prints figures of the code base: modules, lines of code, floors and the longest import chain.
 
 python benchmarks/house.py
 

@@ -29,6 +29,7 @@ class Sample(Protocol):
     """Draws a batch on the device: `batch` and `length` are static, `lengths` is traced.
 
     Example:
+        >>> import jax
         >>> import tasks
         >>> from plstm_seq.training import Examples, Sample
         >>> sample: Sample = tasks.get("parity").sample
@@ -52,8 +53,10 @@ class HostSample(Protocol):
     """Makes batches on the host, for instance from files or of graphs.
 
     Example:
+        >>> import jax
         >>> import numpy as np
         >>> import tasks
+        >>> from flax import nnx
         >>> from plstm_seq.training import HostSample, Sizes, TrainingConfig, fit
         >>> class Copies:
         ...     def on_host(self, seed, step, batch, size):

@@ -114,7 +114,7 @@ class Stack(Configured[C]):
             >>> model = SequenceModel(3, rngs=nnx.Rngs(0))
             >>> logits, recorded = model.record(jnp.zeros((2, 5), int))
             >>> logits.shape, recorded[0]["transition"].shape
-            ((2, 5, 3), (2, 5, 4, 1, 1))
+            ((2, 5, 3), (2, 5, 4, 4, 4))
         """
         recorded: dict[int, dict[str, Array]] = {}
         model = nnx.clone(self)

@@ -147,7 +147,7 @@ def read_config(config: Mapping[str, Any]) -> Arguments:
 
     Example:
         >>> from plstm_seq.interop.published import read_config
-        >>> from plstm_seq.interop.published.defaults import complete  # adds the missing fields
+        >>> from plstm_seq.interop.published.files import complete  # adds the missing fields
         >>> published = {"class_name": "pLSTM1DLayer", "input_dim": 16, "num_heads": 2}
         >>> arguments = read_config(complete(published))
         >>> arguments.input_dim, arguments.config.num_heads

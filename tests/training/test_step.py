@@ -95,7 +95,7 @@ def test_errors_of_numbers_are_those_written_out():
         found, counts = score(jnp.asarray(outputs), jnp.asarray(targets), mask, loss=loss)
         np.testing.assert_allclose(found, expected.mean(), rtol=1e-6)
         assert {name: int(count) for name, count in counts.items()} == {"scored_tokens": 2}
-    with pytest.raises(ValueError, match=r"targets: got \(4,\), expected \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"targets: got shape \(4,\), expected \(4, 3\)"):
         score(jnp.asarray(outputs), jnp.zeros(4, int), mask, loss="squared_error")
 
 

@@ -2,9 +2,12 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import numpy as np
 
 from experiments.problems import Problem, make_task, problem_of
 from experiments.problems.sequences import LENGTHS
@@ -132,9 +135,13 @@ class ExperimentConfig:
 
 
 def _hashable(part: Any) -> Any:
-    """A part of a config with tuples in the place of lists that Python code put there."""
-    if isinstance(part, list | tuple):
+    """A part of a config, with what files hold in place of lists, paths and numbers of numpy."""
+    if isinstance(part, list | tuple | range):
         return tuple(map(_hashable, part))
+    if isinstance(part, os.PathLike):
+        return os.fspath(part)
+    if isinstance(part, np.generic):
+        return part.item()
     if not dataclasses.is_dataclass(part) or isinstance(part, type):
         return part
     values = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)}

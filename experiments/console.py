@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 # Where nobody looks at lines, in a pipe or a file, nothing is cut or wrapped to 80 columns.
-_IN_PIPES = 300 if "COLUMNS" not in os.environ and not sys.stdout.isatty() else None
-out = Console(highlight=False, width=_IN_PIPES)
+_WATCHED = "COLUMNS" in os.environ or (sys.stdout is not None and sys.stdout.isatty())
+out = Console(highlight=False, width=None if _WATCHED else 300)
 err = Console(stderr=True, highlight=False)
 
 # Arguments and options of several commands.

@@ -84,7 +84,7 @@ def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
                 ) from None
     try:
         return complete_run(config, folder)
-    except OSError:
+    except BaseException:
         if made and not has_config(folder):
             shutil.rmtree(folder, ignore_errors=True)
         raise

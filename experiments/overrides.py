@@ -78,8 +78,9 @@ def assign(config: ExperimentConfig, pairs: Sequence[tuple[Path, Any]]) -> Exper
     kinds = [pair for pair in pairs if sets_kind(config, pair)]
     values = [pair for pair in pairs if pair not in kinds]
     changed = config
+    misfits: dict[Path, tuple[Any, ConfigError]] = {}
     for path, kind in kinds:
-        changed = _with_kind(changed, resolve(changed, path), kind)
+        changed = _with_kind(changed, resolve(changed, path), kind, misfits)
     known = None
     # The task first: what is left out of a part of the config follows from it.
     for path, value in sorted(values, key=lambda pair: pair[0][0] != "task"):
@@ -88,13 +89,22 @@ def assign(config: ExperimentConfig, pairs: Sequence[tuple[Path, Any]]) -> Exper
         changed = _with_value(changed, whole, value)
         if whole[0] == "task" or not isinstance(value, Scalar | list):
             known = None  # there may be other fields now
+    for path, (value, error) in misfits.items():
+        if value_at(changed, path) is value:
+            raise error
     changed = _checked(changed)
     check_config(changed)
     return changed
 
 
-def _with_kind(config: ExperimentConfig, path: Path, kind: Any) -> ExperimentConfig:
-    """The config with another kind of thing at a path, and what of the old one was changed."""
+def _with_kind(
+    config: ExperimentConfig, path: Path, kind: Any, misfits: dict[Path, tuple[Any, ConfigError]]
+) -> ExperimentConfig:
+    """The config with another kind of thing at a path, and what of the old one was changed.
+
+    Values of the old one that the new kind refuses are added to `misfits`, with the error: another
+    assignment may replace them.
+    """
     path = path[:-1] if path[-1] == "kind" else path
     classes = kinds_of(_form(config, path))
     if str(kind) not in classes:
@@ -108,7 +118,10 @@ def _with_kind(config: ExperimentConfig, path: Path, kind: Any) -> ExperimentCon
             continue
         form = hints(type(new))[name]
         if not dataclasses.is_dataclass(value):
-            value = read(form, value, (*path, name))
+            try:
+                value = read(form, value, (*path, name))
+            except ConfigError as error:
+                misfits[(*path, name)] = (value, error)
         elif type(value) not in dataclasses_of(form):
             continue
         new = _put(new, (name,), value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -56,8 +57,10 @@ class Options(Mapping[str, Any]):
 def _frozen(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | range):
         return tuple(map(_frozen, value))
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     return Options(value) if isinstance(value, Mapping) else value
 
 

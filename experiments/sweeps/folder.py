@@ -167,12 +167,13 @@ def create_sweep(sweep: Sweep, path: str | Path | None = None) -> SweepFolder:
         True ['sweep.yaml']
     """
     plan(sweep)
+    text = sealed_yaml(sweep)
     check_path(ROOT if path is None else Path(path))
     folder = SweepFolder(free_folder(ROOT, sweep.base.task.name) if path is None else path)
     _refuse_others(folder.path)
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        write_new(folder.path / SWEEP, sealed_yaml(sweep))
+        write_new(folder.path / SWEEP, text)
     except FileExistsError:
         _refuse_another(folder, sweep)
     return folder

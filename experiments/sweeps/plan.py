@@ -19,7 +19,7 @@ from experiments.problems.base import shapes_of
 from experiments.run import new_model
 from experiments.sweeps.sweep import Sweep
 from plstm_seq.layers.configured import structure
-from plstm_seq.ops.device import UnsupportedError, check_runs_here
+from plstm_seq.ops.device import UnsupportedError, check_runs_here, for_the_default_device
 from plstm_seq.training.loss import score
 
 _ABSENT = object()
@@ -260,7 +260,8 @@ def _member_bytes(config: ExperimentConfig) -> int:
         return jax.vjp(loss, parameters)[1]  # its leaves are what it reads
 
     copies = 4 if training.average is None else 5
-    program = jax.make_jaxpr(backward)(parameters, rest, batch)
+    with for_the_default_device():
+        program = jax.make_jaxpr(backward)(parameters, rest, batch)
     check_runs_here(program)
     return copies * _bytes(parameters) + _bytes(program.out_avals)
 

@@ -10,7 +10,14 @@ from jax import Array
 
 from plstm_seq.ops import varying
 from plstm_seq.ops.arguments import accumulation_dtype, factor
-from plstm_seq.ops.device import Home, UnsupportedError, belongs, cpu, default_device, is_staged
+from plstm_seq.ops.device import (
+    Home,
+    UnsupportedError,
+    belongs,
+    cpu,
+    default_device,
+    is_for_several_platforms,
+)
 from plstm_seq.ops.reverse_mode import without_forward_mode
 
 
@@ -181,7 +188,7 @@ class _Call(NamedTuple):
         form, options = candidate
         refusal = self._refusal(form, device)
         form.check(inputs, state, **options)
-        if self.named or not form.platforms or cpu() is None or not is_staged():
+        if self.named or not form.platforms or not is_for_several_platforms():
             return self._by(candidate, refusal, inputs, state)
         elsewhere = functools.partial(self._by, self._portable(inputs, state), None)
         here = functools.partial(self._by, candidate, None)

@@ -1,7 +1,9 @@
 """Where a call runs: what is known of it while it is traced, and kernels for one platform alone."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -53,6 +55,28 @@ def gpu_capability(device: Any) -> str:
 def is_staged() -> bool:
     """Whether what is called now becomes part of a program, as inside `jax.jit`."""
     return isinstance(jnp.zeros(()), Tracer)
+
+
+_ONE_PLATFORM = ContextVar("one_platform", default=False)
+
+
+@contextmanager
+def for_the_default_device() -> Iterator[None]:
+    """A context in which what is traced is for the default device alone.
+
+    So no other form stands beside a kernel, for other platforms; that matters where a program is
+    looked at and not lowered. What `jax.jit` traces in it is kept, also for later calls.
+    """
+    token = _ONE_PLATFORM.set(True)
+    try:
+        yield
+    finally:
+        _ONE_PLATFORM.reset(token)
+
+
+def is_for_several_platforms() -> bool:
+    """Whether what is traced may be lowered for other platforms than that of the default device."""
+    return is_staged() and cpu() is not None and not _ONE_PLATFORM.get()
 
 
 class Home(NamedTuple):
@@ -135,8 +159,12 @@ _at_home.multiple_results = True
 
 
 @_at_home.def_impl
-def _(*arguments: Any, **options: Any) -> list[Any]:
-    return jax.jit(functools.partial(_at_home.bind, **options))(*arguments)
+def _(*arguments: Any, program: ClosedJaxpr, home: Home) -> list[Any]:
+    """Outside of programs; what is compiled in it, its own `jax.jit` keeps."""
+    (platform,) = {device.platform for x in arguments for device in x.devices()}
+    if not belongs(platform, home.platforms):
+        raise UnsupportedError(home.refusal or f"needs a program for {home.platforms}")
+    return jaxpr_as_fun(program)(*arguments)
 
 
 @_at_home.def_abstract_eval

@@ -79,6 +79,14 @@ def test_another_kind_keeps_what_was_changed_and_takes_its_own_defaults():
     assert curriculum == Uniform()
 
 
+def test_a_value_that_the_new_kind_refuses_may_be_replaced():
+    config = override(default_config("arrow_pointing"), ["mixer.implementation=recurrent"])
+    changed = override(config, ["mixer=attention", "mixer.implementation=xla"])
+    assert changed.model.mixer.implementation == "xla"
+    with pytest.raises(ConfigError, match=r"implementation: .*'recurrent'"):
+        override(config, ["mixer=attention"])
+
+
 def test_nested_kinds():
     config = override(
         default_config("parity"), ["mark.bias_init=constant", "mark.bias_init.value=0.5"]

@@ -2,7 +2,11 @@
 
 import json
 import os
+import subprocess
+import sys
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import numpy as np
 import polars
@@ -10,7 +14,17 @@ import pytest
 from small_run import small_config
 
 import plstm_seq
-from experiments import RunError, decode, evaluate, load_run, plot, train
+from experiments import (
+    EvaluationConfig,
+    RunError,
+    decode,
+    default_config,
+    evaluate,
+    load_run,
+    plot,
+    train,
+)
+from experiments.new_runs import create_run
 from experiments.run import ROOT, read_environment
 from plstm_seq.evaluation import read_parquet
 
@@ -149,3 +163,24 @@ def test_a_task_labelled_at_its_end(tmp_path):
     assert result.lengths == (5, 9)
     decoded = decode(run, "( 1 + 2 )")
     assert [entry.label for entry in decoded] == [None, None, None, None, "3"]
+
+
+def test_a_config_of_python_values_is_stored_as_files_hold_it(tmp_path, monkeypatch):
+    """A path, a range and numbers of numpy; what cannot be stored leaves no folder."""
+    monkeypatch.chdir(tmp_path)
+    config = default_config("parity")
+    lengths = EvaluationConfig(lengths=range(4, 9, 4), num_sequences=np.int64(16))
+    config = replace(config, evaluation=lengths, initial_run=Path("before"), seed=np.int64(3))
+    run = create_run(config, "stored")
+    assert load_run("stored").config == run.config == config
+    assert (config.evaluation.lengths, config.initial_run, config.seed) == ((4, 8), "before", 3)
+    unknown = replace(config)
+    object.__setattr__(unknown, "initial_run", object())
+    with pytest.raises(TypeError):
+        create_run(unknown, "refused")
+    assert not Path("refused").exists()
+
+
+def test_it_is_imported_where_standard_output_is_closed():
+    code = "import sys; sys.stdout = None; import experiments.console"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

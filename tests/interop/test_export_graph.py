@@ -86,7 +86,7 @@ def program():
         (BOTH._replace(nodes=BOTH.nodes[:, :2]), ValueError, r"nodes: got \(12, 2\)"),
         (BOTH._replace(nodes=BOTH.nodes + 1j), TypeError, "complex128"),
         (example(5, 7, 0, mode="P"), ValueError, "multitree: got None"),
-        (example(14, 15, 0), ValueError, "does not fit: nodes = 12 for 14"),
+        (example(14, 15, 0), ValueError, "sizes: got nodes = 12 for 14"),
     ],
     ids=lambda value: "" if isinstance(value, GraphInputs) else None,
 )

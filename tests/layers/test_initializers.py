@@ -64,7 +64,7 @@ def test_diagonal(init, shape, expected):
     ("init", "shape", "message"),
     [
         (ScaledIdentity(), (2, 3), "shape"),
-        (ScaledIdentity(in_axes=-1, out_axes=1), (2, 2), "overlap"),
+        (ScaledIdentity(in_axes=-1, out_axes=1), (2, 2), r"in_axes: got \(1,\), expected none"),
         (ScaledIdentity(in_axes=2), (2, 2), "axis: got 2"),
     ],
 )

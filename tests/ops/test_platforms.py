@@ -15,7 +15,13 @@ from jax import export
 from op_1d import make
 
 from plstm_seq.ops import choice, plstm_1d, plstm_2d
-from plstm_seq.ops.device import UnsupportedError, check_runs_here
+from plstm_seq.ops.device import (
+    Home,
+    UnsupportedError,
+    at_home,
+    check_runs_here,
+    for_the_default_device,
+)
 
 TPU = SimpleNamespace(platform="tpu", device_kind="TPU v5 lite")
 GPU = SimpleNamespace(platform="gpu", device_kind="a GPU", compute_capability="9.0")
@@ -175,3 +181,30 @@ def test_a_grid_traced_for_a_gpu_runs_on_the_cpu(monkeypatch):
     found, truth = jax.jit(op(None))(inputs), jax.jit(op("recurrent"))(inputs)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(truth), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_a_kernel_outside_of_programs_is_compiled_once():
+    compiled = []
+
+    @jax.jit
+    def function(x):
+        compiled.append(x.shape)
+        return 2 * x
+
+    for home in (Home(("cpu",), None), Home(("cpu",), "needs a CPU")):
+        for _ in range(3):
+            np.testing.assert_array_equal(at_home(function, home, jnp.ones(3)), 2.0)
+    assert compiled == [(3,)]
+    with pytest.raises(UnsupportedError, match="needs a TPU"):
+        at_home(function, Home(("tpu",), "needs a TPU"), jnp.ones(3))
+
+
+@pytest.mark.usefixtures("_with_a_tpu")
+def test_a_program_for_the_default_device_alone_has_one_form(inputs):
+    several = str(jax.make_jaxpr(gradient(sequence()))(inputs))
+    with for_the_default_device():
+        alone = str(jax.make_jaxpr(gradient(sequence()))(inputs))
+    named = str(jax.make_jaxpr(gradient(sequence("mosaic_tpu")))(inputs))
+    assert "platform_index" in several
+    assert "platform_index" not in alone
+    assert len(alone) == len(named)

@@ -183,8 +183,10 @@ def test_it_declines_where_it_cannot_run(monkeypatch, device, triton, reason):
     monkeypatch.setattr("plstm_seq.ops.choice.default_device", lambda: device)
     if not triton:
         monkeypatch.setitem(sys.modules, "jax.experimental.pallas.triton", None)
+    dtype = jnp.float64 if reason == "float64" else jnp.float32
+    inputs, _ = make(3, 4, "J1", dtype=dtype)
     with pytest.raises(NotImplementedError, match=reason):
-        apply(make(3, 4, "J1")[0], return_state=False, implementation="triton")
+        apply(inputs, return_state=False, implementation="triton")
 
 
 def test_a_second_derivative_says_what_to_do():

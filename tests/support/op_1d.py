@@ -12,7 +12,7 @@ from plstm_seq.ops.sequence.api import IMPLEMENTATIONS
 from plstm_seq.ops.sequence.inputs import Inputs
 
 # Those that run everywhere, in any type; kernels are interpreted for tests, in low precision.
-PORTABLE = [name for name in IMPLEMENTATIONS if not name.startswith("pallas_")]
+PORTABLE = [name for name, form in IMPLEMENTATIONS.items() if not form.platforms]
 
 DIMENSIONS = {
     "J1": dict(JK=1, JQ=1, JV=1, JT=1, JO=1),

@@ -13,7 +13,7 @@ from plstm_seq.ops.grid import chunkwise
 from plstm_seq.ops.grid.api import IMPLEMENTATIONS
 from plstm_seq.ops.grid.inputs import Inputs, States
 
-PORTABLE = [name for name in IMPLEMENTATIONS if name != "triton"]
+PORTABLE = [name for name, form in IMPLEMENTATIONS.items() if not form.platforms]
 
 DIMENSIONS = {
     "J1": dict(JK=1, JQ=1, JV=1, JT=1, JO=1),

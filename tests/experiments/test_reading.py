@@ -81,7 +81,7 @@ def test_fields_that_depend_on_each_other_may_change_together():
     for order in (words, words[::-1]):
         changed = override(config, order).training
         assert (changed.steps, changed.curriculum.stages) == (40, ((4, 20), (8, 20)))
-    with pytest.raises(ConfigError, match=r"^training: steps=40 end before"):
+    with pytest.raises(ConfigError, match=r"^training: steps: got 40, expected at least 1401"):
         override(config, words[1:])
 
 
@@ -97,6 +97,6 @@ def test_several_mistakes_are_told_at_once():
     with pytest.raises(ConfigError) as caught:
         override(default_config("parity"), words)
     assert str(caught.value) == (
-        "training.optimizer: learning_rate must be > 0 and finite, got 0.0; "
-        "evaluation: batch_size must be >= 1, got 0"
+        "training.optimizer: learning_rate: got 0.0, expected a finite number above 0; "
+        "evaluation: batch_size: got 0, expected at least 1"
     )

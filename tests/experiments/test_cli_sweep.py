@@ -14,7 +14,7 @@ from small_sweep import small_sweep
 from typer.testing import CliRunner
 
 import experiments.cli
-from experiments.sweeps import create_sweep, executors, status
+from experiments.sweeps import create_sweep, launch, status
 from experiments.sweeps.executors import GroupsFailedError
 from experiments.sweeps.launch import LocalExecutor, ProcessesExecutor, make_executor
 from experiments.sweeps.sweep import to_yaml
@@ -36,7 +36,7 @@ def worked_on(monkeypatch):
     """Nothing is trained; the groups that would be."""
     groups = []
     monkeypatch.setattr(
-        executors, "run_group", lambda folder, group, **_: groups.append((folder.path.name, group))
+        launch, "run_group", lambda folder, group, **_: groups.append((folder.path.name, group))
     )
     return groups
 
@@ -147,11 +147,11 @@ def test_interruptions_and_failures_say_how_to_go_on(command, monkeypatch):
         raise MemoryError("not enough")
 
     words = ("parity", *TINY, "seed=0..1", "--name", "mine")
-    monkeypatch.setattr(executors, "run_group", interrupted)
+    monkeypatch.setattr(launch, "run_group", interrupted)
     result = command("sweep", *words)
     assert result.exit_code == 130
     assert "stopped; continue with: plstm-seq resume sweeps/mine" in result.stderr
-    monkeypatch.setattr(executors, "run_group", failing)
+    monkeypatch.setattr(launch, "run_group", failing)
     result = command("resume", "mine")
     assert result.exit_code == 1
     hint = "try again: plstm-seq resume sweeps/mine"

@@ -254,7 +254,7 @@ def parse_sizes(run: Run, **given: str | None) -> list[int] | None:
     for name, text in given.items():
         if text is not None and name != axis:
             raise ConfigError(
-                f"--{name}s {text}: {run.task.name} has a {axis}, so --{axis}s is expected"
+                f"--{name}s: got {shown(text)}, expected --{axis}s: {run.task.name} has a {axis}"
             )
     return parse_numbers(given.get(axis), f"--{axis}s")
 
@@ -270,6 +270,6 @@ def parse_numbers(text: str | None, option: str) -> list[int] | None:
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch("0*[1-9][0-9]{0,14}", part.replace("_", "")) for part in parts):
         raise ConfigError(
-            f"{option} {shown(text)}: numbers such as 64,256,4096, from 1 on, are expected"
+            f"{option}: got {shown(text)}, expected numbers such as 64,256,4096, from 1 on"
         )
     return [int(part) for part in parts]

@@ -15,7 +15,7 @@ from experiments.reading import ConfigError, plain, read
 from plstm_seq.models import ModelConfig, SequenceModelConfig
 from plstm_seq.training import TrainingConfig
 from plstm_seq.training.loss import OF_NUMBERS
-from tasks.options import Options
+from tasks.options import Options, check, shown
 
 LARGEST_SEED = 2**32 - 1
 
@@ -89,12 +89,12 @@ class EvaluationConfig:
         sizes = ("num_sequences", "batch_size", "chunk_size", "mixture_sequences", "snap_every")
         for name in sizes:
             size = getattr(self, name)
-            if size is not None and size < 1:
-                raise ValueError(f"{name} must be >= 1, got {size}")
-        if not self.lengths or min(self.lengths) < 1:
-            raise ValueError(f"lengths must be one or more numbers >= 1, got {self.lengths}")
-        if self.mixture is not None and not 1 <= self.mixture[0] <= self.mixture[1]:
-            raise ValueError(f"mixture must be two lengths, the shorter first, got {self.mixture}")
+            check(size is None or size >= 1, name, size, "at least 1")
+        lengths, mixture = self.lengths, self.mixture
+        fits = bool(lengths) and not min(lengths) < 1
+        check(fits, "lengths", lengths, "one or more numbers of at least 1")
+        fits = mixture is None or 1 <= mixture[0] <= mixture[1]
+        check(fits, "mixture", mixture, "two lengths, the shorter first")
         check_seed(self.seed)
 
 
@@ -151,8 +151,7 @@ def _hashable(part: Any) -> Any:
 
 def check_seed(seed: int) -> None:
     """Raises ValueError for a seed above `LARGEST_SEED`, which jax would take modulo 2^32."""
-    if not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(f"seed must be from 0 to {LARGEST_SEED}, got {seed}")
+    check(0 <= seed <= LARGEST_SEED, "seed", seed, f"0 to {LARGEST_SEED}")
 
 
 def default_config(task: str, **options: Any) -> ExperimentConfig:
@@ -227,8 +226,10 @@ def read_task(document: Any) -> TaskConfig:
     """
     if not isinstance(document, Mapping):
         raise ConfigError(_NO_TASK)
-    if not isinstance(document.get("name"), str):
-        raise ConfigError("task.name: the name of a task is expected (`plstm-seq tasks`)")
+    if not isinstance(name := document.get("name"), str):
+        raise ConfigError(
+            f"task.name: got {shown(name)}, expected the name of a task (`plstm-seq tasks`)"
+        )
     options = {name: value for name, value in document.items() if name != "name"}
     return TaskConfig(document["name"], options)
 

@@ -26,7 +26,7 @@ def make_mesh(text: str) -> Mesh:
     """
     axis, equals, size = text.partition("=")
     if axis != "data" or not equals or not (size == "all" or size.isdecimal()):
-        raise ConfigError(f"--mesh {text!r}: data=NUMBER or data=all is expected, as data=8")
+        raise ConfigError(f"--mesh: got {text!r}, expected data=NUMBER or data=all, as data=8")
     _join()
     try:
         return data_mesh(None if size == "all" else int(size))

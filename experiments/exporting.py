@@ -64,7 +64,7 @@ def export_run(
     run, path = as_run(run), Path(path)
     form = path.suffix.removeprefix(".") if form is None else form
     if form not in get_args(Format):
-        raise ConfigError(f"format {form!r}: expected one of {', '.join(get_args(Format))}")
+        raise ConfigError(f"format: got {form!r}, expected one of {', '.join(get_args(Format))}")
     if form == "safetensors" and any(option is not None for option in (size, graphs, platforms)):
         raise ConfigError("sizes and platforms are for programs, not for safetensors")
     if graphs is not None and not isinstance(run.config.model, GraphModelConfig):
@@ -73,9 +73,12 @@ def export_run(
         raise ConfigError("a size is for graphs that are drawn; those of files have their own")
     for platform in platforms or ():
         if platform not in _PLATFORMS:
-            raise ConfigError(f"platform {platform!r}: one of {', '.join(_PLATFORMS)} is expected")
+            raise ConfigError(
+                f"platform: got {platform!r}, expected one of {', '.join(_PLATFORMS)}"
+            )
     if weights not in get_args(Weights):
-        raise ConfigError(f"weights {weights!r}: expected one of {', '.join(get_args(Weights))}")
+        known = ", ".join(get_args(Weights))
+        raise ConfigError(f"weights: got {weights!r}, expected one of {known}")
     model = run.model if weights == "last" else run.averaged_model
     path.parent.mkdir(parents=True, exist_ok=True)
     if form == "safetensors":

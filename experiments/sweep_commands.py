@@ -20,6 +20,7 @@ from experiments.sweeps.plan import COUNTED, Plan, plan
 from experiments.sweeps.sweep import Sweep, read_sweep, sweep_of_words
 from experiments.sweeps.values import parse_word
 from plstm_seq.ops.device import UnsupportedError
+from tasks.options import shown
 
 
 def choose_sweep(
@@ -85,7 +86,8 @@ def _fields(text: str) -> list[str]:
     fields = [name.strip() for name in text.split(",")]
     if len(fields) < 2 or not all(fields):
         raise ConfigError(
-            f"--zip {text}: two fields or more are expected, as in --zip transition.dim,width"
+            f"--zip: got {shown(text)}, expected two fields or more, as in "
+            "--zip transition.dim,width"
         )
     return fields
 

@@ -20,6 +20,7 @@ from plstm_seq.ops.choice import Candidate, compute
 from plstm_seq.ops.sequence import tuned
 from plstm_seq.ops.sequence.api import IMPLEMENTATIONS
 from plstm_seq.ops.sequence.inputs import Inputs
+from tasks.options import check
 
 # What to try of implementations that leave a choice; the others have their own.
 CHUNK_SIZES: Mapping[str, tuple[int, ...]] = {
@@ -72,8 +73,7 @@ def shapes_named(name: str) -> list[Shape]:
             Shape("bfloat16", 5, 2, 5, 128, 4096),
             Shape("float32", 4, 32, 8, 64, 1024),
         ]
-    if name != "full":
-        raise ValueError(f"shapes is {name!r}: quick or full is expected")
+    check(name == "full", "shapes", name, "quick or full")
     dtypes = ("bfloat16", "float32")
     language = [
         *(

@@ -14,9 +14,9 @@ OLD = re.compile(
     r"\bmust (be|lie|have|hold|satisfy|differ|name|count|not|each|ascend|start|come|join)\b"
     r"|\b(is|are) expected\b|\bexpected [^:;]*[,;] got\b"
 )
-LIBRARY = ("layers", "models", "graphs", "evaluation", "probing", "training")
-PLACES = [*(f"plstm_seq/{name}/**/*.py" for name in LIBRARY), "plstm_seq/ops/arguments.py"]
-FILES = sorted(path for place in (*PLACES, "tasks/**/*.py") for path in ROOT.glob(place))
+LIBRARY = ("layers", "models", "graphs", "evaluation", "probing", "training", "interop", "ops")
+PLACES = [*(f"plstm_seq/{name}" for name in LIBRARY), "experiments", "tasks"]
+FILES = sorted(path for place in PLACES for path in ROOT.glob(f"{place}/**/*.py"))
 
 
 def strings(path):

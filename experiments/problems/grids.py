@@ -21,6 +21,7 @@ from plstm_seq.models import ModelConfig, VisionModel, VisionModelConfig
 from plstm_seq.models.vision import published_mixer
 from plstm_seq.training import HostSample, OptimizerConfig, Sample, Sizes, TrainingConfig
 from plstm_seq.training.loop import Validate
+from tasks.options import check
 from tasks.vision import BatchIterator, ImageBatch, ImagesTask
 
 # Of the published arrow-pointing protocol, and twice that.
@@ -154,8 +155,7 @@ class MeasuredImages:
     def at(self, start: int, batch: int, size: int) -> ModelBatch:
         """The images `start .. start + batch`, filled up with unscored ones behind the last."""
         number, within = divmod(start, batch)
-        if within:
-            raise ValueError(f"start must be a multiple of batch={batch}, got {start}")
+        check(not within, "start", start, f"a multiple of batch = {batch}")
         images, targets = _MEASURED.read(
             ImagesTask.measured_batches, (self.task, batch, size), number
         )

@@ -19,7 +19,7 @@ from experiments import scalars
 from experiments.console import plain_table
 from experiments.reading import ConfigError, read
 from experiments.sweeps.values import parse_values
-from tasks.options import nearest
+from tasks.options import check, nearest, shown
 
 FOLDER = Path(__file__).parent
 RATE = "training.optimizer.learning_rate"
@@ -90,8 +90,8 @@ class Measure:
     threshold: float = 0.9
 
     def __post_init__(self):
-        if not self.statistics:
-            raise ValueError("statistics must name one or more of best, median, mean")
+        given = self.statistics
+        check(bool(given), "statistics", given, "one or more of best, median, mean")
         if self.metric == "token_by_length" and self.kind != "mixture":
             raise ValueError("metric token_by_length is of a mixture")
         if self.scaled and self.kind in ("horizon", "depth"):
@@ -170,8 +170,7 @@ class Protocol:
         if lengths not in self.config and self.measure.kind != "depth":
             raise ValueError(f"config.{lengths}: needed, because of measure.kind")
         for name in ("tasks", "seeds", "rates"):
-            if not getattr(self, name):
-                raise ValueError(f"{name}: one or more are expected")
+            check(bool(given := getattr(self, name)), name, given, "one or more")
         if self.measure.kind == "depth" and not isinstance(self.vary.get("num_blocks"), list):
             raise ValueError("vary.num_blocks: a list is needed, because of measure.kind")
         if self.measure.scaled:
@@ -190,7 +189,7 @@ class Protocol:
                 raise ValueError(f"{where}.{column}: no such task; {nearest(task, self.tasks)}")
             if bool(at) != self.by_length or (at and not length.isdigit()):
                 expected = "task@length" if self.by_length else "a task"
-                raise ValueError(f"{where}.{column}: {expected} is expected")
+                raise ValueError(f"{where}: got {column!r}, expected {expected}")
             if isinstance(value, dict) and (not value or not value.keys() <= known):
                 raise ValueError(f"{where}.{column}: {', '.join(sorted(known))} may be given")
 
@@ -268,7 +267,7 @@ def read_protocol(path: Path) -> Protocol:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from None
     if not isinstance(document, Mapping):
-        raise ConfigError(f"{path}: a mapping is expected")
+        raise ConfigError(f"{path}: got {type(document).__name__}, expected a mapping")
     try:
         return read(Protocol, {"name": path.stem, **document})
     except ConfigError as error:
@@ -367,5 +366,5 @@ def rates(option: str, text: str | None) -> list[float] | None:
     if values is None:
         return None
     if not all(isinstance(v, int | float) and v > 0 for v in values):
-        raise ConfigError(f"{option} {text}: learning rates such as 1e-3,3e-3 are expected")
+        raise ConfigError(f"{option}: got {shown(text)}, expected learning rates such as 1e-3,3e-3")
     return [float(value) for value in values]

@@ -67,7 +67,7 @@ def check_scale(scale: float) -> None:
         ConfigError: it is not above 0 and up to 1.
     """
     if not 0 < scale <= 1:
-        raise ConfigError(f"scale is {scale:g}: a number above 0, up to 1, is expected")
+        raise ConfigError(f"scale: got {scale:g}, expected a number above 0, up to 1")
 
 
 class Number(NamedTuple):

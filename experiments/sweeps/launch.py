@@ -109,7 +109,7 @@ def make_executor(
         ConfigError: there is no such executor, or it does not take what is given.
     """
     if max_parallel is not None and max_parallel < 1:
-        raise ConfigError(f"max_parallel must be 1 or more, got {max_parallel}")
+        raise ConfigError(f"max_parallel: got {max_parallel}, expected at least 1")
     if slurm and name != "slurm":
         raise ConfigError(f"options for Slurm go with --executor slurm, not {name}")
     if detach and name != "slurm":

@@ -17,6 +17,7 @@ from experiments.config import ExperimentConfig
 from experiments.overrides import resolve, short_names, varied_fields
 from experiments.sweeps.sweep import Sweep
 from experiments.sweeps.values import Setting
+from tasks.options import check_choice
 
 Match = Literal["state", "parameters", "flops"]
 TOLERANCE = 0.05
@@ -154,8 +155,7 @@ _VALUES = _Size("model.mixer.DV", lambda config: config.model.mixer.DV, _set_val
 
 
 def _checked(match: str) -> Match:
-    if match not in get_args(Match):
-        raise ValueError(f"match is {match!r}: one of {', '.join(get_args(Match))} is expected")
+    check_choice("match", match, get_args(Match))
     return match  # pyright: ignore[reportReturnType]
 
 

@@ -24,7 +24,7 @@ from experiments.sweeps import slurm_job
 from experiments.sweeps.executors import BUSY, DONE, GroupsFailedError, worker_command
 from experiments.sweeps.folder import SweepFolder
 from experiments.sweeps.slurm_job import GroupJob
-from tasks.options import nearest
+from tasks.options import check, nearest
 
 if TYPE_CHECKING:
     from submitit.core.core import Job
@@ -75,17 +75,13 @@ class SlurmOptions:
 
     def __post_init__(self):
         for name in ("time", "cpus", "signal_seconds"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"slurm {name} must be >= 1, got {value}")
-        if self.gpus is not None and self.gpus < 0:
-            raise ValueError(f"slurm gpus must be >= 0, got {self.gpus}")
-        if self.memory is not None and self.memory <= 0:
-            raise ValueError(f"slurm memory must be > 0 GB, got {self.memory}")
-        if self.signal_seconds >= 60 * self.time:
-            raise ValueError(
-                f"slurm signal_seconds must be less than the time limit of {self.time} minutes, "
-                f"got {self.signal_seconds}"
-            )
+            value = getattr(self, name)
+            check(value is None or not value < 1, f"slurm {name}", value, "at least 1")
+        gpus, memory, seconds = self.gpus, self.memory, self.signal_seconds
+        check(gpus is None or not gpus < 0, "slurm gpus", gpus, "at least 0")
+        check(memory is None or not memory <= 0, "slurm memory", memory, "above 0 GB")
+        wanted = f"less than the time limit of {self.time} minutes"
+        check(not seconds >= 60 * self.time, "slurm signal_seconds", seconds, wanted)
 
 
 def read_options(words: Sequence[str]) -> SlurmOptions:

@@ -22,6 +22,7 @@ from experiments.sweeps.values import (
     vary,
     zip_together,
 )
+from tasks.options import shown
 
 MEMBERS = "members"
 _SEAL = "# sha256 of what follows: "
@@ -52,7 +53,8 @@ class Sweep:
             read(tuple[dict[str, Any], ...], self.settings)
         except ConfigError:
             raise ConfigError(
-                "settings: a list of settings is expected, such as product(vary(...), vary(...))"
+                f"settings: got {shown(self.settings)}, expected a list of settings, such as "
+                "product(vary(...), vary(...))"
             ) from None
         object.__setattr__(self, "settings", tuple(dict(setting) for setting in self.settings))
         if not self.settings:

@@ -52,7 +52,7 @@ def whole_numbers(option: str, text: str) -> list[int]:
     """
     values = parse_values(option, text)
     if not all(isinstance(value, int) and value >= 0 for value in values):
-        raise ConfigError(f"{option} {text}: whole numbers such as 0..2 are expected")
+        raise ConfigError(f"{option}: got {shown(text)}, expected whole numbers such as 0..2")
     return values
 
 
@@ -66,7 +66,7 @@ def parse_text(field: str, text: str) -> list[Any]:
 def check_count(what: str, count: int) -> None:
     """Refuses more than a sweep has members, before they are made."""
     if count > MOST_MEMBERS:
-        raise ConfigError(f"{what} has {count:,} members, at most {MOST_MEMBERS:,} are expected")
+        raise ConfigError(f"{what}: got {count:,} members, expected at most {MOST_MEMBERS:,}")
 
 
 def _parse_part(field: str, text: str) -> list[Any]:
@@ -198,7 +198,8 @@ def read_values(node: Any) -> list[Setting]:
     """
     if not isinstance(node, Mapping) or not node:
         raise ConfigError(
-            f"fields with their values, or product, zip or chain, are expected; got {shown(node)}"
+            f"values: got {shown(node)}, "
+            "expected fields with their values, or product, zip or chain"
         )
     return product(*(_read_entry(name, value) for name, value in node.items()))
 
@@ -210,7 +211,7 @@ def _read_entry(name: Any, value: Any) -> list[Setting]:
             return combine(*(_read_entry(*entry) for entry in value.items()))
         if isinstance(value, list) and value:
             return combine(*map(read_values, value))
-        raise ConfigError(f"{name}: a mapping or a list is expected; got {shown(value)}")
+        raise ConfigError(f"{name}: got {shown(value)}, expected a mapping or a list with entries")
     if isinstance(value, str):
         return vary(str(name), parse_text(str(name), value))
     return vary(str(name), value if isinstance(value, list) else [value])

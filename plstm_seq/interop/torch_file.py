@@ -82,7 +82,7 @@ class _Tensor(NamedTuple):
 
 def _dictionary(*items: Any) -> dict[Any, Any]:
     if items:
-        raise ValueError("an ordered dictionary is expected to begin empty")
+        raise ValueError(f"an ordered dictionary: got {len(items)} arguments, expected none")
     return {}
 
 
@@ -93,7 +93,8 @@ def _parameter(tensor: Any, *_: Any) -> Any:
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
     numbers = (offset, *shape, *strides)
     if not isinstance(storage, _Storage) or not all(type(each) is int for each in numbers):
-        raise ValueError("a tensor of a storage and of whole numbers is expected")
+        kinds = ", ".join(type(each).__name__ for each in (storage, *numbers[:8]))
+        raise ValueError(f"a tensor: got {kinds}, expected a storage and whole numbers")
     if not 0 <= min(numbers) <= max(numbers) < 1 << 62 or len(shape) != len(strides):
         raise ValueError(f"a tensor of shape {shape} does not lie in its storage")
     return _Tensor(storage, offset, tuple(shape), tuple(strides))
@@ -182,7 +183,8 @@ def _unpickled(content: bytes) -> Any:
         elif name == "BINPERSID":
             _, kind, key, *_ = stack.pop()
             if not isinstance(kind, _StorageType) or not isinstance(key, str):
-                raise ValueError("a storage of a known type is expected")
+                kinds = f"{type(kind).__name__} and {type(key).__name__}"
+                raise ValueError(f"a storage: got {kinds}, expected a known type and a name")
             stack.append(_Storage(kind, key))
         elif name == "BUILD":  # the metadata of a state_dict, which is not needed
             stack.pop()
@@ -239,7 +241,7 @@ def _content(archive: zipfile.ZipFile) -> tuple[str, Any]:
     """Return the root folder of an archive and the content of its pickle."""
     pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise ValueError("an archive with one data.pkl is expected")
+        raise ValueError(f"got {len(pickles)} files data.pkl, expected one")
     return pickles[0].removesuffix("data.pkl"), _unpickled(archive.read(pickles[0]))
 
 
@@ -257,7 +259,7 @@ def _tensors(content: Any, key: str | None) -> dict[str, _Tensor]:
             raise ValueError(f"there is no {key!r} in it")
         content = content[key]
     if not isinstance(content, Mapping):
-        raise ValueError(f"a dictionary of tensors is expected, got {type(content).__name__}")
+        raise ValueError(f"got {type(content).__name__}, expected a dictionary of tensors")
     others = [str(name) for name, value in content.items() if not isinstance(value, _Tensor)]
     if others:
         names = ", ".join(name[:30] for name in others[:5]) + (", ..." if len(others) > 5 else "")

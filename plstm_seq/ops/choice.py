@@ -9,7 +9,7 @@ import jax
 from jax import Array
 
 from plstm_seq.ops import varying
-from plstm_seq.ops.arguments import accumulation_dtype, factor
+from plstm_seq.ops.arguments import accumulation_dtype, factor, require_choice
 from plstm_seq.ops.device import (
     Home,
     UnsupportedError,
@@ -110,8 +110,7 @@ def choose(implementations: Mapping[str, Form], name: str | None) -> list[Form]:
     if name is None:
         return list(implementations.values())
     name = current_name(implementations, name)
-    if name not in implementations:
-        raise ValueError(f"implementation is {name!r}: expected one of {list(implementations)}")
+    require_choice("implementation", name, implementations)
     return [implementations[name]]
 
 

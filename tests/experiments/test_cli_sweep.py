@@ -49,7 +49,10 @@ def worked_on(monkeypatch):
         (["parity", "seed=7..0"], "the range 7..0 is empty; write 0..7"),
         (["parity", "seed=1,1"], "members 1 and 2 are the same"),
         (["parity", "seed=0..2", "width=8,16", "--zip", "seed,width"], "seed has 3, width has 2"),
-        (["parity", "seed=0..2", "--zip", "seed"], "two fields or more are expected"),
+        (
+            ["parity", "seed=0..2", "--zip", "seed"],
+            "--zip: got 'seed', expected two fields or more",
+        ),
         (["seed=0..1"], "a task or --config is needed"),
         (["--config", "none.yaml"], "No such file"),
         (["parity", "seed=0..1", "--executor", "cluster"], "there are local, processes, slurm"),

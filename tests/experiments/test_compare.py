@@ -282,7 +282,7 @@ def test_mistakes_end_with_2_and_write_nothing(command, tmp_path, arguments, mes
     [
         (["--by", "dm"], "nearest"),
         (["--length", "9"], "length 9 has not been evaluated"),
-        (["--length", "x"], "numbers such as"),
+        (["--length", "x"], "got 'x', expected numbers such as"),
         (["--metric", "loss"], "one of token, sequence, last"),
         (["--format", "pdf"], "one of"),
     ],

@@ -126,11 +126,14 @@ def test_task_options():
         ("seed", "expected field=value"),
         ("=3", "expected field=value"),
         ("seed=1.5", "seed: .*integer"),
-        ("seed=-1", "^seed must be from 0 to 4294967295, got -1"),
-        ("seed=4294967296", "^seed must be from 0 to 4294967295, got 4294967296"),
-        ("evaluation.seed=4294967296", "^evaluation: seed must be from 0 to 4294967295"),
+        ("seed=-1", "^seed: got -1, expected 0 to 4294967295"),
+        ("seed=4294967296", "^seed: got 4294967296, expected 0 to 4294967295"),
+        (
+            "evaluation.seed=4294967296",
+            "^evaluation: seed: got 4294967296, expected 0 to 4294967295",
+        ),
         ("task.name=paritty", "unknown task 'paritty'; nearest: parity"),
-        ("evaluation.lengths=[]", "lengths must be one or more numbers"),
+        ("evaluation.lengths=[]", r"lengths: got \(\), expected one or more numbers"),
         ("model.mixer.implementaton=recurrent", "nearest: model.mixer.implementation"),
     ],
 )

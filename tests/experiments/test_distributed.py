@@ -80,9 +80,9 @@ def test_a_run_on_two_devices_and_in_two_processes(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("8", "data=NUMBER or data=all is expected"),
-        ("model=2", "data=NUMBER or data=all is expected"),
-        ("data=-1", "data=NUMBER or data=all is expected"),
+        ("8", "--mesh: got '8', expected data=NUMBER or data=all"),
+        ("model=2", "expected data=NUMBER or data=all"),
+        ("data=-1", "expected data=NUMBER or data=all"),
         ("data=64", "--mesh data: got 64, expected 1 to"),
     ],
 )

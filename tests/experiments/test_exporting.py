@@ -101,11 +101,13 @@ def test_a_program_says_attributes_in_the_units_of_the_file(tmp_path):
 
 def test_options_that_do_not_go_together_are_refused(tmp_path):
     run = run_of(tmp_path, small_config())
-    with pytest.raises(ConfigError, match="format 'onnx': expected one of safetensors, stablehlo"):
+    with pytest.raises(
+        ConfigError, match="format: got 'onnx', expected one of safetensors, stablehlo"
+    ):
         export_run(run, tmp_path / "parity.onnx")
     with pytest.raises(ConfigError, match="for programs, not for safetensors"):
         export_run(run, tmp_path / "parity.safetensors", size=3)
     with pytest.raises(ConfigError, match="for graph models"):
         export_run(run, tmp_path / "parity.stablehlo", graphs=3)
-    with pytest.raises(ConfigError, match="platform 'gpu': one of cpu, cuda"):
+    with pytest.raises(ConfigError, match="platform: got 'gpu', expected one of cpu, cuda"):
         export_run(run, tmp_path / "parity.stablehlo", platforms=["gpu"])

@@ -119,7 +119,7 @@ def test_a_run_is_trained_evaluated_and_drawn(task, tmp_path):
     assert CliRunner().invoke(app, command).exit_code == 0
     refused = CliRunner().invoke(app, ["evaluate", str(run.folder), "--lengths", "8"])
     assert refused.exit_code == 2
-    assert f"--{axis}s is expected" in refused.stderr.replace("\n", " ")
+    assert f"--lengths: got '8', expected --{axis}s" in refused.stderr.replace("\n", " ")
     refused = CliRunner().invoke(app, ["decode", str(run.folder), "0 1"])
     assert refused.exit_code == 2
     assert "plstm-seq decode is for models of sequences" in refused.stderr.replace("\n", " ")

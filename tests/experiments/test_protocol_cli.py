@@ -115,11 +115,17 @@ def test_published_depths_and_horizons_are_whole(command):
         (["run", "chomsky"], "no protocol 'chomsky'; nearest: chomsky_regular"),
         (["table", "chomsky"], "no protocol 'chomsky'; nearest: chomsky_regular"),
         (["run", "deletang", "--task", "sorting"], "deletang has no task 'sorting'"),
-        (["run", "deletang", "--seeds", "a"], "--seeds a: whole numbers such as 0..2"),
-        (["run", "deletang", "--rates", "0"], "--rates 0: learning rates such as 1e-3"),
+        (
+            ["run", "deletang", "--seeds", "a"],
+            "--seeds: got 'a', expected whole numbers such as 0..2",
+        ),
+        (
+            ["run", "deletang", "--rates", "0"],
+            "--rates: got '0', expected learning rates such as 1e-3",
+        ),
         (["run", "a5_length", "--model", "lstm,widht=3"], "unknown field 'widht'; nearest: width"),
         (["table", "deletang", "--format", "pdf"], "one of table, csv, latex, markdown"),
-        (["table", "deletang", "--scale", "0"], "scale is 0: a number above 0"),
+        (["table", "deletang", "--scale", "0"], "scale: got 0, expected a number above 0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -113,8 +113,8 @@ def test_fields_of_a_model_and_of_a_run():
         ({"models": ["lstm,width"]}, "'width': expected field=value"),
         ({"tasks": ["partiy"]}, "has no task 'partiy'; nearest: parity"),
         ({"words": ["widht=3"]}, "unknown field 'widht'"),
-        ({"scale": 0.0}, "scale is 0: a number above 0"),
-        ({"scale": 2.0}, "scale is 2: a number above 0, up to 1"),
+        ({"scale": 0.0}, "scale: got 0, expected a number above 0"),
+        ({"scale": 2.0}, "scale: got 2, expected a number above 0, up to 1"),
     ],
     ids=["model", "field without value", "task", "word", "no scale", "scale above 1"],
 )

@@ -98,5 +98,5 @@ def test_several_mistakes_are_told_at_once():
         override(default_config("parity"), words)
     assert str(caught.value) == (
         "training.optimizer: learning_rate: got 0.0, expected a finite number above 0; "
-        "evaluation: batch_size must be >= 1, got 0"
+        "evaluation: batch_size: got 0, expected at least 1"
     )

@@ -267,10 +267,13 @@ def test_options_are_read_from_words():
     [
         ("tim=3", "unknown option of slurm 'tim'; nearest: time"),
         ("time=x", "slurm time: .* integer"),
-        ("time=0", "slurm time must be >= 1, got 0"),
-        ("gpus=-1", "slurm gpus must be >= 0, got -1"),
-        ("memory=0", "slurm memory must be > 0 GB, got 0"),
-        ("signal_seconds=3600", "signal_seconds must be less than the time limit of 60 minutes"),
+        ("time=0", "slurm time: got 0, expected at least 1"),
+        ("gpus=-1", "slurm gpus: got -1, expected at least 0"),
+        ("memory=0", "slurm memory: got 0.*, expected above 0 GB"),
+        (
+            "signal_seconds=3600",
+            "signal_seconds: got 3600, expected less than the time limit of 60 minutes",
+        ),
     ],
 )
 def test_wrong_options_are_told(word, message):

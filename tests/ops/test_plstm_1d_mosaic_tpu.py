@@ -141,9 +141,9 @@ def test_declines(monkeypatch):
     inputs, _ = make(5)
     single = inputs.astype(jnp.float32)
     options = dict(implementation="interpreted_tpu")
-    with pytest.raises(NotImplementedError, match="the inputs are float64"):
+    with pytest.raises(NotImplementedError, match="inputs: got float64, expected float32"):
         plstm_1d(*inputs, **options)
-    with pytest.raises(NotImplementedError, match="chunk_size is 64"):
+    with pytest.raises(NotImplementedError, match="chunk_size: got 64, expected one of"):
         plstm_1d(*single, chunk_size=64, **options)
     wide = single._replace(
         value=jnp.zeros((2, 5, 3, 9), jnp.float32),

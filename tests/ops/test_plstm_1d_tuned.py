@@ -171,9 +171,9 @@ def test_a_table_is_read_once(table, monkeypatch):
         ("[]", "TypeError"),
         ("{}", "KeyError: 'entries'"),
         ('{"entries": [{"family": {"JT": 1}, "timings": []}]}', "TypeError"),
-        (("chunkwise", 12, 1.0), "chunk_size is 12: a power of two"),
-        (("chunkwise", 16, -1.0), "milliseconds is -1.0"),
-        ((3, 16, 1.0), "implementation is 3"),
+        (("chunkwise", 12, 1.0), "chunk_size: got 12, expected a power of two or null"),
+        (("chunkwise", 16, -1.0), "milliseconds: got -1.0, expected a number above 0"),
+        ((3, 16, 1.0), "implementation: got 3, expected a name"),
     ],
     ids=str,
 )

@@ -86,11 +86,11 @@ def test_low_precision_scale_and_no_direct_term():
 
 def test_wrong_arguments():
     inputs = oriented(2, 3, 3, dimensions="J1")
-    with pytest.raises(ValueError, match="the gates have O = 2 of them"):
+    with pytest.raises(ValueError, match="expected O = 2 of them, as the gates have"):
         plstm_2d_oriented(*inputs)
-    with pytest.raises(ValueError, match="numbers from 0 to 3"):
+    with pytest.raises(ValueError, match=r"got \(0, 4\), expected numbers from 0 to 3"):
         plstm_2d_oriented(*inputs, orientations=(0, 4))
     with pytest.raises(ValueError, match=r"source_right: .*\[\*B, O, X, Y, JT, JK, JV\]"):
         plstm_2d_oriented(*inputs._replace(source_right=inputs.source_right[:, 0]))
-    with pytest.raises(ValueError, match="implementation is 'fast'"):
+    with pytest.raises(ValueError, match="implementation: got 'fast', expected one of"):
         plstm_2d_oriented(*inputs, orientations=(0, 1), implementation="fast")

@@ -35,10 +35,18 @@ def test_arrays_that_do_not_fit(change, error, message):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"tail": GRAPH.tail[:-1]}, ValueError, r"graph.tail has shape \(25,\): expected E = 26"),
-        ({"before": GRAPH.before * 1.0}, TypeError, "graph.before is float64: .* integers"),
-        ({"blocks": GRAPH.after}, ValueError, r"graph.blocks has shape .* \[steps, width\]"),
-        ({"head": None}, TypeError, "graph.head is NoneType"),
+        ({"tail": GRAPH.tail[:-1]}, ValueError, r"graph.tail: got shape \(25,\), expected E = 26"),
+        (
+            {"before": GRAPH.before * 1.0},
+            TypeError,
+            "graph.before: got float64, expected .* integers",
+        ),
+        (
+            {"blocks": GRAPH.after},
+            ValueError,
+            r"graph.blocks: got shape .*, expected \[steps, width\]",
+        ),
+        ({"head": None}, TypeError, "graph.head: got NoneType, expected an array"),
     ],
     ids=["edges", "floats", "flat_blocks", "missing"],
 )
@@ -48,7 +56,7 @@ def test_graphs_that_do_not_fit(change, error, message):
 
 
 def test_an_unknown_implementation():
-    with pytest.raises(ValueError, match="expected one of"):
+    with pytest.raises(ValueError, match="implementation: got 'eager', expected one of"):
         plstm_dag(*INPUTS, graph=GRAPH, implementation="eager")
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from plstm_seq.ops.arguments import check_axes
+from plstm_seq.ops.arguments import check_axes, require_dtype
 
 AXES: Mapping[str, tuple[str, ...]] = {
     "query": ("N", "DK", "JQ"),
@@ -106,19 +106,16 @@ def check(inputs: Inputs, graph: Graph) -> Indices:
     origin = {"E": "source", "P": "transition"}
     arrays = {}
     for name, letters in GRAPH_AXES.items():
-        array = getattr(graph, name, None)
-        dtype = getattr(array, "dtype", None)
-        if array is None or dtype is None or not jnp.issubdtype(dtype, jnp.integer):
-            kind = type(array).__name__ if dtype is None else dtype
-            raise TypeError(f"graph.{name} is {kind}: an array of integers is expected")
+        array: Any = getattr(graph, name, None)
+        require_dtype(f"graph.{name}", array, jnp.integer, "an array of integers")
         if array.ndim != len(letters):
             raise ValueError(
-                f"graph.{name} has shape {array.shape}: expected [{', '.join(letters)}]"
+                f"graph.{name}: got shape {array.shape}, expected [{', '.join(letters)}]"
             )
         for letter, size in zip(letters, array.shape, strict=True):
             if size != sizes.get(letter, size):
                 raise ValueError(
-                    f"graph.{name} has shape {array.shape}: expected {letter} = {sizes[letter]} "
+                    f"graph.{name}: got shape {array.shape}, expected {letter} = {sizes[letter]} "
                     f"from {origin[letter]}"
                 )
         arrays[name] = jnp.asarray(array)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from plstm_seq import notation as n
-from plstm_seq.ops.arguments import accumulation_dtype, as_jax, check_axes
+from plstm_seq.ops.arguments import accumulation_dtype, as_jax, check_axes, require
 from plstm_seq.ops.choice import Candidate, Implementation, by_rank, choose, compute
 from plstm_seq.ops.grid import api
 from plstm_seq.ops.grid.inputs import (
@@ -132,11 +132,11 @@ def _check(inputs: Inputs, orientations: Sequence[int]) -> None:
         ),
         optional=OPTIONAL,
     )
-    if not set(orientations) <= {0, 1, 2, 3}:
-        raise ValueError(f"orientations is {orientations}: numbers from 0 to 3 are expected")
+    known = set(orientations) <= {0, 1, 2, 3}
+    require(known, "orientations", orientations, "numbers from 0 to 3")
     count = inputs.transition_rl.shape[-5]
-    if len(orientations) != count:
-        raise ValueError(f"orientations is {orientations}: the gates have O = {count} of them")
+    fits = len(orientations) == count
+    require(fits, "orientations", orientations, f"O = {count} of them, as the gates have")
 
 
 def _oriented(form: GridImplementation) -> Implementation:

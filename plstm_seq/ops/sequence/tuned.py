@@ -121,11 +121,11 @@ def _timings(entries: list[dict[str, Any]]) -> tuple[Timing, ...]:
     timings = [Timing(**entry) for entry in entries]
     for implementation, size, milliseconds in timings:
         if not isinstance(implementation, str):
-            raise TypeError(f"implementation is {implementation!r}")
+            raise TypeError(f"implementation: got {implementation!r}, expected a name")
         if size is not None and (not isinstance(size, int) or size < 1 or size & (size - 1)):
-            raise ValueError(f"chunk_size is {size!r}: a power of two or null is expected")
+            raise ValueError(f"chunk_size: got {size!r}, expected a power of two or null")
         if not isinstance(milliseconds, int | float) or not milliseconds > 0:
-            raise ValueError(f"milliseconds is {milliseconds!r}")
+            raise ValueError(f"milliseconds: got {milliseconds!r}, expected a number above 0")
     return tuple(sorted(timings, key=lambda timing: timing.milliseconds))
 
 

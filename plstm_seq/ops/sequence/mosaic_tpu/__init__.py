@@ -54,7 +54,7 @@ class MosaicTPU:
         """Declines: `kernel.Kernel.check`."""
         dtype = inputs.query.dtype
         if dtype not in (jnp.float32, jnp.bfloat16):
-            raise NotImplementedError(f"the inputs are {dtype}: float32 or bfloat16 is expected")
+            raise NotImplementedError(f"inputs: got {dtype}, expected float32 or bfloat16")
         sizes = {
             "JT": inputs.transition.shape[-1],
             "JV": inputs.value.shape[-1],
@@ -78,9 +78,7 @@ class MosaicTPU:
     def chunk_size(self, core: Inputs, requested: int | None) -> int:  # noqa: ARG002
         """Whole registers of time."""
         if requested is not None and requested not in CHUNK_SIZES:
-            raise NotImplementedError(
-                f"chunk_size is {requested}: one of {CHUNK_SIZES} is expected"
-            )
+            raise NotImplementedError(f"chunk_size: got {requested}, expected one of {CHUNK_SIZES}")
         return requested or CHUNK_SIZES[0]
 
     def forward(

@@ -1,8 +1,8 @@
 """Linear recurrences whose state is a vector; they differ in what multiplies it at a step.
 
 This is a diagonal matrix, a column one-hot matrix times a diagonal one (PD-SSM), or a
-block-diagonal matrix (SLiCE). Complex states are stored as real numbers, [real parts, imaginary parts] along the
-last axis, so that states, projections and checkpoints hold only real arrays.
+block-diagonal matrix (SLiCE). Complex states are stored as real numbers, [real parts, imaginary
+parts] along the last axis, so that states, projections and checkpoints hold only real arrays.
 """
 
 import math

@@ -305,7 +305,7 @@ def _spread(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def mean_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """Returns the 95 % percentile bootstrap interval of a mean; the same seed gives the same one."""
+    """Returns the 95 % percentile bootstrap interval of a mean, the same for the same seed."""
     drawn = np.random.default_rng(seed).choice(np.asarray(values), (_RESAMPLES, len(values)))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn.mean(axis=1), [tail, 1 - tail])

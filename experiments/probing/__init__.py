@@ -50,7 +50,7 @@ def probe(
     Args:
         run: a trained run, or its folder or name.
         only: names of `PROBES`; None: all.
-        output: the folder to write to; None: the folder `probes` in that of the run.
+        output: the folder to write to; None: the folder `probes` in the run's folder.
         block: the number of the block whose gates are drawn.
         announce: a function that is called with a line for each omitted probe and the reason.
 

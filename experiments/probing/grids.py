@@ -46,7 +46,6 @@ def by_cell(layer: GridLayerRecord) -> dict[str, np.ndarray]:
 
     Returns:
         An array [B, H, O, X, Y] for every gate; O is 1 for the direct one.
-        [B, H, O, X, Y] of every gate; O is 1 for the direct one.
     """
     found = {}
     for name, gate in layer.gates.items():

@@ -90,8 +90,8 @@ class Problem(abc.ABC):
     def validate(self, batch: int, size: int) -> Validate | None:  # noqa: ARG002
         """Returns a function that evaluates a model during training, or None if there is none.
 
-        Tasks whose examples are drawn have none: every training batch is new, so the accuracy on it
-        is an evaluation.
+        Tasks whose examples are drawn have none: every training batch is new, so that its accuracy
+        already is an evaluation.
 
         Args:
             batch: the number of examples in a batch.
@@ -174,7 +174,7 @@ _LEAST_APART = 500
 def by_epochs(
     examples: int, size: int, *, epochs: int, batch_size: int, optimizer: OptimizerConfig
 ) -> TrainingConfig:
-    """Returns a training for a number of epochs; the first five warm up, each ends evaluated.
+    """Returns a training of some epochs: five warm up, and each ends with an evaluation.
 
     Args:
         examples: the number of training examples.

@@ -45,8 +45,9 @@ class Demands:
         rotation_dimension: The same, but every element has a matrix of determinant 1, as rotations
             and products of an even number of reflections do.
         reflection_length: The largest `rank(I - P)` of a symbol's matrix P, in the representation
-            of `faithful_dimension` in which it is smallest: every symbol is a product of at most so
-            many reflections (Householder matrices). None if no symbol permutes the states.
+            of `faithful_dimension` in which it is smallest. Every symbol is a product of at most
+            this number of reflections (Householder matrices). None if no symbol permutes the
+            states.
         linear_dimension: The dimension of `linear_form`: the smallest exact one that was found.
         not_computed: What could not be computed and why, one sentence for each.
 

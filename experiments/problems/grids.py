@@ -156,7 +156,7 @@ class MeasuredImages:
     task: ImagesTask
 
     def at(self, start: int, batch: int, size: int) -> ModelBatch:
-        """Returns the images from `start` on; beyond the last one the batch is not scored."""
+        """Returns a batch of images from `start` on; entries after the last image do not count."""
         number, within = divmod(start, batch)
         if within:
             raise ValueError(f"start must be a multiple of batch={batch}, got {start}")

@@ -154,7 +154,7 @@ BASE = Recipe(
 convolution over four symbols."""
 
 FEW_STATES = 8
-"""A group that permutes at most so many states is learned as permutations of them."""
+"""A group that permutes at most this number of states is learned as permutations of them."""
 
 MOST_ROTATED = 8
 """Groups that need rotations of more dimensions than this get other transitions."""

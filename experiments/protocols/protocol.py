@@ -134,10 +134,11 @@ class Protocol:
             lengths, optimizer, evaluation.
         seeds: as many seeds as were published; ours count from 0.
         rates: the learning rates.
-        measure: how a number is made from the trained models.
+        measure: how a number is computed from the trained models.
         published: the published rows to compare with.
         model: sizes that the paper gives, set for every model that has the field.
-        models: config fields by the mixer that they are set for. Under any other name, a model of
+        models: config fields by the mixer that they are set for. Any other name defines a model of
+            that name by its mixer (`mixer`) and its fields.
         vary: what is varied besides seeds and rates, as in the YAML of a sweep.
         differences: what is done differently here than in the paper.
         findings: what the paper reports without a number.

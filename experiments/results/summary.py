@@ -1,4 +1,4 @@
-"""Summaries of settings over their seeds: the best and typical results, and how often they succeed.
+"""Summaries of settings over their seeds: best and typical results, and the rate of success.
 
 The members of a setting differ in nothing but their seeds.
 """

@@ -160,7 +160,7 @@ class Scale(nnx.Module):
 
     Args:
         features: the number of features, I.
-        scale_init: of the factors [I].
+        scale_init: the initialiser of the factors [I].
         dtype: the type to compute in; None: the common type of input and parameters.
         param_dtype: the type of the parameters.
         rngs: the random number generators for the parameters.

@@ -37,7 +37,7 @@ from plstm_seq.ops.sequence.inputs import Inputs
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PLSTM1DState:
-    """What a `PLSTM1DLayer` keeps of a sequence's past; every leaf begins with the batch axis.
+    """The state of a `PLSTM1DLayer` within a sequence; every leaf begins with the batch axis.
 
     Attributes:
         convolution: the last inputs that the convolution still needs, [B, K - 1, I]; None if it
@@ -185,7 +185,6 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
 
         Returns:
             The output [B, T, O]; with `return_state` the state too.
-            The output [B, T, O], and, where asked for, the state.
 
         Raises:
             ValueError: the shape of `x` or of the state does not fit.

@@ -23,7 +23,7 @@ from plstm_seq.layers.initializers import Initializer, Ones, Small, Zeros
 from plstm_seq.layers.mixers import MixerConfig, make_mixer
 
 MixerState = Any
-"""What the mixer keeps of a sequence's past: a tree of arrays whose first axis is the batch."""
+"""The state of a mixer within a sequence: a tree of arrays whose first axis is the batch."""
 
 Mix = Callable[[Any], tuple[Array, MixerState]]
 """Maps the mixer's input to its output and its state; the state is None if it has none."""

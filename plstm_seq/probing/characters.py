@@ -173,9 +173,9 @@ def real_irreducibles(
 def _determinants_and_ranks(
     table: np.ndarray, of: CharacterTable, characters: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute both from the multiplicities of the eigenvalues -1 and 1.
+    """Compute them from the multiplicities of the eigenvalues -1 and 1.
 
-    These follow from the characters of an element's powers.
+    The multiplicities follow from the characters of an element's powers.
     """
     orders = element_orders(table)
     signs = np.ones(characters.shape, np.int64)
@@ -314,7 +314,7 @@ def _masks(rows: Bool[np.ndarray, "R K"]) -> list[int]:
 
 @dataclass(frozen=True)
 class RepresentationMatch:
-    """Which real irreducible representations a learned action is made of.
+    """The real irreducible representations that make up the learned actions of heads.
 
     Attributes:
         names: the names of the irreducible representations, ordered by dimension.

@@ -1,4 +1,4 @@
-"""How far transitions are from multiplying as the elements of a group do."""
+"""How much the products of transitions differ from those of a group's elements."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def homomorphism(
 
 @dataclass(frozen=True)
 class RelatorDefects:
-    """How far words whose product is the identity are from acting as the identity.
+    """The defects of relators: words whose product is the identity should act as the identity.
 
     Attributes:
         words: the relators, as symbol ids, first symbol first; short ones come first.
@@ -162,8 +162,8 @@ def relators(
 
     For every element g and symbol s there is such a word: a shortest word of g, then s, then a
     shortest word that leads back. These words are the closed walks that leave a spanning tree of
-    the Cayley graph at one edge (Reidemeister and Schreier), so transitions for which all of them
-    are the identity represent the group.
+    the Cayley graph at one edge (Reidemeister and Schreier), so transitions under which all of them
+    act as the identity represent the group.
 
     Args:
         table: see `homomorphism`.

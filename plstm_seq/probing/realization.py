@@ -10,7 +10,7 @@ from plstm_seq.probing.recording import LayerRecord, TokenGates
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What transitions do to the size and phase of a state.
+    """The effect of transitions on the size and phase of a state.
 
     Attributes:
         eigenvalues: [..., JT], by falling modulus. Where the modulus is 1 the state is kept, where

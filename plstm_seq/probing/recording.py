@@ -22,7 +22,7 @@ GATES = ("source", "transition", "mark", "direct")
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """What one pLSTM layer computed for a batch of sequences; all arrays are on the host.
+    """The gates, states and outputs of a pLSTM layer for some sequences; arrays on the host.
 
     The gates are those of the recurrence. Where the mark reads the state after its step, the mark
     includes the transition of that step, and the direct term what the step itself wrote.
@@ -55,7 +55,7 @@ class LayerRecord:
 
 
 class Recording(NamedTuple):
-    """What a model computed for some sequences.
+    """The outputs of a model for some sequences, and the records of its layers.
 
     Attributes:
         tokens: [B, T], the sequences.
@@ -201,11 +201,11 @@ class GridLayerRecord:
 
 
 class GridRecording(NamedTuple):
-    """What a model computed for some images or grids.
+    """The outputs of a model for some images or grids, and the records of its layers.
 
     Attributes:
-        inputs: what the model read, [B, X, Y, C] or [B, X, Y].
-        outputs: what the model returned.
+        inputs: the images [B, X, Y, C] or grids [B, X, Y] that the model read.
+        outputs: the outputs that the model returned for them.
         layers: the record of each block whose mixer is a pLSTM layer, in order.
     """
 

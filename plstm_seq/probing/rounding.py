@@ -59,7 +59,7 @@ class RoundingError(ValueError):
 
 @dataclass(frozen=True)
 class RoundedHead:
-    """What rounding did to one head.
+    """The effect of rounding on one head.
 
     Attributes:
         dim: the number of dimensions, out of all JT, on which the head is near a representation;
@@ -85,7 +85,7 @@ class Rounded:
     Attributes:
         model: the rounded model: its transitions are a table by token, and it has no source.
         group: the group that was read off the model's answers.
-        heads: what rounding did to each head.
+        heads: the effect of rounding on each head.
         before: the share of random sequences on which the model gives all answers of the group.
         after: the same share for the rounded model.
         wrong_steps: the number of steps at which the rounded model does not answer as the group,
@@ -271,7 +271,7 @@ def _described(number: int, head: RoundedHead) -> str:
 
 
 def check_model(model: Any) -> None:
-    """Raise RoundingError for a model that cannot be rounded because of what it is made of."""
+    """Raise RoundingError for a model that cannot be rounded because of its kind or config."""
     if not isinstance(model, SequenceModel):
         raise RoundingError(f"model: got {type(model).__name__}, expected a model of sequences")
     try:

@@ -22,8 +22,8 @@ class Sensitivity:
 
     Attributes:
         gradient: [B, T], the Frobenius norm of the derivative of the last logits with respect to
-            the embedding at a position. It leaves out what passes through transitions that are a
-            table by token.
+            the embedding at a position. Dependence through transitions that are a table by token is
+            left out.
         changed: [B, T], whether the last prediction changes when the symbol at a position is
             replaced by another one.
     """

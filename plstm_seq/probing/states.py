@@ -1,4 +1,4 @@
-"""What a model's state tells at each length: to a linear map, and by the distance of classes."""
+"""Probes of a model's state at each length: a linear map to labels, and the distance of classes."""
 
 from __future__ import annotations
 
@@ -232,7 +232,7 @@ def linear_probe(
 class Separability:
     """How far the states of a label spread, compared with the distance to those of other labels.
 
-    States are first scaled to length 1, since what reads them normalises or only compares.
+    States are first scaled to length 1, because readouts normalise them or only compare scores.
 
     A class consists of the states of one label. Its mean is taken up to the reference length.
 

@@ -80,12 +80,12 @@ C = TypeVar("C", bound=BaselineConfig)
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class BaselineState:
-    """What a baseline keeps of a sequence's past; every leaf begins with the batch axis.
+    """The state of a baseline within a sequence; every leaf begins with the batch axis.
 
     Attributes:
         convolution: the last inputs that the convolution still needs, [B, K - 1, I]; None without
             a convolution.
-        memory: what the mixer itself keeps, in float32 at least.
+        memory: the state of the mixer itself, in float32 at least.
     """
 
     convolution: Float[Array, "B K-1 I"] | None

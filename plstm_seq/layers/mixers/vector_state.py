@@ -348,7 +348,7 @@ class Slice(Baseline[SliceConfig]):
             drive = self.drive(x).astype(dtype).reshape(*lead, b)
         drive = heads_before_time(drive)
         # With one key, value and query feature each, the mark `transition` and the direct term
-        # read the state after the step.
+        # `drive` read the state after the step.
         y, last = plstm_1d(
             one,
             one,

@@ -23,7 +23,7 @@ from plstm_seq.training import HostSample, OptimizerConfig, Sample, Sizes, Train
 from plstm_seq.training.loop import Validate
 from tasks.vision import BatchIterator, ImageBatch, ImagesTask
 
-# The sizes of the published arrow-pointing protocol.
+# The training size of the published arrow-pointing protocol, and twice that size.
 _IMAGE_SIZES = (192, 384)
 _SMALL = VisionModelConfig(width=64, num_blocks=4, mixer=published_mixer(4))
 

@@ -128,7 +128,7 @@ class Chosen(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The recipe of a task, and the rules that chose the fields that differ from `BASE`."""
+    """The recipe of a task, and the fields in it that rules chose."""
 
     recipe: Recipe
     chosen: tuple[Chosen, ...]

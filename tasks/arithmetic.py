@@ -60,13 +60,13 @@ class ExpressionTask(SymbolTask):
 
 
 class Reading(NamedTuple):
-    """What has been read of an expression, or of the innermost bracket that is open.
+    """The state after reading a part of an expression, or of its innermost open bracket.
 
     Attributes:
-        total: int32 `[B]`, sum of the terms that are closed.
-        term: int32 `[B]`, the term that is open, with its sign; after an operator the factor of
-            the operand to come.
-        waiting: bool `[B]`, whether an operand is to come.
+        total: int32 `[B]`, the sum of the complete terms.
+        term: int32 `[B]`, the value of the incomplete term, with its sign. After an operator it is
+            the factor by which the next operand is multiplied.
+        waiting: bool `[B]`, whether the next symbol has to begin an operand.
     """
 
     total: Array
@@ -84,7 +84,7 @@ class Reading(NamedTuple):
         return Reading(self.total, self.term * value % modulus, jnp.zeros_like(self.waiting))
 
     def operator(self, plus: Array, minus: Array, times: Array, modulus: int) -> Reading:
-        """Read the operator that is marked, if any; `-` before an operand is a sign."""
+        """Read the operator whose argument is true, if any; `-` before an operand is a sign."""
         sign = minus & self.waiting
         closes = (plus | minus) & ~self.waiting
         total = jnp.where(closes, (self.total + self.term) % modulus, self.total)
@@ -93,12 +93,12 @@ class Reading(NamedTuple):
         return Reading(total, term, self.waiting | plus | minus | times)
 
     def value(self, modulus: int) -> Array:
-        """Return the value of the expression, which is valid where no operand is to come."""
+        """Return the value of the expression, which is valid unless an operand is missing."""
         return (self.total + self.term) % modulus
 
 
 def choose(condition: Array, yes: Reading, no: Reading) -> Reading:
-    """Row by row one of two readings."""
+    """Return for each row the reading `yes` if its condition holds, else `no`."""
     return Reading(*(jnp.where(condition, a, b) for a, b in zip(yes, no, strict=True)))
 
 

@@ -210,11 +210,13 @@ def _names(option: str, names: Sequence[str] | None, count: int) -> tuple[str, .
 
 
 class Choices(NamedTuple):
-    """Which symbols are drawn in a state of an automaton that settles: bool `[states, symbols]`.
+    """The symbols that may be drawn in each state of an automaton: bool `[states, symbols]`.
+
+    A state is settled if all states that can be reached from it have the same label.
 
     Attributes:
-        on: those that leave the label open, or all where none does.
-        settling: those that settle it, in states that leave it open.
+        on: The symbols that do not settle the label; all symbols in states without such a symbol.
+        settling: The symbols that lead from a state that is not settled to a settled one.
     """
 
     on: np.ndarray
@@ -222,9 +224,9 @@ class Choices(NamedTuple):
 
 
 def choices(machine: Machine) -> Choices | None:
-    """What may be drawn in an automaton that settles; None if no label is ever settled.
+    """Return the symbols that may be drawn in each state; None if no label is ever settled.
 
-    A state is settled if all states that can be reached from it have one label.
+    It is None also if the initial state is settled.
     """
     reach = reachable(machine.transition)
     labels = np.array([len(set(machine.outputs[row].tolist())) for row in reach])

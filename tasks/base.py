@@ -321,12 +321,12 @@ def _label(task: SymbolTask, tokens: Array, lengths: Array) -> tuple[Array, Arra
 
 
 def inside(lengths: Array, length: int) -> Array:
-    """The real positions of rows of given lengths: bool `[B, length]`."""
+    """Return whether each position is within its row's length: bool `[B, length]`."""
     return jnp.arange(length, dtype=jnp.int32) < lengths[:, None]
 
 
 def at_end(lengths: Array, length: int) -> Array:
-    """The last real position of rows of given lengths: bool `[B, length]`."""
+    """Return whether each position is the last one of its row: bool `[B, length]`."""
     return jnp.arange(length, dtype=jnp.int32) == lengths[:, None] - 1
 
 

@@ -272,20 +272,23 @@ _NARROW = 8
 
 
 def size_of(bits: Array) -> Array:
-    """Number of bits without leading zeros, at least 1: int32 `[B]` of bits `[B, W]`."""
+    """Return the number of bits without leading zeros, at least 1: int32 `[B]`.
+
+    The bits are `[B, W]`, the lowest one first.
+    """
     last = bits.shape[1] - 1 - bits[:, ::-1].argmax(1)
     return jnp.where(bits.any(1), last + 1, 1).astype(jnp.int32)
 
 
 def add(a: Array, b: Array) -> Array:
-    """Sums of numbers: bits `[B, W]`; what exceeds W bits is lost."""
+    """Return the sums of numbers of bits `[B, W]`; bits beyond W are lost."""
     return _carried(_pack(a, _WIDE) + _pack(b, _WIDE), _WIDE, a.shape[1])
 
 
 def multiply(a: Array, b: Array) -> Array:
-    """Products of numbers: bits `[B, W]`; what exceeds W bits is lost.
+    """Return the products of numbers of bits `[B, W]`; bits beyond W are lost.
 
-    The columns of the schoolbook method, and then one pass of carries.
+    Columns are summed as in long multiplication; then one pass carries what they exceed.
     """
     first, second = _pack(a, _NARROW), _pack(b, _NARROW)
     count = first.shape[1]
@@ -302,11 +305,11 @@ def multiply(a: Array, b: Array) -> Array:
 
 
 def square_root(bits: Array) -> Array:
-    """Integer part of square roots: bits `[B, W]`, of which half can be other than 0.
+    """Return the integer part of square roots: bits `[B, W]`, whose upper half is 0.
 
-    The method of doing it on paper: with every two bits more of the number, the remainder takes
-    4 times its value and the two bits; where it is not less than 4 root + 1 the root gets a 1, and
-    that much is taken off the remainder.
+    It is the method that people use on paper. For every two further bits of the number, the
+    remainder becomes 4 times its value plus these bits. If it is then at least 4 root + 1, this is
+    subtracted from the remainder and the root gets a 1; otherwise the root gets a 0.
     """
     batch, width = bits.shape
     pairs = (width + 1) // 2
@@ -328,10 +331,10 @@ def square_root(bits: Array) -> Array:
 
 
 def nonzero(key: Array, sizes: Array, width: int) -> Array:
-    """Numbers uniform on 1 .. 2^size - 1: bits `[B, width]`, 0 beyond a row's size."""
+    """Draw numbers uniformly from 1 .. 2^size - 1: bits `[B, width]`, 0 beyond a row's size."""
     real = inside(sizes, width)
 
-    # Draw uniform numbers, and draw those again that are 0.
+    # Draw uniform numbers, and replace those that are 0 by new ones.
     def redraw(state: tuple[Array, Array]) -> tuple[Array, Array]:
         key, bits = state
         key, draw_key = jax.random.split(key)

@@ -74,7 +74,7 @@ def _with_types(value: Any) -> Hashable:
 
 
 def shown(value: object, most: int = 200) -> str:
-    """How an error message writes a value: as Python does, and what is long shortened."""
+    """Write a value for an error message: as Python writes it, but shortened if it is long."""
     text = repr(value.item() if isinstance(value, np.generic) else value)
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 4 :]}"
 
@@ -86,13 +86,13 @@ def alike(name: str, known: Iterable[str]) -> list[str]:
 
 
 def nearest(name: str, known: Iterable[str], *, none: str = "there are none") -> str:
-    """The known names that are most alike, as the end of an error message."""
+    """Return the end of an error message: the known names that are most like a name."""
     close = alike(name, known)
     return f"nearest: {', '.join(close)}" if close else none
 
 
 def some(words: Sequence[str], between: str = " ", most: int = 20) -> str:
-    """The first of some words, and dots where there are more."""
+    """Join the first `most` words, and add dots if there are more."""
     return between.join([*words[:most], *(["..."] if len(words) > most else [])])
 
 

@@ -27,12 +27,12 @@ group, a few draws are enough."""
 
 
 class WordState(NamedTuple):
-    """What a stream of group elements has come to.
+    """The state of a stream of group elements.
 
     Attributes:
-        product: int32 `[B]`, product of all complete transitions.
-        recent: int32 `[B, tokens_per_transition - 1]`, the last tokens seen.
-        phase: int32 `[B]`, tokens seen of the transition that is under way.
+        product: int32 `[B]`, the product of all complete transitions.
+        recent: int32 `[B, tokens_per_transition - 1]`, the last tokens.
+        phase: int32 `[B]`, the number of tokens of the incomplete transition so far.
     """
 
     product: Array

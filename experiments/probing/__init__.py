@@ -1,4 +1,4 @@
-"""Probes of a run: what its model has learned, compared with what is known of its task.
+"""Probes of a run: they compare what its model has learned with what is known of its task.
 
 found = probe(load_run("runs/s3"))
 print(found["representations"].summary)
@@ -50,9 +50,9 @@ def probe(
     Args:
         run: a trained run, or its folder or name.
         only: names of `PROBES`; None: all.
-        output: the folder to write to; None: the folder `probes` in that of the run.
+        output: the folder to write to; None: the folder `probes` in the run's folder.
         block: the number of the block whose gates are drawn.
-        announce: is called with a line on each probe that was left out, and why.
+        announce: a function that is called with a line for each omitted probe and the reason.
 
     Returns:
         The outcome of each probe, by its name.

@@ -1,4 +1,4 @@
-"""To which length models stay right: exact constructions, and models corrected against drift."""
+"""The length up to which models stay right: exact constructions, and corrections of drift."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tasks.groups import group
 
 SNAP_EVERY = 16
 NOISE = 0.02
-"""What is added to the numbers of an exact construction to see what drift does to it."""
+"""The noise on the numbers of an exact construction, which shows what drift does to it."""
 
 
 class Carried(NamedTuple):
-    """To which length a model stays right.
+    """Measurements of how long a model stays right.
 
     Attributes:
         lengths: the lengths that were measured.
@@ -55,10 +55,10 @@ def declining() -> Iterator[None]:
 
 
 def require_stream(task: tasks.Task) -> Stream:
-    """The task as a stream.
+    """Returns the task as a stream.
 
     Raises:
-        RunError: it does not label every position.
+        RunError: the task does not label every position.
     """
     stream = stream_of(task)
     if stream is None:
@@ -75,7 +75,7 @@ def carry(
     num_sequences: int = 64,
     chunk_size: int = 256,
 ) -> Carried:
-    """Measures to which length a model stays right, on sequences that depend only on the seed.
+    """Measures up to which length a model stays right, on sequences fixed by the seed.
 
     Args:
         model: a model whose state does not grow with the length.
@@ -113,15 +113,15 @@ def carry(
 def carry_snapped(
     model: Any, task: tasks.Task, lengths: Sequence[int], *, learned_at: int = 16, **options: Any
 ) -> Carried:
-    """As `carry`, of a model whose state is corrected every `SNAP_EVERY` symbols.
+    """Measures as `carry` does, but corrects the model's state every `SNAP_EVERY` symbols.
 
-    The state is then replaced by the learned prototype of the label that the model predicts.
+    It replaces the state by the learned prototype of the label that the model predicts.
 
     Args:
         model: see `carry`.
         task: see `carry`.
         lengths: see `carry`.
-        learned_at: length of the sequences that prototypes are learned from.
+        learned_at: length of the sequences from which prototypes are learned.
         **options: see `carry`.
 
     Example:
@@ -139,11 +139,11 @@ def carry_snapped(
 def exact_horizons(
     task: tasks.Task, lengths: Sequence[int], *, noise: float = NOISE, **options: Any
 ) -> dict[str, Carried]:
-    """Measures to which length the exact construction for a word problem stays right.
+    """Measures up to which length the exact construction for a word problem stays right.
 
-    Seven models are measured: with transitions stored as matrices, or computed as matrix
-    exponentials, each in float32, in bfloat16, and with noise on the parameters, as training leaves
-    it; and the noisy matrices with the state corrected as in `carry_snapped`.
+    Seven models are measured. Their transitions are stored as matrices or computed as matrix
+    exponentials; each kind is in float32, in bfloat16, and with noise on the parameters, as
+    training leaves it. The seventh is the noisy matrices, corrected as in `carry_snapped`.
 
     Args:
         task: a word problem with one token for each element.
@@ -152,7 +152,7 @@ def exact_horizons(
         **options: see `carry`.
 
     Returns:
-        What was measured, by a name for each model.
+        The measurements, by the name of the model.
 
     Raises:
         RunError: the task is not such a word problem, or its group is too large.

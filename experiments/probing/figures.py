@@ -19,16 +19,16 @@ _MOST_NAMES = 24
 
 
 def norms(gates: np.ndarray) -> np.ndarray:
-    """Frobenius norms of gates [V, H, ...], [V, H]."""
+    """Returns the Frobenius norms [V, H] of gates [V, H, ...]."""
     return np.sqrt(np.square(gates).reshape(*gates.shape[:2], -1).sum(-1))
 
 
 def gates(layer: probing.LayerRecord, symbols: Sequence[str]) -> Figure:
-    """The gates and states of a layer along the first sequence: a column a head.
+    """Draws the gates and states of a layer along the first sequence: a column per head.
 
     Args:
-        layer: of `record`.
-        symbols: those of that sequence.
+        layer: a layer of the recording that `record` returns.
+        symbols: the symbols of that sequence.
     """
     steps = min(_MOST_STEPS, len(symbols))
     names = [name for name in (*probing.GATES, "states") if getattr(layer, name) is not None]
@@ -55,10 +55,10 @@ def gates(layer: probing.LayerRecord, symbols: Sequence[str]) -> Figure:
 
 
 def contexts(layers: Sequence[probing.TokenGates], symbols: Sequence[str]) -> Figure:
-    """How much each gate of a token depends on its context: a panel a layer.
+    """Draws how much each gate of a token depends on its context: a panel per layer.
 
     Args:
-        layers: of `by_token`.
+        layers: the result of `by_token` for each layer.
         symbols: the vocabulary.
     """
     with styled():
@@ -78,10 +78,10 @@ def contexts(layers: Sequence[probing.TokenGates], symbols: Sequence[str]) -> Fi
 
 
 def spectrum(layers: Sequence[probing.Spectrum], symbols: Sequence[str]) -> Figure:
-    """Eigenvalues on the complex plane, and singular values by token; a row a layer.
+    """Draws eigenvalues on the complex plane, and singular values by token: a row per layer.
 
     Args:
-        layers: of `spectrum`, [V, H, ...].
+        layers: the result of `spectrum` for each layer, with leading axes [V, H].
         symbols: the vocabulary.
     """
     with styled():
@@ -130,12 +130,12 @@ def spectrum(layers: Sequence[probing.Spectrum], symbols: Sequence[str]) -> Figu
 def group(
     characters: probing.CharacterTable, elements: Sequence[str], properties: Mapping[str, Any]
 ) -> Figure:
-    """The character table, with what the group is like as its title.
+    """Draws the character table, with properties of the group as its title.
 
     Args:
-        characters: of the group.
-        elements: their names.
-        properties: for the title.
+        characters: the character table of the group.
+        elements: the names of the group's elements.
+        properties: the properties for the title.
     """
     count = len(characters.values)
     with styled():
@@ -162,11 +162,11 @@ def group(
 def homomorphism(
     actions: Sequence[probing.Homomorphism], relators: Sequence[probing.RelatorDefects]
 ) -> Figure:
-    """The defect of every element and symbol, and of relators against their length.
+    """Draws the defect of every element and symbol, and that of relators against their length.
 
     Args:
-        actions: of the heads of a layer.
-        relators: of the same.
+        actions: the actions of the heads of a layer.
+        relators: the defects of relators for the same heads.
     """
     with styled():
         figure = Figure(figsize=(1.2 + 2.4 * len(actions), 5.6), layout="constrained")
@@ -188,10 +188,10 @@ def homomorphism(
 
 
 def representations(layers: Sequence[probing.RepresentationMatch]) -> Figure:
-    """How often each irreducible representation is in each head; a panel a layer.
+    """Draws how often each irreducible representation is in each head: a panel per layer.
 
     Args:
-        layers: of `match_representations`.
+        layers: the result of `match_representations` for each layer.
     """
     with styled():
         figure, axes = _panels(len(layers))
@@ -210,10 +210,10 @@ def representations(layers: Sequence[probing.RepresentationMatch]) -> Figure:
 
 
 def linear(found: probing.LinearProbe) -> Figure:
-    """Accuracy of the linear probe and of the model against length.
+    """Draws the accuracy of the linear probe and of the model against length.
 
     Args:
-        found: of `linear_probe`.
+        found: the result of `linear_probe`.
     """
     with styled():
         figure, (axis,) = _panels(1)
@@ -229,10 +229,10 @@ def linear(found: probing.LinearProbe) -> Figure:
 
 
 def separability(found: probing.Separability) -> Figure:
-    """Spread against distance, by length; where it predicts failure, and where the model fails.
+    """Draws spread against distance, by length, and the predicted and the actual failure.
 
     Args:
-        found: of `separability`.
+        found: the result of `separability`.
     """
     with styled():
         figure, (axis,) = _panels(1)
@@ -258,10 +258,10 @@ def separability(found: probing.Separability) -> Figure:
 
 
 def sensitivity(found: probing.Sensitivity) -> Figure:
-    """What the last output depends on, by position: means over sequences.
+    """Draws what the last output depends on, by position: means over sequences.
 
     Args:
-        found: of `sensitivity`.
+        found: the result of `sensitivity`.
     """
     with styled():
         figure, (axis,) = _panels(1)
@@ -279,10 +279,10 @@ def sensitivity(found: probing.Sensitivity) -> Figure:
 
 
 def carried(found: Mapping[str, Carried]) -> Figure:
-    """Accuracy at the last position against length, with horizons of whole sequences.
+    """Draws the accuracy at the last position against length, with horizons of whole sequences.
 
     Args:
-        found: by what the model is.
+        found: the measurements, by the name of the model.
     """
     with styled():
         figure, (axis,) = _panels(1)
@@ -311,7 +311,7 @@ def _curves(axis: Axes, lengths: Sequence[int], curves: Mapping[str, Any], first
 
 
 def _bars(axis: Axes, rows: Mapping[str, np.ndarray]) -> None:
-    """A group of bars for each place, one bar of each row in it."""
+    """Draws a group of bars at each place, with one bar for each row."""
     width = 0.8 / len(rows)
     for index, (name, values) in enumerate(rows.items()):
         places = np.arange(len(values)) + (index - (len(rows) - 1) / 2) * width
@@ -319,7 +319,7 @@ def _bars(axis: Axes, rows: Mapping[str, np.ndarray]) -> None:
 
 
 def _common_legend(axis: Axes, other: Axes) -> None:
-    """One legend for two axes that share a panel; the other has no grid."""
+    """Draws one legend for two axes that share a panel; the other axis has no grid."""
     other.grid(visible=False)
     handles, labels = axis.get_legend_handles_labels()
     more, texts = other.get_legend_handles_labels()
@@ -327,7 +327,7 @@ def _common_legend(axis: Axes, other: Axes) -> None:
 
 
 def _name(axis: Axes, names: Sequence[str]) -> None:
-    """Names below, while there is room for them; such a text may hold signs of mathematics."""
+    """Writes names below an axis while there is room; a text may contain signs of mathematics."""
     if len(names) <= _MOST_STEPS:
         texts = [name.replace("$", r"\$") for name in names]
         turned = 90 if max(map(len, texts), default=0) > 2 else 0

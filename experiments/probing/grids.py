@@ -1,4 +1,4 @@
-"""The gates of a model over images or grids, drawn over what it reads."""
+"""Figures of the gates of a model over images or grids, drawn over its input."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from plstm_seq.probing import GridLayerRecord, GridRecording, record_grid
 
 _EXAMPLES = 8
 _CELL_AXES = 5
-"""The axes of a gate before its own: batch, heads, orientations and the two of the grid."""
+"""The number of leading axes of a gate: batch, heads, orientations and the two of the grid."""
 
 
 def record_run(run: Run) -> GridRecording:
-    """Record the gates of a run's model over some examples, of the largest size in training.
+    """Record the gates of a run's model over some examples of the largest size in training.
 
     Args:
-        run: of a `VisionModel`.
+        run: a run whose model is a `VisionModel`.
 
     Raises:
         RunError: the model has no pLSTM layer.
@@ -36,16 +36,16 @@ def record_run(run: Run) -> GridRecording:
 
 
 def by_cell(layer: GridLayerRecord) -> dict[str, np.ndarray]:
-    """Return a number a cell for every gate.
+    """Return one number per cell for every gate.
 
-    A gate that is one number is that number. Of a larger one it is the Frobenius norm, and of a
-    transition the mean of its eigenvalues, trace / JT.
+    For a gate that is one number it is that number. For a larger gate it is the Frobenius norm, and
+    for a transition the mean of its eigenvalues, trace / JT.
 
     Args:
-        layer: of `record_grid`.
+        layer: a layer of the recording that `record_grid` returns.
 
     Returns:
-        [B, H, O, X, Y] of every gate; O is 1 for the direct one.
+        An array [B, H, O, X, Y] for every gate; O is 1 for the direct one.
     """
     found = {}
     for name, gate in layer.gates.items():
@@ -63,11 +63,11 @@ def by_cell(layer: GridLayerRecord) -> dict[str, np.ndarray]:
 def summary_of(layer: GridLayerRecord) -> dict[str, Any]:
     """Return the mean of every gate, and how far it spreads over the cells.
 
-    The spread is the standard deviation over examples and cells, its mean over heads and
+    The spread is the standard deviation over examples and cells, averaged over heads and
     orientations.
 
     Args:
-        layer: of `record_grid`.
+        layer: a layer of the recording that `record_grid` returns.
     """
     found = by_cell(layer)
     return {
@@ -81,16 +81,16 @@ def summary_of(layer: GridLayerRecord) -> dict[str, Any]:
 
 
 def gates_over_grid(layer: GridLayerRecord, inputs: np.ndarray, example: int = 0) -> Figure:
-    """Draw the gates of a layer over one image or grid: a row a gate, a column a head.
+    """Draw the gates of a layer over one image or grid: a row per gate, a column per head.
 
-    The input is at the upper left. A panel shows all of it once for every orientation, in two rows;
-    with all four in order, each stands at the corner from which it reads. The direct gate has none.
-    Gates that are arrays are drawn as the numbers of `by_cell`.
+    The input is at the upper left. Each panel shows the whole grid once for every orientation, in
+    two rows; with all four orientations in order, each is at the corner from which it reads. The
+    direct gate has no orientation. Gates that are arrays are drawn as the numbers of `by_cell`.
 
     Args:
-        layer: of `record_grid`.
-        inputs: of the same recording.
-        example: which of them.
+        layer: a layer of the recording that `record_grid` returns.
+        inputs: the inputs of the same recording.
+        example: the number of the example to draw.
     """
     found = {name: gate[example] for name, gate in by_cell(layer).items()}
     picture, heads = inputs[example], len(next(iter(found.values())))
@@ -139,7 +139,7 @@ def _row(figure: Figure, axes: list[Axes], gate: np.ndarray, picture: np.ndarray
 
 
 def _tile(parts: list[np.ndarray]) -> np.ndarray:
-    """Parts of equal shape in two rows, the first column first; one part alone."""
+    """Join parts of equal shape in two rows, column by column; a single part stays alone."""
     if len(parts) == 1:
         return parts[0]
     empty = np.full(parts[0].shape, np.nan)

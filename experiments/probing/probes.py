@@ -1,4 +1,4 @@
-"""The probes: each takes a run, and makes a result, a summary of it and a figure."""
+"""The probes: each takes a run, and returns a result, a summary of it and a figure."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _contexts(subject: Subject) -> Probed:
 
 def _relative(gates: probing.TokenGates, name: str) -> np.ndarray:
     size = figures.norms(gates.mean[name])
-    # Of a gate that is zero, as where there is no source, nothing spreads.
+    # A gate that is zero, such as a missing source, has a spread of zero: divide that by 1.
     return gates.spread[name] / np.where(size > 0, size, 1)
 
 
@@ -186,7 +186,7 @@ def _sensitivity(subject: Subject) -> Probed:
 
 
 def _drift(subject: Subject) -> Probed:
-    """The run as it is, and with what fights drift."""
+    """Measures the run as it is, and with two corrections against drift."""
     model, measured = subject.model, (subject.task, subject.lengths)
     with declining():
         projected = probing.with_orthogonal_transitions(model)
@@ -202,7 +202,7 @@ def _drift(subject: Subject) -> Probed:
 
 
 def _exact(subject: Subject) -> Probed:
-    """The exact construction for the run's task, in both types, and disturbed."""
+    """Measures the exact construction for the run's task, in two types and with noise."""
     found = exact_horizons(subject.task, subject.lengths, seed=subject.seed)
     return _carried("exact", found)
 
@@ -235,9 +235,9 @@ PROBES: dict[str, Callable[[Subject], Probed]] = {
 
 
 def probes_of(run: Run, block: int) -> dict[str, Callable[[], Probed]]:
-    """The probes for the kind of model that a run has, by name.
+    """Returns the probes, by name, for the kind of model that a run has.
 
-    Such a probe may still find that the run does not suit it.
+    A probe may still turn out not to suit the run when it is called.
 
     Args:
         run: a trained run.
@@ -256,7 +256,7 @@ _MOST = 12
 
 
 def table(found: Mapping[str, Probed]) -> Table:
-    """A table, to be printed by rich, with a row for each entry of the probes' summaries.
+    """Returns a table, to be printed by rich, with a row for each entry of the probes' summaries.
 
     Example:
         >>> from experiments.probing import probe, table

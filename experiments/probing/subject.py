@@ -1,4 +1,4 @@
-"""A run, and what several probes need of it, such as the group behind its task."""
+"""A run with what several probes need of it, such as the group behind its task."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ class TaskGroup(NamedTuple):
 
 
 def task_group(task: tasks.Task) -> TaskGroup | None:
-    """The group behind a task: of a word problem, or of an automaton whose symbols permute states.
+    """Finds the group behind a task: a word problem, or an automaton whose symbols permute states.
 
     Returns:
-        The group; None: there is none, or an element takes several tokens.
+        The group; None if there is none, or if an element takes several tokens.
 
     Example:
         >>> import tasks
@@ -78,10 +78,10 @@ def task_group(task: tasks.Task) -> TaskGroup | None:
             return None
         try:
             whole = group(f"<{','.join(named)}>")
-        except ValueError:  # more than MAX_ORDER elements
+        except ValueError:  # the group has more than MAX_ORDER elements
             return None
         images = whole.images
-        if images is None:  # never: it was made of permutations
+        if images is None:  # never true: the group was made of permutations
             return None
         points = images.shape[1]
         known = {tuple(image): number for number, image in enumerate(images.tolist())}
@@ -108,14 +108,14 @@ L = TypeVar("L", probing.LayerRecord, probing.GridLayerRecord)
 
 
 def layer_of(layers: Sequence[L], block: int) -> L:
-    """The record of a block.
+    """Returns the record of a block.
 
     Args:
-        layers: of a recording.
-        block: its number.
+        layers: the layers of a recording.
+        block: the number of the block.
 
     Raises:
-        RunError: that block has no pLSTM layer.
+        RunError: the block has no pLSTM layer.
     """
     for layer in layers:
         if layer.block == block:
@@ -125,9 +125,9 @@ def layer_of(layers: Sequence[L], block: int) -> L:
 
 
 class Subject:
-    """A run, and what several probes need of it.
+    """A run with what several probes need of it.
 
-    Each of these is computed when the first probe asks for it.
+    Each property is computed when the first probe asks for it.
     """
 
     def __init__(self, run: Run, block: int):
@@ -144,7 +144,7 @@ class Subject:
 
     @cached_property
     def recording(self) -> probing.Recording:
-        """Some sequences, in which every token stands often."""
+        """A recording of some sequences in which every token occurs often."""
         length = min(self.longest, 64)
         count = math.ceil(POSITIONS_A_TOKEN * len(self.task.vocabulary) / length)
         count = min(max(count, 8), MOST_SEQUENCES)
@@ -186,15 +186,15 @@ class Subject:
 
     @cached_property
     def stream(self) -> Stream:
-        """The task, where it labels every position."""
+        """The task as a stream; it has to label every position."""
         return require_stream(self.task)
 
     @cached_property
     def lengths(self) -> list[int]:
-        """Powers of two, and the longest length in training, in whole periods."""
+        """Powers of two, and the longest length in training, rounded up to whole periods."""
         period = self.stream.period
         until = min(LONGEST, max(*self.run.config.evaluation.lengths, 8 * self.longest))
-        # The model runs in pieces of the smallest.
+        # The model runs in pieces of the smallest length.
         smallest = 4 if self.longest >= 8 else 1
         powers = [smallest * 2**n for n in range(13) if smallest * 2**n <= until]
         wanted = [*powers, max(self.longest // smallest, 1) * smallest]
@@ -203,6 +203,6 @@ class Subject:
 
     @cached_property
     def sample(self) -> probing.StateSample:
-        """States at `lengths`."""
+        """The states of the model at `lengths`."""
         with declining():
             return probing.sample_states(self.model, self.stream, self.lengths, key=self.key)

@@ -1,6 +1,6 @@
-"""What a task needs to be learned: its model, its batches, and what grows when it is measured.
+"""What a task needs to be learned: its model, its batches, and the sizes of its evaluation.
 
-`make_task(name)` makes a task of any kind, and `problem_of(task)` says what it needs.
+`make_task(name)` makes a task of any kind, and `problem_of(task)` returns what it needs.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tasks.vision import ImagesTask
 
 __all__ = ["Problem", "make_task", "problem_of", "task_names"]
 
-# What is read from files, option data=PATH.
+# Tasks that are read from files (option data=PATH).
 _FROM_FILES = {task.name: task for task in (ImagesTask, TUTask)}
 
 AnyTask = tasks.Task | tasks.ImageTask | tasks.GridTask | tasks.GraphTask | ImagesTask | TUTask
 
 
 def task_names() -> list[str]:
-    """The names of all tasks whose examples are drawn: over sequences, then grids, then graphs.
+    """Returns the names of all tasks whose examples are drawn: sequences, then grids, then graphs.
 
     Example:
         >>> from experiments.problems import task_names
@@ -66,7 +66,7 @@ def make_task(name: str, **options: Any) -> AnyTask:
 
 
 def problem_of(task: AnyTask) -> Problem:
-    """What a task needs to be learned, by its kind.
+    """Returns what a task needs to be learned, according to its kind.
 
     Example:
         >>> from experiments.problems import make_task, problem_of

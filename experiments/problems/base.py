@@ -1,4 +1,4 @@
-"""What training and evaluation need to know of a task, and the batches that they take."""
+"""What training and evaluation need to know about a task, and the batches that they use."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ModelBatch(NamedTuple):
         targets: label ids, `[B]`, `[B, ...]`, or `[N]` for the nodes of graphs; or numbers to
             predict, `[B, A]`.
         mask: which targets are scored: bool in the shape of `targets`, or `[B]` for numbers.
-        owner: the graph of each node where nodes are labelled, int `[N]`.
+        owner: the graph of each node, int `[N]`, if nodes are labelled.
     """
 
     inputs: Any
@@ -39,10 +39,10 @@ class ModelBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem(abc.ABC):
-    """A task with what it needs to be learned; a subclass for each kind of task.
+    """A task with what is needed to learn it; there is a subclass for each kind of task.
 
-    Where a subclass does not say otherwise, any number of examples can be drawn, what is predicted
-    are labels, and examples of several sizes are measured.
+    Unless a subclass overrides it, any number of examples can be drawn, labels are predicted, and
+    examples of several sizes are evaluated.
 
     Example:
         >>> from experiments.problems import Problem, make_task, problem_of
@@ -57,11 +57,11 @@ class Problem(abc.ABC):
     """The class of the models' configs."""
 
     reads: ClassVar[str]
-    """What such a model reads, in words."""
+    """What such a model reads, as a word for messages."""
 
     @property
     def axis(self) -> Axis:
-        """What grows when generalisation is measured: the length, size or depth of examples."""
+        """What grows when generalisation is evaluated: the length, size or depth of examples."""
         return "size"
 
     @property
@@ -79,30 +79,31 @@ class Problem(abc.ABC):
 
     @property
     def examples(self) -> int | None:
-        """Number of examples that there are to evaluate on; None: any number can be drawn."""
+        """The number of examples to evaluate on; None: any number can be drawn."""
         return None
 
     @property
     def losses(self) -> tuple[Loss, ...]:
-        """The losses that suit what is predicted; the first is the default."""
+        """The losses that suit the targets; the first one is the default."""
         return OF_LABELS
 
     def validate(self, batch: int, size: int) -> Validate | None:  # noqa: ARG002
-        """What measures a model while it trains; None: nothing does.
+        """Returns a function that evaluates a model during training, or None if there is none.
 
-        Examples that are drawn are new at every step, so that training measures itself on them.
+        Tasks whose examples are drawn have none: every training batch is new, so that its accuracy
+        already is an evaluation.
 
         Args:
-            batch: number of examples in a batch.
-            size: the size of the examples, the largest of training.
+            batch: the number of examples in a batch.
+            size: the size of the examples, the largest one in training.
         """
         return None
 
     def release(self) -> None:  # noqa: B027 (most have nothing to let go of)
-        """Frees what was read ahead, once no more batches are needed."""
+        """Frees what was read ahead, when no more batches are needed."""
 
     def check_model(self, config: Any) -> None:
-        """Refuses the config of a model that does not suit the task.
+        """Raises an error for the config of a model that does not suit the task.
 
         Raises:
             ValueError: the model reads or predicts something else.
@@ -114,50 +115,50 @@ class Problem(abc.ABC):
             )
 
     def make_model(self, config: Any, rngs: nnx.Rngs, dtype: str | None = None) -> nnx.Module:
-        """The model that a config describes, for this task's inputs and labels.
+        """Makes the model that a config describes, for this task's inputs and labels.
 
         It computes in `dtype`; None: in the type of its parameters.
 
         Raises:
-            ValueError: as `check_model`, or sizes do not fit each other.
+            ValueError: see `check_model`, or sizes do not fit each other.
         """
         self.check_model(config)
         return self._model(config, output_size=self._outputs, dtype=dtype, rngs=rngs)
 
     @abc.abstractmethod
     def _model(self, config: Any, **options: Any) -> nnx.Module:
-        """The model, given what all kinds of models take."""
+        """Makes the model, with the options that all kinds of models have."""
 
     @property
     def _outputs(self) -> int:
-        """How many numbers the model gives for each label."""
+        """The number of outputs of the model for each target."""
         return len(self.task.labels)
 
     @abc.abstractmethod
     def recommended_model(self) -> ModelConfig:
-        """The model that a run has by default."""
+        """Returns the model that a run has by default."""
 
     @abc.abstractmethod
     def recommended_training(self) -> TrainingConfig:
-        """The training that a run has by default."""
+        """Returns the training that a run has by default."""
 
     @abc.abstractmethod
     def recommended_sizes(self) -> tuple[int, ...]:
-        """The lengths, sizes or depths that are measured by default."""
+        """Returns the lengths, sizes or depths that are evaluated by default."""
 
 
 def check_pooling(config: Any, task: Any, each: str, others: str, *, labels_each: bool) -> None:
-    """Refuses a model that pools where every cell or node has a label, or the reverse.
+    """Raises an error for a model that pools where every cell or node has a label, or the reverse.
 
     Args:
-        config: of the model.
-        task: that the model is for.
-        each: the pooling that gives every cell or node a label.
-        others: those that give one label to all of them.
+        config: the config of the model.
+        task: the task of the model.
+        each: the pooling that gives a label to every cell or node.
+        others: the poolings that give one label to all of them, as the error names them.
         labels_each: whether the task labels every cell or node.
 
     Raises:
-        ValueError: it is one.
+        ValueError: the pooling does not suit the task.
     """
     if (config.pooling == each) != labels_each:
         expected = each if labels_each else others
@@ -166,21 +167,21 @@ def check_pooling(config: Any, task: Any, each: str, others: str, *, labels_each
         )
 
 
-# Steps between checkpoints at least: epochs of small data sets are a few.
+# The least number of steps between checkpoints: epochs of small data sets have only a few steps.
 _LEAST_APART = 500
 
 
 def by_epochs(
     examples: int, size: int, *, epochs: int, batch_size: int, optimizer: OptimizerConfig
 ) -> TrainingConfig:
-    """Epochs of a data set as steps; five warm up, and each ends with a measurement.
+    """Returns a training of some epochs: five warm up, and each ends with an evaluation.
 
     Args:
-        examples: how many there are to train on.
-        size: of each.
-        epochs: of the training.
-        batch_size: examples a step.
-        optimizer: without its warm-up.
+        examples: the number of training examples.
+        size: the size of each example.
+        epochs: the number of epochs.
+        batch_size: the number of examples per step.
+        optimizer: the optimizer, whose warm-up is replaced.
     """
     epoch = -(-examples // batch_size)
     steps = epochs * epoch
@@ -196,7 +197,7 @@ def by_epochs(
 
 
 def shapes_of(problem: Problem, batch: int, size: int) -> Any:
-    """Shapes and types of a batch; nothing is computed where the device draws it."""
+    """Returns shapes and types of a batch; nothing is computed if the device draws batches."""
 
     def draw(seed: int) -> Any:
         drawn = problem.draw(jax.random.key(seed), batch, size)
@@ -209,5 +210,5 @@ def shapes_of(problem: Problem, batch: int, size: int) -> Any:
 
 @jax.jit(static_argnums=0)
 def outputs_of(graphdef: Any, state: Any, inputs: Any) -> Array:
-    """What a model, split into its definition and its state, gives for some inputs."""
+    """Computes the outputs of a model, which is split into its definition and its state."""
     return nnx.merge(graphdef, state)(inputs)

@@ -24,9 +24,9 @@ MAX_STATES = 2048
 """Automata with more states than this get no linear form."""
 
 MAX_DIM = 256
-"""Linear forms of more dimensions than this are not looked for."""
+"""Linear forms of more dimensions than this are not searched for."""
 
-# A function counts as one of a space if its distance from it is below this share of its norm.
+# A function counts as part of a space if its distance from it is below this share of its norm.
 _TOLERANCE = 1e-7
 
 
@@ -38,17 +38,18 @@ class Demands:
     trivial, and its dimensions are 0.
 
     Attributes:
-        structure: What the automaton is like.
+        structure: The properties of the automaton.
         faithful_dimension: The smallest dimension of real matrices that represent the group, so
-            that different elements have different matrices: what JT has to be at least for one
-            head to hold it.
-        rotation_dimension: The same, with determinant 1 for every element, as rotations and
-            products of an even number of reflections have it.
-        reflection_length: The largest `rank(I - P)` of a symbol's matrix P in the representation of
-            `faithful_dimension` in which that is least: the number of reflections (Householder
-            matrices) whose product every symbol can be. None if no symbol permutes the states.
+            that different elements have different matrices. JT has to be at least this large for
+            one head to hold the group.
+        rotation_dimension: The same, but every element has a matrix of determinant 1, as rotations
+            and products of an even number of reflections do.
+        reflection_length: The largest `rank(I - P)` of a symbol's matrix P, in the representation
+            of `faithful_dimension` in which it is smallest. Every symbol is a product of at most
+            this number of reflections (Householder matrices). None if no symbol permutes the
+            states.
         linear_dimension: The dimension of `linear_form`: the smallest exact one that was found.
-        not_computed: What could not be computed and why, a sentence each.
+        not_computed: What could not be computed and why, one sentence for each.
 
     Example:
         >>> import tasks
@@ -66,7 +67,7 @@ class Demands:
     not_computed: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
-        """All of it as plain values, as JSON holds them; tables are left out."""
+        """Returns all fields as plain values for JSON, without the tables."""
         of = self.structure
         names = (
             *("kind", "states", "symbols", "monoid_order", "is_group", "has_resets"),
@@ -86,11 +87,11 @@ class Demands:
 
 @dataclass(frozen=True, eq=False)
 class TaskForm:
-    """A linear recurrence that labels every input of a task exactly, one matrix a symbol.
+    """A linear recurrence that labels every input of a task exactly, with one matrix per symbol.
 
-    `c_t = transitions[x_t] c_(t-1)`; the label at t is the one whose code is nearest to
-    `readings[x_t] c_(t-1)`. As in a pLSTM the state *before* a symbol is read, by a mark that
-    depends on the symbol.
+    The recurrence is `c_t = transitions[x_t] c_(t-1)`. The label at t is the one whose code is
+    nearest to `readings[x_t] c_(t-1)`: as in a pLSTM the state *before* a symbol is read, by a mark
+    that depends on the symbol.
 
     Attributes:
         transitions: float64 `[symbols, J, J]`.
@@ -118,7 +119,7 @@ class TaskForm:
         return len(self.initial)
 
     def label(self, inputs: Any) -> np.ndarray:
-        """Labels of inputs, integer `[B, T]` from `[B, T]`, one step after another."""
+        """Labels inputs step by step, integers `[B, T]` from `[B, T]`."""
         tokens = np.asarray(inputs)
         state = np.tile(self.initial, (len(tokens), 1))
         labels = np.zeros(tokens.shape, np.int64)
@@ -130,7 +131,7 @@ class TaskForm:
 
 
 def demands(task: Any) -> Demands | None:
-    """Work out what a task demands of a model.
+    """Works out what a task demands of a model.
 
     Args:
         task: Any task.
@@ -153,14 +154,20 @@ def demands(task: Any) -> Demands | None:
 
 
 def linear_form(task: Any) -> TaskForm | None:
-    """The smallest exact linear form of a task that can be constructed.
+    """Finds the smallest exact linear form of a task that can be constructed.
 
-    It is the smallest space of real functions on the states that holds what is read of a label
-    and with every function f also `f(transition(., symbol))`: a weighted automaton. Of a label is
-    read an indicator (the Hankel rank of the labels), or that without its mean; where labels are
-    the elements of a group, a point that its smallest faithful representation moves; and where
-    they are the residues 0 .. n - 1, a point on a circle, or on one for each of some factors of n.
-    The smallest of these is taken. It is exact for the inputs that the task draws.
+    A linear form is a weighted automaton. It acts on the smallest space of real functions of the
+    states that contains the code of the labels, and with every function f also
+    `f(transition(., symbol))`. Several codes are tried, and the smallest form is returned:
+
+    - an indicator of each label (its dimension is the Hankel rank of the labels), with or without
+      its mean;
+    - where labels are the elements of a group, a point that the group's smallest faithful
+      representation moves;
+    - where labels are the residues 0 .. n - 1, a point on a circle, or on a circle for each of some
+      factors of n.
+
+    The form is exact for the inputs that the task draws.
 
     Args:
         task: Any task.
@@ -169,7 +176,7 @@ def linear_form(task: Any) -> TaskForm | None:
         The linear form; None if the task has no finite automaton.
 
     Raises:
-        ValueError: If it is too large to be looked for.
+        ValueError: If the automaton is too large, or no form of few dimensions was found.
 
     Example:
         >>> import tasks
@@ -197,7 +204,7 @@ def _demands(of: tasks.Structure, labels: tuple[str, ...]) -> Demands:
 
 
 def _group_dimensions(group: TransitionGroup | None) -> tuple[int, int, int | None]:
-    """Smallest faithful dimension, that of rotations, most reflections of a symbol."""
+    """Returns the smallest faithful dimension, that of rotations, a symbol's most reflections."""
     if group is None:
         raise ValueError(
             f"it has more than {MAX_TABLE:,} elements, or the monoid is too large to look at all "
@@ -238,16 +245,16 @@ def _form(of: tasks.Structure, labels: tuple[str, ...]) -> TaskForm:
 
 
 def _represented(group: TransitionGroup, labels: int) -> np.ndarray | None:
-    """Where the matrices of the smallest representation send a point in general position."""
+    """Returns where the matrices of the smallest representation send a random point."""
     if group.labels is None:
         return None
     try:
         matrices = np.swapaxes(faithful_representation(group.table), -1, -2)
-    except ValueError:  # too large a group
+    except ValueError:  # the group is too large
         return None
     points = np.random.default_rng(0).standard_normal((16, matrices.shape[1]))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    # Orthogonal matrices keep distances, so those from the first element are all there are.
+    # Orthogonal matrices keep distances, so the distances from the first element are all there are.
     nearest = [np.linalg.norm((matrices @ one - one)[1:], axis=1).min() for one in points]
     codes = np.full((labels, matrices.shape[1]), np.inf)
     codes[group.labels] = matrices @ points[int(np.argmax(nearest))]
@@ -255,7 +262,7 @@ def _represented(group: TransitionGroup, labels: int) -> np.ndarray | None:
 
 
 def _codes(of: tasks.Structure, labels: tuple[str, ...]) -> Iterator[tuple[np.ndarray, bool]]:
-    """Points that may stand for the labels, `[labels, K]` each, and whether none can be better."""
+    """Yields points that can stand for the labels, `[labels, K]`, and whether none is better."""
     count = len(labels)
     if of.group is not None and len(of.group.table) > 1:
         codes = _represented(of.group, count)
@@ -272,7 +279,7 @@ def _codes(of: tasks.Structure, labels: tuple[str, ...]) -> Iterator[tuple[np.nd
 
 
 def _factorings(number: int) -> list[tuple[int, ...]]:
-    """The ways to write a number as a product of coprime factors above 1, in ascending order."""
+    """Returns the ways to write a number as an ascending product of coprime factors above 1."""
     powers, rest = [], number
     for prime in range(2, number + 1):
         power = 1
@@ -290,11 +297,11 @@ def _factorings(number: int) -> list[tuple[int, ...]]:
 
 
 class _TooManyError(Exception):
-    """There are more dimensions than are asked for."""
+    """There are more dimensions than were asked for."""
 
 
 def _generated(of: tasks.Structure, codes: np.ndarray, most: int) -> TaskForm | None:
-    """The form on the space of functions that codes generate; None if it has above `most`."""
+    """Returns the form on the space that codes generate; None if it has above `most` dimensions."""
     machine = of.machine
     blocks, source, target = _blocks(of)
     count, states = int(blocks.max()) + 1, of.states
@@ -302,13 +309,13 @@ def _generated(of: tasks.Structure, codes: np.ndarray, most: int) -> TaskForm | 
     inside = blocks == source[:, None]
 
     def read(symbol: int) -> np.ndarray:
-        """What is read before a symbol: functions of the states in which it can be read."""
+        """Returns the code read before a symbol, as functions of the states that can precede it."""
         return np.where(inside[symbol], codes[machine.outputs[following[symbol]]].T, 0)
 
     bases = [np.zeros((0, states)) for _ in range(count)]
 
     def add(block: int, functions: np.ndarray) -> list[np.ndarray]:
-        """Adds what is new of some functions; returns it."""
+        """Adds the directions of functions that are not in the space yet, and returns them."""
         new = []
         sizes = np.linalg.norm(functions, axis=1)
         functions = functions[sizes > _TOLERANCE]
@@ -332,7 +339,7 @@ def _generated(of: tasks.Structure, codes: np.ndarray, most: int) -> TaskForm | 
             for symbol, block in enumerate(source)
             for function in add(block, read(symbol))
         ]
-        for block, function in queue:  # grows while it is walked
+        for block, function in queue:  # the loop appends to the queue
             leading = np.flatnonzero(target == block)
             for before in np.unique(source[leading]):
                 chosen = leading[source[leading] == before]
@@ -354,12 +361,12 @@ def _generated(of: tasks.Structure, codes: np.ndarray, most: int) -> TaskForm | 
 
 
 def _blocks(of: tasks.Structure) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """States by which symbols can follow, where each symbol leads from one block to one block.
+    """Splits states by the symbols that can follow, if each symbol leads from one block to one.
 
-    Functions on different blocks may share their coordinates, as no symbol mixes them.
+    Functions on different blocks may share their coordinates, because no symbol mixes them.
 
     Returns:
-        The block of each state, and of each symbol the block before and after it.
+        The block of each state, and for each symbol the blocks before and after it.
     """
     machine = of.machine
     none = np.zeros(of.symbols, np.int64)

@@ -1,4 +1,4 @@
-"""Directed acyclic graphs, drawn or from files: the graph model, depths or sizes."""
+"""Directed acyclic graphs, drawn or read from files; the graph model learns them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from plstm_seq.training.loop import Validate
 from plstm_seq.training.loss import OF_LABELS, OF_NUMBERS, Loss
 from tasks.graphs import TUData, TUTask
 
-# Batches that are drawn to see how large they usually are, and by how much larger arrays are made
-# where a batch does not fit: each such step is another program.
+# The number of batches drawn to see how large they usually are, and the factor by which arrays
+# grow if a batch does not fit. Each such growth compiles another program.
 _TRIED, _STEP = 32, 1.25
 
 
@@ -37,11 +37,11 @@ class GraphSample:
     task: tasks.GraphTask
 
     def on_host(self, seed: Sequence[int], step: int, batch: int, size: int) -> ModelBatch:
-        """The batch of a training step."""
+        """Returns the batch of a training step."""
         return self._labelled(self.task.draw([*seed, step], batch, size), batch, size)
 
     def __call__(self, key: Array, batch: int, size: int) -> ModelBatch:
-        """A batch for evaluation."""
+        """Draws a batch for evaluation."""
         return self._labelled(self.task.draw(key, batch, size), batch, size)
 
     def _labelled(self, drawn: tasks.GraphBatch, batch: int, size: int) -> ModelBatch:
@@ -50,38 +50,38 @@ class GraphSample:
 
 @functools.lru_cache(maxsize=256)
 def usual_sizes(sample: GraphSample, batch: int, size: int) -> Sizes:
-    """Sizes that hold most batches."""
+    """Returns sizes that hold most batches."""
     return common_sizes([sample.task.draw([n], batch, size) for n in range(_TRIED)])
 
 
 def common_sizes(batches: Sequence[tasks.GraphBatch]) -> Sizes:
-    """Sizes that hold each of some batches, and those that are a little larger."""
+    """Returns sizes that hold each of some batches, and slightly larger batches."""
     width = max(sizes_of(_line_graph(batch)).width for batch in batches)
     each = [sizes_of(_line_graph(batch, width)) for batch in batches]
     return _larger(Sizes(*map(max, zip(*each, strict=True))), 1.05)
 
 
 def _larger(sizes: Sizes, factor: float) -> Sizes:
-    """Nodes, edges, lines and steps times a factor, and rounded up."""
+    """Multiplies nodes, edges, lines and steps by a factor, and rounds them up."""
     nodes, edges, lines, steps = (math.ceil(factor * size) + 1 for size in sizes[1:5])
     grown = bucket(Sizes(sizes.graphs, nodes, edges, lines, steps, sizes.width))
     return grown._replace(graphs=sizes.graphs)
 
 
 def _holding(least: Sizes, have: Sizes) -> Sizes:
-    """The first of a ladder of sizes that is large enough."""
+    """Enlarges sizes step by step until they hold a batch of the sizes `have`."""
     while any(size < own for size, own in zip(least, have, strict=True)):
         least = _larger(least, _STEP)._replace(graphs=max(least.graphs, have.graphs))
     return least
 
 
 def labelled(batch: tasks.GraphBatch, least: Sizes, *, per_node: bool) -> ModelBatch:
-    """A batch as the model reads it.
+    """Returns a batch as the model reads it.
 
     Args:
         batch: graphs side by side.
-        least: sizes to pad to; a batch that is larger is padded to the next of a few more.
-        per_node: whether nodes are labelled, and not graphs.
+        least: sizes to pad to. A larger batch is padded to the next of a few larger sizes.
+        per_node: whether nodes are labelled, instead of graphs.
     """
     graph = _line_graph(batch, least.width)
     graph = padded(graph, _holding(least, sizes_of(graph)))
@@ -103,7 +103,7 @@ def _line_graph(batch: tasks.GraphBatch, width: int | None = None) -> LineGraph:
 
 
 def _filled(array: np.ndarray, rows: int) -> Any:
-    """Lengthened by zeros."""
+    """Appends zeros up to a number of rows."""
     return np.pad(array, [(0, rows - len(array)), *[(0, 0)] * (array.ndim - 1)])
 
 
@@ -116,16 +116,20 @@ class GraphProblem(Problem):
 
     @property
     def axis(self) -> Axis:
-        """What the task says."""
+        """What grows from training to evaluation, as the task says: size or depth."""
         return "depth" if getattr(self.task, "axis", "size") == "depth" else "size"
 
     @property
     def sample(self) -> HostSample:
-        """Graphs of one size."""
+        """Draws graphs of one size."""
         return GraphSample(self.task)
 
     def check_model(self, config: Any) -> None:
-        """Refuses also a model that pools where every node has a label, or the reverse."""
+        """Also raises an error if the pooling does not suit the labels: of nodes or of graphs.
+
+        Raises:
+            ValueError: the model does not suit the task.
+        """
         super().check_model(config)
         each = self.task.per_node
         check_pooling(config, self.task, "node", "sum, mean or max", labels_each=each)
@@ -134,11 +138,11 @@ class GraphProblem(Problem):
         return GraphModel(vocab_size=len(self.task.vocabulary), config=config, **options)
 
     def recommended_model(self) -> ModelConfig:
-        """A small model of the published kind; where nodes have labels, it reads every node."""
+        """Returns a small model of the published kind; it reads every node if nodes have labels."""
         return GraphModelConfig(pooling="node" if self.task.per_node else "mean")
 
     def recommended_training(self) -> TrainingConfig:
-        """Graphs of depth 2, then 4; or of 8, then 16 nodes."""
+        """Returns a training on graphs of depth 2, then 4; or of 8, then 16 nodes."""
         stages = ((2, 500), (4, 1500)) if self.axis == "depth" else ((8, 500), (16, 1500))
         return TrainingConfig(
             steps=2000,
@@ -147,7 +151,7 @@ class GraphProblem(Problem):
         )
 
     def recommended_sizes(self) -> tuple[int, ...]:
-        """Up to four times those of training."""
+        """Returns sizes up to four times those of training."""
         return (2, 4, 6, 8, 12, 16) if self.axis == "depth" else (8, 16, 32, 64, 128)
 
 
@@ -158,7 +162,7 @@ class TUSample:
     task: TUTask
 
     def on_host(self, seed: Sequence[int], step: int, batch: int, size: int) -> ModelBatch:
-        """The batch of a training step."""
+        """Returns the batch of a training step."""
         del size
         graphs = self.task.part.train
         epoch, number = divmod(step, -(-len(graphs) // batch))
@@ -166,14 +170,14 @@ class TUSample:
         return self.some(order[number * batch :][:batch], min(batch, len(graphs)))
 
     def __call__(self, key: Array, batch: int, size: int) -> ModelBatch:
-        """Test graphs, drawn without one coming twice where there are enough."""
+        """Draws test graphs, each at most once if there are enough of them."""
         del size
         tested = self.task.part.test
         random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
         return self.some(random.choice(tested, batch, replace=batch > len(tested)), batch)
 
     def some(self, graphs: np.ndarray, batch: int) -> ModelBatch:
-        """Given graphs, padded to a batch of a usual size."""
+        """Returns given graphs, padded to a batch of a usual size."""
         data = self.task.graphs
         chosen = data.batch(graphs, self.task.learned)
         return labelled(chosen, _usual_sizes(data, batch), per_node=False)
@@ -184,7 +188,7 @@ def _usual_sizes(data: TUData, batch: int) -> Sizes:
     graphs, targets = np.arange(len(data)), np.zeros(len(data), np.float32)
     random = np.random.default_rng(0)
     batch = min(batch, len(graphs))
-    # The fewer graphs a batch has, the more batches differ.
+    # Small batches differ more in their sizes, so more of them are tried.
     count = max(8, 256 // batch)
     tried = [random.choice(graphs, batch, replace=False) for _ in range(count)]
     return common_sizes([data.batch(chosen, targets) for chosen in tried])
@@ -192,21 +196,21 @@ def _usual_sizes(data: TUData, batch: int) -> Sizes:
 
 @dataclass(frozen=True)
 class TUProblem(GraphProblem):
-    """A fold of a data set of graphs: what is trained on, validated and tested.
+    """A fold of a data set of graphs, with parts for training, validation and test.
 
-    The test set has one size; there is nothing to grow.
+    The graphs are evaluated as they are; there is no size that grows.
     """
 
     task: TUTask
 
     @property
     def sample(self) -> TUSample:
-        """The training graphs; those of the test where a key draws them."""
+        """The training graphs; called with a key, it draws test graphs."""
         return TUSample(self.task)
 
     @property
     def examples(self) -> int:
-        """The test graphs."""
+        """The number of test graphs."""
         return len(self.task.part.test)
 
     def _model(self, config: Any, **options: Any) -> nnx.Module:
@@ -225,13 +229,14 @@ class TUProblem(GraphProblem):
 
     @property
     def losses(self) -> tuple[Loss, ...]:
-        """The losses that training may use: those of classes, or those of numbers."""
+        """The losses that training may use: those for classes, or those for numbers."""
         return OF_LABELS if self.task.target == "class" else OF_NUMBERS
 
     def recommended_training(self) -> TrainingConfig:
-        """The published training on a TU data set (arXiv 2506.11997, table 3).
+        """Returns the published training on a TU data set (arXiv 2506.11997, table 3).
 
-        100 epochs in batches of 64, AdamW at 1e-3 with a warm-up of 5 epochs and a cosine.
+        It has 100 epochs in batches of 64; AdamW starts at 1e-3 after a warm-up of 5 epochs, and
+        the learning rate follows a cosine.
         """
         optimizer = OptimizerConfig(learning_rate=1e-3)
         graphs = len(self.task.part.train)
@@ -239,11 +244,11 @@ class TUProblem(GraphProblem):
         return dataclasses.replace(config, loss=self.losses[0])
 
     def recommended_sizes(self) -> tuple[int, ...]:
-        """Return (1,): the graphs of a data set are evaluated as they are, at no size of choice."""
+        """Returns (1,): graphs of a data set are evaluated as they are, at no chosen size."""
         return (1,)
 
     def validate(self, batch: int, size: int) -> Validate:
-        """Measures a model on the graphs that choose the epoch, and on those of the test."""
+        """Returns a function that evaluates a model on the graphs of validation and test."""
         del size
         part = self.task.part
 

@@ -1,4 +1,4 @@
-"""Grids of symbols and images, drawn or from files: the vision model, sizes."""
+"""Grids of symbols and images, drawn or read from files; the vision model learns them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from plstm_seq.training.loop import Validate
 from tasks.options import check
 from tasks.vision import BatchIterator, ImageBatch, ImagesTask
 
-# Of the published arrow-pointing protocol, and twice that.
+# The training size of the published arrow-pointing protocol, and twice that size.
 _IMAGE_SIZES = (192, 384)
 _SMALL = VisionModelConfig(width=64, num_blocks=4, mixer=published_mixer(4))
 
@@ -38,7 +38,7 @@ class GridSample:
     def __call__(
         self, key: Array, batch: int, length: int, *, lengths: ArrayLike | None = None
     ) -> ModelBatch:
-        """Draw squares of `length` rows and columns; `lengths` have to say the same."""
+        """Draws squares of `length` rows and columns; `lengths` must be this length, too."""
         del lengths
         drawn = self.task.sample(key, batch, length)
         if isinstance(drawn, ImageBatch):
@@ -55,16 +55,20 @@ class GridProblem(Problem):
 
     @property
     def sample(self) -> Sample | HostSample:
-        """Squares of one size."""
+        """Draws squares of one size."""
         return GridSample(self.task)
 
     @property
     def _symbols(self) -> tuple[str, ...] | None:
-        """None: images are read."""
+        """The symbols; None: images are read."""
         return getattr(self.task, "vocabulary", None)
 
     def check_model(self, config: Any) -> None:
-        """Refuses also a model that pools where every cell has a label, or the reverse."""
+        """Also raises an error if the pooling does not suit the labels: of cells or of the whole.
+
+        Raises:
+            ValueError: the model does not suit the task.
+        """
         super().check_model(config)
         each = self._symbols is not None
         check_pooling(config, self.task, "cells", "corners or another", labels_each=each)
@@ -74,7 +78,7 @@ class GridProblem(Problem):
         return VisionModel(config, vocab_size=vocab_size, **options)
 
     def recommended_model(self) -> ModelConfig:
-        """A small model of the published kind; of symbols every one is a cell with a label."""
+        """Returns a small model of the published kind; it labels every cell of grids of symbols."""
         if self._symbols is None:
             return _SMALL
         mixer = dataclasses.replace(published_mixer(4), transition=Factorized(dim=2))
@@ -83,7 +87,7 @@ class GridProblem(Problem):
         )
 
     def recommended_training(self) -> TrainingConfig:
-        """Images of the published protocol's size; grids of 4, then 8 cells a side."""
+        """Returns a training on images of the published size, or on grids of side 4, then 8."""
         stages = ((192, 2000),) if self._symbols is None else ((4, 500), (8, 1500))
         return TrainingConfig(
             steps=2000,
@@ -92,12 +96,12 @@ class GridProblem(Problem):
         )
 
     def recommended_sizes(self) -> tuple[int, ...]:
-        """Those of the published protocol, or squares to eight times those of training."""
+        """Returns the sizes of the published protocol, or up to eight times those of training."""
         return _IMAGE_SIZES if self._symbols is None else (4, 8, 16, 32, 64)
 
 
 class _Reader:
-    """Batches by number; one after another they are read ahead, any other starts anew."""
+    """Reads numbered batches; in order they are read ahead, any other number starts anew."""
 
     def __init__(self) -> None:
         self._next: Any = None
@@ -106,7 +110,7 @@ class _Reader:
     def read(
         self, batches: Callable[..., BatchIterator], of: tuple[Any, ...], number: int
     ) -> ImageBatch[np.ndarray]:
-        """The batch of a number, where `batches(*of, number)` iterates from there."""
+        """Returns the batch of this number; `batches(*of, number)` iterates from there."""
         if (batches, of, number) != self._next:
             self.close()
         if self._batches is None:
@@ -119,13 +123,13 @@ class _Reader:
             raise
 
     def close(self) -> None:
-        """Lets go of what was read ahead."""
+        """Frees what was read ahead."""
         if self._batches is not None:
             self._batches.close()
             self._batches = None
 
 
-# One of each, so that no more is in memory than is read ahead for one training.
+# There is one reader of each kind, so that memory holds what one training reads ahead, not more.
 _TRAINING, _MEASURED = _Reader(), _Reader()
 
 
@@ -136,7 +140,7 @@ class ImageSample:
     task: ImagesTask
 
     def on_host(self, seed: Sequence[int], step: int, batch: int, size: int) -> ModelBatch:
-        """The batch of a training step."""
+        """Returns the batch of a training step."""
         word = int(np.random.SeedSequence(list(seed)).generate_state(1)[0])
         images, targets = _TRAINING.read(
             ImagesTask.training_batches, (self.task, word, batch, size), step
@@ -148,12 +152,12 @@ class ImageSample:
 
 @dataclass(frozen=True)
 class MeasuredImages:
-    """The images to measure on, in order or at random."""
+    """The images to evaluate on, in order or at random."""
 
     task: ImagesTask
 
     def at(self, start: int, batch: int, size: int) -> ModelBatch:
-        """The images `start .. start + batch`, filled up with unscored ones behind the last."""
+        """Returns a batch of images from `start` on; entries after the last image do not count."""
         number, within = divmod(start, batch)
         check(not within, "start", start, f"a multiple of batch = {batch}")
         images, targets = _MEASURED.read(
@@ -166,7 +170,7 @@ class MeasuredImages:
         return ModelBatch(images, targets, np.arange(batch) < batch - missing)
 
     def __call__(self, key: Array, batch: int, size: int) -> ModelBatch:
-        """Images drawn at random."""
+        """Draws images at random."""
         random = np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel())
         change, source = self.task.measured(size), self.task.val
         drawn = [change(source[int(i)], random) for i in random.integers(len(source), size=batch)]
@@ -187,12 +191,12 @@ class ImagesProblem(GridProblem):
 
     @property
     def draw(self) -> MeasuredImages:
-        """The images to measure on."""
+        """The images to evaluate on."""
         return MeasuredImages(self.task)
 
     @property
     def examples(self) -> int:
-        """The images to measure on."""
+        """The number of images to evaluate on."""
         return len(self.task.val)
 
     @property
@@ -200,16 +204,16 @@ class ImagesProblem(GridProblem):
         return 192 if self.task.format == "folder" else 32
 
     def recommended_model(self) -> ModelConfig:
-        """A small model of the published kind.
+        """Returns a small model of the published kind.
 
-        Patches of 16 pixels; of small images, so many that there are 8 x 8 cells.
+        Patches have 16 pixels a side; in small images fewer, so that there are 8 x 8 cells.
         """
         patch = min(16, self._side // 8)
         grid = (self._side // patch, self._side // patch)
         return dataclasses.replace(_SMALL, patch_size=patch, position_grid=grid, pixels="imagenet")
 
     def recommended_training(self) -> TrainingConfig:
-        """90 epochs over all images, in batches of 256, measured after each.
+        """Returns a training of 90 epochs in batches of 256 images, with an evaluation after each.
 
         For the whole recipe of DeiT III see `experiments.recipes`.
         """
@@ -218,16 +222,16 @@ class ImagesProblem(GridProblem):
         return by_epochs(images, self._side, epochs=90, batch_size=256, optimizer=optimizer)
 
     def recommended_sizes(self) -> tuple[int, ...]:
-        """That of training."""
+        """Returns the size of training."""
         return (self._side,)
 
     def release(self) -> None:
-        """Ends also the processes that read."""
+        """Also ends the processes that read images."""
         _TRAINING.close()
         _MEASURED.close()
 
     def validate(self, batch: int, size: int) -> Validate:
-        """Measures a model on all images to measure on."""
+        """Returns a function that evaluates a model on all images to evaluate on."""
         draw, count = self.draw, self.examples
         batch = min(batch, count)
 

@@ -1,9 +1,10 @@
 """Sequences of symbols: the sequence model, lengths, and how such a task is learned.
 
-A table of rules, read from top to bottom, says how a task is learned where nothing else is said.
-Each looks at what the task's automaton is like (`experiments.problems.demanding`) and sets some
-fields of a recipe; a later rule overrides an earlier one. No rule knows the name of a task, so that
-an automaton, a regular expression or generators of your own are treated as the built-in tasks are.
+A table of rules, read from top to bottom, chooses how a task is learned where a user sets nothing
+else. Each rule looks at properties of the task's automaton (`experiments.problems.demanding`) and
+sets some fields of a recipe; a later rule overrides an earlier one. No rule knows the name of a
+task, so that an automaton, a regular expression or generators of your own are treated as the
+built-in tasks are.
 `plstm-seq train TASK --dry-run` shows what was chosen.
 """
 
@@ -28,30 +29,31 @@ from plstm_seq.models.sequence import state_tracking
 from plstm_seq.training import ByAccuracy, OptimizerConfig, Sample, TrainingConfig
 
 OPEN = GateConfig(weight=True, bias_init=Constant(0.0), weight_init=FanIn(0.1))
-"""A source that writes from the first step of training on."""
+"""A source that writes from the first training step on."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The fields that rules choose; what they mean is said in the configs that have them.
+    """The fields that rules choose; the configs that have these fields document them.
 
     Attributes:
-        transition: the family and its dimension JT.
-        source: the gate that writes; None: nothing is written, the state is a learned initial one
-            times the transitions.
-        convolution: symbols that a gate sees, the current one included; None: that one alone.
-        num_blocks: of the model.
-        width: features between blocks.
+        transition: the family of transitions and its dimension JT.
+        source: the gate that writes; None: nothing is written, and the state is a learned initial
+            state times the transitions.
+        convolution: the number of symbols that a gate reads, the current one included; None: only
+            the current one.
+        num_blocks: the number of blocks of the model.
+        width: the number of features between blocks.
         num_heads: the number of heads, H.
-        DK: query and key features a head.
-        DV: value features a head.
-        label_smoothing: of the loss. Where it is above 0, logits are not capped.
-        stages: of the curriculum `by_accuracy`: (length, most steps).
+        DK: the number of query and key features per head.
+        DV: the number of value features per head.
+        label_smoothing: the label smoothing of the loss. If it is above 0, logits are not capped.
+        stages: the stages of the curriculum `by_accuracy`: (length, most steps).
         smallest_bucket: shorter sequences are padded to this length. One length for all stages is
-            compiled once; where batches are large, short ones are cheaper.
-        batch_size: sequences a step.
-        max_tokens: symbols a step; None: any number.
-        learning_rate: its peak.
+            compiled once; if batches are large, short sequences are cheaper.
+        batch_size: the number of sequences per step.
+        max_tokens: the largest number of symbols per step; None: any number.
+        learning_rate: the peak of the learning rate.
     """
 
     transition: TransitionConfig
@@ -70,7 +72,7 @@ class Recipe:
     learning_rate: float
 
     def model(self) -> SequenceModelConfig:
-        """The config of the model."""
+        """Returns the config of the model."""
         config = state_tracking(
             self.transition,
             width=self.width,
@@ -85,7 +87,7 @@ class Recipe:
         return dataclasses.replace(config, mixer=mixer, logit_soft_cap=cap)
 
     def training(self) -> TrainingConfig:
-        """The config of the training."""
+        """Returns the config of the training."""
         return TrainingConfig(
             steps=sum(steps for _, steps in self.stages),
             batch_size=self.batch_size,
@@ -104,10 +106,11 @@ class Rule:
     """One line of the table.
 
     Attributes:
-        name: for the reader.
-        why: a sentence.
-        applies: whether it does, of what a task with a finite automaton demands.
-        fields: what it sets in the recipe.
+        name: the name that readers see.
+        why: the reason, in one sentence.
+        applies: decides from the demands of a task (one with a finite automaton) whether the rule
+            applies.
+        fields: returns the fields of the recipe that the rule sets.
     """
 
     name: str
@@ -125,7 +128,7 @@ class Chosen(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The recipe of a task, and the rules behind what is not that of every task."""
+    """The recipe of a task, and the fields in it that rules chose."""
 
     recipe: Recipe
     chosen: tuple[Chosen, ...]
@@ -147,30 +150,30 @@ BASE = Recipe(
     max_tokens=None,
     learning_rate=3e-3,
 )
-"""Where no rule says otherwise: transitions that can keep, turn and forget, and a memory of four
-symbols."""
+"""The recipe where no rule says otherwise: transitions that can keep, turn and forget, and a
+convolution over four symbols."""
 
 FEW_STATES = 8
-"""A group that permutes no more states than this is learned as permutations of them."""
+"""A group that permutes at most this number of states is learned as permutations of them."""
 
 MOST_ROTATED = 8
 """Groups that need rotations of more dimensions than this get other transitions."""
 
 MOST_ENTRIES = 4_000_000
-"""An automaton whose table has more is not analysed: that would take longer than a first step."""
+"""An automaton whose table has more entries is not analysed: it would delay the first step."""
 
 MOST_SELECTED = 12
-"""Automata with more states than this do not get a place for each."""
+"""Automata with more states than this do not get one place for each state."""
 
 
 def _asked(task: tasks.Task) -> Demands | None:
-    """What a task demands; None: it has no finite automaton, or too large a one."""
+    """Returns what a task demands; None: it has no finite automaton, or one that is too large."""
     try:
         machine = getattr(task, "machine", None)
         if machine is not None and machine.transition.size > MOST_ENTRIES:
             return None
         return demands(task)
-    except ValueError:  # too large to be written out
+    except ValueError:  # the automaton is too large to be written out
         return None
 
 
@@ -179,7 +182,7 @@ def _is_small_group(of: Demands) -> bool:
 
 
 def _is_rotated(of: Demands) -> bool:
-    """Whether it is a group that is learned as rotations."""
+    """Whether the task is a group that is learned as rotations."""
     small, dim = _is_small_group(of), of.rotation_dimension
     return of.structure.is_group and not small and dim is not None and dim <= MOST_ROTATED
 
@@ -284,7 +287,7 @@ NO_RULE = "no rule applies: the recipe of tasks without a finite automaton, or w
 
 
 def choose(task: tasks.Task) -> Choice:
-    """How a task is learned where nothing else is said.
+    """Chooses how a task is learned where a user sets nothing else.
 
     Args:
         task: any task on sequences, also one of your own.
@@ -309,15 +312,15 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     **{name: ("training", "curriculum", name) for name in ("stages", "smallest_bucket")},
     "learning_rate": ("training", "optimizer", "learning_rate"),
 }
-"""Where the fields of a recipe are in a config."""
+"""The places of a recipe's fields in a config."""
 
 
 def reasons(task: tasks.Task, fields: Collection[str] = tuple(PLACES)) -> list[str]:
-    """Which rules chose what for a task, and why; a line each.
+    """Explains which rules chose which fields for a task, and why; one line per rule.
 
     Args:
         task: any task on sequences.
-        fields: of a recipe, those that are as the rules chose them.
+        fields: the fields of the recipe that still have the values that the rules chose.
     """
     chosen = choose(task).chosen
     if not chosen:
@@ -330,7 +333,7 @@ def reasons(task: tasks.Task, fields: Collection[str] = tuple(PLACES)) -> list[s
 
 
 LENGTHS = (16, 32, 40, 64, 128, 256, 512, 1024, 2048, 4096)
-"""Where sequences are evaluated: up to a hundred times the lengths of training."""
+"""The evaluated lengths: up to a hundred times the lengths of training."""
 
 
 @dataclass(frozen=True)
@@ -349,20 +352,20 @@ class SequenceProblem(Problem):
 
     @property
     def sample(self) -> Sample:
-        """Sequences of lengths up to one."""
+        """Draws sequences whose lengths go up to a given one."""
         return self.task.sample
 
     def _model(self, config: Any, **options: Any) -> nnx.Module:
         return SequenceModel(len(self.task.vocabulary), config, **options)
 
     def recommended_model(self) -> ModelConfig:
-        """That of the recipe that the rules make."""
+        """Returns the model of the recipe that the rules choose."""
         return choose(self.task).recipe.model()
 
     def recommended_training(self) -> TrainingConfig:
-        """That of the recipe that the rules make."""
+        """Returns the training of the recipe that the rules choose."""
         return choose(self.task).recipe.training()
 
     def recommended_sizes(self) -> tuple[int, ...]:
-        """Up to a hundred times the lengths of training."""
+        """Returns lengths up to a hundred times those of training."""
         return LENGTHS

@@ -1,4 +1,4 @@
-"""Published protocols: what a paper trained and measured, rerun here and shown beside its numbers.
+"""Published protocols: what a paper trained and measured, rerun here and shown next to its numbers.
 
 protocol = load("chomsky_regular")
 for cell in cells(protocol, models=["plstm,transition.dim=4"], tasks=["parity"], scale=0.01):

@@ -1,6 +1,6 @@
 """A cell of a protocol's table: one model on one task, as a sweep over seeds and learning rates.
 
-A model is a mixer by its kind, with fields that are set in it.
+A model is the kind of a mixer, and the fields that are set in it.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ from tasks.options import nearest
 PLSTM = "plstm"
 _LONGEST_NAME = 100
 _MIXER = ("model", "mixer")
-# A comma that ends a field's value: the next field follows.
+# The comma after the value of a field: another field follows it.
 _BETWEEN_FIELDS = re.compile(r",(?=[\w.]+=)")
 
 Pairs = Sequence[tuple[tuple[str, ...], Any]]
@@ -67,7 +67,7 @@ class Model:
 
 
 def mixers(protocol: Protocol) -> list[str]:
-    """The mixers that a model of a protocol may have, besides those that the protocol names.
+    """Returns the mixers that a model may have, besides the models that the protocol names.
 
     Example:
         >>> from experiments.protocols import load, mixers
@@ -80,12 +80,12 @@ def mixers(protocol: Protocol) -> list[str]:
 
 
 def _mixer_kinds(config: ExperimentConfig) -> dict[str, type]:
-    """The classes of the mixers that the model of a config may have."""
+    """Returns the classes of the mixers that the model of a config may have."""
     return kinds_of(hints(type(config.model))["mixer"])
 
 
 def model(protocol: Protocol, text: str, words: Sequence[str] = ()) -> Model:
-    """The model that a text describes.
+    """Returns the model that a text describes.
 
     Args:
         protocol: the protocol, which may have names for models of its own.
@@ -124,10 +124,10 @@ def model(protocol: Protocol, text: str, words: Sequence[str] = ()) -> Model:
 
 
 def known_sizes(config: ExperimentConfig, sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the fields that a config has, out of some fields.
+    """Selects those of some fields that a config has.
 
     Raises:
-        ConfigError: a field is one that no mixer has, either.
+        ConfigError: a field is unknown to every mixer.
     """
     elsewhere = {field.name for cls in _mixer_kinds(config).values() for field in fields(cls)}
     kept = {}
@@ -175,7 +175,7 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        """The folder of its sweep: `sweeps/PROTOCOL/SCALE/MODEL/TASK`."""
+        """The folder of the cell's sweep: `sweeps/PROTOCOL/SCALE/MODEL/TASK`."""
         chosen = {"seeds": self.seeds, "rates": self.rates}
         other = [
             f"{name}={'+'.join(map(str, given))}"
@@ -188,10 +188,10 @@ class Cell:
 
     @cached_property
     def sweep(self) -> Sweep:
-        """Its members: every seed at every learning rate (and what else the protocol varies).
+        """The cell's sweep: every seed at every learning rate, and what the protocol varies.
 
         Raises:
-            ConfigError: a field is unknown or has a wrong value; file and field are given.
+            ConfigError: a field is unknown or has a wrong value; the error names file and field.
         """
         protocol = self.protocol
         factors = [
@@ -209,18 +209,18 @@ class Cell:
 
     @cached_property
     def config(self) -> ExperimentConfig:
-        """What its members share."""
+        """The config that all members of the cell share."""
         protocol, task = self.protocol, self.protocol.task(self.task)
         file, own = protocol.file, f"tasks.{self.task}"
         with _blamed(f"{file}: {own}"):
             config = default_config(task.name, **task.options)
         training = TrainingConfig()
-        if isinstance(config.training.curriculum, Sizes):  # the only kind that its task takes
+        if isinstance(config.training.curriculum, Sizes):  # the only kind that the task accepts
             training = replace(training, curriculum=config.training.curriculum)
-        else:  # one model for all tasks, where the defaults differ from task to task
+        else:  # all tasks get the same model, although their default models differ
             config = replace(config, model=protocol_model())
         config = replace(config, training=training)
-        if self.model.mixer is not None:  # another kind, in its default sizes
+        if self.model.mixer is not None:  # another kind of mixer, in its default sizes
             config = assign(config, [(_MIXER, self.model.mixer)])
         with _blamed(f"{file}: model"):
             config = _assigned(config, known_sizes(config, protocol.model))
@@ -238,16 +238,16 @@ class Cell:
 
     @property
     def about(self) -> About:
-        """What is written of it into its folder."""
+        """What a file in the folder says about the cell."""
         today = datetime.now(UTC).date().isoformat()
         return About(self.protocol.name, self.task, self.model.text, self.scale, today)
 
     def create(self) -> SweepFolder:
-        """The folder of its sweep; what is there of it is kept.
+        """Creates the folder of the cell's sweep; existing files are kept.
 
         Raises:
             ConfigError: see `sweep`.
-            RunError: something else is there.
+            RunError: the folder holds something else.
         """
         try:
             folder = create_sweep(self.sweep, self.folder)
@@ -262,7 +262,7 @@ class Cell:
 
 
 def _our_lengths(config: ExperimentConfig, task: ProtocolTask) -> ExperimentConfig:
-    """The config with the lengths of our task in place of the published ones."""
+    """Replaces the published lengths in a config by those of our task."""
     curriculum, evaluation = config.training.curriculum, config.evaluation
     if isinstance(curriculum, Uniform):
         least, longest = map(task.length, (curriculum.minimum, curriculum.maximum))
@@ -291,7 +291,7 @@ def _assigned(config: ExperimentConfig, fields: Mapping[str, Any]) -> Experiment
 
 @contextmanager
 def _blamed(where: str) -> Iterator[None]:
-    """Says of an error where in a protocol's file it comes from."""
+    """Adds to an error the place in a protocol's file that caused it."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -299,7 +299,7 @@ def _blamed(where: str) -> Iterator[None]:
 
 
 def _safe(text: str) -> str:
-    """A text as the name of a folder; two texts never share one."""
+    """Turns a text into the name of a folder; two texts never get the same one."""
     name = re.sub(r"[^\w.+=,-]+", "-", text, flags=re.ASCII)[:_LONGEST_NAME]
     return name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
@@ -314,7 +314,7 @@ def cells(
     seeds: Sequence[int] | None = None,
     rates: Sequence[float] | None = None,
 ) -> list[Cell]:
-    """The cells of a protocol's table for some models: each of them on each task.
+    """Returns the cells of a protocol's table for some models: each of them on each task.
 
     Args:
         protocol: the protocol.
@@ -346,13 +346,13 @@ def cells(
         for name in dict.fromkeys(models)
         for task in dict.fromkeys(protocol.tasks if tasks is None else tasks)
     ]
-    for cell in found:  # a mistake in one should not show after hours of another
-        cell.sweep  # noqa: B018 (it is made, and kept)
+    for cell in found:  # finds a mistake in any cell before the first one trains for hours
+        cell.sweep  # noqa: B018 (the property is computed and cached)
     return found
 
 
 def run_cell(cell: Cell, *, executor: str | Executor = "local") -> Path:
-    """Trains and evaluates a cell; of one that was stopped, what is left to do.
+    """Trains and evaluates a cell; if it was stopped before, does what is left to do.
 
     Args:
         cell: the cell, from `cells`.
@@ -362,7 +362,7 @@ def run_cell(cell: Cell, *, executor: str | Executor = "local") -> Path:
         The folder of its sweep.
 
     Raises:
-        RunError: something else is in the folder, or a group failed.
+        RunError: the folder holds something else, or a group failed.
         KeyboardInterrupt: Ctrl-C; everything is saved.
 
     Example:
@@ -380,7 +380,7 @@ def run_cell(cell: Cell, *, executor: str | Executor = "local") -> Path:
 
 
 def planned(cell: Cell) -> dict[str, Any]:
-    """The plan of a cell that need not have begun: its folder, members, programs and budget."""
+    """Returns the plan of a cell: its folder, members, programs and budget."""
     expanded, training = plan(cell.sweep), cell.sweep.configs()[0].training
     return {
         "model": cell.model.text,

@@ -1,8 +1,9 @@
 """A published protocol: what is trained, how it is measured, and which numbers that gave.
 
-Protocols are YAML files in the folder of this module. Lengths in them are the published ones; where
-a paper counts symbols that our task does not have (an answer, an `=`), the task says so by
-`offset`. The last functions print protocols for `plstm-seq protocol`, and read its arguments.
+Protocols are YAML files in the folder of this module. Lengths in them are the published ones. Where
+a paper counts symbols that our task does not have (an answer, an `=`), the protocol gives the
+difference as `offset`. The last functions print protocols for `plstm-seq protocol` and read its
+arguments.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from tasks.options import check, nearest, shown
 FOLDER = Path(__file__).parent
 RATE = "training.optimizer.learning_rate"
 Statistic = Literal["best", "median", "mean"]
-# What a statistic is given with: the median absolute deviation, the standard deviation.
+# The spread that accompanies a statistic: median absolute deviation or standard deviation.
 SPREADS: Mapping[str, str] = {"median": "mad", "mean": "std"}
 
 
@@ -35,7 +36,7 @@ class Source:
     Attributes:
         paper: its authors, title and number.
         section: the section, table or figure.
-        repository: the repository of its code; None: not known.
+        repository: the repository of its code; None: unknown.
     """
 
     paper: str
@@ -51,8 +52,8 @@ class ProtocolTask:
         name: the name of our task.
         options: options of our task.
         fields: config fields that are set for this task alone, by names as in `override`.
-        offset: our length less the published one.
-        chance: the accuracy that the paper takes as chance, where it scales accuracies by it.
+        offset: our length minus the published one.
+        chance: the accuracy at chance level in the paper, if the paper scales accuracies by it.
     """
 
     name: str
@@ -62,13 +63,13 @@ class ProtocolTask:
     chance: float | None = None
 
     def length(self, published: int) -> int:
-        """The length of our inputs for a published one; at least 1."""
+        """Returns the length of our inputs for a published length; at least 1."""
         return max(published + self.offset, 1)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How a published number is made from the trained models of a cell.
+    """How a published number is computed from the trained models of a cell.
 
     Attributes:
         kind: `mixture`: one accuracy over a mixture of lengths; `lengths`: an accuracy at each
@@ -76,11 +77,11 @@ class Measure:
             `threshold`; `depth`: for each length, the fewest blocks with which a seed reaches
             `threshold`.
         metric: `token`, `sequence` or `last`; for a mixture also `token_by_length`, the mean over
-            lengths of the token accuracy at each.
-        statistics: statistics over seeds, each at the learning rate where it is highest; for
+            lengths of the token accuracy at each length.
+        statistics: the statistics over seeds, each at the learning rate where it is highest; for
             `depth` they are not used.
         scaled: whether accuracies are scaled so that chance is 0 and 1 stays 1.
-        threshold: the accuracy that `horizon` and `depth` ask for.
+        threshold: the accuracy that `horizon` and `depth` require.
     """
 
     kind: Literal["mixture", "lengths", "horizon", "depth"]
@@ -108,7 +109,7 @@ class Published:
     Attributes:
         model: the model, as the paper calls it.
         values: the numbers, by task, or by `task@length` where each length has one. Each is the
-            first statistic, or several statistics and their spreads by name.
+            first statistic, or a mapping with several statistics and their spreads by name.
         read: how the numbers were read: from a `table`, by eye from a `figure`, or from `memory` of
             the paper; check the last before you cite them.
         source: where the row was published, if not with the protocol.
@@ -133,13 +134,13 @@ class Protocol:
             lengths, optimizer, evaluation.
         seeds: as many seeds as were published; ours count from 0.
         rates: the learning rates.
-        measure: how a number is made from the trained models.
+        measure: how a number is computed from the trained models.
         published: the published rows to compare with.
         model: sizes that the paper gives, set for every model that has the field.
-        models: config fields by the mixer that they are set for. Under any other name, a model of
-            that name: its mixer (`mixer`) and its fields.
+        models: config fields by the mixer that they are set for. Any other name defines a model of
+            that name by its mixer (`mixer`) and its fields.
         vary: what is varied besides seeds and rates, as in the YAML of a sweep.
-        differences: what is done here otherwise than published.
+        differences: what is done differently here than in the paper.
         findings: what the paper reports without a number.
 
     Example:
@@ -195,7 +196,7 @@ class Protocol:
 
     @property
     def file(self) -> str:
-        """The name of its file."""
+        """The name of the protocol's file."""
         return f"{self.name}.yaml"
 
     @property
@@ -205,14 +206,14 @@ class Protocol:
 
     @property
     def statistics(self) -> tuple[str, ...]:
-        """The statistics that the table shows: those of the measure, or the depth alone."""
+        """The statistics that the table shows: those of the measure, or only the depth."""
         return ("depth",) if self.measure.kind == "depth" else self.measure.statistics
 
     def task(self, name: str) -> ProtocolTask:
-        """The task of a name.
+        """Returns the task of a name.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is no such task.
         """
         if name not in self.tasks:
             raise ConfigError(f"{self.name} has no task {name!r}; {nearest(name, self.tasks)}")
@@ -220,7 +221,7 @@ class Protocol:
 
 
 def names(folder: Path = FOLDER) -> list[str]:
-    """The names of the protocols.
+    """Returns the names of the protocols.
 
     Example:
         >>> from experiments.protocols import names
@@ -234,7 +235,7 @@ def load(name: str) -> Protocol:
     """Loads a protocol by its name.
 
     Raises:
-        ConfigError: there is none (the nearest names are given), or its file is wrong.
+        ConfigError: there is no such protocol (similar names are given), or its file is wrong.
 
     Example:
         >>> from experiments.protocols import load
@@ -275,7 +276,7 @@ def read_protocol(path: Path) -> Protocol:
 
 
 def row(protocol: Protocol) -> dict[str, Any]:
-    """A protocol in one row."""
+    """Returns a protocol as one row."""
     return {
         "name": protocol.name,
         "tasks": len(protocol.tasks),
@@ -287,7 +288,7 @@ def row(protocol: Protocol) -> dict[str, Any]:
 
 
 def list_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The protocols as a table."""
+    """Returns the protocols as a table."""
     table = plain_table("protocol", "tasks", "seeds", "rates", "what")
     table.columns[-1].justify = "left"
     for one in rows:
@@ -297,7 +298,7 @@ def list_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def describe(protocol: Protocol) -> dict[str, Any]:
-    """Everything about a protocol except the published numbers."""
+    """Returns everything about a protocol except for the published numbers."""
     measure = protocol.measure
     return {
         **row(protocol),
@@ -323,7 +324,7 @@ def describe(protocol: Protocol) -> dict[str, Any]:
 
 
 def description(about: dict[str, Any]) -> Group:
-    """A protocol for people."""
+    """Formats a protocol for people."""
     lines = [Text(about["title"]), Text(f"{about['paper']}; {about['section']}")]
     if about["repository"]:
         lines.append(Text(about["repository"]))
@@ -344,7 +345,7 @@ def description(about: dict[str, Any]) -> Group:
 
 
 def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The plans of cells (`planned`) as a table."""
+    """Returns the plans of cells (`planned`) as a table."""
     names = ("model", "task", "members", "programs", "steps", "batch", "folder")
     table = plain_table(*names)
     for column in (table.columns[1], table.columns[-1]):
@@ -357,10 +358,10 @@ def plan_table(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def rates(option: str, text: str | None) -> list[float] | None:
-    """`1e-3,3e-3` as numbers.
+    """Reads learning rates such as `1e-3,3e-3`.
 
     Raises:
-        ConfigError: something else.
+        ConfigError: the text is something else.
     """
     values = None if text is None else parse_values(option, text)
     if values is None:

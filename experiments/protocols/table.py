@@ -1,4 +1,4 @@
-"""Published numbers next to ours."""
+"""Tables that show published numbers next to ours."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,8 +47,8 @@ class Comparison(NamedTuple):
         frame: a row for each number. Every row has the columns `model`, `origin` (`paper` or
             `here`), `task`, `length`, `statistic`, `value` and `spread`. Published numbers have
             `read`, how they were read, and `source`, if it is not that of the protocol. Ours have
-            `scale`, the `learning_rate` that was chosen, how many members were evaluated (`n`) of
-            how many (`members`), `device`, `jax` and `date`.
+            `scale`, the `learning_rate` that was chosen, the number of members (`members`) and of
+            evaluated members (`n`), `device`, `jax` and `date`.
 
     Example:
         >>> from experiments.protocols import Comparison, compare, load
@@ -133,7 +133,7 @@ def _ours(protocol: Protocol, scale: float | None) -> Iterator[Row]:
 
 
 def _frame(folder: Path) -> polars.DataFrame | None:
-    """The rows of a sweep, its members named by their folders; None: it cannot be read."""
+    """Returns the rows of a sweep, its members named by their folders; None: it is unreadable."""
     within = polars.concat_str(polars.lit(f"{folder.name}/"), polars.col("member"))
     try:
         return gather(folder).with_columns(within.alias("member"))
@@ -152,7 +152,7 @@ def _row(**values: Any) -> Row:
 
 
 def readable(comparison: Comparison) -> Table:
-    """The table as people read it: a row a model, or a model and task where lengths are columns."""
+    """Formats the table for people: a row for each model, or each task and model if by length."""
     protocol, frame = comparison
     by_length = protocol.by_length
     columns = _columns(comparison)
@@ -211,7 +211,7 @@ def _number(row: Row, whole: bool) -> str:
 
 
 def notes(comparison: Comparison) -> list[str]:
-    """What a reader has to know: what the numbers are, where ours come from, what was not run."""
+    """Explains the numbers, where ours come from and what was not run, one line for each."""
     protocol, frame = comparison
     measure = protocol.measure
     shown = " / ".join(_NAMES.get(name, name) for name in protocol.statistics)
@@ -255,20 +255,20 @@ def _published_members(protocol: Protocol) -> int:
 
 
 def not_run(comparison: Comparison) -> list[str]:
-    """The tasks that no model has been run on here."""
+    """Returns the tasks on which no model has been run here."""
     ran = set(comparison.frame.filter(origin=HERE)["task"].to_list())
     return [task for task in comparison.protocol.tasks if task not in ran]
 
 
 def export(comparison: Comparison, form: str) -> str:
-    """The table as text.
+    """Returns the table as text.
 
     Args:
-        comparison: of `compare`.
-        form: `table` (text), `csv` (every number a row), `latex` or `markdown`.
+        comparison: the result of `compare`.
+        form: `table` (text), `csv` (a row for each number), `latex` or `markdown`.
 
     Raises:
-        ConfigError: another form.
+        ConfigError: `form` is none of these.
 
     Example:
         >>> from experiments.protocols import compare, export, load

@@ -1,4 +1,4 @@
-"""What has been measured of a protocol: the cells that were begun, and the numbers of each."""
+"""What has been measured for a protocol: the cells that were begun, and the numbers of each."""
 
 import statistics
 import warnings
@@ -15,19 +15,19 @@ from experiments.sweeps.folder import ROOT
 from plstm_seq.evaluation import MIXTURE, horizon, scaled
 
 ABOUT = "protocol.json"
-"""A file in the folder of a cell's sweep, see `About`."""
+"""The name of a file in the folder of a cell's sweep; see `About`."""
 _BLOCKS = "model.num_blocks"
 
 
 class About(NamedTuple):
-    """What a file in the folder of a cell says of it.
+    """What a file in the folder of a cell says about the cell.
 
     Attributes:
         protocol: the name of the protocol.
         task: the name of the task in the protocol.
         model: the model as it was asked for.
         scale: the factor of steps and warm-up; 1: as published.
-        date: the day on which it was begun.
+        date: the day on which the cell was begun.
     """
 
     protocol: str
@@ -38,7 +38,7 @@ class About(NamedTuple):
 
 
 def begun(protocol: str) -> list[tuple[Path, About]]:
-    """The cells of a protocol that have a folder in `sweeps/`, and what is known of each.
+    """Returns the cells of a protocol with a folder in `sweeps/`, and what is known about each.
 
     A cell whose file is damaged is left out, with a warning.
 
@@ -61,26 +61,26 @@ def begun(protocol: str) -> list[tuple[Path, About]]:
 
 
 def check_scale(scale: float) -> None:
-    """Refuses what steps cannot be multiplied by.
+    """Raises an error for a number that steps cannot be multiplied by.
 
     Raises:
-        ConfigError: it is not above 0 and up to 1.
+        ConfigError: the number is not above 0 and up to 1.
     """
     if not 0 < scale <= 1:
         raise ConfigError(f"scale: got {scale:g}, expected a number above 0, up to 1")
 
 
 class Number(NamedTuple):
-    """One number of ours.
+    """One of our numbers.
 
     Attributes:
-        length: the published length that it belongs to; None: it is of all.
-        statistic: of which.
-        value: the number; None: no member has one, or no depth suffices.
-        spread: of the members at that learning rate, where the statistic has one.
-        rate: the learning rate that was taken.
-        members: how many there should be.
-        n: how many of them have been evaluated.
+        length: the published length of the number; None: it belongs to all lengths.
+        statistic: the name of the statistic.
+        value: the number; None: no member has one, or no depth is sufficient.
+        spread: the spread of the members at that learning rate, if the statistic has one.
+        rate: the learning rate that was chosen.
+        members: the number of members that there should be.
+        n: the number of members that have been evaluated.
     """
 
     length: int | None
@@ -93,7 +93,7 @@ class Number(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What one member was measured at."""
+    """A measured value of one member."""
 
     length: int | None
     rate: float
@@ -102,16 +102,16 @@ class Reading(NamedTuple):
 
 
 def numbers(protocol: Protocol, task: str, frame: polars.DataFrame) -> list[Number]:
-    """The numbers of a cell.
+    """Computes the numbers of a cell.
 
-    Each statistic is over the seeds at one learning rate: the one where it is highest, as papers
-    that report the best of several rates do. Of a depth it is the fewest blocks of which any member
-    reaches the threshold.
+    Each statistic is over the seeds at one learning rate: the rate at which it is highest, as in
+    papers that report the best of several rates. For a depth, the number is the fewest blocks with
+    which any member reaches the threshold.
 
     Args:
-        protocol: says how they are measured.
-        task: its name in the protocol.
-        frame: of `gather`; of several sweeps of the cell, one below the other.
+        protocol: the protocol, which has the measure.
+        task: the task's name in the protocol.
+        frame: the table of `gather`; if there are several sweeps of the cell, one below the other.
     """
     frame = _without_twins(frame)
     readings = list(_readings(protocol, task, frame))
@@ -120,7 +120,7 @@ def numbers(protocol: Protocol, task: str, frame: polars.DataFrame) -> list[Numb
     found = []
     for length in lengths:
         own = [reading for reading in readings if reading.length == length]
-        # Where members are trained for one length each, others are not of this number.
+        # Where each member is trained for one length, only members of this length are counted.
         members, n = frame["member"].n_unique(), measured
         if protocol.measure.kind == "depth":
             of_length = frame.filter(trained_length=length)
@@ -133,7 +133,7 @@ def numbers(protocol: Protocol, task: str, frame: polars.DataFrame) -> list[Numb
 
 
 def _without_twins(frame: polars.DataFrame) -> polars.DataFrame:
-    """Members of several sweeps with the same config once: that which has been evaluated."""
+    """Keeps one of several members with the same config: an evaluated one, if there is any."""
     config = [name for name in frame.columns if name.startswith(("task.", "model.", "training."))]
     keys = [*config, "seed"]
     evaluated = polars.col("metric").is_not_null().cast(polars.Int8)
@@ -189,7 +189,7 @@ def _of_member(
 def _number(
     readings: Sequence[Reading], statistic: str, measure: Measure
 ) -> tuple[float | None, float | None, float | None]:
-    """A statistic, its spread and its learning rate."""
+    """Returns a statistic, its spread and its learning rate."""
     if statistic == "depth":
         enough = [one for one in readings if one.value >= measure.threshold]
         least = min(enough, key=lambda one: one.blocks, default=None)

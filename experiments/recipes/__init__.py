@@ -3,8 +3,8 @@
 config = read_recipe("deit3_t", {"data": "/data/imagenet"})
 
 Recipes are YAML files in this folder. They are configs as `train --config` reads them, except for
-the fields `size` of the images and `epochs` (`whole`, and those of the `warmup`): the numbers of
-steps follow from these, from the number of images and from the batch size.
+two fields: the `size` of the images, and the `epochs` (`whole`, and those of the `warmup`). The
+numbers of steps follow from these, from the number of images and from the batch size.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The names of the recipes.
+    """Returns the names of the recipes.
 
     Example:
         >>> from experiments import recipes
@@ -34,7 +34,7 @@ def names() -> list[str]:
 def read_recipe(
     name: str, options: Mapping[str, Any], batch_size: int | None = None
 ) -> ExperimentConfig:
-    """The config of a recipe for a data set.
+    """Returns the config of a recipe for a data set.
 
     Args:
         name: the name of the recipe, one of `names()`.

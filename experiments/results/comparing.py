@@ -1,4 +1,4 @@
-"""The figures that compare the settings of one or more sweeps, wherever there is a difference."""
+"""Figures that compare the settings of one or more sweeps, where these differ."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -24,9 +24,9 @@ class Drawing(NamedTuple):
     """A figure to draw.
 
     Attributes:
-        name: what its file is called by.
-        caption: what it shows.
-        draw: draws it.
+        name: the last part of its file's name.
+        caption: what the figure shows.
+        draw: the function that draws the figure.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Drawing(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What `compare` found.
+    """The result of `compare`.
 
     Attributes:
-        figures: the files, two a figure.
-        costs: of `summarize_costs`.
-        measured: with how many sequences, and with which seed, accuracies were measured.
+        figures: the files, two for each figure.
+        costs: the result of `summarize_costs`.
+        measured: the number of sequences and the seed with which accuracies were measured.
     """
 
     figures: list[Path]
@@ -56,26 +56,27 @@ def compare(
     length: int | None = None,
     num_sequences: int | None = None,
 ) -> Comparison:
-    """Draws what tells the settings of one or more sweeps apart, as PNG and SVG.
+    """Draws figures that compare the settings of one or more sweeps, as PNG and SVG.
 
-    Accuracy against length; horizon against JT and solve rate against the learning rate, where
-    these vary; accuracy against parameters, state, operations and throughput, where these differ;
-    training against steps and time. Each task has its own figures.
+    They show accuracy against length; horizon against JT and solve rate against the learning rate,
+    if these vary; accuracy against parameters, state, operations and throughput, if these differ;
+    and training against steps and time. Each task has its own figures.
 
     Args:
-        sweeps: their folders, or names in `sweeps/`.
+        sweeps: the folders of the sweeps, or their names in `sweeps/`.
         output: the beginning of the files' names: `output_accuracy.png`, ...
-        by: what makes a setting; columns, or tails of them. None: all that varies but the seed.
-        length: where one number is given for accuracy; None: the first evaluated one from the
-            longest trained one on.
-        num_sequences: take what was measured with that many sequences a length; see `gather`.
+        by: the columns whose values make a setting, or ends of their names. None: all columns that
+            vary, except for the seed.
+        length: the length of figures that show one accuracy; None: the first evaluated length that
+            is at least the longest one in training.
+        num_sequences: use what was measured with that many sequences per length; see `gather`.
 
     Returns:
         The figures' files, and what the settings cost.
 
     Raises:
         RunError: a sweep is missing, or no member has been evaluated.
-        ConfigError: a column or the length is not there.
+        ConfigError: the column or the length does not exist.
     """
     frame, records = gather_all(sweeps, num_sequences=num_sequences)
     output = Path(output)
@@ -90,7 +91,7 @@ def compare(
 def gather_all(
     sweeps: Sequence[str | Path], *, num_sequences: int | None = None
 ) -> tuple[polars.DataFrame, polars.DataFrame]:
-    """The rows and the training records of several sweeps as one; several have a column `sweep`."""
+    """Joins the rows and the training records of sweeps; several sweeps get a column `sweep`."""
     if len(sweeps) == 1:
         return gather(sweeps[0], num_sequences=num_sequences), training_records(sweeps[0])
     frames, records = [], []
@@ -109,7 +110,7 @@ def drawings(
     by: Sequence[str] | None = None,
     length: int | None = None,
 ) -> Iterator[Drawing]:
-    """The figures that apply, for each task; arguments and errors as those of `compare`."""
+    """Yields the figures that apply, for each task; the arguments and errors are `compare`'s."""
     tasks = frame[TASK].unique(maintain_order=True).to_list()
     if len(tasks) == 1:
         yield from _of_one_task(frame, records, by, length)
@@ -183,6 +184,6 @@ def _several(frame: polars.DataFrame, column: str) -> bool:
 
 
 def _differs(frame: polars.DataFrame, column: str) -> bool:
-    """Whether a cost is not the same, to what `matched` allows."""
+    """Whether a cost differs by more than `matched` allows."""
     known = frame[column].drop_nulls().to_list() if column in frame.columns else []
     return bool(known) and max(known) > (1 + TOLERANCE) * min(known)

@@ -1,4 +1,4 @@
-"""Summaries and costs of settings, for people: as text, CSV, LaTeX and Markdown."""
+"""Summaries and costs of settings for people: as text, CSV, LaTeX and Markdown."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +51,7 @@ _CELLS: Mapping[str, Cell] = {
 
 
 def readable(summary: polars.DataFrame) -> Table:
-    """A summary (`summarize`) as a table for people; without the metric if all rows share it.
+    """Formats a summary (`summarize`) for people; a metric that all rows share is left out.
 
     Example:
         >>> import polars
@@ -83,7 +83,7 @@ def _value(name: str) -> Cell:
 
 
 def to_csv(summary: polars.DataFrame) -> str:
-    """All columns of a summary, with all digits.
+    """Returns all columns of a summary as CSV, with all digits.
 
     Example:
         >>> import polars
@@ -97,7 +97,7 @@ def to_csv(summary: polars.DataFrame) -> str:
 
 
 def export(summary: polars.DataFrame, form: str) -> str:
-    """A summary as text.
+    """Returns a summary as text.
 
     Args:
         summary: a table from `summarize`.
@@ -124,7 +124,7 @@ def export(summary: polars.DataFrame, form: str) -> str:
     return to(readable(summary))
 
 
-# In cost.json, and what they are called where people read them.
+# The names in cost.json, and the names that people read.
 COSTS = {
     "parameters": "parameters",
     "state_size": "state",
@@ -133,19 +133,20 @@ COSTS = {
     "members_in_program": "members a program",
     "peak_memory_bytes": "memory of the program",
 }
-# These belong to a program rather than to a setting: comparing them says little.
+# These depend on the whole program and not on a setting alone: comparing them says little.
 _OF_PROGRAMS = ("members_in_program", "peak_memory_bytes")
 
 
 def summarize_costs(frame: polars.DataFrame, by: Sequence[str] | None = None) -> polars.DataFrame:
-    """Medians of the costs of each setting over its members.
+    """Computes the median of each cost over the members of a setting.
 
     Args:
-        frame: of `gather`.
-        by: what makes a setting; None: all that varies but the seed.
+        frame: the table that `gather` returns.
+        by: the columns whose values make a setting; None: all that vary, except for the seed.
 
     Returns:
-        One row per setting: the columns `by`, then those of `COSTS`; null where no member knows.
+        One row per setting with the columns `by`, then those of `COSTS`; null if no member has the
+        cost.
 
     Raises:
         ConfigError: a column is not in the table.
@@ -160,10 +161,10 @@ def summarize_costs(frame: polars.DataFrame, by: Sequence[str] | None = None) ->
 
 
 def readable_costs(costs: polars.DataFrame) -> Table:
-    """Costs as people read them, with how they differ from those of the first setting.
+    """Formats costs for people, with the difference from those of the first setting.
 
     Args:
-        costs: of `summarize_costs`.
+        costs: the table that `summarize_costs` returns.
     """
     by = [name for name in costs.columns if name not in COSTS]
     names = titles(by)

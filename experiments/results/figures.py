@@ -1,7 +1,7 @@
-"""Figures of a sweep: one panel each, so that they can stand side by side.
+"""Figures of a sweep: each has one panel, so that several can stand side by side.
 
-Lines and points are medians over the members of a setting; bands and bars reach from the lower to
-the upper quartile (linear between members), except where they are said to be something else.
+Lines and points are medians over the members of a setting. Bands and bars go from the lower to the
+upper quartile (linear between members), unless a figure says otherwise.
 """
 
 import statistics
@@ -37,18 +37,18 @@ from experiments.results.summary import (
 )
 
 _WIDTH, _HEIGHT, _LEGEND_ROW = 4.6, 3.4, 0.18
-# Entries up to this many letters stand in two columns.
+# Legend entries up to this many letters stand in two columns.
 _SHORT = 30
 
 
 def panel() -> tuple[Figure, Axes]:
-    """A figure with one panel."""
+    """Makes a figure with one panel."""
     figure = Figure(figsize=(_WIDTH, _HEIGHT), layout="constrained")
     return figure, figure.subplots()
 
 
 def looks(chosen: Sequence[Setting]) -> list[dict[str, Any]]:
-    """How each setting is drawn: its first field makes colour and marker, the others the line."""
+    """Chooses how to draw settings: the first field sets colour and marker, the others the line."""
     pairs = [(next(iter(v), None), v[1:]) for v in (tuple(s.values.values()) for s in chosen)]
     first = list(dict.fromkeys(value for value, _ in pairs))
     rest = list(dict.fromkeys(values for _, values in pairs))
@@ -70,7 +70,7 @@ def _look(colour: int, line: int) -> dict[str, Any]:
 
 
 def levels(rows: polars.DataFrame, x: str, y: str) -> polars.DataFrame:
-    """The quartiles of y at each x, as columns `low`, `middle` (the median) and `high`."""
+    """Computes the quartiles of y at each x as columns `low`, `middle` (the median) and `high`."""
     value = polars.col(y)
     return (
         rows.group_by(polars.col(x).alias("x"))
@@ -84,19 +84,19 @@ def levels(rows: polars.DataFrame, x: str, y: str) -> polars.DataFrame:
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Lower quartile, median and upper quartile, linear between values."""
+    """Computes lower quartile, median and upper quartile, linear between values."""
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
     return float(low), float(middle), float(high)
 
 
 def draw_band(axis: Axes, rows: polars.DataFrame, label: str, look: dict[str, Any]) -> None:
-    """A line through the medians of `levels`, and a band between the quartiles."""
+    """Draws a line through the medians of `levels`, and a band between the quartiles."""
     axis.plot(rows["x"], rows["middle"], label=label, **look)
     axis.fill_between(rows["x"], rows["low"], rows["high"], color=look["color"], alpha=0.15, lw=0)
 
 
 def ticks_at(axis: Axes, values: Sequence[float]) -> None:
-    """A tick at each value of x and nowhere else."""
+    """Sets a tick at each value of x and nowhere else."""
     axis.set_xticks(values, [text(value) for value in values])
     axis.xaxis.set_minor_locator(NullLocator())
 
@@ -133,13 +133,13 @@ METRIC_TITLES = {**TITLES, "last": "accuracy at the last position"}
 def accuracy(
     frame: polars.DataFrame, by: Sequence[str] | None = None, metric: str = "sequence"
 ) -> Figure:
-    """Accuracy against length, a line a setting, with bands between its quartiles.
+    """Draws accuracy against length: a line per setting, with bands between the quartiles.
 
-    Dotted: the longest length in training; dashed: the chance of a token.
+    The dotted line is the longest length in training, the dashed line the chance of a token.
 
     Args:
-        frame: of `gather`.
-        by: what makes a setting; None: all that varies but the seed.
+        frame: the table that `gather` returns.
+        by: the columns whose values make a setting; None: all that vary, except for the seed.
         metric: `token`, `sequence` or `last`.
 
     Raises:
@@ -168,13 +168,13 @@ def accuracy(
 
 
 def horizon(frame: polars.DataFrame, by: Sequence[str] | None = None, x: str = JT) -> Figure:
-    """Horizon (0.9, whole sequences) against JT: medians, every seed as a dot.
+    """Draws the horizon (0.9, whole sequences) against JT: medians, and every seed as a dot.
 
-    Open triangles: the longest evaluated length passed, the true horizon may lie beyond.
+    An open triangle has passed the longest evaluated length: its true horizon may lie beyond.
 
     Args:
-        frame: of `gather`.
-        by: what makes a line, `x` apart; None: all that varies but the seed.
+        frame: the table that `gather` returns.
+        by: the columns, other than `x`, whose values make a line; None: all that vary but the seed.
         x: the column on the axis.
 
     Raises:
@@ -209,7 +209,7 @@ def horizon(frame: polars.DataFrame, by: Sequence[str] | None = None, x: str = J
 
 
 def _seeds(axis: Axes, place: float, group: polars.DataFrame, colour: str) -> None:
-    """Every member as a small dot, or an open triangle where the horizon may lie beyond."""
+    """Draws every member as a small dot, or an open triangle if its horizon may lie beyond."""
     for reached, is_open in group.select("horizon_90", "horizon_90_open").iter_rows():
         axis.plot(
             [place],
@@ -231,11 +231,11 @@ def solve_rate(
     length: int,
     threshold: float = THRESHOLD,
 ) -> Figure:
-    """Share of members whose sequence accuracy at a length reaches a threshold, with Wilson's bars.
+    """Draws the share of members whose sequence accuracy reaches a threshold, with Wilson's bars.
 
     Args:
-        frame: of `gather`.
-        by: what makes a line, `x` apart; None: all that varies but the seed.
+        frame: the table that `gather` returns.
+        by: the columns, other than `x`, whose values make a line; None: all that vary but the seed.
         x: the column on the axis.
         length: an evaluated length.
         threshold: smallest accuracy that counts as solved.
@@ -273,18 +273,18 @@ def against_cost(
     metric: str = "sequence",
     length: int,
 ) -> Figure:
-    """Accuracy at a length against what a setting costs: medians, bars between quartiles.
+    """Draws accuracy at a length against a cost of settings: medians, bars between quartiles.
 
     Args:
-        frame: of `gather`.
-        by: what makes a setting; None: all that varies but the seed.
+        frame: the table that `gather` returns.
+        by: the columns whose values make a setting; None: all that vary, except for the seed.
         cost: one of `COSTS`.
         metric: `token`, `sequence` or `last`.
         length: an evaluated length.
 
     Raises:
         ConfigError: a column, the metric or the length is not in the table.
-        RunError: no member has been evaluated, or none knows its cost.
+        RunError: no member has been evaluated, or none has the cost.
     """
     column = f"cost.{cost}"
     if column not in frame.columns:
@@ -295,7 +295,7 @@ def against_cost(
     with styled():
         figure, axis = panel()
         for index, look in enumerate(looks(chosen)):
-            # Settings of one cost stand side by side.
+            # Settings of the same cost stand side by side.
             setting, shift = chosen[index], 1.015 ** (index - (len(chosen) - 1) / 2)
             place = statistics.median(setting.rows[column]) * shift
             low, middle, high = quartiles(setting.rows["value"].to_list())
@@ -316,14 +316,14 @@ def _bars(axis: Axes, x: Any, y: Any, bars: Any, label: str, look: dict[str, Any
 
 
 def _lines(frame: polars.DataFrame, by: Sequence[str] | None, x: str) -> list[str]:
-    """What makes a line where `x` is on the axis."""
+    """Returns the columns whose values make a line when `x` is on the axis."""
     if frame[x].drop_nulls().n_unique() < 2:
         raise RunError(f"{titles([x])[x]} does not vary in this sweep")
     return [name for name in grouping(frame, by) if name != x]
 
 
 def _size(frame: polars.DataFrame) -> str:
-    """What the lengths of a table are."""
+    """Returns what the lengths of a table measure: length, size, or depth or size."""
     kinds = frame["model.kind"].unique().to_list() if "model.kind" in frame.columns else []
     if set(kinds) <= {"sequence", None}:
         return "length"
@@ -335,7 +335,7 @@ _AXES: dict[Against, str] = {
     "step": "optimizer step",
     "seconds": "seconds of training (a member's share of its group's)",
 }
-# Members of a group have their own clock; their curves are read at common places.
+# Members of a group have their own clock, so that their curves are drawn at common places.
 _PLACES = 120
 
 
@@ -347,15 +347,15 @@ def training_curves(
     against: Against = "step",
     metric: str = "sequence_accuracy",
 ) -> Figure:
-    """Accuracy in training against steps or time, a line a setting, with bands between quartiles.
+    """Draws accuracy in training: a line per setting, with bands between the quartiles.
 
-    Lengths grow along the curriculum, so a curve may fall where longer ones begin. A member that
+    Lengths grow along the curriculum, so a curve may fall when longer ones begin. A member that
     has ended keeps its last value.
 
     Args:
-        frame: of `gather`.
-        records: of `training_records`.
-        by: what makes a setting; None: all that varies but the seed.
+        frame: the table that `gather` returns.
+        records: the table that `training_records` returns.
+        by: the columns whose values make a setting; None: all that vary, except for the seed.
         against: `step` or `seconds`.
         metric: `sequence_accuracy`, `token_accuracy` or `loss`.
 
@@ -383,7 +383,7 @@ def training_curves(
 
 
 def at_common_places(records: polars.DataFrame, against: Against, metric: str) -> polars.DataFrame:
-    """Each member's last value at or before common places: all steps, or evenly spaced times.
+    """Returns each member's last value up to common places: all steps, or evenly spaced times.
 
     Members have no value before their first record, and keep their last one.
     """

@@ -1,6 +1,6 @@
-"""Settings, and their seeds in one row: what a setting reaches at best, typically, and how often.
+"""Summaries of settings over their seeds: best and typical results, and the rate of success.
 
-A setting is what members have in common that differ in their seeds alone.
+The members of a setting differ in nothing but their seeds.
 """
 
 import json
@@ -18,18 +18,18 @@ from experiments.run import RunError
 from plstm_seq.evaluation import AVERAGED, METRICS, SNAPPED, wilson
 
 SEED = "seed"
-# Sizes that follow from others where a sweep matches costs: named only if nothing else varies.
+# Sizes that follow from others if a sweep matches costs: they are named only if no others vary.
 _SOLVED = ("model.width", "model.mixer.DV")
 _CONFIG = ("task.", "model.", "training.")
 
 
 class Setting(NamedTuple):
-    """Some members and what they have in common.
+    """The members of a setting, and what they have in common.
 
     Attributes:
-        values: by column.
-        label: in words.
-        rows: of the table of `gather`.
+        values: the common values, by column.
+        label: the common values in words.
+        rows: the rows of the members in the table of `gather`.
     """
 
     values: Mapping[str, Any]
@@ -38,10 +38,10 @@ class Setting(NamedTuple):
 
 
 def varied(frame: polars.DataFrame) -> list[str]:
-    """The fewest config columns that tell the settings of a table apart, without the seed.
+    """Returns the fewest config columns, without the seed, that tell the settings apart.
 
-    Columns with a title come first (task, transition, JT, ...). Fields that follow from others, as
-    those which only one kind of transition has, are left out.
+    Columns with a title come first (task, transition, JT, ...). Fields that follow from others are
+    left out, such as those that only one kind of transition has.
     """
     fields = [name for name in frame.columns if name.startswith(_CONFIG) or name == "sweep"]
     fields = [name for name in fields if frame[name].n_unique() > 1]
@@ -62,7 +62,7 @@ def _rank(name: str) -> int:
 
 
 def grouping(frame: polars.DataFrame, by: Sequence[str] | None) -> list[str]:
-    """The columns that `by` names; None: those of `varied`.
+    """Returns the columns that `by` names; None: those of `varied`.
 
     Raises:
         ConfigError: a name is unknown or ambiguous.
@@ -71,7 +71,7 @@ def grouping(frame: polars.DataFrame, by: Sequence[str] | None) -> list[str]:
 
 
 def settings(frame: polars.DataFrame, by: Sequence[str]) -> Iterator[Setting]:
-    """The settings of a table, ordered by the values of the columns `by`."""
+    """Yields the settings of a table, ordered by the values of the columns `by`."""
     if not by:
         yield Setting({}, "all members", frame)
         return
@@ -85,27 +85,27 @@ def settings(frame: polars.DataFrame, by: Sequence[str]) -> Iterator[Setting]:
 
 
 def label(values: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """`JT = 2, learning rate = 0.001`."""
+    """Writes values as text such as `JT = 2, learning rate = 0.001`."""
     return ", ".join(f"{names[name]} = {text(value)}" for name, value in values.items())
 
 
 def titles(fields: Sequence[str]) -> dict[str, str]:
-    """What columns are called where people read them."""
+    """Returns the names of columns that people read."""
     return {field: name.replace("_", " ") for field, name in short_names(fields).items()}
 
 
 def text(value: Any) -> str:
-    """A value of a config as people write it."""
+    """Writes a value of a config as people write it."""
     return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 def where(frame: polars.DataFrame, conditions: Sequence[str]) -> polars.DataFrame:
-    """The rows of a table for which all conditions hold.
+    """Selects the rows of a table for which all conditions hold.
 
     Args:
         frame: a table from `gather`.
         conditions: each is `column=value`, or `column=value,value` for rows with one of these
-            values. The end of a column's name is enough where no other column's name ends so.
+            values. The end of a column's name is enough if no other column's name ends like that.
 
     Raises:
         ConfigError: a condition is not of that form, or its column has no such value.
@@ -134,7 +134,7 @@ def where(frame: polars.DataFrame, conditions: Sequence[str]) -> polars.DataFram
 
 
 def _wanted(values: str, known: Sequence[Any]) -> list[Any]:
-    """The values named: the whole text where that is one (a list as JSON), else its parts."""
+    """Returns the values that a text names: the whole text if it is a value, else its parts."""
     if values in known:
         return [values]
     wanted: list[Any] = []
@@ -165,7 +165,7 @@ def summarize(
     *,
     threshold: float = THRESHOLD,
 ) -> polars.DataFrame:
-    """Accuracies and horizons of settings over their seeds.
+    """Computes accuracies and horizons of settings over their seeds.
 
     There is one row per setting and length (and one without numbers for a setting of which no
     member has been evaluated). Its columns are
@@ -221,7 +221,7 @@ def summarize(
 def at(
     frame: polars.DataFrame, metric: str, length: int | Sequence[int] | None = None
 ) -> polars.DataFrame:
-    """The rows of a metric, at one length, several or all.
+    """Selects the rows of a metric, at one length, at several or at all.
 
     Raises:
         ConfigError: the metric or a length is not in the table.
@@ -248,9 +248,9 @@ def at(
 
 
 def default_length(frame: polars.DataFrame) -> int:
-    """The length that one number is given for: the first from the longest trained one on.
+    """Returns the length at which one number is given: the first from the longest trained one on.
 
-    Where only shorter ones were evaluated, the longest of them.
+    If only shorter lengths were evaluated, it is the longest of them.
     """
     lengths = frame["length"].drop_nulls().unique().sort().to_list()
     if not lengths:
@@ -260,7 +260,7 @@ def default_length(frame: polars.DataFrame) -> int:
 
 
 def _lengths_of(setting: Setting, lengths: Sequence[int]) -> Sequence[int]:
-    """Those at which a member of the setting was evaluated; the first if none was at all."""
+    """Returns the lengths at which the setting was evaluated; the first one if there are none."""
     own = setting.rows["length"].drop_nulls().unique().to_list()
     return [length for length in lengths if length in own] or lengths[: not own]
 
@@ -305,7 +305,7 @@ def _spread(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def mean_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of a mean; a function of its arguments alone."""
+    """Returns the 95 % percentile bootstrap interval of a mean, the same for the same seed."""
     drawn = np.random.default_rng(seed).choice(np.asarray(values), (_RESAMPLES, len(values)))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn.mean(axis=1), [tail, 1 - tail])

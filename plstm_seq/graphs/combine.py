@@ -30,12 +30,12 @@ class Sizes(NamedTuple):
 
 
 class Axis(NamedTuple):
-    """What an index array of a `LineGraph` is over, and of what its entries are numbers.
+    """The axis of an index array of a `LineGraph`, and what its entries count.
 
     Attributes:
-        length: the size that is its length.
-        numbers: the size that its entries are below, such as "nodes" of the tails of edges; None:
-            they are no numbers of graphs, nodes or edges.
+        length: the field of `Sizes` that is the length of the array.
+        numbers: the field of `Sizes` that all entries are below, such as "nodes" for the tails of
+            edges; None: the entries are not numbers of graphs, nodes or edges.
     """
 
     length: str

@@ -242,7 +242,7 @@ def padding(graph: LineGraph) -> bool:
 
 
 def index_pairs(name: str, array: ArrayLike) -> tuple[Index, Index]:
-    """Two rows of integers, [2, n]; `ValueError` if it is something else."""
+    """Return the two rows of an array of integers [2, n]; raise `ValueError` for another array."""
     pairs = np.asarray(array)
     if pairs.size == 0:
         pairs = np.zeros((2, 0), np.int32)

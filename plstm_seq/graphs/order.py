@@ -8,19 +8,19 @@ WIDEST = 256
 
 
 def generations(tail: Index, head: Index, nodes: int) -> tuple[Index, Index]:
-    """A topological order, shallow nodes first, and the depth of every node.
+    """Computes a topological order, shallow nodes first, and the depth of every node.
 
     Nodes of equal depth come in the order in which a walk over the shallower ones completes them,
     as in networkx's `topological_sort`.
 
     Args:
-        tail: the node each edge leaves, [E].
-        head: the node it enters, [E].
-        nodes: how many there are.
+        tail: the node that each edge leaves, [E].
+        head: the node that each edge enters, [E].
+        nodes: the number of nodes.
 
     Returns:
-        The order, shorter than `nodes` where there is a cycle: it lacks the nodes of a cycle and
-        those behind one. And the number of edges of the longest path to each node, [nodes].
+        The order, and the number of edges of the longest path to each node, [nodes]. If there is a
+        cycle, the order lacks its nodes and all that can be reached from them.
     """
     following, starts = grouped(tail, head, nodes)
     missing = np.bincount(head, minlength=nodes).tolist()
@@ -37,13 +37,16 @@ def generations(tail: Index, head: Index, nodes: int) -> tuple[Index, Index]:
 
 
 def grouped(by: Index, values: Index, count: int) -> tuple[list[int], list[int]]:
-    """Values in groups, in the order given within one; group g is `[starts[g]:starts[g + 1]]`."""
+    """Returns the values sorted by group, and `starts`: group g is `[starts[g]:starts[g + 1]]`.
+
+    Within a group the values keep their order.
+    """
     starts = np.concatenate([[0], np.cumsum(np.bincount(by, minlength=count))])
     return values[np.argsort(by, kind="stable")].tolist(), starts.tolist()
 
 
 def rank_within(by: Index) -> Index:
-    """The number of earlier entries of the same group, for every entry."""
+    """Counts, for every entry, the earlier entries of the same group."""
     order = np.argsort(by, kind="stable")
     sizes = np.bincount(by)
     rank = np.empty_like(by)
@@ -52,17 +55,17 @@ def rank_within(by: Index) -> Index:
 
 
 def in_blocks(level: Index, width: int | None = None) -> Index:
-    """Groups lines by the level of the edge they lead to, each level in blocks of its own.
+    """Groups lines by the level of the edge they lead to; each level has blocks of its own.
 
-    Together the blocks hold fewer empty places than one block a level.
+    Several blocks per level have fewer empty places than one wide block per level would have.
 
     Args:
-        level: of the edge that each line leads to, [P].
-        width: of a block; None: the mean of a level's lines, rounded up to a power of two, and
-            `WIDEST` at most.
+        level: the level of the edge that each line leads to, [P].
+        width: the width of a block; None: the mean number of lines per level, rounded up to a power
+            of two, at most `WIDEST`.
 
     Returns:
-        [steps, width], lines in ascending order of level; an empty place is P.
+        The lines in ascending order of level, [steps, width]; an empty place holds P.
     """
     levels, group, counts = np.unique(level, return_inverse=True, return_counts=True)
     if width is None:

@@ -1,4 +1,4 @@
-"""Scalar functions that bound gates, eigenvalues and logits; all act entry by entry."""
+"""Scalar functions that bound gates, eigenvalues and logits; all act on each entry by itself."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -28,7 +28,7 @@ def soft_cap(x: Float[Array, "*S"], scale: float) -> Float[Array, "*S"]:
 def logsigmoid(x: Float[Array, "*S"], scale: float | Float[Array, ""]) -> Float[Array, "*S"]:
     """Return `sigmoid(x) ** scale`, in (0, 1), computed as `exp(scale * log_sigmoid(x))`.
 
-    The published name speaks of how it is computed: the power is taken in log space, so that it
+    The published name comes from how it is computed: the power is taken in log space, so that it
     neither underflows early nor loses its gradient.
 
     Args:
@@ -44,7 +44,7 @@ def logsigmoid(x: Float[Array, "*S"], scale: float | Float[Array, ""]) -> Float[
 def expexp(x: Float[Array, "*S"], scale: float | Float[Array, ""]) -> Float[Array, "*S"]:
     """Return `exp(-scale * exp(x))`, in (0, 1) and *falling* in x.
 
-    The eigenvalue map of the same name (`layers.transition.Factorized`) is this at `-x`.
+    The eigenvalue map of the same name (`layers.transition.Factorized`) is this function of `-x`.
 
     Args:
         x: Any shape.
@@ -57,7 +57,7 @@ def expexp(x: Float[Array, "*S"], scale: float | Float[Array, ""]) -> Float[Arra
 
 
 _ACTIVATIONS: dict[str, Callable[[jax.Array, float], jax.Array]] = {
-    # A linear gate has nothing to scale; the published code does not scale it either.
+    # A linear gate has no use for a scale; the published code does not scale it either.
     "identity": lambda x, _: x,
     "tanh": soft_cap,
     "logsigmoid": logsigmoid,

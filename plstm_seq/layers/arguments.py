@@ -1,6 +1,6 @@
-"""What layers do with their arguments: check them, and bring them to the type to compute in.
+"""Checks of the arguments of layers, and their conversion to the type to compute in.
 
-Each check says what came and what was expected, in the wording of `plstm_seq.ops.arguments`.
+Each error says what was given and what was expected, as those of `plstm_seq.ops.arguments` do.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class HasShape(Protocol):
-    """An array, or what stands for one."""
+    """An array, or an object with the shape of one."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -29,7 +29,7 @@ class HasShape(Protocol):
 
 
 def given(**values: T | None) -> dict[str, T]:
-    """The values that are not None, for the checks of options that may be left out."""
+    """Return the values that are not None, for the checks of options that may be left out."""
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -58,7 +58,7 @@ def require_fraction(**values: float) -> None:
 
 
 def require_count(**counts: int) -> None:
-    """Raise `ValueError` for the first number of parts, each written out, beyond 1 to 1,000."""
+    """Raise `ValueError` for the first number of parts that is not from 1 to 1,000."""
     for name, count in counts.items():
         require(count is not None and 1 <= count <= 1000, name, count, "1 to 1000")
 
@@ -69,9 +69,9 @@ def require_divisible(name: str, size: int, by_name: str, by: int) -> None:
 
 
 def require_shape(name: str, array: HasShape, axes: Sequence[int | str]) -> None:
-    """Raise `ValueError` unless the shape fits: a number is a size, a string any size.
+    """Raise `ValueError` unless the shape fits: a number is a size, a string stands for any size.
 
-    A leading "..." stands for any number of axes. What has time "T" or cells "X", "Y" has some.
+    A leading "..." stands for any number of axes. Axes named "T", "X" or "Y" must not be empty.
     """
     shape = tuple(array.shape)
     expected = tuple(axes)
@@ -89,20 +89,20 @@ def require_shape(name: str, array: HasShape, axes: Sequence[int | str]) -> None
 
 
 def ids_below(count: int, name: str, ids: Array, *, check: bool = True) -> Array:
-    """Ids of rows in a table of `count`, as int32; those of none read NaN.
+    """Return ids of rows in a table as int32; ids of no row read NaN from the table.
 
     Args:
-        count: the rows.
-        name: of the ids, for the error.
+        count: the number of rows.
+        name: what the error calls the ids.
         ids: [...], integers. jax counts negative ones from the end; here they are ids of no row.
-        check: whether ids are looked at where they are known, which waits for the device.
+        check: whether to check ids whose values are known, which waits for the device.
 
     Raises:
-        ValueError: an id that is known is that of no row.
+        ValueError: an id whose value is known is that of no row.
     """
     known = not isinstance(ids, Tracer) and getattr(ids, "is_fully_addressable", True)
     if check and known and ids.size:
-        here = np.asarray(ids)  # what jax computed from it would be traced where anything is
+        here = np.asarray(ids)  # on the host: inside a trace, jax would trace the check too
         low, high = here.min(), here.max()
         if low < 0 or high >= count:
             raise ValueError(f"{name}: got {low} to {high}, expected 0 to {count - 1}")
@@ -111,16 +111,16 @@ def ids_below(count: int, name: str, ids: Array, *, check: bool = True) -> Array
 
 
 def promote(*arrays: Array, dtype: DTypeLike | None = None) -> tuple[Array, ...]:
-    """Bring arrays to one type: `dtype`, or where it is None the one they promote to."""
+    """Bring arrays to one type: `dtype`, or if that is None, the one to which they promote."""
     common = jnp.result_type(*arrays) if dtype is None else dtype
     return tuple(array.astype(common) for array in arrays)
 
 
 def computed(x: Any, dtype: DTypeLike | None, param_dtype: DTypeLike) -> Any:
-    """Bring a layer's input to the type computed in; with `dtype` None that of both promoted."""
+    """Bring a layer's input to `dtype`; None: to the common type of input and parameters."""
     return x.astype(jnp.result_type(x.dtype, param_dtype) if dtype is None else dtype)
 
 
 def accumulation_dtype(dtype: DTypeLike) -> jnp.dtype:
-    """float32 for everything shorter, so that sums and products of gates do not round away."""
+    """Return float32 or a wider `dtype`, so that sums and products of gates keep their digits."""
     return jnp.promote_types(dtype, jnp.float32)

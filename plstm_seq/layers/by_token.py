@@ -1,8 +1,8 @@
-"""Values that depend on a token alone: computed once a vocabulary entry, not once a position.
+"""Values that depend on a token alone: they are computed once per vocabulary entry.
 
 The first block of a model reads embeddings. Up to its mixer's op it treats every position by
-itself, so that with a small vocabulary a table of all entries is cheaper than a value a position:
-two rows instead of 2,560 for a batch of 64 bit strings of length 40.
+itself, so that with a small vocabulary a table of all entries is cheaper than a value for each
+position: two rows instead of 2,560 for a batch of 64 bit strings of length 40.
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int
 
 _MOST_ENTRIES = 256
-"""Beyond that, the backward pass's one-hot product takes longer than a table saves on a CPU."""
+"""With more, the backward pass's one-hot product takes longer than a table saves on a CPU."""
 
 
 def pays(entries: int, positions: int) -> bool:
-    """Whether a table of `entries` rows is worth making for so many positions.
+    """Whether a table of `entries` rows is worth making for this number of positions.
 
-    It is not for a number that is not known yet, as in an exported program of any batch size.
+    It is not if the number is not known yet, as in an exported program for any batch size.
     """
     known = isinstance(positions, int)
     return known and entries <= _MOST_ENTRIES and 2 * entries <= positions
@@ -31,12 +31,13 @@ def pays(entries: int, positions: int) -> bool:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class ByToken:
-    """A table, and which of its rows stands at each position.
+    """A table, and the number of the row that stands at each position.
 
     Attributes:
-        table: [V, ...], one row a vocabulary entry; a tree of such arrays after a `map` to one.
-        tokens: [B, T], or [B] where a single step is taken; the row at each position, below V.
-        names: [V], the token that each row is of; None: row v is of token v.
+        table: [V, ...], one row for each vocabulary entry. After a `map` by a function that returns
+            a tree, it is a tree of such arrays.
+        tokens: the row at each position, below V: [B, T], or [B] for a single step.
+        names: [V], the token of each row; None: row v is that of token v.
     """
 
     table: Any
@@ -45,7 +46,7 @@ class ByToken:
 
     @property
     def token_of_row(self) -> Int[Array, " V"]:
-        """The token that each row is of."""
+        """The token of each row."""
         return jnp.arange(len(self.table)) if self.names is None else self.names
 
     @property
@@ -64,7 +65,7 @@ class ByToken:
         return self.table.dtype
 
     def map(self, function: Callable[[Any], Any]) -> "ByToken":
-        """Apply a function of single vectors: [..., D] to arrays [..., other axes]."""
+        """Apply a function of single vectors, which maps [..., D] to arrays [..., other axes]."""
         return ByToken(function(self.table), self.tokens, self.names)
 
     def astype(self, dtype: DTypeLike) -> "ByToken":
@@ -77,21 +78,21 @@ class ByToken:
 
 
 def apply(function: Callable[[Array], Array], x: Array | ByToken) -> Any:
-    """Apply a function of single vectors to whichever of the two it is."""
+    """Apply a function of single vectors to an array or to a table."""
     return x.map(function) if isinstance(x, ByToken) else function(x)
 
 
 def at_positions(x: Array | ByToken) -> Array:
-    """Return the values at the positions, [B, T, ...], whichever of the two it is."""
+    """Return the values at the positions, [B, T, ...], of an array or of a table."""
     return x.expand() if isinstance(x, ByToken) else x
 
 
 @jax.custom_jvp
 def rows_at(table: Float[Array, "V *D"], tokens: Int[Array, "*B"]) -> Float[Array, "..."]:
-    """Return the rows of a table that tokens name; NaN for tokens outside of it.
+    """Return the rows of a table at tokens; they are NaN for tokens outside of the table.
 
-    The backward pass is a product with one-hot rows, where a scatter would let every position write
-    to one of very few places.
+    The backward pass is a product with one-hot rows. A scatter would be slow, because all positions
+    would write to very few places.
     """
     return jnp.take(table, tokens, axis=0)
 

@@ -1,7 +1,7 @@
-"""Modules that keep their config, and what of a config a compiled program depends on.
+"""Modules that keep their config, and the part of a config on which a compiled program depends.
 
 A config names in `leaf_fields` the numbers that its module keeps as arrays, so that members of a
-sweep differ in them and share the program. They enter arithmetic alone: no shape and no Python
+sweep can differ in them and share the program. They enter arithmetic alone: no shape and no Python
 branch depends on their value, only on whether they are None.
 """
 
@@ -23,7 +23,7 @@ C = TypeVar("C")
 
 
 def structure(config: Any) -> Hashable:
-    """Return what is left of a config without the values of its leaves.
+    """Return a config without the values of its leaves.
 
     Two configs of equal structure make modules of the same shapes and the same program. They may
     differ in their initialisers, which only fill parameters, and in their `leaf_fields` (but not
@@ -33,7 +33,7 @@ def structure(config: Any) -> Hashable:
         config: a frozen dataclass, for instance a `SequenceModelConfig`, or a value in one.
 
     Returns:
-        Something to compare and to hash.
+        A hashable value, equal for configs of equal structure.
 
     Example:
         >>> from plstm_seq.layers import structure
@@ -54,7 +54,7 @@ def structure(config: Any) -> Hashable:
 
 
 class Kept(Generic[C]):
-    """A config that equals every other of the same structure."""
+    """A config that equals every other config of the same structure."""
 
     def __init__(self, config: C):
         self.config = config
@@ -73,10 +73,10 @@ class Kept(Generic[C]):
 class Configured(nnx.Module, Generic[C]):
     """A module with a config that sets `self.kept = Kept(config)`.
 
-    So modules that differ in nothing but the values of their leaves have equal graph definitions:
+    Modules that differ in nothing but the values of their leaves have equal graph definitions. So
     they share compiled programs, and one program trains them together. A module merged from the
-    graph definition of one and the state of another tells the config of the first, and computes
-    with the values in its state.
+    graph definition of one and the state of another has the config of the first and computes with
+    the values in its state.
     """
 
     kept: Kept[C]
@@ -88,9 +88,10 @@ class Configured(nnx.Module, Generic[C]):
 
 
 class Hyperparameter(nnx.Variable):
-    """A number [] that the forward pass reads and training leaves as it is.
+    """A number [] that the forward pass reads and that training leaves as it is.
 
-    No `nnx.Param`: an optimizer does not see it, a checkpoint holds it, `vmap` maps over it.
+    It is not an `nnx.Param`: an optimizer does not see it. A checkpoint holds it, and `vmap` maps
+    over it.
 
     Example:
         >>> import jax.numpy as jnp
@@ -108,16 +109,16 @@ class Hyperparameter(nnx.Variable):
     """
 
     def constant(self, dtype: DTypeLike | None = None) -> Float[Array, ""]:
-        """Return the number, in `dtype` if given, as a constant of differentiation."""
+        """Return the number, in `dtype` if given; derivatives treat it as a constant."""
         return jax.lax.stop_gradient(jnp.asarray(self[...], dtype))
 
 
 def add_hyperparameters(module: nnx.Module, config: Any, param_dtype: DTypeLike) -> None:
-    """Give a module an attribute for each of `config.leaf_fields`, of the same name.
+    """Give a module an attribute of the same name for each of `config.leaf_fields`.
 
     Args:
-        module: gets the attributes: a `Hyperparameter`, or None where the field is None.
-        config: a dataclass with `leaf_fields`, floats or None, where the values are.
+        module: the module to change. An attribute is a `Hyperparameter`, or None if the field is.
+        config: a dataclass with `leaf_fields`, whose values are floats or None.
         param_dtype: the type of the module's parameters. The numbers are in float32 at least:
             a bound of 0.9 would be 0.898 in bfloat16.
     """
@@ -129,9 +130,10 @@ def add_hyperparameters(module: nnx.Module, config: Any, param_dtype: DTypeLike)
 
 
 def fill_hyperparameters(module: nnx.Module) -> None:
-    """Set every hyperparameter below a module, in place, to the value in its module's config.
+    """Set every hyperparameter in a module, in place, to the value in its own module's config.
 
-    For a module made by `nnx.eval_shape`, which knows types alone; parameters are filled by others.
+    This is for a module from `nnx.eval_shape`, which has types but no values; parameters are filled
+    elsewhere.
     """
     for _, part in nnx.iter_modules(module):
         if not isinstance(part, Configured):

@@ -1,4 +1,4 @@
-"""Short depthwise convolutions: over a sequence, backwards only and in steps, and over a grid."""
+"""Short depthwise convolutions: a causal one over a sequence or in steps, and one over a grid."""
 
 import functools
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class GridConvolutionConfig:
             included.
         causal: whether an output depends on no cell after its own, in X and in Y. The published
             code always computes this, whatever its option says. Otherwise the output's own cell
-            is the middle one, of an even number the later of the two.
+            is the middle one; if the size is even, the later one of the two in the middle.
         bias: whether a bias is added.
 
     Example:
@@ -73,7 +73,7 @@ C = TypeVar("C", ConvolutionConfig, GridConvolutionConfig)
 
 
 class _Depthwise(Configured[C]):
-    """A kernel [*kernel_size, 1, I] and a bias [I] for features I, each by itself."""
+    """A kernel [*kernel_size, 1, I] and a bias [I] that act on each of I features by itself."""
 
     options: ClassVar[type]
 
@@ -98,20 +98,20 @@ class _Depthwise(Configured[C]):
 
 
 class CausalConvolution(_Depthwise[ConvolutionConfig]):
-    """`y_t = bias + sum_k kernel_k * x_{t - K + 1 + k}`, each feature for itself.
+    """`y_t = bias + sum_k kernel_k * x_{t - K + 1 + k}`, for each feature by itself.
 
-    A sum of K shifted products rather than a grouped convolution of the backend, which is slow
+    It is computed as a sum of K shifted products. A grouped convolution of the backend is slow
     where a group has one feature.
 
     Args:
         features: the number of features, I.
         config: see `ConvolutionConfig`; None: its defaults.
-        dtype: the type to compute in; None: that of input and parameters.
+        dtype: the type to compute in; None: the common type of input and parameters.
         param_dtype: the type of the parameters.
-        rngs: for the parameters; the kernel [K, 1, I] starts as in flax (LeCun normal).
+        rngs: the random number generators; the kernel [K, 1, I] starts as in flax (LeCun normal).
 
     Example:
-        Whole, or in two pieces.
+        A sequence as a whole gives the same result as its two pieces.
 
         >>> import jax.numpy as jnp
         >>> from flax import nnx
@@ -165,16 +165,17 @@ class CausalConvolution(_Depthwise[ConvolutionConfig]):
 
 
 class GridConvolution(_Depthwise[GridConvolutionConfig]):
-    """`y = bias + sum over cells nearby of kernel * x`, each feature for itself, zero outside.
+    """`y = bias + sum over cells nearby of kernel * x`, for each feature by itself.
 
-    A sum of shifted products, as `CausalConvolution`.
+    Cells outside of the grid are zero. It is a sum of shifted products, as in `CausalConvolution`.
 
     Args:
         features: the number of features, I.
         config: see `GridConvolutionConfig`; None: its defaults.
-        dtype: the type to compute in; None: that of input and parameters.
+        dtype: the type to compute in; None: the common type of input and parameters.
         param_dtype: the type of the parameters.
-        rngs: for the parameters; the kernel [KX, KY, 1, I] starts as in flax (LeCun normal).
+        rngs: the random number generators; the kernel [KX, KY, 1, I] starts as in flax (LeCun
+            normal).
 
     Example:
         >>> import jax.numpy as jnp
@@ -188,7 +189,7 @@ class GridConvolution(_Depthwise[GridConvolutionConfig]):
     options = GridConvolutionConfig
 
     def __call__(self, x: Float[Array, "B X Y I"]) -> Float[Array, "B X Y I"]:
-        """Convolve [B, X, Y, I]; raises `ValueError` for another shape."""
+        """Convolve a grid [B, X, Y, I]; raises `ValueError` for another shape."""
         require_shape("x", x, ("B", "X", "Y", self.features))
         _, X, Y, _ = x.shape
         x, kernel = promote(x, self.kernel[...], dtype=self.dtype)

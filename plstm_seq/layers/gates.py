@@ -1,4 +1,4 @@
-"""Source, mark and direct: three gates of one kind, told apart by their axes."""
+"""Source, mark and direct: three gates of one kind, which differ in their axes."""
 
 from dataclasses import dataclass, field
 
@@ -26,13 +26,14 @@ class GateConfig:
     """How a gate is computed: `activation(bias + weight . x)`.
 
     Attributes:
-        weight: whether the gate depends on the input; else it is the bias alone.
-        sub_heads: the input is split into this many blocks, and head `h` reads block
-            `h % sub_heads` only.
-        activation: as in `plstm_seq.layers.activations`.
-        activation_scale: its scale; the activations without one take 1 only.
-        bias_init: of the bias [H, ...].
-        weight_init: of the weight [H / sub_heads, sub_heads, ..., I / sub_heads].
+        weight: whether the gate depends on the input; if not, it is the bias alone.
+        sub_heads: the number of blocks that the input is split into; head `h` reads only block
+            `h % sub_heads`.
+        activation: the name of an activation, see `plstm_seq.layers.activations`.
+        activation_scale: the scale of the activation; 1 for activations without a scale.
+        bias_init: the initialiser of the bias [H, ...].
+        weight_init: the initialiser of the weight
+            [H / sub_heads, sub_heads, ..., I / sub_heads].
     """
 
     weight: bool = False
@@ -58,16 +59,16 @@ class Gate(Configured[GateConfig]):
 
     Args:
         num_heads: the number of heads, H.
-        input_dim: I, the features of the input.
+        input_dim: the number of features of the input, I.
         shape: the axes of the gate.
         config: see `GateConfig`.
-        dtype: the type to compute in; None: that of input and parameters. Sums and the activation
-            are in float32 at least, and so is the gate.
+        dtype: the type to compute in; None: the common type of input and parameters. Sums and the
+            activation are in float32 at least, and so is the gate.
         param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        rngs: the random number generators for the parameters.
 
     Example:
-        A source of JT = 3, JK = JV = 1 for two heads.
+        A source with JT = 3 and JK = JV = 1 for two heads.
 
         >>> import jax.numpy as jnp
         >>> from flax import nnx
@@ -106,8 +107,8 @@ class Gate(Configured[GateConfig]):
             x: [..., I].
 
         Returns:
-            [..., H, *shape], in float32 at least. Where it depends on the bias alone, it is that
-            one gate, broadcast.
+            The gate [..., H, *shape], in float32 at least. If it depends on the bias alone, the
+            same gate is broadcast to every input vector.
 
         Raises:
             ValueError: the last axis of `x` is not I.
@@ -116,5 +117,5 @@ class Gate(Configured[GateConfig]):
         weight = self.weight[...] if self.config.weight else None
         linear = sub_head_linear(x, weight, self.bias[...], dtype=self.dtype)
         gate = activation(self.config.activation, self.config.activation_scale)(linear)
-        # Without weight the gate is made once, and only then repeated for every input.
+        # Without a weight the gate is computed once, and then repeated for every input.
         return jnp.broadcast_to(gate, (*x.shape[:-1], self.num_heads, *self.shape))

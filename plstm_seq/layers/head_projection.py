@@ -1,4 +1,4 @@
-"""Linear maps into heads, in blocks that keep the weight small: query, key and value."""
+"""Linear maps of the input into heads, for query, key and value; blocks keep the weight small."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -34,10 +34,11 @@ class HeadProjectionConfig:
         bias: whether a bias is added.
         normalization: "l2" scales every column over the feature axis (DK or DV) to length 1,
             `x / sqrt(sum_d x_d^2 + 1e-5)`. "published_l2" is what the published code calls l2:
-            `x / sqrt(mean_j x_j^2 + 1e-5)` over the state-tracking axis (JQ, JK or JV), with one
-            entry there little more than its sign; for published weights.
-        bias_init: of the bias [H, D, J].
-        weight_init: of the weight [max(1, H / S), D / max(1, S / H), J, S, I / S], S = sub-heads.
+            `x / sqrt(mean_j x_j^2 + 1e-5)` over the state-tracking axis (JQ, JK or JV). If that
+            axis has one entry, little more than its sign is left; use it for published weights.
+        bias_init: the initialiser of the bias [H, D, J].
+        weight_init: the initialiser of the weight [max(1, H / S), D / max(1, S / H), J, S, I / S],
+            where S is the number of sub-heads.
     """
 
     bias: bool = True
@@ -52,23 +53,23 @@ class HeadProjectionConfig:
 class HeadProjection(Configured[HeadProjectionConfig]):
     """Map input vectors [..., I] to [..., H, D, J]: a query, key or value.
 
-    With `sub_heads` S the input is split into S blocks, each seen by 1/S of the outputs: the
-    weight is block-diagonal and S times smaller. S divides H, or H divides S (several blocks make
-    one head).
+    With `sub_heads` S the input is split into S blocks, and each block is read by 1/S of the
+    outputs: the weight is block-diagonal and S times smaller. Either S divides H, or H divides S
+    (then several blocks make one head).
 
     Args:
         num_heads: the number of heads, H.
         input_dim: the number of input features, I.
-        features: D, the features of a head (DK or DV).
+        features: the number of features of a head, D (DK or DV).
         tracking_dim: J, the state-tracking dimension (JQ, JK or JV).
         config: see `HeadProjectionConfig`.
         sub_heads: the number of blocks that the input is split into, S.
-        dtype: the type to compute in; None: that of input and parameters.
+        dtype: the type to compute in; None: the common type of input and parameters.
         param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        rngs: the random number generators for the parameters.
 
     Example:
-        Queries of four features and JQ = 1 for two heads.
+        Queries with four features and JQ = 1 for two heads.
 
         >>> import jax.numpy as jnp
         >>> from flax import nnx
@@ -125,7 +126,7 @@ class HeadProjection(Configured[HeadProjectionConfig]):
             x: [..., I].
 
         Returns:
-            [..., H, D, J] in the type computed in.
+            The projections [..., H, D, J] in the type computed in.
 
         Raises:
             ValueError: the last axis of `x` is not I.

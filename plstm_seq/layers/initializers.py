@@ -1,6 +1,6 @@
 """Parameter initialisers: frozen dataclasses, so that a config can hold and write them.
 
-Each is called as `init(key, shape, dtype)`. They are the published ones, and `FanIn`. `axis` counts
+Each is called as `init(key, shape, dtype)`. All but `FanIn` are the published ones. `axis` counts
 as in numpy and names the *input* axis of the parameter, so the fan-in is `shape[axis]`: -1 for
 weights `[..., in]` (query, key, value, gates), -2 for kernels `[in, out]` (`nnx.Linear`).
 """
@@ -54,7 +54,7 @@ class Constant:
 class ScaledIdentity:
     """`value` times the identity between input and output axes, the same for all other axes.
 
-    Where the sizes differ the identity of the smaller size is tiled along the larger.
+    Where the sizes differ, the identity of the smaller size is tiled along the larger one.
     (The published initialiser ignores `value`, and its default axes give all ones.)
     """
 
@@ -93,8 +93,8 @@ class ScaledIdentity:
 class Linspace:
     """`low ... high` in equal steps along `axis`, both ends included, equal along other axes.
 
-    A single entry is the middle, `(low + high) / 2`. (The published initialiser raises there, and
-    for sizes at which a rounded step gives one entry too many.)
+    A single entry is in the middle, `(low + high) / 2`. (The published initialiser raises an error
+    there, and for sizes at which a rounded step gives one entry too many.)
     """
 
     low: float = 0.0
@@ -174,8 +174,8 @@ class Small:
     """Normal entries of standard deviation `mup_init_scale * sqrt(2 / (5 fan_in))`.
 
     Source: Nguyen and Salazar, Transformers without Tears, arXiv 1910.05895, section 2.2. The
-    fan-in is that of the input axis alone (the published initialiser takes `size / shape[-1]`,
-    right only for kernels `[in, out]`).
+    fan-in is the size of the input axis alone (the published initialiser takes
+    `size / shape[-1]`, which is right only for kernels `[in, out]`).
     """
 
     axis: int | tuple[int, ...] = -1
@@ -195,8 +195,8 @@ class Small:
 class Wang:
     """Normal entries of standard deviation `mup_init_scale * 2 / (num_blocks sqrt(fan_in))`.
 
-    For the projections that write into a residual stream of `num_blocks` blocks (GPT-NeoX's
-    `wang_init_method`, arXiv 2204.06745; there after Wang and Komatsuzaki, GPT-J).
+    It is for projections that write into a residual stream of `num_blocks` blocks (GPT-NeoX's
+    `wang_init_method`, arXiv 2204.06745, which follows Wang and Komatsuzaki, GPT-J).
     """
 
     num_blocks: int = 1
@@ -219,13 +219,13 @@ class Wang:
 class RandomOrthogonal:
     """A random orthogonal matrix in the last two axes, drawn anew for all other axes.
 
-    Where the two differ, the smaller one's rows or columns are orthonormal.
+    Where the two sizes differ, the rows or columns of the smaller size are orthonormal.
     """
 
     kind: Literal["random_orthogonal"] = "random_orthogonal"
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
-        """Return a new parameter of this shape, which has two axes at least, and type."""
+        """Return a new parameter of this shape, which has at least two axes, and type."""
         *lead, rows, columns = shape
         wide = jax.dtypes.canonicalize_dtype(jnp.promote_types(dtype, jnp.float32))
         drawn = jax.random.orthogonal(key, rows, tuple(lead), dtype=wide, m=columns)
@@ -248,7 +248,7 @@ Initializer = (
 
 
 def _axes(axes: int | tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return axes as non-negative numbers, or raise for one the shape has not."""
+    """Return axes as non-negative numbers; raise an error for an axis that the shape lacks."""
     axes = (axes,) if isinstance(axes, int) else axes
     for axis in axes:
         require(-len(shape) <= axis < len(shape), "axis", axis, f"an axis of the shape {shape}")

@@ -1,6 +1,6 @@
-"""RMS and layer norm, over all features or those of each head, and a learned factor a feature.
+"""RMS and layer norm, over all features or those of each head, and learned factors of features.
 
-The norms are built on flax's own.
+The norms are built on those of flax.
 """
 
 from dataclasses import dataclass, field
@@ -32,10 +32,10 @@ class NormConfig:
     Attributes:
         kind: "rms": `x / sqrt(mean(x^2) + eps)`; "layer": `(x - mean(x)) / sqrt(var(x) + eps)`.
         eps: see `kind`.
-        scale: whether the result is multiplied by a learned factor a feature.
-        bias: whether a learned bias a feature is added.
-        scale_init: of the scale.
-        bias_init: of the bias.
+        scale: whether the result is multiplied by a learned factor for each feature.
+        bias: whether a learned bias is added to each feature.
+        scale_init: the initialiser of the scale.
+        bias_init: the initialiser of the bias.
 
     Example:
         >>> import jax.numpy as jnp
@@ -62,16 +62,16 @@ class Norm(nnx.Module):
     """A norm over the last axis, or over the features of each of H heads.
 
     Args:
-        num_features: F, over all heads.
+        num_features: the number of features over all heads, F.
         config: see `NormConfig`.
-        num_heads: H, with statistics of its own for every head; None: no head axis.
-        dtype: the type of the result; None: that of input and parameters. Statistics are in
-            float32 at least.
+        num_heads: the number of heads H, which have statistics of their own; None: no head axis.
+        dtype: the type of the result; None: the common type of input and parameters. Statistics
+            are in float32 at least.
         param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        rngs: the random number generators for the parameters.
 
     Example:
-        Each of two heads by itself.
+        Each of two heads is normalised by itself.
 
         >>> import jax.numpy as jnp
         >>> from flax import nnx
@@ -103,7 +103,7 @@ class Norm(nnx.Module):
             "scale_init": config.scale_init,
             "reduction_axes": -1,
             "feature_axes": tuple(range(-len(self.axes), 0)),
-            "use_fast_variance": False,  # E[x^2] - E[x]^2 loses digits where the mean is large
+            "use_fast_variance": False,  # E[x^2] - E[x]^2 loses digits if the mean is large
             "dtype": dtype,
             "param_dtype": param_dtype,
             "rngs": rngs,
@@ -123,9 +123,9 @@ class Norm(nnx.Module):
         """Normalise.
 
         Args:
-            x: [..., F]; with heads: [..., H, F / H], the head axis at `head_axis`.
-            head_axis: where the heads are, if the norm has heads; None: `x` is [..., F], its last
-                axis made of the heads one after another.
+            x: [..., F]; with heads [..., H, F / H], where the head axis is at `head_axis`.
+            head_axis: the head axis, if the norm has heads; None: `x` is [..., F], and the heads
+                follow each other along its last axis.
 
         Returns:
             The normalised `x`, in its shape.
@@ -156,14 +156,14 @@ _ONES = Ones()
 
 
 class Scale(nnx.Module):
-    """`scale * x`, one factor a feature.
+    """`scale * x`, with one factor for each feature.
 
     Args:
         features: the number of features, I.
-        scale_init: of the factors [I].
-        dtype: the type to compute in; None: that of input and parameters.
+        scale_init: the initialiser of the factors [I].
+        dtype: the type to compute in; None: the common type of input and parameters.
         param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        rngs: the random number generators for the parameters.
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,7 +1,7 @@
-"""What the 1D, 2D and DAG layers share: the options, and all but the gates around the op.
+"""The base of the 1D, 2D and DAG layers: the options, and everything around the op but the gates.
 
-`PLSTMConfig` and `PLSTMLayer` are the bases of all three; `ConvolvedConfig` and `ConvolvedLayer`
-those of the two whose positions have neighbours, the sequence and the grid.
+`PLSTMConfig` and `PLSTMLayer` are the bases of all three. `ConvolvedConfig` and `ConvolvedLayer`
+are the bases of the two whose positions have neighbours: the sequence and the grid.
 """
 
 from dataclasses import dataclass, field
@@ -22,14 +22,14 @@ from plstm_seq.layers.initializers import Initializer, Small, Zeros
 from plstm_seq.layers.norm import Norm, NormConfig, Scale
 
 Mode = Literal["P", "D"]
-"""How a layer over grids or graphs moves information: P, directed propagation; D, diffusion."""
+"""How a layer over grids or graphs moves information: "P" propagates, "D" diffuses it."""
 
 CONVOLVED: Final = ("source", "transition", "mark", "direct", "query", "key")
 """The branches that read the convolved input by default, in a sequence and in a grid."""
 
 
 class LayerSizes(NamedTuple):
-    """All sizes of a layer, in the letters of `plstm_seq.notation`; H heads."""
+    """All sizes of a layer, in the letters of `plstm_seq.notation`; H is the number of heads."""
 
     H: int
     DK: int
@@ -52,26 +52,26 @@ class PLSTMConfig:
 
     Attributes:
         num_heads: the number of heads, H.
-        JK: key dimension of the source.
-        JQ: query dimension of the mark.
-        JV: value dimension of the source; None: JT.
-        JO: output dimension of the mark; None: JT.
-        DK: query and key features a head; None: input features / (H * JK).
-        DV: value features a head; None: input features / (H * JV).
+        JK: the key dimension of the source.
+        JQ: the query dimension of the mark.
+        JV: the value dimension of the source; None: JT.
+        JO: the output dimension of the mark; None: JT.
+        DK: the number of query and key features per head; None: input features / (H * JK).
+        DV: the number of value features per head; None: input features / (H * JV).
         source: the gate [JT, JK, JV] through which a position writes.
         transition: the matrix [JT, JT] that multiplies the state; its `dim` is JT.
         mark: the gate [JO, JQ, JT] through which a position reads.
         direct: the gate [JO, JQ, JK, JV] that joins a position to itself; None: no such term.
         query: the query projection.
-        key: the key projection; of no effect with `tie_query_key`.
+        key: the key projection; it has no effect with `tie_query_key`.
         value: the value projection.
-        sub_heads: blocks of the query, key and value weights; None: H.
+        sub_heads: the number of blocks of the query, key and value weights; None: H.
         tie_query_key: whether the query projection also makes the keys.
-        norm: the norm over each head's output; None: none.
+        norm: the norm over each head's output; None: no norm.
         outprojection: whether a linear map follows the norm.
-        outprojection_bias: whether it has a bias.
-        outprojection_weight_init: of its kernel [H * DV * JO, output features].
-        outprojection_bias_init: of its bias.
+        outprojection_bias: whether that map has a bias.
+        outprojection_weight_init: the initialiser of its kernel [H * DV * JO, output features].
+        outprojection_bias_init: the initialiser of its bias.
         implementation: how the op is computed, see `plstm_seq.ops`; None: the best way that
             supports the call. Names of older configs still work (`plstm_seq.ops.choice`).
     """
@@ -111,13 +111,13 @@ class PLSTMConfig:
         """Fill in the sizes that follow from the others.
 
         Args:
-            input_dim: the features of the layer's input.
+            input_dim: the number of features of the layer's input.
 
         Returns:
             All sizes.
 
         Raises:
-            ValueError: DK or DV was left out and the input features do not divide into it.
+            ValueError: DK or DV is None and the input features cannot be divided evenly.
         """
         require_positive(input_dim=input_dim)
         JT = 1 if self.transition is None else self.transition.dim
@@ -143,11 +143,12 @@ class PLSTMConfig:
         return input_dim // by
 
     def output_features(self, input_dim: int, output_dim: int | None) -> int:
-        """Fill in and check the output features.
+        """Fill in and check the number of output features.
 
         Args:
-            input_dim: the features of the layer's input, I.
-            output_dim: as asked for; None: I, or without an out projection H * DV * JO.
+            input_dim: the number of features of the layer's input, I.
+            output_dim: the number that was asked for; None: I, or without an out projection
+                H * DV * JO.
 
         Raises:
             ValueError: `output_dim` is below 1 or does not fit the other sizes.
@@ -166,12 +167,13 @@ class PLSTMConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvolvedConfig(PLSTMConfig):
-    """The options of a pLSTM layer with a convolution in front, beside those of `PLSTMConfig`.
+    """The options of a pLSTM layer with a convolution, in addition to those of `PLSTMConfig`.
 
     Attributes:
-        convolution: the convolution before the branches; None: none.
+        convolution: the convolution before the branches; None: no convolution.
         convolution_inputs: the branches that read the convolved input; the others read the input.
-        passthrough: whether a learned factor a feature times the input is added to the output.
+        passthrough: whether the input, times a learned factor for each feature, is added to the
+            output.
         branches: a `Literal` of all names that `convolution_inputs` may have.
     """
 
@@ -188,7 +190,7 @@ class ConvolvedConfig(PLSTMConfig):
         require(not unknown, "convolution_inputs", unknown, f"names among {', '.join(branches)}")
 
     def output_features(self, input_dim: int, output_dim: int | None) -> int:
-        """Fill in and check the output features; see `PLSTMConfig.output_features`."""
+        """Fill in and check the number of output features; see `PLSTMConfig.output_features`."""
         output_dim = super().output_features(input_dim, output_dim)
         if self.passthrough and output_dim != input_dim:
             raise ValueError(
@@ -206,24 +208,24 @@ class PLSTMLayer(Configured[C]):
     """Projections before the op, norm and out projection after it; a subclass makes the gates.
 
     Args:
-        input_dim: I, the features of the input.
-        config: the options of the kind; None: its defaults.
-        output_dim: O, the features of the output; None: I, or without an out projection those of
-            the op, H * DV * JO.
-        dtype: the type to compute in; None: that of input and parameters. Gates, transitions and
-            states are in float32 at least.
+        input_dim: the number of features of the input, I.
+        config: the options; None: the defaults of the kind.
+        output_dim: the number of features of the output, O; None: I, or without an out projection
+            that of the op's output, H * DV * JO.
+        dtype: the type to compute in; None: the common type of input and parameters. Gates,
+            transitions and states are in float32 at least.
         param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        rngs: the random number generators for the parameters.
 
     Raises:
         ValueError: sizes do not fit each other.
     """
 
-    # None in a 1D layer without a source, which writes nothing.
+    # None in a 1D layer that neither writes nor joins a step to itself.
     value: Any
 
     options: ClassVar[type]
-    """The class of the config, whose defaults are used where none is given."""
+    """The class of the config; its defaults are used where no config is given."""
 
     def __init__(
         self,
@@ -275,24 +277,24 @@ class PLSTMLayer(Configured[C]):
         self._make_rest(**types)
 
     def _make_gates(self, **types: Any) -> None:
-        """Make the gates but the direct one."""
+        """Make all gates but the direct one."""
         raise NotImplementedError
 
     def _make_convolution(self, **types: Any) -> None:
-        """Make the convolution before the branches, where there can be one."""
+        """Make the convolution before the branches, in the layers that can have one."""
 
     def _make_rest(self, **types: Any) -> None:
-        """Make what has parameters beside, last of all."""
+        """Make the remaining modules with parameters, last of all."""
 
     def _normed(self, y: Array) -> Array:
-        """Norm over each head and heads as features: [..., H, DV, JO] -> [..., H * DV * JO]."""
+        """Norm each head, and join heads to features: [..., H, DV, JO] -> [..., H * DV * JO]."""
         y = jax.lax.collapse(y, y.ndim - 2)
         if self.mhnorm is not None:
             y = self.mhnorm(y)
         return jax.lax.collapse(y, y.ndim - 2)
 
     def _leave(self, y: Array) -> Array:
-        """The out projection, where there is one: [..., H * DV * JO] -> [..., O]."""
+        """Apply the out projection, if there is one: [..., H * DV * JO] -> [..., O]."""
         return y if self.outprojection is None else self.outprojection(y)
 
 
@@ -303,9 +305,9 @@ class ConvolvedLayer(PLSTMLayer[CC]):
         self.passthrough = Scale(self.input_dim, **types) if self.config.passthrough else None
 
     def _read(self, branch: str, x: Any, convolved: Any) -> Any:
-        """What a branch reads of the two."""
+        """Return the input or the convolved input, whichever a branch reads."""
         return convolved if branch in self.config.convolution_inputs else x
 
     def _pass(self, y: Array, x: Array) -> Array:
-        """Add the input through its learned factors, where there are any."""
+        """Add the input times its learned factors, if there are any."""
         return y if self.passthrough is None else y + self.passthrough(x)

@@ -37,11 +37,11 @@ from plstm_seq.ops.sequence.inputs import Inputs
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PLSTM1DState:
-    """What a `PLSTM1DLayer` keeps of a sequence's past; every leaf begins with the batch axis.
+    """The state of a `PLSTM1DLayer` within a sequence; every leaf begins with the batch axis.
 
     Attributes:
-        convolution: the last inputs that the convolution still needs, [B, K - 1, I]; None where
-            it needs none.
+        convolution: the last inputs that the convolution still needs, [B, K - 1, I]; None if it
+            needs none.
         C: the state of the recurrence, [B, H, DK, DV, JT], in float32 at least.
         position: the number of steps taken, [B].
 
@@ -64,26 +64,25 @@ class PLSTM1DState:
 class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
     """A 1D pLSTM layer (arXiv 2506.11997, section 4 and appendix A.5).
 
-    Gates, query, key and value are made from the input, or from a short causal convolution of it;
-    the op of `plstm_seq.ops.plstm_1d` runs on each head; its output is normalised per head and
-    projected, and the input passes by through a learned factor a feature:
+    Gates, query, key and value are made from the input, or from a short causal convolution of it.
+    The op `plstm_seq.ops.plstm_1d` runs on each head; its output is normalised per head and
+    projected. The input is added, times a learned factor for each feature:
     `y = outprojection(norm(op(...))) + passthrough * x`.
 
-    A whole sequence, its pieces with the state handed over, and single steps give the same
-    outputs.
+    A whole sequence, its pieces with the state passed on, and single steps give the same outputs.
 
     Args:
-        input_dim: I, the features of the input.
+        input_dim: the number of features of the input, I.
         config: see `PLSTM1DConfig`; None: its defaults.
-        output_dim: O, the features of the output; None: I, or without an out projection those of
-            the op, H * DV * JO.
-        dtype: the type to compute in; None: that of input and parameters. Gates, transitions and
-            the state are in float32 at least.
+        output_dim: the number of features of the output, O; None: I, or without an out projection
+            that of the op's output, H * DV * JO.
+        dtype: the type to compute in; None: the common type of input and parameters. Gates,
+            transitions and the state are in float32 at least.
         param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        rngs: the random number generators for the parameters.
 
     Attributes:
-        bounded_state: True: the state does not grow with the length.
+        bounded_state: True: the size of the state does not grow with the length.
 
     Raises:
         ValueError: sizes do not fit each other.
@@ -145,7 +144,7 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
             batch_size: the number of sequences, B.
 
         Returns:
-            No past inputs, the learned initial state or zero, and position 0.
+            A state without past inputs, with the learned initial state or zero, at position 0.
         """
         require_positive(batch_size=batch_size)
         return self._init_state(batch_size, self.param_dtype if self.dtype is None else self.dtype)
@@ -178,18 +177,18 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
         """Run over a sequence, or over its next piece.
 
         Args:
-            x: [B, T, I]; or a table of what may stand there, whose gates and projections are then
-                computed once a row (not with a convolution). Transitions that are a table by token
-                need the latter, which says the token of each row.
-            initial_state: the state that the piece before returned; None: that of `init_state`.
+            x: [B, T, I]; or a `ByToken`, whose gates and projections are then computed once per
+                row (not with a convolution). Transitions that are a table by token need a
+                `ByToken`, which says the token of each row.
+            initial_state: the state that the previous piece returned; None: that of `init_state`.
             return_state: whether to return the state after the last step too.
 
         Returns:
-            The output [B, T, O], and, where asked for, the state.
+            The output [B, T, O]; with `return_state` the state too.
 
         Raises:
             ValueError: the shape of `x` or of the state does not fit.
-            TypeError: transitions are a table by token, and `x` does not tell its tokens.
+            TypeError: the transitions are a table by token, and `x` is not a `ByToken`.
         """
         require_shape("x", x, ("B", "T", self.input_dim))
         tokens = self._tokens(x)
@@ -219,18 +218,18 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
     def step(
         self, x: Float[Array, "B I"] | ByToken, state: PLSTM1DState
     ) -> tuple[Float[Array, "B O"], PLSTM1DState]:
-        """Take one step, in time and memory that do not depend on the steps before.
+        """Take one step, in time and memory that do not depend on the number of steps before it.
 
         Args:
-            x: [B, I]; as a table of rows and tokens [B] where transitions are a table by token.
-            state: from `init_state`, a call or a step.
+            x: [B, I]; or a `ByToken` with tokens [B], if transitions are a table by token.
+            state: a state from `init_state`, a call or a step.
 
         Returns:
             The output [B, O] and the next state.
 
         Raises:
             ValueError: the shape of `x` or of the state does not fit.
-            TypeError: as a call.
+            TypeError: see a call.
         """
         require_shape("x", x, ("B", self.input_dim))
         tokens = self._tokens(x)
@@ -245,7 +244,7 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
     def op_inputs(
         self, x: Float[Array, "B T I"] | ByToken, initial_state: PLSTM1DState | None = None
     ) -> Inputs:
-        """Make what the op runs on: gates, query, key and value at every position.
+        """Compute the arguments of the op: gates, query, key and value at every position.
 
         Args:
             x: [B, T, I].
@@ -256,7 +255,7 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
 
         Raises:
             ValueError: the shape of `x` or of the state does not fit.
-            TypeError: as a call.
+            TypeError: see a call.
         """
         require_shape("x", x, ("B", "T", self.input_dim))
         read, state = self._enter(at_positions(x), initial_state)
@@ -266,11 +265,11 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
         """Return what a call computes on the way.
 
         Args:
-            x: [B, T, I], from the first step on.
+            x: [B, T, I], a sequence from its first step on.
 
         Returns:
             The arguments of the op by name, each [B, T, H, and its own axes]; `initial_state`
-            [H, DK, DV, JT]; and `states` [B, T, H, DK, DV, JT], after each step.
+            [H, DK, DV, JT]; and `states` [B, T, H, DK, DV, JT], the state after each step.
         """
         inputs = self.op_inputs(x)
         start = self.init_state(x.shape[0]).C
@@ -305,7 +304,7 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
         return 0 if self.conv is None else self.conv.history_length
 
     def _enter(self, x: Array | ByToken, state: PLSTM1DState | None) -> tuple[Any, PLSTM1DState]:
-        """Bring `x` to the type computed in, and the state to what `x` needs."""
+        """Bring `x` to the type computed in, and check the state or make a new one."""
         x = computed(x, self.dtype, self.param_dtype)
         fresh = self._init_state(x.shape[0], x.dtype)
         if state is None:
@@ -321,7 +320,7 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
         return x, state
 
     def _tokens(self, x: Array | ByToken) -> Array | None:
-        """The token at each position, if `x` tells them."""
+        """Return the token at each position, if `x` is a `ByToken`."""
         if not isinstance(self.config.transition, Table):
             return None
         if not isinstance(x, ByToken):
@@ -341,9 +340,9 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
         return convolved, history if self._history_length else None
 
     def _op_inputs(self, x: Array, convolved: Array, tokens: Array | None) -> Inputs:
-        """Make the arguments of the op from [..., I], each [..., H, and its own axes].
+        """Compute the arguments of the op from [..., I], each [..., H, and its own axes].
 
-        The tokens [...] are for transitions that are a table by token.
+        The tokens [...] are needed if transitions are a table by token.
         """
         read = partial(self._read, x=x, convolved=convolved)
         by_token: Any = tokens if self.needs_tokens else read("transition")
@@ -353,7 +352,7 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
         source = None if self.source is None else self.source(read("source"))
         query = self.query(read("query"))
         if self.config.mark_reads == "after":
-            # C_t = transition_t . C_{t-1} + source_t . key_t . value_t, read by the same mark.
+            # The mark then reads C_t = transition_t . C_{t-1} + source_t . key_t . value_t.
             if source is not None:
                 own = fused_einsum("...oqi,...iaw->...oqaw", mark, source)
                 direct = own if direct is None else direct + own
@@ -373,7 +372,7 @@ class PLSTM1DLayer(ConvolvedLayer[PLSTM1DConfig]):
         )
 
     def _key_and_value(self, read: Callable[[str], Array], query: Array) -> tuple[Array, Array]:
-        if self.value is None:  # nothing is written: zeros, which the op is called with
+        if self.value is None:  # nothing is written; the op still takes keys and values
             heads, dk, dv, jk, _, jv, *_ = self.sizes
             lead = query.shape[:-3]
             zeros = partial(jnp.zeros, dtype=query.dtype)

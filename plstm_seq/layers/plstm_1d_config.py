@@ -17,24 +17,26 @@ Branch = Literal["source", "transition", "mark", "direct", "query", "key", "valu
 class PLSTM1DConfig(ConvolvedConfig):
     """The options of a `PLSTM1DLayer`; the defaults are those of the published layer.
 
-    The options of every such layer are documented at `PLSTMConfig` and `ConvolvedConfig` in
-    `plstm_seq.layers.plstm`; these are the ones that differ or come on top.
+    The options that all pLSTM layers share are documented at `PLSTMConfig` and `ConvolvedConfig` in
+    `plstm_seq.layers.plstm`; those listed here differ or are added.
 
     Attributes:
-        JV: value dimension of the source; None: JT, or 1 where nothing is written.
-        source: the gate [JT, JK, JV] through which a step writes; None: none, the state is the
-            learned initial state times the transitions.
+        JV: the value dimension of the source; None: JT, or 1 where nothing is written.
+        source: the gate [JT, JK, JV] through which a step writes; None: there is no source, and the
+            state is the learned initial state times the transitions.
         transition: the matrix [JT, JT] by which a step multiplies the state; its `dim` is JT. It is
             made from the input, or looked up in a `Table` by token (models of one block).
-        key: the key projection; of no effect with `tie_query_key`. There is neither it nor a value
-            projection where nothing is written and nothing joined directly.
-        convolution: the causal convolution before the branches; None: none.
+        key: the key projection; it has no effect with `tie_query_key`. Without a source and a
+            direct term there is neither a key nor a value projection.
+        convolution: the causal convolution before the branches; None: no convolution.
         mark_reads: "before": output t reads the state before step t and joins step t by the direct
-            term (published); "after": it reads the state after step t, direct term on top.
-        learned_initial_state: whether the state before the first step is a parameter; else zero.
-        initial_state_init: of that parameter [H, DK, DV, JT].
+            term (published); "after": it reads the state after step t, and the direct term is added
+            to that.
+        learned_initial_state: whether the state before the first step is a parameter; if not, it is
+            zero.
+        initial_state_init: the initialiser of that parameter [H, DK, DV, JT].
         chunk_size: see `plstm_seq.ops.plstm_1d`.
-        kind: tells this mixer from others.
+        kind: the name of this mixer in a config.
     """
 
     branches: ClassVar[Any] = Branch
@@ -75,7 +77,7 @@ class PLSTM1DConfig(ConvolvedConfig):
 
     @property
     def writes(self) -> bool:
-        """Whether keys and values are of any effect."""
+        """Whether keys and values have any effect."""
         return self.source is not None or self.direct is not None
 
     def sizes(self, input_dim: int) -> LayerSizes:

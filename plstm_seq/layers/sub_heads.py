@@ -1,4 +1,4 @@
-"""The linear function of gates and transitions, in which every head reads a part of the input."""
+"""The linear function of gates and transitions, in which every head reads one part of the input."""
 
 import math
 
@@ -18,18 +18,18 @@ def sub_head_linear(
     *,
     dtype: DTypeLike | None = None,
 ) -> Float[Array, "..."]:
-    """Return `bias + weight . x`, the input split into blocks of which every head reads one.
+    """Return `bias + weight . x`, where x is split into blocks of which every head reads one.
 
     Args:
         x: [..., I].
-        weight: [H / S, S, *shape, I / S] with S blocks, head `h S + s` reads block `s`; None: no
-            dependence on the input.
+        weight: [H / S, S, *shape, I / S] with S blocks, where head `h S + s` reads block `s`; None:
+            the result does not depend on the input.
         bias: [H, *shape].
-        dtype: the type that `x` and `weight` are multiplied in; None: what `x` and `bias` promote
-            to.
+        dtype: the type in which `x` and `weight` are multiplied; None: the common type of `x` and
+            `bias`.
 
     Returns:
-        [..., H, *shape], without weight [H, *shape]; in float32 at least, as are the sums.
+        [..., H, *shape], or [H, *shape] without a weight; in float32 at least, as are the sums.
     """
     (x, _) = promote(x, bias, dtype=dtype)
     accumulate = accumulation_dtype(x.dtype)

@@ -1,6 +1,6 @@
-"""Models: what stands between inputs and logits.
+"""Models: the modules that map inputs to logits.
 
-Those over images and graphs are imported when they are first asked for.
+The models over images and graphs are imported when they are first used.
 """
 
 from importlib import import_module

@@ -1,6 +1,6 @@
 """Residual blocks around a mixer: up-projection before it, or a feed-forward part after it.
 
-A mixer may be over sequences, grids or graphs: a block hands it what follows its first argument.
+A mixer may be over sequences, grids or graphs: a block passes all but its first argument on to it.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,10 @@ from plstm_seq.layers.initializers import Initializer, Ones, Small, Zeros
 from plstm_seq.layers.mixers import MixerConfig, make_mixer
 
 MixerState = Any
-"""What the mixer keeps of a sequence's past; a tree of arrays, the batch axis first."""
+"""The state of a mixer within a sequence: a tree of arrays whose first axis is the batch."""
 
 Mix = Callable[[Any], tuple[Array, MixerState]]
-"""Maps what enters the mixer to its output and its state, None where it has none."""
+"""Maps the mixer's input to its output and its state; the state is None if it has none."""
 
 GatingFunction = Literal["silu", "gelu"]
 _GATING: dict[str, Callable[[Array], Array]] = {"silu": jax.nn.silu, "gelu": jax.nn.gelu}
@@ -40,15 +40,15 @@ class BlockOptions:
         projection_scaling: inner features per feature of the block, before rounding.
         projection_round: inner features are rounded up to a multiple of this.
         bias: whether the projections have biases.
-        norm: the norm in front of the block, or of each part; None: none.
+        norm: the norm before the block, or before each of its parts; None: no norm.
         dropout: the probability with which training zeroes a feature of what the block, or each
             part, adds to its input; None: no dropout, and no random numbers.
         drop_path: the probability with which training leaves out, for a whole sequence or image,
             what the block, or a part, adds to its input; None: never.
-        upproj_weight_init: of the up-projection's kernel.
-        upproj_bias_init: of its bias.
-        downproj_weight_init: of the down-projection's kernel.
-        downproj_bias_init: of its bias.
+        upproj_weight_init: the initialiser of the up-projection's kernel.
+        upproj_bias_init: the initialiser of its bias.
+        downproj_weight_init: the initialiser of the down-projection's kernel.
+        downproj_bias_init: the initialiser of its bias.
     """
 
     leaf_fields: ClassVar[tuple[str, ...]] = ("dropout", "drop_path")
@@ -77,15 +77,15 @@ class BlockOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PreUpConfig(BlockOptions):
-    """The options of a `PreUpBlock`; defaults as published.
+    """The options of a `PreUpBlock`; the defaults are the published ones.
 
-    The others are documented at `BlockOptions`.
+    The options that both blocks share are documented at `BlockOptions`.
 
     Attributes:
         gated: whether a second up-projection gates the mixer's output.
         gating_function: the function of that gate.
         skip: whether the block adds to its input.
-        kind: tells this block from others.
+        kind: the name of this kind of block in a config.
     """
 
     projection_scaling: float = 2.0
@@ -96,18 +96,18 @@ class PreUpConfig(BlockOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PostUpConfig(BlockOptions):
-    """The options of a `PostUpBlock`; defaults as published.
+    """The options of a `PostUpBlock`; the defaults are the published ones.
 
-    The others are documented at `BlockOptions`.
+    The options that both blocks share are documented at `BlockOptions`.
 
     Attributes:
-        gated: whether a second up-projection, through the gating function, gates the first; else
-            the gating function acts on the one there is.
+        gated: whether a second up-projection, through the gating function, gates the first one. If
+            not, the gating function acts on the only up-projection.
         gating_function: see `gated`.
         skip: whether each of the two parts adds to its input.
-        use_scale: whether a learned factor a feature multiplies each part's output.
-        scale_init: of these factors [D].
-        kind: tells this block from others.
+        use_scale: whether each part's output is multiplied by a learned factor per feature.
+        scale_init: the initialiser of these factors [D].
+        kind: the name of this kind of block in a config.
     """
 
     projection_scaling: float = 4.0
@@ -123,22 +123,22 @@ C = TypeVar("C", PreUpConfig, PostUpConfig)
 
 
 def inner_dim(config: BlockConfig, width: int) -> int:
-    """The features inside a block: `projection_scaling * width`, rounded up."""
+    """Return the number of features in a block: `projection_scaling * width`, rounded up."""
     steps = (config.projection_scaling * width - 1) // config.projection_round + 1
     return int(steps) * config.projection_round
 
 
 class Block(Configured[C]):
-    """What both blocks share: a mixer inside maps that act on each position alone.
+    """The base of both blocks: a mixer inside maps that act on each position by itself.
 
     Args:
-        width: D, the features of the block.
+        width: the number of features of the block, D.
         config: see `PreUpConfig` and `PostUpConfig`.
-        mixer: a config among `MixerConfig`; or what builds another mixer, a function of so many
-            features, of `dtype`, `param_dtype` and `rngs`. The mixer maps its features to as many.
-        dtype: the type to compute in; None: that of input and parameters.
+        mixer: a config among `MixerConfig`; or a function that builds another mixer from a number
+            of features, `dtype`, `param_dtype` and `rngs`. It maps these features to as many.
+        dtype: the type to compute in; None: the common type of input and parameters.
         param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        rngs: the random number generators for the parameters.
     """
 
     mixer: Any
@@ -162,13 +162,13 @@ class Block(Configured[C]):
         self._make(width, inner_dim(config, width), mixer, **types)
 
     def _make(self, width: int, inner: int, mixer: Any, **types: Any) -> None:
-        """Make the mixer and the projections, whose inner features are given."""
+        """Make the mixer and the projections, given the number of inner features."""
         raise NotImplementedError
 
     def _around(
         self, x: Array | ByToken, mix: Mix, dropout_key: Array | None = None
     ) -> tuple[Array, MixerState]:
-        """Run the block around a function in place of its mixer."""
+        """Run the block with the function `mix` in the place of its mixer."""
         raise NotImplementedError
 
     def _make_mixer(self, features: int, mixer: Any, **types: Any) -> Any:
@@ -201,17 +201,17 @@ class Block(Configured[C]):
 
     @property
     def uses_dropout(self) -> bool:
-        """Whether a `dropout_key` makes a difference."""
+        """Whether a `dropout_key` has any effect."""
         return self.dropout is not None or self.drop_path is not None
 
     @property
     def bounded_state(self) -> bool:
-        """Whether the size of the state of a mixer over sequences does not grow with the length."""
+        """Whether a mixer over sequences has a state whose size does not grow with the length."""
         return self.mixer.bounded_state
 
     @property
     def needs_tokens(self) -> bool:
-        """Whether the mixer has to know its tokens, so that inputs are `ByToken`, also in steps."""
+        """Whether the mixer has to know its tokens: inputs are then `ByToken`, also in `step`."""
         return getattr(self.mixer, "needs_tokens", False)
 
     def init_state(self, batch_size: int) -> MixerState:
@@ -230,13 +230,13 @@ class Block(Configured[C]):
 
         Args:
             x: [..., D].
-            inputs: what else the mixer reads: a graph and the features of its edges.
-            dropout_key: typed key for what to drop in training; None: all is kept.
+            inputs: what the mixer reads besides `x`, such as a graph and the features of its edges.
+            dropout_key: typed key that draws what training drops; None: nothing is dropped.
             return_state: whether to return the state of a mixer over sequences too.
-            options: of the mixer's call: `initial_state`, of one over sequences.
+            options: options of the mixer's call, such as `initial_state` over sequences.
 
         Returns:
-            The output [..., D], and, where asked for, the state.
+            The output [..., D]; with `return_state` the state too.
         """
         if return_state:
             options["return_state"] = True
@@ -251,7 +251,7 @@ class Block(Configured[C]):
     def step(
         self, x: Float[Array, "B D"] | ByToken, state: MixerState
     ) -> tuple[Float[Array, "B D"], MixerState]:
-        """Take one step; arguments as those of a mixer over sequences."""
+        """Take one step; the arguments are those of a mixer over sequences."""
         known = self.needs_tokens
         return self._around(x, lambda h: self.mixer.step(h if known else at_positions(h), state))
 
@@ -259,8 +259,8 @@ class Block(Configured[C]):
 class PreUpBlock(Block[PreUpConfig]):
     """Norm, up-projection, mixer, gate, down-projection: `x + down(mixer(u) * act(g))`.
 
-    `u` and `g` are the two halves of the up-projection of `norm(x)`; the mixer is over the inner
-    features. Arguments are those of `Block`; `make_block` has an example.
+    `u` and `g` are the two halves of the up-projection of `norm(x)`; the mixer acts on the inner
+    features. The arguments are those of `Block`; `make_block` has an example.
 
     Example:
         >>> import jax
@@ -296,8 +296,8 @@ class PreUpBlock(Block[PreUpConfig]):
 class PostUpBlock(Block[PostUpConfig]):
     """Mixer, then a feed-forward part: `h = x + mixer(norm(x))`, `h + feed_forward(norm2(h))`.
 
-    The feed-forward part is `down(act(up(.)))`, gated `down(u * act(g))` with `u` and `g` the two
-    halves of the up-projection. Arguments are those of `Block`; `make_block` has an example.
+    The feed-forward part is `down(act(up(.)))`; if gated, `down(u * act(g))` with the halves `u`
+    and `g` of the up-projection. The arguments are those of `Block`; `make_block` has an example.
 
     Example:
         >>> import jax
@@ -348,7 +348,7 @@ class PostUpBlock(Block[PostUpConfig]):
 def make_block(
     width: int, config: BlockConfig, mixer: MixerConfig | Callable[..., Any], **types: Any
 ) -> PreUpBlock | PostUpBlock:
-    """Build the block that a config describes; arguments as those of `Block`.
+    """Build the block that a config describes; the arguments are those of `Block`.
 
     Example:
         >>> import jax.numpy as jnp
@@ -372,14 +372,14 @@ def dropout(x: Float[Array, "*S"], rate: Float[Array, ""], key: Array) -> Float[
     Source: Srivastava et al., Dropout, JMLR 15 (2014). With rate 0 the result is `x` itself.
 
     Args:
-        x: [...].
-        rate: the probability of a zero, in [0, 1); a number or a traced array [].
+        x: the values, of any shape.
+        rate: the probability of a zero, in [0, 1); a number or a traced array of shape [].
         key: typed key.
 
     Returns:
-        [...], in the type of `x`. Which entries are zero depends on `key`, shape and rate alone.
+        The result, in the shape and type of `x`. `key`, shape and rate decide which entries are 0.
     """
-    # In float32 whatever the types are, so that float64 computes with the same zeros.
+    # Drawn in float32 for all types, so that float64 computes with the same zeros.
     kept = jax.random.uniform(key, x.shape, jnp.float32) >= jnp.asarray(rate, jnp.float32)
     scale = jnp.asarray(1 / (1 - rate), x.dtype)
     return jnp.where(kept, x * scale, jnp.zeros_like(x))
@@ -388,8 +388,8 @@ def dropout(x: Float[Array, "*S"], rate: Float[Array, ""], key: Array) -> Float[
 def drop_path(x: Float[Array, "B *S"], rate: Float[Array, ""], key: Array) -> Float[Array, "B *S"]:
     """Zero whole entries of the first axis at random and scale the others by `1 / (1 - rate)`.
 
-    Source: Huang et al., Deep networks with stochastic depth, arXiv 1603.09382. Arguments and
-    result as those of `dropout`.
+    Source: Huang et al., Deep networks with stochastic depth, arXiv 1603.09382. The arguments and
+    the result are those of `dropout`.
     """
     return x * dropout(jnp.ones((x.shape[0], *[1] * (x.ndim - 1)), x.dtype), rate, key)
 

@@ -1,4 +1,4 @@
-"""The graph model: graphs in, logits a graph or a node out."""
+"""The graph model: it maps graphs to logits for each graph or each node."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,16 +39,16 @@ Pooling = Literal["sum", "mean", "max", "node"]
 
 @dataclass(frozen=True, kw_only=True)
 class GraphModelConfig(ModesConfig):
-    """The options of a `GraphModel`, beside those of `StackConfig` and `ModesConfig`.
+    """The options of a `GraphModel`, in addition to those of `StackConfig` and `ModesConfig`.
 
     Attributes:
-        mode: as in `ModesConfig`; a model with a D needs graphs that know their multitree.
-        directions: of the pLSTM layers; each is kept for a whole round of `mode`, and they are
-            repeated over the rounds. Of no effect with other mixers.
+        mode: see `ModesConfig`; a model with a "D" needs graphs built with their multitree.
+        directions: the directions of the pLSTM layers. Each is kept for a whole round of `mode`,
+            and they are repeated over the rounds. They have no effect on other mixers.
         mixer: the mixer in each block.
         pooling: what the head reads. "sum", "mean", "max": over the nodes of a graph; "node":
             every node, which gets logits of its own.
-        kind: tells this model from others.
+        kind: the name of this kind of model in a config.
     """
 
     num_blocks: int = 4
@@ -79,12 +79,12 @@ class GraphModelConfig(ModesConfig):
 
 
 class GraphInputs(NamedTuple):
-    """Graphs side by side, with what their nodes and edges say; a pytree of arrays.
+    """Graphs side by side, with the features of their nodes and edges; a pytree of arrays.
 
     Attributes:
-        graph: index arrays, a `plstm_seq.graphs.LineGraph`, padded or not.
-        nodes: features [N, F], or symbols [N], integers.
-        edges: features [E, J], in the order of the graph's edges; None: none.
+        graph: the index arrays, a `plstm_seq.graphs.LineGraph`, padded or not.
+        nodes: the features of the nodes [N, F], or their symbols [N], integers.
+        edges: the features of the edges [E, J], in the order of the graph's edges; None: none.
     """
 
     graph: Graphs
@@ -96,15 +96,15 @@ class GraphModel(Stack[GraphModelConfig]):
     """Embedding, blocks, norm, pooling and head, over graphs of any size.
 
     Args:
-        node_features: F, the features of a node; None with `vocab_size`.
-        vocab_size: the number of symbols, where nodes are symbols; None with `node_features`.
-        edge_features: J, the features of an edge; 0: none.
+        node_features: the number of features of a node, F; None with `vocab_size`.
+        vocab_size: the number of symbols, if the nodes are symbols; None with `node_features`.
+        edge_features: the number of features of an edge, J; 0: none.
         config: see `GraphModelConfig`.
-        output_size: the number of labels, or of numbers to regress.
-        dtype: the type to compute in; None: that of the parameters. Gates and logits are in float32
-            at least.
+        output_size: the number of labels, or of numbers to predict.
+        dtype: the type to compute in; None: the type of the parameters. Gates and logits are in
+            float32 at least.
         param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        rngs: the random number generators for the parameters.
 
     Raises:
         ValueError: sizes do not fit each other.
@@ -181,19 +181,19 @@ class GraphModel(Stack[GraphModelConfig]):
     def __call__(
         self, inputs: GraphInputs, *, dropout_key: Array | None = None
     ) -> Float[Array, "G V"] | Float[Array, "N V"]:
-        """Read graphs.
+        """Compute the logits of graphs.
 
         Args:
             inputs: see `GraphInputs`.
-            dropout_key: typed key for the features to drop in training; None, and a model without
-                dropout: all are kept.
+            dropout_key: typed key that draws what training drops; None: nothing is dropped. A
+                model without dropout ignores it.
 
         Returns:
-            The logits [G, output_size]; with the pooling "node" [N, output_size]. Those of what is
-            padding are of no meaning, and nothing else depends on it.
+            The logits [G, output_size]; with the pooling "node" [N, output_size]. The logits of
+            padding have no meaning, and nothing else depends on padding.
 
         Raises:
-            TypeError: symbols are no integers, or features no floating-point numbers.
+            TypeError: the symbols are not integers, or the features not floating-point numbers.
             ValueError: a shape does not fit, or a layer is in D-mode and the graph was built
                 without its multitree.
         """
@@ -224,11 +224,11 @@ def pooled(x: Float[Array, "N D"], graph: Graphs, pooling: Pooling) -> Float[Arr
 
     Args:
         x: the features of the nodes, [N, D].
-        graph: the graph of each node and the sizes.
-        pooling: which.
+        graph: has the graph of each node and the sizes.
+        pooling: the kind of pooling.
 
     Returns:
-        [G, D]; with "node" `x` itself. A graph that is padding has zeros.
+        The pooled features [G, D]; with "node" `x` itself. They are zero for graphs of padding.
     """
     if pooling == "node":
         return x

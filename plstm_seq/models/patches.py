@@ -143,6 +143,6 @@ class PositionEmbedding(nnx.Module):
 
 
 def check_symbols(symbols: Int[Array, "B X Y"]) -> None:
-    """Raise `TypeError` or `ValueError` unless these are integers [B, X, Y]."""
+    """Raise `TypeError` or `ValueError` unless the symbols are integers [B, X, Y]."""
     require_dtype("symbols", symbols, jnp.integer, "integers")
     require_shape("symbols", symbols, ("B", "X", "Y"))

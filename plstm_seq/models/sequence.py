@@ -1,4 +1,4 @@
-"""The sequence model: tokens in, a distribution over labels at every position out."""
+"""The sequence model: it maps tokens to logits at every position."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,14 +25,14 @@ SequenceState = tuple[MixerState, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceModelConfig(StackConfig):
-    """The options of a `SequenceModel`, beside those of every model: see `StackConfig`.
+    """The options of a `SequenceModel`, in addition to those of `StackConfig`.
 
     Attributes:
         mixer: the mixer in each block.
-        tie_weights: whether the embedding is the head's kernel too.
-        post_blocks_norm: the norm before the head; None: none.
-        embed_init: of the embedding [vocabulary, D].
-        kind: tells this model from others.
+        tie_weights: whether the embedding is also the head's kernel.
+        post_blocks_norm: the norm before the head; None: no norm.
+        embed_init: the initialiser of the embedding [vocabulary, D].
+        kind: the name of this kind of model in a config.
     """
 
     mixer: MixerConfig = field(default_factory=lambda: PLSTM1DConfig(num_heads=4))
@@ -51,7 +51,7 @@ class SequenceModelConfig(StackConfig):
             )
 
     def check_transitions_by_token(self) -> None:
-        """Refuse a model without transitions, or whose transitions depend on more than the token.
+        """Check that the model has transitions which depend on the token alone.
 
         Raises:
             ValueError: it has several blocks, its mixer is not pLSTM, or its transitions read a
@@ -73,19 +73,19 @@ class SequenceModelConfig(StackConfig):
 
 
 class SequenceModel(Stack[SequenceModelConfig]):
-    """Embedding, blocks, norm and head; as the published language model.
+    """Embedding, blocks, norm and head, as in the published language model.
 
-    For a label a sequence, read the logits at its last position. The parameters split off with
-    `nnx.split` can be mapped over with `jax.vmap`: many models of one shape at once.
+    For one label per sequence, read the logits at its last position. The parameters that
+    `nnx.split` returns can be mapped over with `jax.vmap`, to run many models of one shape at once.
 
     Args:
         vocab_size: the number of tokens.
         config: see `SequenceModelConfig`.
-        output_size: the number of labels; None: that of tokens.
-        dtype: the type to compute in; None: that of the parameters. Gates, states and logits are
-            in float32 at least.
+        output_size: the number of labels; None: the number of tokens.
+        dtype: the type to compute in; None: the type of the parameters. Gates, states and logits
+            are in float32 at least.
         param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        rngs: the random number generators for the parameters.
 
     Raises:
         ValueError: sizes do not fit each other.
@@ -144,7 +144,7 @@ class SequenceModel(Stack[SequenceModelConfig]):
         return all(block.bounded_state for block in self.blocks)
 
     def init_state(self, batch_size: int) -> SequenceState:
-        """Return the state before the first token: one state a block."""
+        """Return the state before the first token: one for each block."""
         return tuple(block.init_state(batch_size) for block in self.blocks)
 
     def __call__(
@@ -155,23 +155,23 @@ class SequenceModel(Stack[SequenceModelConfig]):
         return_state: bool = False,
         dropout_key: Array | None = None,
     ) -> Float[Array, "B T V"] | tuple[Float[Array, "B T V"], SequenceState]:
-        """Read a sequence, or its next piece.
+        """Compute the logits of a sequence, or of its next piece.
 
         Args:
             tokens: [B, T], integers from 0 to below `vocab_size`. Under `jit`, where their values
-                are not known, the logits from another one on are NaN.
-            initial_state: the state that the piece before returned; None: that of `init_state`.
+                are not known, the logits are NaN from the first other value on.
+            initial_state: the state that the previous piece returned; None: that of `init_state`.
             return_state: whether to return the state after the last token too.
-            dropout_key: typed key for the features to drop in training; None, and a model without
-                dropout: all are kept.
+            dropout_key: typed key that draws what training drops; None: nothing is dropped. A
+                model without dropout ignores it.
 
         Returns:
-            The logits [B, T, output_size], and, where asked for, the state.
+            The logits [B, T, output_size]; with `return_state` the state too.
 
         Raises:
             TypeError: `tokens` is not an array of integers.
-            ValueError: the shape of `tokens` or of the state does not fit, or a token is none of
-                the vocabulary.
+            ValueError: the shape of `tokens` or of the state does not fit, or a token is not in the
+                vocabulary.
         """
         self._check_tokens(tokens, ("B", "T"))
         tokens = ids_below(self.vocab_size, "tokens", tokens)
@@ -190,12 +190,12 @@ class SequenceModel(Stack[SequenceModelConfig]):
     def step(
         self, tokens: Int[Array, " B"], state: SequenceState
     ) -> tuple[Float[Array, "B V"], SequenceState]:
-        """Read one token, in time and memory that do not depend on those before.
+        """Read one token, in time and memory that do not depend on the number of tokens before it.
 
         Args:
-            tokens: [B], integers from 0 to below `vocab_size`; others give NaN. (To check them
-                would be to wait for the device at every step.)
-            state: from `init_state`, a call or a step.
+            tokens: [B], integers from 0 to below `vocab_size`; others give NaN. (Checking them
+                would mean to wait for the device at every step.)
+            state: a state from `init_state`, a call or a step.
 
         Returns:
             The logits [B, output_size] and the next state.
@@ -219,11 +219,11 @@ class SequenceModel(Stack[SequenceModelConfig]):
     def from_embeddings(
         self, x: Float[Array, "B T D"], tokens: Int[Array, "B T"]
     ) -> Float[Array, "B T V"]:
-        """Read a sequence of embeddings, for instance to differentiate by them.
+        """Compute logits from embeddings, for instance to differentiate with respect to them.
 
         Args:
-            x: [B, T, D], what stands in place of the embeddings of the tokens.
-            tokens: [B, T], read where the first block's transitions are a table by token.
+            x: [B, T, D], in the place of the embeddings of the tokens.
+            tokens: [B, T]; only read where the first block's transitions are a table by token.
 
         Returns:
             The logits [B, T, output_size].
@@ -240,10 +240,10 @@ class SequenceModel(Stack[SequenceModelConfig]):
         """Return the matrix by which each token multiplies the state of each head.
 
         It is differentiable with respect to the parameters. After tokens a, b the state is
-        `transitions[b] @ transitions[a] @ C`, and what the source has written.
+        `transitions[b] @ transitions[a] @ C`, plus what the source has written.
 
         Returns:
-            [vocab_size, H, JT, JT], in float32 at least.
+            The transitions [vocab_size, H, JT, JT], in float32 at least.
 
         Raises:
             ValueError: see `SequenceModelConfig.check_transitions_by_token`.
@@ -262,11 +262,11 @@ class SequenceModel(Stack[SequenceModelConfig]):
 
     @property
     def needs_tokens(self) -> bool:
-        """Whether the first block has to know the tokens, beside their embeddings."""
+        """Whether the first block has to know the tokens in addition to their embeddings."""
         return self.blocks[0].needs_tokens
 
     def _embed(self, tokens: Array, *, table: bool) -> Any:
-        """The embeddings at the positions, as a table and its tokens where that is asked for."""
+        """Return the embeddings at the positions; with `table` as a `ByToken`."""
         if table:
             return ByToken(self.token_embedding(jnp.arange(self.vocab_size)), tokens)
         return self.token_embedding(tokens)
@@ -298,24 +298,26 @@ def state_tracking(
     DK: int = 4,
     DV: int = 4,
 ) -> SequenceModelConfig:
-    """Return a small model that learns to track a state, one label a token.
+    """Return a small model that learns to track a state, with one label for each token.
 
-    What it needs beyond the published defaults, each of them necessary or of great help where it
-    was tried: a learned initial state, so that there is something to act on before the input has
-    written anything; source gates almost closed at the start, so that the transitions have to do
-    the work; a mark that starts as the identity and reads the state after its step, because the
-    label of a step depends on its own token; transitions of unit scale in the input (the
-    initialisers of `transition`); no convolution, so that a transition depends on its own token
-    alone.
+    It differs from the published defaults in these points; each of them was necessary or of great
+    help where it was tried:
+
+    - The initial state is learned, so that transitions have something to act on before the input
+      has written anything.
+    - Source gates start almost closed, so that the transitions have to do the work.
+    - The mark starts as the identity and reads the state after its step, because the label of a
+      step depends on its own token.
+    - Transitions have unit scale in the input (the initialisers of `transition`).
+    - There is no convolution, so that a transition depends on its own token alone.
 
     Args:
-        transition: the transitions, with JT = their `dim`; JT is the value and output dimension
-            too.
-        width: features between blocks.
-        num_blocks: number of blocks.
+        transition: the transitions. JT is their `dim`, and so are the value and output dimensions.
+        width: the number of features between blocks.
+        num_blocks: the number of blocks.
         num_heads: the number of heads, H.
-        DK: query and key features a head.
-        DV: value features a head.
+        DK: the number of query and key features per head.
+        DV: the number of value features per head.
 
     Returns:
         The model's configuration.

@@ -1,4 +1,4 @@
-"""What all models share: blocks one after another, between an embedding and a head."""
+"""The base of all models: blocks one after another, between an embedding and a head."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -33,11 +33,11 @@ class StackConfig:
     """The options of every model.
 
     Attributes:
-        width: D, the features between the blocks.
-        num_blocks: how many blocks.
+        width: the number of features between the blocks, D.
+        num_blocks: the number of blocks.
         block: the kind of block and its options.
-        logit_soft_cap: logits are capped smoothly at plus and minus this; None: not.
-        head_init: of the head's kernel.
+        logit_soft_cap: logits are capped smoothly at plus and minus this; None: no cap.
+        head_init: the initialiser of the head's kernel.
     """
 
     width: int = 64
@@ -57,10 +57,10 @@ class ModesConfig(StackConfig):
     """The options of a model over grids or graphs, whose pLSTM layers have modes.
 
     Attributes:
-        mode: the modes of the pLSTM layers, a letter a block, repeated over the blocks: "PD", "P",
-            "D", ...; of no effect with other mixers, which have none.
-        norm: the norm before the pooling; None: none.
-        embed_init: of the embedding's kernel [features, D] or table [symbols, D].
+        mode: the modes of the pLSTM layers, one letter per block, repeated over the blocks: "PD",
+            "P", "D", ... Other mixers have no mode, so that it has no effect on them.
+        norm: the norm before the pooling; None: no norm.
+        embed_init: the initialiser of the embedding's kernel [features, D] or table [symbols, D].
     """
 
     mode: str = "PD"
@@ -83,29 +83,29 @@ C = TypeVar("C", bound=StackConfig)
 
 
 class Stack(Configured[C]):
-    """Blocks and a head; a subclass makes them and the embedding, and says what the head reads."""
+    """Blocks and a head; a subclass makes these and the embedding, and says what the head reads."""
 
     blocks: nnx.List
     dtype: DTypeLike | None
 
     @property
     def uses_dropout(self) -> bool:
-        """Whether training has to hand over a `dropout_key`."""
+        """Whether training has to pass a `dropout_key`."""
         return any(block.uses_dropout for block in self.blocks)
 
     def record(self, *inputs: Any) -> tuple[Any, dict[int, dict[str, Array]]]:
         """Run the model, and keep what its mixers compute on the way.
 
-        A mixer takes part by having a method `record`, which takes what a call takes and returns
-        arrays by their names, as those of `PLSTM1DLayer` and `PLSTM2DLayer` do.
+        A mixer takes part if it has a method `record`, which takes the arguments of a call and
+        returns arrays by name, as those of `PLSTM1DLayer` and `PLSTM2DLayer` do.
 
         Args:
-            inputs: those of a call.
+            inputs: the arguments of a call.
 
         Returns:
-            What a call returns, and of each block whose mixer has that method, by the number of
-            the block, the arrays by name; `outputs` are those of the mixer's call. The model stays
-            as it is.
+            The result of a call, and the recorded arrays: by the number of each block whose mixer
+            takes part, then by name; `outputs` is the output of the mixer. The model is not
+            changed.
 
         Example:
             >>> import jax.numpy as jnp
@@ -125,7 +125,7 @@ class Stack(Configured[C]):
         return run(*inputs), recorded
 
     def _blocks_and_keys(self, dropout_key: Array | None) -> Iterator[tuple[Any, Array | None]]:
-        """Each block, and its own key for what to drop, None where nothing is dropped."""
+        """Return each block and its own key for what to drop, None where nothing is dropped."""
         keys: Any = [None] * len(self.blocks)
         if dropout_key is not None and self.uses_dropout:
             keys = jax.random.split(dropout_key, len(self.blocks))
@@ -150,7 +150,7 @@ class Stack(Configured[C]):
 
 
 class _Recorded(nnx.Module):
-    """A mixer that tells what it computes on the way."""
+    """A mixer that reports what it computes on the way."""
 
     def __init__(self, mixer: Any, tell: Callable[[dict[str, Array]], None]):
         self.mixer, self.tell = mixer, tell

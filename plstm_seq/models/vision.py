@@ -1,4 +1,4 @@
-"""The vision model: images or grids of symbols in, logits an image or a cell out."""
+"""The vision model: it maps images or grids of symbols to logits for each image or each cell."""
 
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,8 +39,8 @@ def published_mixer(num_heads: int = 6, *, gate_sub_heads: int = 1) -> PLSTM2DCo
 
     Args:
         num_heads: the number of heads, H.
-        gate_sub_heads: blocks of the input for the gates, of which each gate reads one; published
-            are `4 * num_heads`, a block a gate.
+        gate_sub_heads: the number of blocks that the input of the gates is split into, of which
+            each gate reads one. The published models have `4 * num_heads`, a block for each gate.
     """
 
     def gate(bias: float, weight: bool) -> GateConfig:
@@ -61,27 +61,29 @@ def published_mixer(num_heads: int = 6, *, gate_sub_heads: int = 1) -> PLSTM2DCo
 class VisionModelConfig(ModesConfig):
     """The options of a `VisionModel`; the defaults are the model of the arrow-pointing protocol.
 
-    Source: arXiv 2506.11997, section 5.1, with gates that read the whole input. The options of
+    Source: arXiv 2506.11997, section 5.1, but with gates that read the whole input. The options of
     every model are documented at `StackConfig` and `ModesConfig`.
 
     Attributes:
-        block: the kind of block and its options, among them `drop_path` and, as layer scale,
+        block: the kind of block and its options, among them `drop_path` and, for layer scale,
             `use_scale` and `scale_init`.
         mixer: the mixer in each block; attention makes the model a vision transformer.
-        patch_size: pixels along each side of a patch, which makes a cell; of no effect on symbols,
-            each of which is a cell.
-        pixels: what is done to uint8 images: "unit": divided by 255; "imagenet": then also brought
-            to the mean 0 and variance 1 of ImageNet's channels. Floating-point images are taken as
-            they are.
-        position: "learned": an embedding is added to each cell; "none".
-        position_grid: the cells, X and Y, that have an embedding of their own; for other grids
-            these are resized (bicubic). Best the grid of the training images.
+        patch_size: the side of a patch in pixels; each patch is a cell. It has no effect on
+            symbols, each of which is a cell.
+        pixels: how uint8 images are normalised. "unit": they are divided by 255; "imagenet": after
+            that they are brought to the mean 0 and variance 1 of ImageNet's channels.
+            Floating-point images are taken as they are.
+        position: "learned": an embedding is added to each cell; "none": nothing is added.
+        position_grid: the numbers of cells in X and Y that have an embedding of their own; for
+            other grids the embeddings are resized (bicubic). The grid of the training images is
+            best.
         pooling: what the head reads. "corners": the four corner cells side by side; "mean", "sum":
-            over all cells; "center": the middle one; "cls": an additional cell (attention alone);
-            "features": no head, the features of every cell are the output; "cells": every cell,
-            which gets logits of its own.
-        position_init: of the position embedding [X, Y, D] and of the additional cell [1, D].
-        kind: tells this model from others.
+            over all cells; "center": the middle cell; "cls": an additional cell (only with
+            attention); "features": there is no head, the output are the features of every cell;
+            "cells": every cell, which gets logits of its own.
+        position_init: the initialiser of the position embedding [X, Y, D] and of the additional
+            cell [1, D].
+        kind: the name of this kind of model in a config.
     """
 
     width: int = 192
@@ -116,13 +118,13 @@ class VisionModel(Stack[VisionModelConfig]):
 
     Args:
         config: see `VisionModelConfig`.
-        output_size: the number of labels; None with the pooling "features" alone.
-        channels: of the images.
-        vocab_size: the number of symbols, where the inputs are symbols and no images.
-        dtype: the type to compute in; None: that of the parameters. Gates and logits are in float32
-            at least.
+        output_size: the number of labels; None only with the pooling "features".
+        channels: the number of channels of the images.
+        vocab_size: the number of symbols, if the inputs are symbols and not images.
+        dtype: the type to compute in; None: the type of the parameters. Gates and logits are in
+            float32 at least.
         param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        rngs: the random number generators for the parameters.
 
     Raises:
         ValueError: sizes do not fit each other.
@@ -187,21 +189,21 @@ class VisionModel(Stack[VisionModelConfig]):
     def __call__(
         self, inputs: Shaped[Array, "B X Y *C"], *, dropout_key: Array | None = None
     ) -> Float[Array, "B *S V"]:
-        """Read images or grids.
+        """Compute the output for images or grids.
 
         Args:
-            inputs: images, uint8 or floating-point, [B, X, Y, C], sides multiples of the patch
-                size; with `vocab_size` integers [B, X, Y]. X are rows, downwards.
-            dropout_key: typed key for what to drop in training; None, and a model without dropout:
-                all is kept.
+            inputs: images [B, X, Y, C], uint8 or floating-point, whose sides are multiples of the
+                patch size; with `vocab_size` symbols [B, X, Y], integers. X counts rows, downwards.
+            dropout_key: typed key that draws what training drops; None: nothing is dropped. A
+                model without dropout ignores it.
 
         Returns:
-            The logits [B, output_size]; with the pooling "cells" [B, X', Y', output_size], a cell
-            being a patch or a symbol; with "features" the features [B, X', Y', width].
+            The logits [B, output_size]; with the pooling "cells" [B, X', Y', output_size], where a
+            cell is a patch or a symbol; with "features" the features [B, X', Y', width].
 
         Raises:
-            TypeError: the inputs are of another type.
-            ValueError: their shape does not fit.
+            TypeError: the inputs have another type.
+            ValueError: the shape of the inputs does not fit.
         """
         if self.vocab_size is not None:
             check_symbols(inputs)
@@ -227,7 +229,7 @@ def pooled(x: Float[Array, "B *S D"], pooling: Pooling) -> Float[Array, "B *P F"
 
     Args:
         x: the features of the cells, [B, X, Y, D]; for "cls" [B, 1 + X * Y, D].
-        pooling: which.
+        pooling: the kind of pooling.
     """
     match pooling:
         case "corners":
@@ -248,24 +250,24 @@ def pooled(x: Float[Array, "B *S D"], pooling: Pooling) -> Float[Array, "B *P F"
 def make_grid_block(
     width: int, config: BlockConfig, mixer: GridMixerConfig, mode: Mode = "P", **types: Any
 ) -> PreUpBlock | PostUpBlock:
-    """Build the block around a mixer over grids that a config describes.
+    """Build the block that a config describes around a mixer over grids.
 
     Args:
-        width: D, the features of the block.
+        width: the number of features of the block, D.
         config: see `PreUpConfig` and `PostUpConfig`.
         mixer: the mixer's config.
-        mode: of a 2D pLSTM.
+        mode: the mode, if the mixer is a 2D pLSTM.
         types: `dtype`, `param_dtype` and `rngs`.
     """
     return make_block(width, config, partial(make_grid_mixer, config=mixer, mode=mode), **types)
 
 
 _SIZES: dict[Size, tuple[int, int]] = {"T": (192, 3), "S": (384, 6), "B": (768, 12)}
-"""Width and heads."""
+"""The width and the number of heads of each size."""
 
 
 def vision_plstm(size: Size = "T") -> VisionModelConfig:
-    """Return the published pLSTM vision model of a size, 12 blocks over patches of 16 pixels.
+    """Return the published pLSTM vision model of a size: 12 blocks over patches of 16 pixels.
 
     Args:
         size: "T" (6M parameters), "S" (23M) or "B" (89M).
@@ -280,9 +282,9 @@ def vision_plstm(size: Size = "T") -> VisionModelConfig:
 
 
 def vision_transformer(size: Size = "T") -> VisionModelConfig:
-    """Return the vision transformer of a size: the same model, with attention in its blocks.
+    """Return the vision transformer of a size: the same model with attention in its blocks.
 
-    Arguments as those of `vision_plstm`; it pools by an additional cell, as the published ones.
+    The arguments are those of `vision_plstm`. It pools by an additional cell, as published ones do.
     """
     require_choice("size", size, list(_SIZES))
     width, heads = _SIZES[size]

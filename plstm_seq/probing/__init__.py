@@ -1,4 +1,4 @@
-"""Probing: what a trained model has learned. Knows no task: takes tables, generators and streams.
+"""Probing: what a trained model has learned. It knows no task: it takes tables and streams.
 
 recording = record(model, tokens)
 gates = by_token(recording, num_tokens=len(symbols))

@@ -24,12 +24,12 @@ class CharacterTable:
     """The irreducible complex characters of a group.
 
     Attributes:
-        classes: conjugacy classes, as element ids; the identity's first.
+        classes: the conjugacy classes, as element ids; that of the identity is the first.
         class_of: [G], the class of each element.
         values: [K, K], a row for each character, a column for each class. Characters are ordered
             by their degree; the trivial one is the first.
         types: [K], the Frobenius-Schur indicator of each character: 1 for a representation of real
-            type, 0 for complex, -1 for quaternionic type.
+            type, 0 for complex type, -1 for quaternionic type.
     """
 
     classes: tuple[tuple[int, ...], ...]
@@ -55,14 +55,15 @@ class RealIrreducibles:
     Each is a complex one of real type, or the sum of a complex one and its conjugate.
 
     Attributes:
-        characters: [R, K], by dimension, the trivial one first.
-        dims: [R], the real dimension of each.
-        norms: [R], 1 for the real type, 2 for the complex, 4 for the quaternionic: the inner
-            product of the character with itself.
-        kernels: [R, K], the classes that each maps to the identity.
-        determinants: [R, K], 1 or -1.
-        ranks: [R, K], `rank(I - P)` of the matrix P of a class: of how many reflections it is the
-            product, if it is orthogonal.
+        characters: [R, K], the character of each representation at each class. They are ordered by
+            dimension; the trivial one is the first.
+        dims: [R], the real dimension of each representation.
+        norms: [R], the inner product of each character with itself: 1 for the real type, 2 for the
+            complex type, 4 for the quaternionic type.
+        kernels: [R, K], whether a representation maps a class to the identity.
+        determinants: [R, K], the determinant of the matrices of a class, 1 or -1.
+        ranks: [R, K], `rank(I - P)` of the matrix P of a class. If P is orthogonal, this is the
+            number of reflections whose product it is.
     """
 
     characters: Float[np.ndarray, "R K"]
@@ -74,7 +75,7 @@ class RealIrreducibles:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """`1`, `1'`, `2`, ...: the dimension, with a prime for each one of it before."""
+        """The name of each: its dimension, and a prime for each earlier one of that dimension."""
         dims = self.dims.tolist()
         return tuple(f"{dim}{chr(39) * dims[:index].count(dim)}" for index, dim in enumerate(dims))
 
@@ -82,8 +83,9 @@ class RealIrreducibles:
 def character_table(table: Int[np.ndarray, "G G"]) -> CharacterTable:
     """Compute the characters of a group, by Burnside's method.
 
-    The class sums multiply as `K_i K_j = sum_k a_ijk K_k`, and a character gives the common
-    eigenvectors of the matrices `a_i`: those of one random combination of them.
+    The class sums multiply as `K_i K_j = sum_k a_ijk K_k`, and every character gives a common
+    eigenvector of the matrices `a_i`. One random combination of these matrices has the same
+    eigenvectors, which are found from it.
 
     Args:
         table: Cayley table; element 0 is the identity.
@@ -151,7 +153,7 @@ def real_irreducibles(
     for values, kind in zip(characters.values, characters.types.tolist(), strict=True):
         row = factors[kind] * values.real
         if kind == 0 and any(np.allclose(row, other, atol=1e-6) for other in rows):
-            continue  # the conjugate of one that is there
+            continue  # its complex conjugate has given the same row
         rows.append(row)
         norms.append({1: 1, 0: 2, -1: 4}[kind])
     found = np.array(rows)
@@ -171,7 +173,10 @@ def real_irreducibles(
 def _determinants_and_ranks(
     table: np.ndarray, of: CharacterTable, characters: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """From the multiplicities of the eigenvalues -1 and 1, which characters of powers tell."""
+    """Compute them from the multiplicities of the eigenvalues -1 and 1.
+
+    The multiplicities follow from the characters of an element's powers.
+    """
     orders = element_orders(table)
     signs = np.ones(characters.shape, np.int64)
     ranks = np.zeros(characters.shape, np.int64)
@@ -233,7 +238,7 @@ def smallest_faithful(
             return tuple(sorted(chosen))
         if dim > best[state]:
             continue
-        # Twice the same changes the determinant, but not what is told apart.
+        # A second copy may change the determinant, but tells no more elements apart.
         for index, size in enumerate(irreducibles.dims.tolist()):
             sign = state[1] ^ signs[index] if rotations else 0
             following = (state[0] & kernels[index], sign)
@@ -251,13 +256,13 @@ def smallest_faithful_sums(irreducibles: RealIrreducibles) -> tuple[tuple[int, .
     S4 has two of dimension 3: a swap is a reflection in one of them, half a turn in the other.
 
     Args:
-        irreducibles: of the group.
+        irreducibles: the representations of the group.
 
     Returns:
-        At most `MAX_KERNELS` of them.
+        At most `MAX_KERNELS` sums, each as `smallest_faithful` returns it.
 
     Raises:
-        ValueError: as `smallest_faithful`.
+        ValueError: see `smallest_faithful`.
 
     Example:
         >>> from plstm_seq.probing import character_table, real_irreducibles, smallest_faithful_sums
@@ -283,15 +288,15 @@ def smallest_faithful_sums(irreducibles: RealIrreducibles) -> tuple[tuple[int, .
             continue
         for index in range(start, len(dims)):
             smaller = kernel & kernels[index]
-            # A part that makes the kernel no smaller is in no smallest sum.
+            # A representation that makes the kernel no smaller is in no smallest sum.
             if dims[index] <= left and smaller != kernel:
                 stack.append((index + 1, left - dims[index], smaller, (*chosen, index)))
     return tuple(sorted(found or [first]))
 
 
 def _minimal_normal(kernels: Bool[np.ndarray, "R K"]) -> list[int]:
-    """One class of each minimal normal subgroup; a kernel is trivial if it has none of them."""
-    # The normal subgroup that a class generates is in all kernels that have the class.
+    """Find a class of each minimal normal subgroup; a kernel without all of these is trivial."""
+    # The normal subgroup that a class generates is in every kernel that has the class.
     closures = [np.all(kernels[kernels[:, k]], axis=0) for k in range(kernels.shape[1])]
     found: list[int] = []
     for k, closure in enumerate(closures):
@@ -303,25 +308,25 @@ def _minimal_normal(kernels: Bool[np.ndarray, "R K"]) -> list[int]:
 
 
 def _masks(rows: Bool[np.ndarray, "R K"]) -> list[int]:
-    """Each row as the bits of a number."""
+    """Write each row as the bits of a number."""
     return [sum(1 << int(place) for place in np.flatnonzero(row)) for row in rows]
 
 
 @dataclass(frozen=True)
 class RepresentationMatch:
-    """Which real irreducible representations a learned action is made of.
+    """The real irreducible representations that make up the learned actions of heads.
 
     Attributes:
-        names: of the irreducible ones, by dimension.
+        names: the names of the irreducible representations, ordered by dimension.
         dims: [R], their dimensions.
-        multiplicities: [H, R], how often each is in the action of a head, as a real number:
-            whole numbers for a representation.
-        characters: [H, K], the learned characters, means over classes.
-        distance: [H], root mean square over the group of what the nearest sum of
-            representations leaves of the learned character; 0 for a representation.
-        faithful: [H], whether that nearest sum tells all elements apart; says something of the
-            head only where the distance is small.
-        together: whether all heads together do.
+        multiplicities: [H, R], how often each one is in the action of a head. These are real
+            numbers, and whole numbers if the action is a representation.
+        characters: [H, K], the learned characters: means over classes.
+        distance: [H], the root mean square over the group of the difference between the learned
+            character and that of the nearest sum of representations; 0 for a representation.
+        faithful: [H], whether the nearest sum tells all elements apart. This says something about
+            the head only where the distance is small.
+        together: whether the nearest sums of all heads together tell all elements apart.
     """
 
     names: tuple[str, ...]
@@ -333,7 +338,7 @@ class RepresentationMatch:
     together: bool
 
     def label(self, head: int) -> str:
-        """The nearest sum of a head, such as `1 + 2`."""
+        """Return the nearest sum of representations of a head, such as `1 + 2`."""
         counts = np.rint(self.multiplicities[head]).astype(int).tolist()
         parts = [
             f"{count} x {name}" if count > 1 else name

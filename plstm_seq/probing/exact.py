@@ -1,4 +1,4 @@
-"""Weights that solve the word problem of a group, written down instead of learned."""
+"""Weights that solve the word problem of a group: they are written down, not learned."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from plstm_seq.models import PostUpConfig, SequenceModel, SequenceModelConfig
 from plstm_seq.probing.homomorphism import Composition
 
 Family = Literal["bounded", "orthogonal"]
-"""The transitions that can be written: any orthogonal matrix as itself, or as an exponential."""
+"""The transitions that can be written: orthogonal matrices as they are, or as exponentials."""
 
 SURE = 10.0
-"""How far the logit of the right label is above every other."""
+"""The least difference between the logit of the right label and that of any other label."""
 
 
 def exact_model(
@@ -40,23 +40,23 @@ def exact_model(
 ) -> SequenceModel:
     """Write a model of one layer and one head that solves a word problem exactly.
 
-    An embedding holds the numbers that its symbol's transition is made of. The state starts as the
-    identity, is multiplied by the transitions and nothing else, and is read as a whole; the logit
-    of an element is the scalar product with its matrix, which is largest for the matrix itself
-    because all are orthogonal. Feed-forward part and source are there, with weights of zero, so
-    that training can go on from here.
+    An embedding holds the numbers from which its symbol's transition is made. The state starts as
+    the identity, is multiplied by the transitions and by nothing else, and is read as a whole. The
+    logit of an element is the scalar product of the state with the element's matrix; it is largest
+    for the state's own element because all matrices are orthogonal. The feed-forward part and the
+    source exist, with weights of zero, so that training can go on from here.
 
     Args:
-        representation: a faithful orthogonal one, the matrix of each element, as `faithful_\
-representation`, `permutation_matrices` or `orthogonal_form` give it; JT is its dimension m.
+        representation: a faithful orthogonal representation, [G, m, m]: the matrix of each
+            element, as returned by `faithful_representation`, `permutation_matrices` or
+            `orthogonal_form`. JT is its dimension m.
         symbols: the element of each symbol.
         composition: the side on which the task multiplies its newest symbol.
-        family: "bounded" holds the matrices; "orthogonal" holds logarithms of them, and what it
-            makes of them is orthogonal to rounding error, also where the numbers are rounded or
-            disturbed.
-        noise: standard deviation of what is added to the numbers that transitions are made of: a
-            model near a representation, as training finds them.
-        seed: of the noise.
+        family: "bounded" stores the matrices. "orthogonal" stores their logarithms; its transitions
+            are orthogonal to rounding error even where the stored numbers are rounded or disturbed.
+        noise: the standard deviation of the noise that is added to the stored numbers. With it the
+            model is near a representation, as training finds such models.
+        seed: the seed of the noise.
         dtype: see `SequenceModel`.
         param_dtype: see `SequenceModel`.
         implementation: see `plstm_seq.ops.plstm_1d`.
@@ -116,7 +116,7 @@ representation`, `permutation_matrices` or `orthogonal_form` give it; JT is its 
 
 
 def _action(representation: np.ndarray, composition: Composition) -> np.ndarray:
-    """The state's matrix at each label."""
+    """Return the state's matrix at each label."""
     matrices = np.asarray(representation, np.float64)
     require_choice("composition", composition, Composition)
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2]:
@@ -133,7 +133,7 @@ def _action(representation: np.ndarray, composition: Composition) -> np.ndarray:
         raise ValueError(
             "representation: got two elements with one matrix, expected a faithful one"
         )
-    # The newest matrix stands on the left: where labels grow to the right, transposes do that.
+    # The newest matrix stands on the left; where labels grow to the right, transposes do that.
     return np.swapaxes(matrices, -1, -2) if composition == "right" else matrices
 
 
@@ -152,7 +152,7 @@ def _transition(size: int, family: Family) -> TransitionConfig:
 
 
 def _numbers(matrices: np.ndarray, family: Family) -> np.ndarray:
-    """What each matrix is made of, [S, numbers], in the order of the family's quantities."""
+    """Return the numbers that make each matrix, [S, numbers], in the order of the quantities."""
     size = matrices.shape[-1]
     if family == "bounded":
         return matrices.reshape(len(matrices), -1)
@@ -165,10 +165,10 @@ def _numbers(matrices: np.ndarray, family: Family) -> np.ndarray:
 
 
 def rotation_logarithm(rotation: Float[np.ndarray, "M M"]) -> Float[np.ndarray, "M M"]:
-    """A skew matrix whose exponential is a given rotation, with angles up to pi.
+    """Return a skew matrix whose exponential is a given rotation, with angles up to pi.
 
     Args:
-        rotation: orthogonal, of determinant 1.
+        rotation: an orthogonal matrix of determinant 1.
     """
     blocks, basis = scipy.linalg.schur(rotation, output="real")[:2]
     skew = np.zeros_like(blocks)
@@ -182,22 +182,22 @@ def rotation_logarithm(rotation: Float[np.ndarray, "M M"]) -> Float[np.ndarray, 
         if blocks[place, place] < 0:
             turned.append(place)
         place += 1
-    # Eigenvalues -1 come in pairs: half a turn in their plane.
+    # Eigenvalues of -1 come in pairs: each pair is half a turn in a plane.
     for first, second in zip(turned[::2], turned[1::2], strict=True):
         skew[second, first], skew[first, second] = np.pi, -np.pi
     return basis @ skew @ basis.T
 
 
 def bare_config(width: int, *, num_blocks: int = 1, **fields: Any) -> SequenceModelConfig:
-    """A model to write weights into: one head, no norm, all that is not written zero.
+    """Return the config of a model to write weights into: one head, no norm, most weights zero.
 
-    Source and mark are linear functions of the input, query and key are 1, and so is the value's
-    dimension JV.
+    Source and mark are linear functions of the input. Query and key are 1, and the value's
+    dimension JV is 1.
 
     Args:
-        width: features between blocks.
-        num_blocks: of the model.
-        **fields: of its `PLSTM1DConfig`, also instead of these.
+        width: the number of features between blocks.
+        num_blocks: the number of blocks.
+        **fields: fields of its `PLSTM1DConfig`, which replace the ones given here.
     """
     zeros = Zeros()
     linear = GateConfig(weight=True, activation="identity", bias_init=zeros, weight_init=zeros)

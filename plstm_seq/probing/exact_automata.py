@@ -1,6 +1,6 @@
-"""Weights beyond groups, written down: linear forms, automata, modular arithmetic.
+"""Written weights for more than groups: linear forms, automata, modular arithmetic.
 
-That such weights exist proves what the model class can do, whatever training finds.
+They prove what the model class can compute, whatever training finds.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from plstm_seq.models import SequenceModel, SequenceModelConfig
 from plstm_seq.probing.exact import SURE, bare_config, write
 
 _ONE = 4.0
-"""An argument of the eigenvalues' tanh at which it is 1 exactly, in float64 too."""
+"""An argument at which the eigenvalues' tanh is exactly 1, in float64 too."""
 _PLANAR = (2, 3, 5, 7)
-"""Moduli whose factors are rotations of the plane: with k units, 2 cos(2 pi / k) is a whole one."""
+"""Moduli whose factors are rotations of the plane: for k units, 2 cos(2 pi / k) is an integer."""
 
 
 class LinearForm(NamedTuple):
-    """A linear recurrence by token, and how it is read: `C <- A[x] C + b[x]`, logits `R[x] C`.
+    """A linear recurrence by token, `C <- A[x] C + b[x]`, whose logits are `R[x] C`.
 
     Attributes:
         matrices: A [S, J, J].
         writes: b [S, J].
-        initial: C before the first token, [J].
+        initial: [J], the state C before the first token.
         reading: R [S, V, J]; the label is the largest logit.
 
     Example:
@@ -65,11 +65,11 @@ def exact_linear(
 ) -> SequenceModel:
     """Write a model of one layer and one head that computes a linear form.
 
-    Transitions are a table by token; embeddings are unit vectors, of which source and mark are
-    linear functions.
+    Transitions are a table by token. Embeddings are unit vectors; source and mark are linear
+    functions of them.
 
     Args:
-        form: what is computed; JT = J.
+        form: the linear form to compute; JT is its J.
         dtype: see `SequenceModel`.
         param_dtype: see `SequenceModel`.
         implementation: see `plstm_seq.ops.plstm_1d`.
@@ -131,12 +131,12 @@ def exact_linear(
 def automaton_form(
     transition: Int[np.ndarray, "N S"], outputs: Int[np.ndarray, " N"], initial: int = 0
 ) -> LinearForm:
-    """The linear form of any automaton: the state is the unit vector of the automaton's state.
+    """Return the linear form of any automaton: its state is a unit vector for each state.
 
-    A symbol that permutes the states is a permutation matrix. One that leads all states to one is a
-    reset: its transition is zero, and it writes. So permutation-reset automata have transitions of
-    norm at most 1. A symbol that merges some states only is a matrix of zeros and ones of a larger
-    norm, exact on unit vectors all the same.
+    A symbol that permutes the states is a permutation matrix. A symbol that leads all states to one
+    is a reset: its transition is zero, and it writes. So transitions of permutation-reset automata
+    have a norm of at most 1. A symbol that merges only some states is a matrix of zeros and ones
+    with a larger norm, which is also exact on unit vectors.
 
     Args:
         transition: [states, symbols], the next state.
@@ -169,7 +169,7 @@ def automaton_form(
         )
     require(outputs.min() >= 0, "outputs", outputs.min(), "labels from 0")
     units = np.eye(states)
-    matrices = np.swapaxes(units[transition.T], -1, -2)  # column n is the unit vector of the next
+    matrices = np.swapaxes(units[transition.T], -1, -2)  # column n: unit vector of n's next state
     resets = (transition == transition[:1]).all(0)
     writes = np.where(resets[:, None], units[transition[0]], 0)
     matrices = np.where(resets[:, None, None], 0, matrices)
@@ -191,7 +191,7 @@ def exact_automaton(
         transition: [states, symbols], the next state.
         outputs: [states], the label of each state.
         initial: the state before the first symbol.
-        **options: those of `exact_linear`.
+        **options: the options of `exact_linear`.
 
     Example:
         A switch: symbol 0 turns it off, 1 on, and 2 leaves it.
@@ -209,19 +209,19 @@ def exact_automaton(
 
 
 def modular_arithmetic_form(modulus: int = 5, operators: str = "+-*") -> LinearForm:
-    """The linear form of modular arithmetic with precedence; it values every prefix, and J = 2 m.
+    """Return the linear form of modular arithmetic with precedence; J = 2 m.
 
-    The state holds the complex numbers `exp(2 pi i (sum + j factor) / m)` for j = 0 .. m - 1, of
-    which every token selects some and rotates them. The value of the prefix is the phase of the
-    number j = 1; after `+` and `-`, where a new factor begins, that of j = 0. The complex matrices
-    have infinity-norm 1, but are no contractions.
+    It gives the value of every prefix. The state holds `exp(2 pi i (sum + j factor) / m)` for
+    j = 0 .. m - 1; every token selects some of these complex numbers and rotates them. The value of
+    the prefix is the phase of the number j = 1; after `+` and `-`, where a new factor begins, that
+    of j = 0. The complex matrices have infinity-norm 1, but are no contractions.
 
     Args:
         modulus: m, at least 2.
-        operators: some of `+-*`; the tokens are the digits 0 .. m - 1, then these.
+        operators: some of `+-*`; the tokens are the digits 0 .. m - 1, then the operators.
 
     Raises:
-        ValueError: an argument is none of these.
+        ValueError: an argument has another value than these.
 
     Example:
         The five digits and three operators.
@@ -264,7 +264,7 @@ def exact_modular_arithmetic(
     param_dtype: DTypeLike = jnp.float32,
     implementation: str | None = None,
 ) -> SequenceModel:
-    """Write a model that computes modular arithmetic with precedence, every prefix of it.
+    """Write a model that computes the value of every prefix, modulo m and with precedence.
 
     With one block the model computes `modular_arithmetic_form`. With two it is a cascade. The state
     of the first block is the factor of the current term as a point of the plane: multiplication by
@@ -275,14 +275,14 @@ def exact_modular_arithmetic(
 
     Args:
         modulus: m; with two blocks 2, 3, 5 or 7.
-        operators: some of `+-*`; the tokens are the digits 0 .. m - 1, then these.
+        operators: some of `+-*`; the tokens are the digits 0 .. m - 1, then the operators.
         blocks: 1 or 2.
         dtype: see `SequenceModel`.
         param_dtype: see `SequenceModel`.
         implementation: see `plstm_seq.ops.plstm_1d`.
 
     Raises:
-        ValueError: an argument is none of these.
+        ValueError: an argument has another value than these.
 
     Example:
         `1 + 2 * 2` modulo 3, prefix by prefix; token 3 is `+`, token 4 `*`.
@@ -302,7 +302,7 @@ def exact_modular_arithmetic(
     _check_arithmetic(modulus, operators)
     require(modulus in _PLANAR, "modulus", modulus, f"one of {_PLANAR} with two blocks")
     tokens = modulus + len(operators)
-    # Features: the token; the term behind a digit; the term behind `*`; the value's two numbers.
+    # Features: the token; the term after a digit; the term after `*`; the value's two numbers.
     term, product, value, width = tokens, tokens + 1, tokens + 2, tokens + 4
     zeros = Zeros()
     transition = Factorized(dim=2, inproj_bias_init=zeros, outproj_bias_init=zeros)
@@ -332,13 +332,13 @@ def exact_modular_arithmetic(
 
 
 def _write_factor(layer: Any, modulus: int, operators: str, width: int) -> None:
-    """The first block of the cascade: the factor of the current term as a point of the plane."""
+    """Write the first block of the cascade, whose state is the factor of the current term."""
     units = modulus - 1
     root = next(
         g for g in range(1, modulus) if len({g**k % modulus for k in range(units)}) == units
     )
     angle = 2 * np.pi / units
-    # The term is a linear function of the point, modulo m: 1 at angle 0, the root at one turn.
+    # The term is a linear function of the point, modulo m: 1 at angle 0, the root after one turn.
     sine = np.sin(angle) if units > 2 else 0.0
     read = np.array([1, (root - np.cos(angle)) / sine if sine else 0])
     inproj, writes, mark = np.zeros((2, 2, width)), np.zeros((2, width)), np.zeros((2, 2, width))
@@ -362,7 +362,7 @@ def _write_factor(layer: Any, modulus: int, operators: str, width: int) -> None:
 
 
 def _phases(modulus: int) -> np.ndarray:
-    """The reading [m, 2] of a phase: largest for its own label, by `SURE` at least."""
+    """Return the weights [m, 2] that read a phase: the right label leads by at least `SURE`."""
     angles = 2 * np.pi * np.arange(modulus) / modulus
     scale = SURE / (1 - np.cos(2 * np.pi / modulus))
     return scale * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
@@ -382,7 +382,7 @@ def _config(
     JO: int,
     num_blocks: int = 1,
 ) -> SequenceModelConfig:
-    """A model of one head, whose query, key and value have one feature that is always 1."""
+    """Return the config for one head whose query, key and value are one feature, always 1."""
     cascade = num_blocks > 1
     return bare_config(
         width,

@@ -1,4 +1,4 @@
-"""How far transitions are from multiplying as the elements of a group do."""
+"""How much the products of transitions differ from those of a group's elements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from plstm_seq.layers.arguments import require, require_choice
 
 Composition = Literal["right", "left"]
-"""On which side a task multiplies its newest symbol."""
+"""The side on which a task multiplies its newest symbol."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Homomorphism:
     """The defect of every pair of a group element and a symbol.
 
     Attributes:
-        action: [G, m, m], the matrix of every element: of the symbol that is that element, else
-            the product along a shortest word of symbols.
+        action: [G, m, m], the matrix of every element: that of a symbol, if a symbol is the
+            element, else the product along a shortest word of symbols.
         words: a shortest word of each element, as symbol ids.
-        defects: [G, S]: for element g and symbol s the distance between the matrix of their product
-            and the product of their matrices, in the order of the task. Frobenius, over the
-            norm of the identity.
+        defects: [G, S], for element g and symbol s the distance between the matrix of their product
+            and the product of their matrices, in the order of the task. It is the Frobenius norm,
+            divided by that of the identity.
 
     Example:
         >>> import numpy as np
@@ -59,11 +59,11 @@ def homomorphism(
     """Compare the transitions of symbols with the multiplication table of their group.
 
     The state after a word is `T(x_t) ... T(x_0) C`. Where the task's label is `x_0 ... x_t` (the
-    newest symbol on the right), transitions that represent it turn the order around: `T(b) T(a) =
-    T(a b)`; where it is `x_t ... x_0`, `T(a) T(b) = T(a b)`.
+    newest symbol on the right), transitions that represent the group reverse the order:
+    `T(b) T(a) = T(a b)`. Where the label is `x_t ... x_0`, they keep it: `T(a) T(b) = T(a b)`.
 
     Args:
-        transitions: a matrix for each symbol, best of a minimal `realization`.
+        transitions: a matrix for each symbol, preferably from a minimal `realization`.
         table: Cayley table, `table[a, b]` is `a b`; element 0 is the identity.
         symbols: the element of each symbol.
         composition: the side on which the task multiplies the newest symbol.
@@ -100,11 +100,11 @@ def homomorphism(
 
 @dataclass(frozen=True)
 class RelatorDefects:
-    """How far words whose product is the identity are from acting as the identity.
+    """The defects of relators: words whose product is the identity should act as the identity.
 
     Attributes:
-        words: the relators, as symbol ids, first symbol first; short ones first.
-        defects: `|T(w) - I|` of each, Frobenius, over the norm of the identity.
+        words: the relators, as symbol ids, first symbol first; short ones come first.
+        defects: `|T(w) - I|` of each word w: the Frobenius norm, divided by that of the identity.
 
     Example:
         >>> import numpy as np
@@ -126,11 +126,12 @@ class RelatorDefects:
 def relator_defects(
     transitions: Float[np.ndarray, "S M M"], words: Sequence[Sequence[int]]
 ) -> RelatorDefects:
-    """Measure `|T(w) - I|` of given words.
+    """Measure how far given words are from acting as the identity: `|T(w) - I|`.
 
     Args:
-        transitions: one a symbol, on what is reached and seen.
-        words: such as `relators(...)`; the state after one is `T(w_n) ... T(w_1) C`.
+        transitions: a matrix for each symbol, preferably from a minimal `realization`.
+        words: the words, for instance from `relators`; the state after a word w of n symbols is
+            `T(w_n) ... T(w_1) C`.
 
     Raises:
         ValueError: a word has a symbol without a transition.
@@ -159,9 +160,10 @@ def relators(
 ) -> tuple[tuple[int, ...], ...]:
     """Find words whose product is the identity, from which all other such words follow.
 
-    For every element g and symbol s: a shortest word of g, then s, then a shortest word back. They
-    are the closed walks that leave a spanning tree of the Cayley graph at one edge (Reidemeister
-    and Schreier), so transitions that satisfy them represent the group.
+    For every element g and symbol s there is such a word: a shortest word of g, then s, then a
+    shortest word that leads back. These words are the closed walks that leave a spanning tree of
+    the Cayley graph at one edge (Reidemeister and Schreier), so transitions under which all of them
+    act as the identity represent the group.
 
     Args:
         table: see `homomorphism`.
@@ -169,7 +171,7 @@ def relators(
         composition: see `homomorphism`.
 
     Returns:
-        Different words, short ones first.
+        The words, each once, short ones first.
 
     Raises:
         ValueError: the symbols do not generate the group.
@@ -184,7 +186,7 @@ def relators(
     """
     there = shortest_words(table, symbols, composition)
     step = _steps(table, symbols, composition)
-    # Back from g is a shortest word of its inverse, whose product with g is the identity.
+    # The way back from g is a shortest word of its inverse, whose product with g is the identity.
     inverse = np.argmin(table, axis=1)
     found = {(*there[g], *there[inverse[g]]) for g in range(len(table))}
     for g in range(len(table)):
@@ -197,7 +199,9 @@ def relators(
 def shortest_words(
     table: Int[np.ndarray, "G G"], symbols: Sequence[int], composition: Composition = "right"
 ) -> tuple[tuple[int, ...], ...]:
-    """A shortest word of symbols for each element, first symbol first; arguments as `relators`.
+    """Find a shortest word of symbols for each element; the arguments are those of `relators`.
+
+    A word begins with its first symbol.
 
     Raises:
         ValueError: the symbols do not generate the group.
@@ -222,7 +226,7 @@ def shortest_words(
 
 
 def _steps(table: np.ndarray, symbols: Sequence[int], composition: Composition) -> np.ndarray:
-    """[G, S]: the element behind an element once a symbol follows."""
+    """Return [G, S]: the element that an element becomes when a symbol follows."""
     require_choice("composition", composition, Composition)
     table = np.asarray(table)
     return (table if composition == "right" else table.T)[:, list(symbols)]

@@ -1,4 +1,4 @@
-"""Which group a model has learned, read off its own answers: no labels of a task go in."""
+"""Which group a model has learned, read off its own answers; a task's labels are not used."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from plstm_seq.models import SequenceModel
 from plstm_seq.probing.representations import MAX_ORDER
 
 AGREEMENT = 0.99
-"""The share of a model's own steps that the group read off it has to explain."""
+"""The share of a model's own steps with which the group read off it has to agree."""
 _BATCH = 1024
 
 
 class NotAGroupError(ValueError):
-    """A model's answers are not those of a group; the message says where they are not.
+    """A model's answers are not those of a group; the message says where they differ.
 
     Example:
         A switch, which symbol 1 turns on for good, cannot be undone.
@@ -48,11 +48,11 @@ class LearnedGroup:
     Attributes:
         labels: [L], the ids of the labels that the model answers.
         elements: [G, L], the place in `labels` to which each element takes each place.
-        product: [G, G], `product[b, a]` is the element b after a.
+        product: [G, G], `product[b, a]` is the element that acts as a and then b.
         tokens: [S], the element of each token.
         start: the place in `labels` that the first token acts on.
         words: a shortest word of each element, as token ids, first token first.
-        agreement: the share of the steps in random words on which the model answers as the group.
+        agreement: the share of the steps in random words at which the model answers as the group.
 
     Example:
         >>> import numpy as np
@@ -80,7 +80,7 @@ class LearnedGroup:
         return len(self.elements)
 
     def answers(self, tokens: Int[np.ndarray, "B T"]) -> Int[np.ndarray, "B T"]:
-        """The labels after each token of some words, as the group has them."""
+        """Return the labels after each token of some words, according to the group."""
         states = np.zeros(len(tokens), np.int64)
         found = []
         for column in np.asarray(tokens).T:
@@ -99,19 +99,19 @@ def learned_group(
 ) -> LearnedGroup:
     """Read off a model's answers to short words which group its tokens generate.
 
-    The search is breadth first. For every label the first word to which the model answers with it
-    is kept, and each token is tried after that word. The answers to random words then have to
-    agree with what was found.
+    The search is breadth first. For every label the first word that the model answers with this
+    label is kept, and each token is tried after that word. The answers to random words then have
+    to agree with the group that was found.
 
     Args:
         model: any model whose state has a bounded size.
-        length: the length of the random words; one on which the model is mostly right.
+        length: the length of the random words; choose one at which the model is mostly right.
         num_sequences: the number of random words.
         seed: the seed of the random words.
         max_order: the largest number of elements that the group may have.
 
     Raises:
-        NotAGroupError: the answers are not those of a group of at most so many elements.
+        NotAGroupError: the answers are not those of a group of at most `max_order` elements.
 
     Example:
         A model that adds modulo 3 has learned the group of three elements.
@@ -151,7 +151,7 @@ def learned_group(
     group = _generated(labels, moves, int(starts[0]), max_order)
     tokens = random_words(model.vocab_size, num_sequences, length, seed)
     given = answers_to(model, tokens)
-    # Step by step, so that one wrong answer is one disagreement.
+    # Each step starts from the model's own last answer, so that one wrong answer counts once.
     known = np.full(model.output_size, -1)
     known[labels] = np.arange(len(labels))
     before = known[
@@ -169,7 +169,7 @@ def learned_group(
 
 
 def _walk(model: SequenceModel) -> tuple[dict[int, np.ndarray], np.ndarray]:
-    """What every token makes of every label, and of the start: labels by token."""
+    """Find the label after every token from every label, and from the start."""
     kept: dict[int, Any] = {}
     table: dict[int, np.ndarray] = {}
     waiting: list[int | None] = [None]
@@ -193,7 +193,7 @@ def _walk(model: SequenceModel) -> tuple[dict[int, np.ndarray], np.ndarray]:
 
 
 def _generated(labels: np.ndarray, moves: np.ndarray, start: int, most: int) -> LearnedGroup:
-    """The group that permutations of labels generate, breadth first."""
+    """Generate the group of the tokens' permutations of labels, breadth first."""
     identity = tuple(range(len(labels)))
     number = {identity: 0}
     found, parents, steps = [identity], [(0, 0)], []
@@ -217,7 +217,7 @@ def _generated(labels: np.ndarray, moves: np.ndarray, start: int, most: int) -> 
             reached.append(number[image])
         steps.append(reached)
         at += 1
-    step = np.array(steps)  # [G, S]: the element after an element once a token follows
+    step = np.array(steps)  # [G, S]: the element that an element becomes when a token follows
     product = np.empty((len(found), len(found)), np.int64)
     product[0] = np.arange(len(found))
     for element in range(1, len(found)):
@@ -227,14 +227,14 @@ def _generated(labels: np.ndarray, moves: np.ndarray, start: int, most: int) -> 
 
 
 def at_once(model: SequenceModel) -> int:
-    """From how many states every token is tried in one program."""
+    """Return the number of states from which one program tries every token."""
     return max(1, _BATCH // model.vocab_size)
 
 
 def every_token(model: SequenceModel, states: list[Any]) -> tuple[np.ndarray, Any]:
-    """The logits [N, S, V] after every token from each state, and the states [N S, ...] then."""
+    """Return the logits [N, S, V] after every token from each state, and the new states."""
     symbols, most = model.vocab_size, at_once(model)
-    rows = np.minimum(np.arange(most), len(states) - 1).repeat(symbols)  # one size, one program
+    rows = np.minimum(np.arange(most), len(states) - 1).repeat(symbols)  # one size: one program
     before = jax.tree.map(lambda *leaves: np.stack(leaves)[rows], *states)
     tokens = np.tile(np.arange(symbols), most)
     logits, after = jax.device_get(_step(*nnx.split(model), tokens, before))
@@ -243,7 +243,7 @@ def every_token(model: SequenceModel, states: list[Any]) -> tuple[np.ndarray, An
 
 
 def row(states: Any, number: int) -> Any:
-    """The state with this number in a batch of states, without the batch axis."""
+    """Return the state with this number in a batch of states, without the batch axis."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[number], states)
 
 
@@ -254,7 +254,7 @@ def _step(graphdef: Any, variables: Any, tokens: Array, states: Any) -> tuple[Ar
 
 
 def answers_to(model: SequenceModel, tokens: np.ndarray) -> np.ndarray:
-    """The labels [B, T] that a model answers to sequences [B, T]."""
+    """Return the labels [B, T] that a model answers to sequences [B, T]."""
     return np.asarray(_call(*nnx.split(model), jnp.asarray(tokens)))
 
 
@@ -265,5 +265,5 @@ def _call(graphdef: Any, variables: Any, tokens: Array) -> Array:
 
 
 def random_words(vocabulary: int, count: int, length: int, seed: int) -> np.ndarray:
-    """Sequences of tokens, each with equal probability."""
+    """Draw sequences of tokens, each with equal probability."""
     return np.random.default_rng(seed).integers(0, vocabulary, (count, length))

@@ -1,4 +1,4 @@
-"""What transitions do to a state: their spectra, and the part of it that is reached and seen."""
+"""What transitions do to a state: their spectra, and the part of it that is reached and read."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,16 @@ from plstm_seq.probing.recording import LayerRecord, TokenGates
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What transitions do to the size and phase of a state.
+    """The effect of transitions on the size and phase of a state.
 
     Attributes:
-        eigenvalues: [..., JT], by falling modulus. On the unit circle a state is kept, inside it
-            is forgotten; a negative one takes a parity, a complex one turns.
+        eigenvalues: [..., JT], by falling modulus. Where the modulus is 1 the state is kept, where
+            it is smaller it is forgotten. A negative eigenvalue can track a parity, a complex one
+            turns the state.
         singular_values: [..., JT], falling.
-        distance: [...], from orthogonality: the spectral norm of `T^T T - I`. The state's length
-            changes by at most about half of that in a step.
-        determinant: [...].
+        distance: [...], the distance from orthogonality: the spectral norm of `T^T T - I`. The
+            length of the state changes by at most about half of it in a step.
+        determinant: [...], the determinant of each transition.
 
     Example:
         >>> import numpy as np
@@ -35,10 +36,10 @@ class Spectrum:
 
 
 def spectrum(transitions: Float[np.ndarray, "*S JT JT"]) -> Spectrum:
-    """Decompose transitions, each by itself.
+    """Compute the spectrum of each transition.
 
     Args:
-        transitions: such as `TokenGates.transitions`, one a token and head. NaN stays NaN.
+        transitions: any matrices, such as `TokenGates.transitions`. NaN stays NaN.
 
     Example:
         A reflection, and a transition that forgets half of the state at a step.
@@ -68,17 +69,17 @@ def spectrum(transitions: Float[np.ndarray, "*S JT JT"]) -> Spectrum:
 class Realization:
     """The transitions of one head on the part of its state that is both reached and read.
 
-    It is called a minimal realization of the recurrence.
+    In control theory it is a minimal realization of the recurrence.
 
     Two recurrences with the same outputs have the same minimal realization up to a change of basis
-    (Kalman, 1963), so what a probe says of it does not depend on the basis in which a model happens
-    to compute, nor on dimensions that it does not use.
+    (Kalman, 1963). So what a probe finds in it depends neither on the basis in which a model
+    happens to compute nor on dimensions that the model does not use.
 
     Attributes:
-        transitions: [V, m, m], one a token.
-        reached: dimension of the reachable subspace.
-        seen: dimension of the space that the mark sees, of all JT.
-        start: [m, R], what was reached to begin with, in the same coordinates.
+        transitions: [V, m, m], one for each token.
+        reached: the dimension of the reachable subspace.
+        seen: the dimension of the space that the mark reads, out of all JT.
+        start: [m, R], the columns that were given as `start`, in the same coordinates.
 
     Example:
         >>> import numpy as np
@@ -95,7 +96,7 @@ class Realization:
 
     @property
     def dim(self) -> int:
-        """m, the dimension of what is both reached and seen."""
+        """m, the dimension of the part that is both reached and read."""
         return self.transitions.shape[-1]
 
 
@@ -106,14 +107,14 @@ def realization(
     *,
     tolerance: float = 1e-3,
 ) -> Realization:
-    """Restrict transitions to the reachable part of the state, without what is never read there.
+    """Restrict transitions to the reachable part of the state, without directions never read.
 
     Args:
-        transitions: one a token, `C <- T C`.
-        start: columns that span what the state starts from and what is written.
+        transitions: one for each token, which acts as `C <- T C`.
+        start: columns that span the initial states and what is written.
         read: rows that read the state.
-        tolerance: directions whose singular value is below this share of the largest one count as
-            not there.
+        tolerance: directions whose singular value is below this share of the largest one are taken
+            as absent.
 
     Example:
         The second number of the state is never read, so that what happens to it does not count.
@@ -142,13 +143,13 @@ def realization(
 def realizations(
     record: LayerRecord, gates: TokenGates, *, tolerance: float = 1e-3
 ) -> tuple[Realization, ...]:
-    """The realization of every head of a layer, from its gates by token.
+    """Compute the realization of every head of a layer, from its gates by token.
 
-    Reached are the initial state and what sources write, seen is what marks read.
+    The initial state and what the sources write are reached; what the marks read is seen.
 
     Args:
-        record: of the layer.
-        gates: of the same layer.
+        record: the record of the layer.
+        gates: the gates by token of the same layer.
         tolerance: see `realization`.
 
     Example:
@@ -172,7 +173,7 @@ def realizations(
     found = []
     for head in range(heads):
         start = record.initial_state[head].reshape(-1, size).T
-        # A direction counts by how much is usually written along it.
+        # A direction counts as much as is usually written along it.
         columns = written[head].reshape(size, -1)
         usual = _root(columns @ columns.T / max(1, columns.shape[1]))
         marks = gates.mean["mark"][:, head]
@@ -185,7 +186,7 @@ def realizations(
 
 
 def _closure(vectors: np.ndarray, matrices: np.ndarray, tolerance: float) -> np.ndarray:
-    """Orthonormal basis [n, r] of the smallest invariant subspace that holds given columns."""
+    """Return an orthonormal basis [n, r] of the smallest invariant subspace with given columns."""
     matrices = matrices[np.isfinite(matrices).all((-2, -1))]
     basis = _basis(vectors, tolerance)
     while basis.shape[1]:
@@ -203,6 +204,6 @@ def _basis(vectors: np.ndarray, tolerance: float) -> np.ndarray:
 
 
 def _root(gram: np.ndarray) -> np.ndarray:
-    """A square matrix R with `R R^T` the given one."""
+    """Return a square matrix R such that `R R^T` is the given matrix."""
     values, vectors = np.linalg.eigh(gram)
     return vectors * np.sqrt(np.maximum(values, 0))

@@ -1,4 +1,4 @@
-"""What the layers of a model compute at each position or cell; the model stays as it is."""
+"""What the layers of a model compute at each position or cell. The model is not changed."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ GATES = ("source", "transition", "mark", "direct")
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """What one pLSTM layer did with a batch of sequences; arrays on the host.
+    """The gates, states and outputs of a pLSTM layer for some sequences; arrays on the host.
 
-    The gates are those of the recurrence: where the mark reads the state after its step, the mark
-    holds the transition of the step, and the direct term what the step itself wrote.
+    The gates are those of the recurrence. Where the mark reads the state after its step, the mark
+    includes the transition of that step, and the direct term what the step itself wrote.
 
     Attributes:
-        block: number of the block, from 0.
+        block: the number of the block, from 0.
         source: [B, T, H, JT, JK, JV].
         transition: [B, T, H, JT, JT].
         mark: [B, T, H, JO, JQ, JT].
-        direct: [B, T, H, JO, JQ, JK, JV]; None: there is no such term.
+        direct: [B, T, H, JO, JQ, JK, JV]; None if there is no such term.
         query: [B, T, H, DK, JQ].
         key: [B, T, H, DK, JK].
         value: [B, T, H, DV, JV].
-        initial_state: [H, DK, DV, JT], before the first step.
-        states: [B, T, H, DK, DV, JT], after each step.
+        initial_state: [H, DK, DV, JT], the state before the first step.
+        states: [B, T, H, DK, DV, JT], the state after each step.
         outputs: [B, T, D], the output of the layer.
     """
 
@@ -55,12 +55,12 @@ class LayerRecord:
 
 
 class Recording(NamedTuple):
-    """A run over some sequences.
+    """The outputs of a model for some sequences, and the records of its layers.
 
     Attributes:
-        tokens: [B, T].
-        logits: [B, T, V].
-        layers: of each block whose mixer is a pLSTM layer, in order.
+        tokens: [B, T], the sequences.
+        logits: [B, T, V], the model's output.
+        layers: the record of each block whose mixer is a pLSTM layer, in order.
     """
 
     tokens: Int[np.ndarray, "B T"]
@@ -72,8 +72,8 @@ def record(model: SequenceModel, tokens: Int[Array, "B T"]) -> Recording:
     """Run a model over sequences, and keep what its pLSTM layers compute on the way.
 
     Args:
-        model: any; it is not changed.
-        tokens: [B, T]. All gates and states of all positions are kept, so take some tens of
+        model: any model; it is not changed.
+        tokens: [B, T]. The gates and states of all positions are kept, so use only some tens of
             sequences.
 
     Raises:
@@ -99,7 +99,7 @@ def record(model: SequenceModel, tokens: Int[Array, "B T"]) -> Recording:
 
 
 def _layers_of(model: SequenceModel | VisionModel, kind: type) -> dict[int, Any]:
-    """The pLSTM layers of a model, by the number of their block."""
+    """Return the pLSTM layers of a model, by the number of their block."""
     mixers = {number: block.mixer for number, block in enumerate(model.blocks)}
     layers = {number: mixer for number, mixer in mixers.items() if isinstance(mixer, kind)}
     if not layers:
@@ -119,13 +119,14 @@ def _record(
 class TokenGates:
     """The gates of a layer by token, averaged over all positions of the token.
 
-    Where a gate depends on its token alone the spread is zero to rounding error. With a
-    convolution, or a block before, it also depends on earlier tokens, that is on its context.
+    Where a gate depends on its token alone, the spread is zero to rounding error. After a
+    convolution or another block it also depends on earlier tokens, that is, on the context.
 
     Attributes:
-        count: [V], positions of each token; a token without any has gates of NaN.
-        mean: of each gate, [V, H, its axes].
-        spread: of each gate, [V, H]: root mean square of the Frobenius distance to the mean.
+        count: [V], the number of positions of each token. The gates of a token without positions
+            are NaN.
+        mean: the mean of each gate by name, [V, H, and the gate's own axes].
+        spread: the root mean square Frobenius distance to the mean, for each gate by name, [V, H].
     """
 
     count: Int[np.ndarray, " V"]
@@ -174,7 +175,7 @@ def by_token(recording: Recording, layer: int = 0, *, num_tokens: int) -> TokenG
 
 
 def _mean(values: np.ndarray, groups: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The mean of the rows of each group, NaN for groups without any."""
+    """Return the mean of the rows of each group, NaN for a group without rows."""
     sums = np.zeros((len(count), *values.shape[1:]))
     np.add.at(sums, groups, values)
     known = count.reshape(-1, *(1,) * (values.ndim - 1))
@@ -183,13 +184,14 @@ def _mean(values: np.ndarray, groups: np.ndarray, count: np.ndarray) -> np.ndarr
 
 @dataclass(frozen=True)
 class GridLayerRecord:
-    """The gates of one pLSTM layer over a batch of grids; arrays on the host.
+    """The gates of one pLSTM layer over a batch of grids; all arrays are on the host.
 
     Attributes:
-        block: number of the block, from 0.
+        block: the number of the block, from 0.
         mode: "P" or "D".
         orientations: the corners from which the grid is read, see `PLSTM2DConfig`.
-        gates: of `PLSTM2DLayer.record`, by name: [B, H, O, X, Y, ...], `direct` [B, H, X, Y, ...].
+        gates: the gates of `PLSTM2DLayer.record` by name, [B, H, O, X, Y, ...]; `direct` is
+            [B, H, X, Y, ...].
     """
 
     block: int
@@ -199,12 +201,12 @@ class GridLayerRecord:
 
 
 class GridRecording(NamedTuple):
-    """A run over some images or grids.
+    """The outputs of a model for some images or grids, and the records of its layers.
 
     Attributes:
-        inputs: what the model read, [B, X, Y, C] or [B, X, Y].
-        outputs: what it returned.
-        layers: of each block whose mixer is a pLSTM layer, in order.
+        inputs: the images [B, X, Y, C] or grids [B, X, Y] that the model read.
+        outputs: the outputs that the model returned for them.
+        layers: the record of each block whose mixer is a pLSTM layer, in order.
     """
 
     inputs: Shaped[np.ndarray, "B X Y *C"]
@@ -216,8 +218,8 @@ def record_grid(model: VisionModel, inputs: Shaped[Array, "B X Y *C"]) -> GridRe
     """Run a model over images or grids, and keep the gates of its pLSTM layers.
 
     Args:
-        model: any; it is not changed.
-        inputs: images or symbols, as the model reads them. All gates of all cells are kept.
+        model: any vision model; it is not changed.
+        inputs: images or symbols, as the model reads them. The gates of all cells are kept.
 
     Raises:
         ValueError: no block of the model has a pLSTM layer.
@@ -241,7 +243,7 @@ def record_grid(model: VisionModel, inputs: Shaped[Array, "B X Y *C"]) -> GridRe
     outputs, gates = jax.device_get(_record(*nnx.split(model), jnp.asarray(inputs)))
     made = []
     for number, layer in layers.items():
-        names = (*layer.gate_names, "direct")  # a compiled function sorts them
+        names = (*layer.gate_names, "direct")  # a compiled function returns them sorted
         ordered = {name: gates[number][name] for name in names if name in gates[number]}
         made.append(GridLayerRecord(number, layer.mode, layer.config.orientations, ordered))
     return GridRecording(np.asarray(inputs), outputs, tuple(made))

@@ -1,4 +1,4 @@
-"""Matrices that represent a group: from permutations, or the smallest ones there are."""
+"""Matrices that represent a group: those of its permutations, or the smallest possible ones."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,10 +14,10 @@ MAX_ORDER = 1000
 
 
 def permutation_matrices(images: Int[np.ndarray, "G N"]) -> Float[np.ndarray, "G N N"]:
-    """Matrices that permute the unit vectors: `P[g] e_i = e_(images[g, i])`.
+    """Return the matrices that permute the unit vectors: `P[g] e_i = e_(images[g, i])`.
 
     Args:
-        images: where each element sends the points.
+        images: where each element sends each point.
 
     Example:
         >>> import numpy as np
@@ -32,10 +32,10 @@ def permutation_matrices(images: Int[np.ndarray, "G N"]) -> Float[np.ndarray, "G
 def faithful_representation(
     table: Int[np.ndarray, "G G"], *, rotations: bool = False
 ) -> Float[np.ndarray, "G M M"]:
-    """A faithful orthogonal representation of the smallest dimension.
+    """Return a faithful orthogonal representation of the smallest dimension.
 
-    The group acts on functions on itself; a random symmetric matrix that commutes with this action
-    has irreducible eigenspaces, of which those with the wanted characters are joined.
+    The group acts on the functions on itself. A random symmetric matrix that commutes with this
+    action has irreducible eigenspaces; those with the wanted characters are joined.
 
     Args:
         table: Cayley table; element 0 is the identity.
@@ -43,7 +43,7 @@ def faithful_representation(
 
     Raises:
         ValueError: the group has more than `MAX_ORDER` elements, too many to act on functions on
-            it: take the matrices of permutations.
+            it. For a permutation group, use `permutation_matrices` instead.
 
     Example:
         Three elements as turns of the plane.
@@ -92,10 +92,10 @@ def orthogonal_form(
 ) -> Float[np.ndarray, "G M M"]:
     """Change the basis such that all matrices of a representation are orthogonal.
 
-    The mean of `R^T R` over the group is a scalar product that the group keeps.
+    The mean of `R^T R` over the group defines a scalar product that the group preserves.
 
     Args:
-        representation: [G, m, m], one matrix an element.
+        representation: [G, m, m], the matrix of each element.
 
     Example:
         >>> import numpy as np

@@ -1,11 +1,11 @@
-"""Rounding: transitions replaced by the nearest exact representation of what a model has learned.
+"""Rounding: transitions are replaced by the nearest exact representation of the learned group.
 
-A model that tracks a group holds exactly as far as its matrices multiply as the group's elements
-do: small errors add up, and nothing pulls a state back. Which elements those are is read off the
-model's own answers; neither the task's labels nor its rule go in. Then each matrix is averaged over
-what the others say it should be, `T_a <- polar(mean_b T_b^-1 T_ba)`, which converges quadratically
-(Grove, Karcher and Ruh, 1974: near an almost representation there is an exact one).
-`with_orthogonal_transitions` asks for less: the nearest orthogonal matrices.
+A model tracks a group as exactly as its matrices multiply as the group's elements do: small errors
+add up, and nothing pulls a state back. The group is read off the model's own answers; neither the
+task's labels nor its rule are used. Then each matrix is averaged over what the others say it should
+be, `T_a <- polar(mean_b T_b^-1 T_ba)`, which converges quadratically (Grove, Karcher and Ruh, 1974:
+near an almost representation there is an exact one). `with_orthogonal_transitions` does less: it
+takes the nearest orthogonal matrices.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from plstm_seq.probing.learned_group import (
 )
 
 EXACT = 1e-6
-"""The largest defect of what counts as a representation."""
+"""The largest defect at which matrices count as a representation."""
 FARTHEST = 0.5
 """How far matrices may move, and how far from a representation they may be on a vector.
 
-Root mean square over elements, over the norm of the identity: a turn of 29 degrees.
+It is a root mean square over elements, divided by the norm of the identity: a turn of 29 degrees.
 """
 _PASSES = 60
 
@@ -59,16 +59,16 @@ class RoundingError(ValueError):
 
 @dataclass(frozen=True)
 class RoundedHead:
-    """What rounding did to one head.
+    """The effect of rounding on one head.
 
     Attributes:
-        dim: the number of dimensions, of all JT, on which the head is near a representation; 0:
-            the head was left out.
+        dim: the number of dimensions, out of all JT, on which the head is near a representation;
+            0 if the head was left out.
         before: the defect of its transitions, see `Homomorphism.worst`.
         after: the defect of the rounded transitions on those dimensions.
         moved: how far the matrices moved on those dimensions: the root mean square over tokens of
             the Frobenius distance, divided by the norm of the identity.
-        passes: the number of averages that were taken.
+        passes: the number of times that the matrices were averaged.
     """
 
     dim: int
@@ -80,17 +80,17 @@ class RoundedHead:
 
 @dataclass(frozen=True)
 class Rounded:
-    """A rounded model, and how near the model was to it.
+    """A rounded model, and how near the original model was to it.
 
     Attributes:
-        model: the transitions are a table by token, and there is no source.
-        group: what was read off the model's answers.
-        heads: of each head.
+        model: the rounded model: its transitions are a table by token, and it has no source.
+        group: the group that was read off the model's answers.
+        heads: the effect of rounding on each head.
         before: the share of random sequences on which the model gives all answers of the group.
-        after: the same of the rounded model.
-        wrong_steps: the number of steps at which the rounded model answers otherwise than the
-            group, among the steps from every element by every token. With none it is right at
-            every length, to rounding error.
+        after: the same share for the rounded model.
+        wrong_steps: the number of steps at which the rounded model does not answer as the group,
+            among the steps from every element by every token. If there are none, the model is right
+            at every length, to rounding error.
         steps: the number of all these steps.
         margin: the smallest lead of the right label's logit over all steps.
     """
@@ -110,17 +110,17 @@ def round_transitions(
 ) -> tuple[Float[np.ndarray, "S J J"], Float[np.ndarray, "J J"], RoundedHead]:
     """Replace the transitions of one head by the nearest orthogonal representation of a group.
 
-    A head need not represent the group on all of its dimensions: what no answer depends on learns
-    nothing. The vectors v for which `T_b T_a v` is `T_ba v` for all elements are a subspace that
-    the transitions map to itself; on that they are rounded, and elsewhere they become the identity.
+    A head need not represent the group on all of its dimensions: those on which no answer depends
+    learn nothing. The vectors v for which `T_b T_a v` is `T_ba v` for all elements form a subspace
+    that the transitions map to itself. They are rounded on it, and are the identity elsewhere.
 
     Args:
-        transitions: one a token.
-        group: what the tokens are.
+        transitions: a matrix for each token.
+        group: the group that the tokens generate.
 
     Returns:
-        The rounded transitions, the projection onto the subspace, to apply to the state to begin
-        with, and what it took. With `dim` 0 the head is near no representation: left out.
+        The rounded transitions, the projection onto the subspace, which is to be applied to the
+        initial state, and a report. If its `dim` is 0, the head is near no representation.
 
     Example:
         Turns by 120 degrees with some noise become exact turns again.
@@ -156,7 +156,7 @@ def _defect(transitions: np.ndarray, group: LearnedGroup) -> float:
 
 
 def _represented(matrices: np.ndarray, group: LearnedGroup) -> np.ndarray:
-    """An orthonormal basis [J, m] of the vectors on which matrices are nearly a group."""
+    """Return an orthonormal basis [J, m] of the vectors on which matrices are nearly a group."""
     action = _extended(matrices, group)
     squares = np.zeros(matrices.shape[1:])
     for token, matrix in zip(group.tokens, matrices, strict=True):
@@ -167,7 +167,7 @@ def _represented(matrices: np.ndarray, group: LearnedGroup) -> np.ndarray:
 
 
 def _averaged(matrices: np.ndarray, group: LearnedGroup) -> tuple[np.ndarray, float, int]:
-    """The representation that averages lead to, its defect, and how many they were."""
+    """Average until the matrices are a representation; return its defect and the passes too."""
     action = _extended(polar(matrices), group)
     after, passes = _defect(action[group.tokens], group), 0
     while passes < _PASSES and after > 1e-14:
@@ -176,13 +176,13 @@ def _averaged(matrices: np.ndarray, group: LearnedGroup) -> tuple[np.ndarray, fl
             total += one.T @ action[there]
         action, passes = polar(total / len(action)), passes + 1
         last, after = after, _defect(action[group.tokens], group)
-        if after < EXACT and after > last / 2:  # what is left is rounding error
+        if after < EXACT and after > last / 2:  # only rounding error is left
             break
     return action[group.tokens], after, passes
 
 
 def _extended(matrices: np.ndarray, group: LearnedGroup) -> np.ndarray:
-    """A matrix of each element: the mean of its tokens', or a product along its word."""
+    """Return a matrix for each element: the mean over its tokens, or a product along its word."""
     action = np.empty((group.order, *matrices.shape[1:]))
     for element, word in enumerate(group.words):
         own = np.flatnonzero(group.tokens == element)
@@ -208,13 +208,13 @@ def round_model(
 
     Args:
         model: the model, which is not changed.
-        length: the length of the random sequences on which the answers are compared, best that of
-            training.
+        length: the length of the random sequences on which the answers are compared, preferably
+            that of training.
         num_sequences: the number of these sequences.
         seed: the seed of these sequences.
 
     Raises:
-        RoundingError: the model is of another kind, its answers are not those of a group, or its
+        RoundingError: the model is of another kind, its answers are not those of a group, its
             transitions are not near a representation, or it answers less well once rounded.
 
     Example:
@@ -271,7 +271,7 @@ def _described(number: int, head: RoundedHead) -> str:
 
 
 def check_model(model: Any) -> None:
-    """Raise RoundingError for a model that cannot be rounded because of what it is made of."""
+    """Raise RoundingError for a model that cannot be rounded because of its kind or config."""
     if not isinstance(model, SequenceModel):
         raise RoundingError(f"model: got {type(model).__name__}, expected a model of sequences")
     try:
@@ -292,16 +292,16 @@ def check_model(model: Any) -> None:
 
 
 def rounded_config(model: SequenceModel) -> SequenceModelConfig:
-    """The config of what `round_model` makes of a model: a table by token, and no source."""
+    """Return the config of the model that `round_model` makes: a table by token and no source."""
     layer: Any = model.blocks[0].mixer
     table = Table(dim=layer.sizes.JT, tokens=model.vocab_size)
-    # Where nothing is written, DV would no longer follow from the model's width as it did.
+    # Without a source, the default of DV is not the one that the model was built with.
     mixer = replace(layer.config, source=None, transition=table, DV=layer.sizes.DV)
     return replace(model.config, mixer=mixer)
 
 
 def _with_table(model: SequenceModel, table: np.ndarray, projections: np.ndarray) -> SequenceModel:
-    """The model with transitions [S, H, J, J], no source, and a projected initial state."""
+    """Return the model with transitions [S, H, J, J], no source, a projected initial state."""
     layer: Any = model.blocks[0].mixer
     rounded = SequenceModel(
         model.vocab_size,
@@ -327,7 +327,7 @@ def _with_table(model: SequenceModel, table: np.ndarray, projections: np.ndarray
 
 
 def _all_steps(model: SequenceModel, group: LearnedGroup) -> tuple[int, float]:
-    """Wrong answers among the steps from every element by every token, and the smallest lead."""
+    """Count the wrong answers after all elements and tokens; return the smallest lead too."""
     states: dict[int, Any] = {0: row(model.init_state(1), 0)}
     waiting = [0]
     wrong, margin = 0, np.inf
@@ -351,27 +351,27 @@ def _all_steps(model: SequenceModel, group: LearnedGroup) -> tuple[int, float]:
 class Polar(nnx.Module):
     """A transition, projected onto the orthogonal matrices: `U V^T` of its decomposition `U S V^T`.
 
-    What a transition forgets on purpose is lost, so this is for models that only track.
+    A transition that forgets on purpose no longer does, so use this only for models that track.
 
     Args:
-        transition: maps [..., I] to [..., H, JT, JT].
+        transition: a module that maps [..., I] to [..., H, JT, JT].
     """
 
     def __init__(self, transition: nnx.Module):
         self.transition = transition
 
     def __call__(self, x: Float[Array, "*S I"]) -> Float[Array, "*S H JT JT"]:
-        """The nearest orthogonal matrices, in the Frobenius norm (and every unitary one)."""
+        """Return the orthogonal matrices that are nearest in any unitarily invariant norm."""
         transition: Any = self.transition
         left, _, right = jnp.linalg.svd(transition(x), full_matrices=False)
         return left @ right
 
 
 def with_orthogonal_transitions(model: SequenceModel) -> SequenceModel:
-    """A copy of a model whose pLSTM layers have orthogonal transitions.
+    """Return a copy of a model whose pLSTM layers have orthogonal transitions.
 
     Args:
-        model: any; it is not changed.
+        model: any sequence model; it is not changed.
 
     Raises:
         ValueError: no block of the model has a pLSTM layer.

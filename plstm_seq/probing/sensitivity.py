@@ -21,10 +21,11 @@ class Sensitivity:
     """How the last output depends on each position.
 
     Attributes:
-        gradient: [B, T], Frobenius norm of the derivative of the last logits by the embedding;
-            without what passes through transitions that are a table by token.
-        changed: [B, T], whether the last prediction changes where one symbol is replaced by
-            another one.
+        gradient: [B, T], the Frobenius norm of the derivative of the last logits with respect to
+            the embedding at a position. Dependence through transitions that are a table by token is
+            left out.
+        changed: [B, T], whether the last prediction changes when the symbol at a position is
+            replaced by another one.
     """
 
     gradient: Float[np.ndarray, "B T"]
@@ -32,18 +33,18 @@ class Sensitivity:
 
 
 def sensitivity(model: SequenceModel, tokens: Int[Array, "B T"], *, key: Array) -> Sensitivity:
-    """Differentiate by the input, and replace it symbol by symbol.
+    """Differentiate with respect to the input, and replace its symbols one at a time.
 
-    A model that tracks a word problem changes its answer with every symbol: `changed` is one
-    everywhere. One that forgets changes it with the last symbols only.
+    A model that tracks a word problem changes its answer with every symbol: `changed` is true
+    everywhere. For a model that forgets, it is true only near the end.
 
     Args:
-        model: any; run on B T sequences at once.
+        model: any model; it runs on B T sequences at once.
         tokens: [B, T].
-        key: typed key, for what replaces a symbol: any other with equal probability.
+        key: typed key to draw the replacements: any other symbol with equal probability.
 
     Raises:
-        ValueError: there is one symbol only.
+        ValueError: the model has only one symbol.
 
     Example:
         A sum modulo 3 changes with every symbol, also with the first.

@@ -1,4 +1,4 @@
-"""What a model's state tells, against length: by a linear map, and by how far classes are apart."""
+"""Probes of a model's state at each length: a linear map to labels, and the distance of classes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StateSample:
 
     Attributes:
         lengths: the R lengths, ascending.
-        states: [R, N, F], the features of the whole state, of all layers and heads.
+        states: [R, N, F], the features of the whole state, from all layers and heads.
         labels: [R, N], the task's label at each length.
         predictions: [R, N], the label that the model predicts at each length.
 
@@ -63,15 +63,15 @@ def sample_states(
     """Run a model over a stream, and keep its state at some lengths.
 
     Args:
-        model: of bounded state, as `length_generalization` takes it.
+        model: a model whose state is bounded, as `length_generalization` takes it.
         stream: the task.
-        lengths: multiples of the stream's period. The model runs in pieces as long as their
-            greatest common divisor, at most 256.
-        key: typed key.
-        num_sequences: N, run at once.
+        lengths: multiples of the stream's period. The model runs in pieces whose length is the
+            greatest common divisor of these, at most 256.
+        key: typed key to draw the sequences.
+        num_sequences: the number of sequences N; they run at once.
 
     Raises:
-        ValueError: a length is no such multiple, or the model's state is not bounded.
+        ValueError: a length is not such a multiple, or the model's state is not bounded.
 
     Example:
         The states of a model that adds modulo 3, after 2 and after 4 symbols.
@@ -150,15 +150,15 @@ def _features(state: Any) -> Array:
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """A linear map from states to labels, fitted at short lengths and tested at all.
+    """A linear map from states to labels, fitted at short lengths and tested at every length.
 
     Attributes:
         lengths: the R lengths.
         fitted: the lengths at which the map was fitted.
         accuracy: [R], the accuracy of the map on sequences that it was not fitted on.
         model_accuracy: [R], the accuracy of the model itself on those sequences.
-        most_frequent: [R], the share of the most frequent label, which a map that knows nothing
-            reaches.
+        most_frequent: [R], the share of the most frequent label: the accuracy that a map reaches
+            which ignores the state.
         weights: the map's weights, [F, V].
         bias: the map's bias, [V].
     """
@@ -184,11 +184,11 @@ def linear_probe(
     Args:
         sample: states of some hundred sequences at least.
         num_labels: the number of labels, V.
-        fit_until: the longest length to fit at, such as that of training.
-        ridge: penalty, relative to the mean variance of a feature.
+        fit_until: the longest length to fit at, for instance the longest one in training.
+        ridge: the penalty, relative to the mean variance of a feature.
 
     Raises:
-        ValueError: no length of the sample is that short.
+        ValueError: the sample has no length up to `fit_until`.
 
     Example:
         States from which the label can be read, where the model itself always answers 0.
@@ -230,25 +230,26 @@ def linear_probe(
 
 @dataclass(frozen=True)
 class Separability:
-    """How far the states of a label spread, against the distance to those of other labels.
+    """How far the states of a label spread, compared with the distance to those of other labels.
 
-    States are scaled to length one first, since what reads them is normalised or compares only.
+    States are first scaled to length 1, because readouts normalise them or only compare scores.
+
+    A class consists of the states of one label. Its mean is taken up to the reference length.
 
     Attributes:
         lengths: the R lengths.
-        spread: [R], within a class: root mean square distance of a state to the mean of its class
-            up to the reference length.
-        distance: between classes: from such a mean to the nearest other one, mean over classes.
-        ratio: [R], spread over distance.
+        spread: [R], the root mean square distance of a state to the mean of its class.
+        distance: the distance from a class's mean to the nearest other one, averaged over classes.
+        ratio: [R], the spread divided by the distance.
         reach: [R], how far states have gone towards another class, as a share of the way between
-            the two means: the 0.9 quantile over states of the largest share over classes. At one
-            half a tenth of the states is nearer to a mean that is not theirs.
-        nearest: [R], share of states whose nearest mean is that of their label.
-        accuracy: [R], of the model.
-        reference: the longest length that the means are of.
-        predicted: the length where `reach` comes to one half, if its square goes on to grow with
-            the length as up to the reference (a random walk); infinite where it does not grow.
-        failed: the first length where the model's accuracy is below the threshold; infinite where
+            the two means. It is the 0.9 quantile over states of the largest share over classes. At
+            one half, a tenth of the states are nearer to another class's mean than to their own.
+        nearest: [R], the share of states whose nearest mean is that of their label.
+        accuracy: [R], the accuracy of the model.
+        reference: the longest length from which the means are computed.
+        predicted: the length at which `reach` comes to one half if its square goes on growing with
+            the length as it does up to the reference (a random walk); infinite if it does not grow.
+        failed: the first length at which the model's accuracy is below the threshold; infinite if
             there is none.
     """
 
@@ -277,7 +278,7 @@ def separability(sample: StateSample, *, reference: int, threshold: float = 0.9)
         threshold: the accuracy at one length below which the model has failed.
 
     Raises:
-        ValueError: no two lengths of the sample are that short, or all sequences have one label.
+        ValueError: fewer than two lengths are up to `reference`, or all sequences have one label.
 
     Example:
         The two labels' states come nearer to each other as sequences grow, and meet at length 8.
@@ -330,9 +331,9 @@ def separability(sample: StateSample, *, reference: int, threshold: float = 0.9)
 
 
 def _crossing(lengths: np.ndarray, reach: np.ndarray) -> float:
-    """Where a line through the squares comes to that of `TOO_CLOSE`."""
+    """Return the length at which a line through the squared reach comes to `TOO_CLOSE` squared."""
     slope, start = np.polyfit(lengths, np.square(reach), 1)
-    if slope * lengths.max() < 1e-9:  # rounding
+    if slope * lengths.max() < 1e-9:  # only rounding error grows
         return math.inf
     return float(max(TOO_CLOSE**2 - start, 0) / slope)
 
@@ -344,7 +345,7 @@ def _until(sample: StateSample, length: int) -> np.ndarray:
 
 
 def _means(states: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean state of each label, and whether the label was there."""
+    """Return the mean state of each label, and whether the label occurred."""
     labels = labels.ravel()
     one_hot = np.eye(labels.max() + 1)[labels]
     count = one_hot.sum(0)

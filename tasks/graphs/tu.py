@@ -24,10 +24,10 @@ _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.ASCII | re.
 
 
 class TUFile(NamedTuple):
-    """One file: a line for each node, edge or graph, its values separated by commas.
+    """A file with a line for each node, edge or graph, whose values are separated by commas.
 
     Attributes:
-        path: Where it lies.
+        path: The path of the file.
         values: float64 `[lines, columns]`, all finite.
     """
 
@@ -41,7 +41,7 @@ class TUFile(NamedTuple):
     def refuse_where(self, wrong: np.ndarray, problem: str) -> None:
         """Raise `ValueError` for the first line that is marked as wrong, if there is one.
 
-        `{}` in the problem stands for the values of the line.
+        In the text of the problem, `{}` stands for the values of the line.
         """
         if wrong.any():
             row = int(wrong.argmax())

@@ -149,11 +149,14 @@ def _files(folder: str) -> tuple[tuple[str, int, int], ...]:
 
 
 class Scaling(NamedTuple):
-    """What takes the attributes of the graphs to train on to mean 0 and standard deviation 1.
+    """The mean and standard deviation of each attribute over the training graphs.
+
+    The model learns attributes from which the mean was subtracted and which were then divided by
+    the standard deviation.
 
     Attributes:
         mean: float64 `[A]`, in the units of the file.
-        std: float64 `[A]`; 1 where all are equal.
+        std: float64 `[A]`, in the units of the file; 1 for an attribute that is always equal.
     """
 
     mean: np.ndarray

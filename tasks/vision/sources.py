@@ -178,12 +178,12 @@ def _in_rgb(image: Any) -> Any:
 
 
 def resampled(image: Any, size: int, box: Box) -> np.ndarray:
-    """Resize a part of an image of Pillow to a square by bicubic interpolation.
+    """Resize a part of a Pillow image to a square by bicubic interpolation.
 
     Args:
-        image: RGB image of Pillow.
-        size: Rows and columns of the result.
-        box: The part.
+        image: A Pillow image in RGB.
+        size: The number of rows, and of columns, of the result.
+        box: The part of the image.
     """
     bicubic = pillow("Image").Resampling.BICUBIC
     return np.asarray(image.resize((size, size), bicubic, box=box, reducing_gap=_GAP))

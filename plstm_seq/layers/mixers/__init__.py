@@ -1,4 +1,4 @@
-"""Sequence mixers that a block can hold: pLSTM and the baselines, told apart by `kind`."""
+"""Sequence mixers that a block can hold: pLSTM and the baselines, each with a `kind`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -59,13 +59,14 @@ def make_mixer(
     """Build the mixer that a config describes.
 
     Args:
-        input_dim: the features of the input.
+        input_dim: the number of features of the input.
         config: one of `MixerConfig`.
-        output_dim: the features of the output; None: what the mixer makes of it, the input's.
+        output_dim: the number of features of the output; None: the mixer's default, that of the
+            input.
         types: `dtype`, `param_dtype` and `rngs`.
 
     Raises:
-        TypeError: the config is of no mixer.
+        TypeError: the config is not that of a mixer.
         ValueError: sizes do not fit each other.
 
     Example:

@@ -22,10 +22,11 @@ class AttentionConfig(BaselineConfig):
 
     Attributes:
         num_heads: the number of heads, H.
-        head_dim: features of a query, key or value; None: input features / H. Even with "rope".
+        head_dim: the number of features of a query, key or value; None: input features / H. It has
+            to be even with "rope".
         position: "rope": queries and keys are rotated by their positions; "none": order is known
             from the causal mask alone.
-        rope_base: the angles are `position * rope_base^(-2 i / head_dim)`; of no effect without
+        rope_base: the angles are `position * rope_base^(-2 i / head_dim)`; it has no effect without
             "rope".
     """
 
@@ -42,12 +43,12 @@ class AttentionConfig(BaselineConfig):
 
 
 class Attention(Baseline[AttentionConfig]):
-    """Each position reads all positions up to itself: `softmax(q k^T / sqrt(head_dim)) v`.
+    """Each position reads itself and all before it: `softmax(q k^T / sqrt(head_dim)) v`.
 
     Sources: Vaswani et al., arXiv 1706.03762; rotary positions: Su et al., arXiv 2104.09864.
 
-    The state is all keys and values so far, which grow with the length: a step makes arrays of a
-    new shape, so that compiled programs do not carry it along a loop.
+    The state holds all keys and values so far, and grows with the length. A step returns arrays of
+    a new shape, so that compiled programs cannot carry the state along a loop.
 
     Attributes:
         bounded_state: False.
@@ -100,8 +101,8 @@ def rotated(
 ) -> Float[Array, "B T H D"]:
     """Turn each pair of features (i, i + D / 2) by the angle `position * base^(-2 i / D)`.
 
-    Angles are in float32 at least; a product of a rotated query and key depends on the difference
-    of their positions alone.
+    Angles are in float32 at least. A product of a rotated query and key depends only on the
+    difference of their positions.
     """
     half = x.shape[-1] // 2
     wide = jnp.promote_types(x.dtype, jnp.float32)

@@ -1,7 +1,7 @@
-"""What mixers share: the protocol that blocks hold them by, and the frame of the baselines.
+"""What mixers share: the protocol that blocks expect of them, and the base of the baselines.
 
-The frame is a convolution before the mixer and an out projection after it; linear recurrences are
-read through a norm a head and a gate, the `Readout`.
+The base has a convolution before the mixer and an out projection after it. Linear recurrences are
+read through the `Readout`: a norm for each head, and a gate.
 """
 
 from dataclasses import dataclass, field
@@ -28,19 +28,19 @@ from plstm_seq.layers.convolution import CausalConvolution, ConvolutionConfig
 from plstm_seq.layers.norm import Norm, NormConfig
 
 Memory = Any
-"""A tree of arrays, each with the batch axis first."""
+"""A tree of arrays whose first axis is the batch."""
 
 
 class Mixer(Protocol):
     """What a block needs of a mixer: a map from sequences to sequences that has a state.
 
-    A whole sequence, its pieces with the state handed over, and single steps give the same
-    outputs. `bounded_state` says whether the state's size does not grow with the length. A mixer
-    that has to know the tokens of its input has an attribute `needs_tokens` that is true; it is
-    handed `ByToken` in calls and in steps.
+    A whole sequence, its pieces with the state passed on, and single steps give the same outputs.
+    `bounded_state` says whether the state's size does not grow with the length. A mixer that has to
+    know the tokens of its input has a true attribute `needs_tokens`; it gets `ByToken` in calls
+    and in steps.
 
     Example:
-        A block uses no more of a mixer than this.
+        A block uses nothing else of a mixer.
 
         >>> import jax.numpy as jnp
         >>> from flax import nnx
@@ -68,7 +68,7 @@ class BaselineConfig:
     """The options of every baseline.
 
     Attributes:
-        convolution: the causal convolution in front of the mixer; None: none.
+        convolution: the causal convolution before the mixer; None: no convolution.
     """
 
     convolution: ConvolutionConfig | None = None
@@ -80,11 +80,12 @@ C = TypeVar("C", bound=BaselineConfig)
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class BaselineState:
-    """What a baseline keeps of a sequence's past; every leaf begins with the batch axis.
+    """The state of a baseline within a sequence; every leaf begins with the batch axis.
 
     Attributes:
-        convolution: the last inputs that the convolution still needs, [B, K - 1, I]; None without.
-        memory: what the mixer itself keeps, in float32 at least.
+        convolution: the last inputs that the convolution still needs, [B, K - 1, I]; None without
+            a convolution.
+        memory: the state of the mixer itself, in float32 at least.
     """
 
     convolution: Float[Array, "B K-1 I"] | None
@@ -94,17 +95,17 @@ class BaselineState:
 class Baseline(Configured[C]):
     """A mixer between an optional causal convolution and an out projection.
 
-    A subclass makes its parameters, says how many features it hands to the out projection, what
-    its memory is before the first step, and how a piece of a sequence is read.
+    A subclass makes its parameters, returns how many features it passes to the out projection,
+    makes its memory before the first step, and reads a piece of a sequence.
 
     Args:
-        input_dim: I, the features of the input.
+        input_dim: the number of features of the input, I.
         config: the options of the kind.
-        output_dim: O, the features of the output; None: I.
-        dtype: the type to compute in; None: that of input and parameters. Gates and memory are in
-            float32 at least.
+        output_dim: the number of features of the output, O; None: I.
+        dtype: the type to compute in; None: the common type of input and parameters. Gates and
+            memory are in float32 at least.
         param_dtype: the type of the parameters.
-        rngs: for the parameters.
+        rngs: the random number generators for the parameters.
 
     Raises:
         ValueError: sizes do not fit each other.
@@ -157,11 +158,11 @@ class Baseline(Configured[C]):
         self.outprojection = nnx.Linear(inner, output_dim, use_bias=False, **types)
 
     def _make(self, **types: Any) -> int:
-        """Make the parameters; return the features before the out projection."""
+        """Make the parameters; return the number of features before the out projection."""
         raise NotImplementedError
 
     def _start(self, batch_size: int, dtype: jnp.dtype) -> Memory:
-        """The memory before the first step, in `dtype`."""
+        """Return the memory before the first step, in `dtype`."""
         raise NotImplementedError
 
     def _read(self, x: Array, memory: Memory) -> tuple[Array, Memory]:
@@ -184,11 +185,11 @@ class Baseline(Configured[C]):
 
         Args:
             x: [B, T, I].
-            initial_state: the state that the piece before returned; None: that of `init_state`.
+            initial_state: the state that the previous piece returned; None: that of `init_state`.
             return_state: whether to return the state after the last step too.
 
         Returns:
-            The output [B, T, O], and, where asked for, the state.
+            The output [B, T, O]; with `return_state` the state too.
 
         Raises:
             ValueError: the shape of `x` or of the state does not fit.
@@ -200,11 +201,11 @@ class Baseline(Configured[C]):
     def step(
         self, x: Float[Array, "B I"], state: BaselineState
     ) -> tuple[Float[Array, "B O"], BaselineState]:
-        """Take one step: a piece of length 1.
+        """Take one step, which is a piece of length 1.
 
         Args:
             x: [B, I].
-            state: from `init_state`, a call or a step.
+            state: a state from `init_state`, a call or a step.
 
         Returns:
             The output [B, O] and the next state.
@@ -234,7 +235,7 @@ class Baseline(Configured[C]):
         return BaselineState(history, self._start(batch_size, accumulation_dtype(dtype)))
 
     def _checked(self, state: BaselineState, fresh: BaselineState) -> BaselineState:
-        """The state, if its shapes are those of a fresh one (its length aside, if unbounded)."""
+        """Return the state if it has the shapes of a fresh one; an unbounded one has any length."""
         (given, tree), (expected, fresh_tree) = map(jax.tree.flatten_with_path, (state, fresh))
         require(tree == fresh_tree, "state", tree, str(fresh_tree))
         for (path, leaf), (_, like) in zip(given, expected, strict=True):
@@ -246,13 +247,13 @@ class Baseline(Configured[C]):
 
 
 def wide(types: dict[str, Any]) -> dict[str, Any]:
-    """The types of gates: as of other parameters, but computed in float32 at least."""
+    """Return the types for gates: those of other parameters, but computed in float32 at least."""
     dtype = types["dtype"]
     return types | {"dtype": None if dtype is None else accumulation_dtype(dtype)}
 
 
 def head_features(input_dim: int, num_heads: int, head_dim: int | None) -> int:
-    """Fill in the features of a head: those of the input, divided among the heads."""
+    """Return the features of a head: `head_dim`, or if it is None the input's share per head."""
     if head_dim is not None:
         return head_dim
     require_divisible("input_dim, where head_dim is None,", input_dim, "num_heads", num_heads)
@@ -264,8 +265,9 @@ class ReadoutConfig(BaselineConfig):
     """The options of every linear recurrence.
 
     Attributes:
-        norm: the norm over what is read of each head; None: none.
-        output_gate: whether `silu` of a linear function of the input multiplies it then.
+        norm: the norm over the features read from each head; None: no norm.
+        output_gate: whether the result is then multiplied by `silu` of a linear function of the
+            input.
     """
 
     norm: NormConfig | None = field(default_factory=NormConfig)
@@ -277,8 +279,8 @@ class Readout(nnx.Module):
 
     Args:
         input_dim: the number of input features, I.
-        num_heads: H, each with a norm of its own.
-        features: F, over all heads.
+        num_heads: the number of heads H, each with a norm of its own.
+        features: the number of features over all heads, F.
         config: see `ReadoutConfig`.
         **types: `dtype`, `param_dtype` and `rngs` of the parameters.
     """
@@ -296,7 +298,7 @@ class Readout(nnx.Module):
         )
 
     def __call__(self, y: Array, x: Array) -> Array:
-        """Map what was read [..., F] and the input [..., I] to [..., F]."""
+        """Map the features that were read [..., F] and the input [..., I] to [..., F]."""
         if self.norm is not None:
             y = self.norm(y, head_axis=None)
         return y if self.gate is None else y * jax.nn.silu(self.gate(x))

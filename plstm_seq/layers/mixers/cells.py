@@ -17,7 +17,7 @@ class CellConfig(BaselineConfig):
     """The options of every recurrent cell.
 
     Attributes:
-        hidden_dim: features of the state; None: those of the input.
+        hidden_dim: the number of features of the state; None: that of the input.
     """
 
     hidden_dim: int | None = None
@@ -51,13 +51,13 @@ _CELLS = {LSTMConfig: nnx.LSTMCell, GRUConfig: nnx.GRUCell, RNNConfig: nnx.Simpl
 
 
 class CellMixer(Baseline[CellConfig]):
-    """A recurrent network; what it computes and its initialisation are flax's.
+    """A recurrent network; what it computes and how it is initialised are flax's.
 
-    Its output depends on the state in a way that no scan combines, so that a sequence takes T
+    The steps of such a network cannot be combined by a scan, so that a sequence of length T takes T
     steps one after another.
 
     Example:
-        One class for all three kinds of cells.
+        One class runs all three kinds of cells.
 
         >>> import jax
         >>> import jax.numpy as jnp

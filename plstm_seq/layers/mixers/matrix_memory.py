@@ -1,6 +1,6 @@
-"""Linear recurrences whose state is a matrix a head: gated linear attention, DeltaNet.
+"""Linear recurrences whose state is a matrix per head: gated linear attention, DeltaNet.
 
-DeltaNet with a gate and with several reflections is gated DeltaNet and DeltaProduct.
+DeltaNet with a gate is gated DeltaNet; with several reflections it is DeltaProduct.
 """
 
 import math
@@ -30,7 +30,7 @@ class MatrixMemoryConfig(ReadoutConfig):
 
     Attributes:
         num_heads: the number of heads, H.
-        head_dim: DK = DV; None: input features / H.
+        head_dim: the size of DK and DV; None: input features / H.
     """
 
     num_heads: int = 4
@@ -44,12 +44,12 @@ C = TypeVar("C", bound=MatrixMemoryConfig)
 
 
 class MatrixMemory(Baseline[C]):
-    """A state [DK, DV] a head, decayed, corrected and written to by `gated_delta_rule`."""
+    """A state [DK, DV] per head, which `gated_delta_rule` decays, corrects and writes to."""
 
     readout: Readout
 
     def _make_heads(self, parts: int = 1, **types: Any) -> int:
-        """Make queries, and so many keys and values a step; return the features of all heads."""
+        """Make queries, and `parts` keys and values per step; return the features of all heads."""
         config = self.config
         self.head_dim = head_features(self.input_dim, config.num_heads, config.head_dim)
         inner = config.num_heads * self.head_dim
@@ -63,12 +63,12 @@ class MatrixMemory(Baseline[C]):
         return jnp.zeros(shape, dtype)
 
     def _heads_first(self, part: Array, dtype: jnp.dtype, *axes: int) -> Array:
-        """[B, T, features] -> [B, H, T, *axes]."""
+        """Split features into heads: [B, T, features] -> [B, H, T, *axes]."""
         part = part.astype(dtype).reshape(*part.shape[:2], self.config.num_heads, *axes)
         return jnp.moveaxis(part, 2, 1)
 
     def _recall(self, x: Array, query: Array, *written: Array, **options: Any) -> Any:
-        """Run the recurrence and read it: what is left of the arguments goes to the op."""
+        """Run the recurrence and read it; the remaining arguments are passed to the op."""
         y, memory = gated_delta_rule(query * self.head_dim**-0.5, *written, **options)
         y = jax.lax.collapse(jnp.moveaxis(y, 1, 2), 2)
         return self.readout(y.astype(x.dtype), x), memory
@@ -79,8 +79,8 @@ class GatedLinearAttentionConfig(MatrixMemoryConfig):
     """The options of a `GatedLinearAttention`.
 
     Attributes:
-        gate_rank: rank of the decays' linear function of the input.
-        gate_temperature: decays are `sigmoid(...)^(1 / gate_temperature)`.
+        gate_rank: the rank of the linear function of the input that makes the decays.
+        gate_temperature: the decays are `sigmoid(...)^(1 / gate_temperature)`.
     """
 
     gate_rank: int = 16
@@ -135,7 +135,7 @@ class GatedLinearAttention(MatrixMemory[GatedLinearAttentionConfig]):
 
 _RATES = (0.0, 16.0)
 _STEPS = (0.001, 0.1)
-"""Between which the decays' rates and step sizes start, as in Mamba-2 (arXiv 2405.21060)."""
+"""Bounds of the initial rates of decay and step sizes, as in Mamba-2 (arXiv 2405.21060)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +143,11 @@ class DeltaNetConfig(MatrixMemoryConfig):
     """The options of a `DeltaNet`.
 
     Attributes:
-        num_reflections: n, factors of a transition: 1 is DeltaNet, more is DeltaProduct.
-        beta_max: `beta = beta_max * sigmoid(...)`, in (0, 2]; 1 allows no negative eigenvalue.
-        gate: whether a scalar a head in [0, 1] multiplies the state at every step.
+        num_reflections: the number n of factors of a transition: 1 is DeltaNet, more is
+            DeltaProduct.
+        beta_max: `beta = beta_max * sigmoid(...)`, in (0, 2]; up to 1 there are no negative
+            eigenvalues.
+        gate: whether a number in [0, 1] per head multiplies the state at every step.
     """
 
     num_reflections: int = 1
@@ -164,8 +166,8 @@ class DeltaNet(MatrixMemory[DeltaNetConfig]):
     """A memory whose transition is a product of n factors `1 - beta k k^T`, with unit keys.
 
     Each factor also writes: `S = (1 - beta k k^T) S + beta k v^T`; the output is `S^T q` after the
-    last. Query, key and value are `silu` of linear functions of the input, query and key scaled
-    to length 1. Gated: `S = exp(-rate * softplus(...)) S` before the first factor.
+    last factor. Query, key and value are `silu` of linear functions of the input; query and key are
+    scaled to length 1. With a gate, `S = exp(-rate * softplus(...)) S` before the first factor.
 
     Sources: DeltaNet, Yang et al., arXiv 2406.06484; gated, arXiv 2412.06464; beta up to 2, Grazzi
     et al., arXiv 2411.12537; products, Siems et al., arXiv 2502.10297. A sequence is computed in
@@ -228,7 +230,7 @@ def _log_rates(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 def _step_bias(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """The inverse of softplus of step sizes drawn evenly in their logarithm."""
+    """Draw step sizes evenly in their logarithm, and return their inverse under softplus."""
     low, high = map(math.log, _STEPS)
     steps = jnp.exp(jax.random.uniform(key, shape, dtype, low, high))
     return steps + jnp.log(-jnp.expm1(-steps))

@@ -1,8 +1,8 @@
-"""Linear recurrences whose state is a vector, told apart by what multiplies it at a step.
+"""Linear recurrences whose state is a vector; they differ in what multiplies it at a step.
 
-A diagonal matrix; a column one-hot matrix times a diagonal one (PD-SSM); a block-diagonal one
-(SLiCE). Complex states are kept as real numbers, [real parts, imaginary parts] along the last axis,
-so that states, projections and checkpoints hold real arrays alone.
+This is a diagonal matrix, a column one-hot matrix times a diagonal one (PD-SSM), or a
+block-diagonal matrix (SLiCE). Complex states are stored as real numbers, [real parts, imaginary
+parts] along the last axis, so that states, projections and checkpoints hold only real arrays.
 """
 
 import math
@@ -33,12 +33,12 @@ Factors = Literal["complex", "real", "one"]
 
 
 def as_complex(pairs: Float[Array, "*S 2N"]) -> Complex[Array, "*S N"]:
-    """Join both halves of the last axis."""
+    """Join the halves of the last axis as real and imaginary parts."""
     return jax.lax.complex(*jnp.split(pairs, 2, axis=-1))
 
 
 def as_pairs(numbers: Complex[Array, "*S N"]) -> Float[Array, "*S 2N"]:
-    """Write real parts, then imaginary parts."""
+    """Write the real parts, then the imaginary parts, along the last axis."""
     return jnp.concatenate([numbers.real, numbers.imag], axis=-1)
 
 
@@ -49,10 +49,10 @@ def polar(modulus: Float[Array, "*S"], phase: Float[Array, "*S"]) -> Complex[Arr
 
 @dataclass(frozen=True, kw_only=True)
 class VectorStateConfig(ReadoutConfig):
-    """The options of every mixer here.
+    """The options of every mixer in this file.
 
     Attributes:
-        state_dim: N, entries of the state; None: input features.
+        state_dim: the number of entries of the state, N; None: the number of input features.
     """
 
     state_dim: int | None = None
@@ -61,7 +61,7 @@ class VectorStateConfig(ReadoutConfig):
         require_positive(**given(state_dim=self.state_dim))
 
     def state_size(self, input_dim: int) -> int:
-        """N, filled in."""
+        """The number of entries of the state, N."""
         return input_dim if self.state_dim is None else self.state_dim
 
 
@@ -70,15 +70,16 @@ class DiagonalConfig(VectorStateConfig):
     """The options of a `DiagonalMixer`.
 
     Attributes:
-        entries: of the transition, with `e` a linear function of the input: "positive":
-            `sigmoid(eigenvalue_factor e)`, in [0, 1]; "signed": `tanh(eigenvalue_factor e)`, in
-            [-1, 1]; "complex": `sigmoid(eigenvalue_factor e) exp(i phase)`, of modulus at most 1,
-            with a phase linear in the input, and a complex state.
-        eigenvalue_factor: positive.
-        eigenvalue_bias_init: of the bias of `e` [N].
-        eigenvalue_weight_init: of its kernel [I, N].
-        phase_bias_init: of the bias of the phase [N]; of effect with "complex" alone, as the next.
-        phase_weight_init: of its kernel [I, N].
+        entries: the kind of the transition's entries, where `e` is a linear function of the input.
+            "positive": `sigmoid(eigenvalue_factor e)`, in [0, 1]; "signed":
+            `tanh(eigenvalue_factor e)`, in [-1, 1]; "complex":
+            `sigmoid(eigenvalue_factor e) exp(i phase)`, of modulus at most 1, with a phase linear
+            in the input, and a complex state.
+        eigenvalue_factor: the factor of `e`, positive.
+        eigenvalue_bias_init: the initialiser of the bias of `e` [N].
+        eigenvalue_weight_init: the initialiser of the kernel of `e` [I, N].
+        phase_bias_init: the initialiser of the bias of the phase [N]; only used with "complex".
+        phase_weight_init: the initialiser of the phase's kernel [I, N]; only used with "complex".
     """
 
     entries: Entries = "signed"
@@ -96,11 +97,11 @@ class DiagonalConfig(VectorStateConfig):
 
 
 class DiagonalMixer(Baseline[DiagonalConfig]):
-    """`h_t = a_t * h_{t-1} + sigmoid(g_t) * v_t`, entry by entry, a, g and v made of the input.
+    """`h_t = a_t * h_{t-1} + sigmoid(g_t) * v_t`, for each entry; a, g and v come from the input.
 
-    All states come from one associative scan. Positive entries cannot track a parity, signed ones
-    nothing beyond parities in one layer (Grazzi et al., arXiv 2411.12537); complex ones can count
-    modulo any number, but diagonal matrices commute.
+    All states come from one associative scan. Positive entries cannot track a parity; signed ones
+    track nothing beyond parities in one layer (Grazzi et al., arXiv 2411.12537). Complex ones can
+    count modulo any number, but diagonal matrices commute.
 
     Example:
         >>> import jax
@@ -155,12 +156,12 @@ class PDConfig(VectorStateConfig):
     """The options of a `PD`.
 
     Attributes:
-        dictionary_size: K, matrices of which each step mixes its own.
-        factors: of the diagonal matrix: "complex": of modulus below 1; "real": in [-1, 1]; "one":
-            none, the transition is the one-hot matrix alone.
-        hidden_dim: features of the network of one hidden layer that makes a modulus or a phase;
-            None: 2 N; of no effect with "one".
-        dictionary_init: of the dictionary [K, N, N].
+        dictionary_size: the number of matrices K; each step makes its own mixture of them.
+        factors: the entries of the diagonal matrix. "complex": of modulus below 1; "real": in
+            [-1, 1]; "one": there is none, the transition is the one-hot matrix alone.
+        hidden_dim: the number of features of the hidden layer in the network that makes a modulus
+            or a phase; None: 2 N. It has no effect with "one".
+        dictionary_init: the initialiser of the dictionary [K, N, N].
     """
 
     dictionary_size: int = 8
@@ -178,16 +179,17 @@ class PDConfig(VectorStateConfig):
 
 
 class PD(Baseline[PDConfig]):
-    """`h_t = P_t D_t h_{t-1} + B x_t`: entry j of the state is scaled, and goes to one place.
+    """`h_t = P_t D_t h_{t-1} + B x_t`: entry j of the state is scaled and moves to one place.
 
-    P is one in the largest entry of each column of `sum_k softmax(S x)_k M_k`, differentiated as
-    the softmax over the column; D is diagonal, made by small networks. The state before the first
-    step is the first unit vector. A sequence is one associative scan with O(N) work a step, beside
-    the N x N numbers a step that choose P.
+    P is one in the largest entry of each column of `sum_k softmax(S x)_k M_k`; its derivative is
+    that of the softmax over the column. D is diagonal, made by small networks. The state before the
+    first step is the first unit vector. A sequence is one associative scan with O(N) work per step;
+    choosing P takes N x N numbers per step in addition.
 
     Source: Terzic et al., arXiv 2509.22284. (The released code makes the *rows* one-hot and scales
-    after the move; the paper and we the columns, so that a one-hot state goes to the one-hot state
-    of an automaton.) Of a complex state, real and imaginary parts are read.
+    after the move. The paper and this module make the columns one-hot, so that a one-hot state
+    moves to the one-hot state of an automaton.) If the state is complex, its real and imaginary
+    parts are read.
 
     Example:
         >>> import jax
@@ -242,7 +244,7 @@ class PD(Baseline[PDConfig]):
 
 
 class _Network(nnx.Module):
-    """`W gelu(V x + v) + w`."""
+    """A network with one hidden layer: `W gelu(V x + v) + w`."""
 
     def __init__(self, input_dim: int, hidden: int, output_dim: int, **types: Any):
         self.up = nnx.Linear(input_dim, hidden, **types)
@@ -257,15 +259,16 @@ class SliceConfig(VectorStateConfig):
     """The options of a `Slice`.
 
     Attributes:
-        block_size: b, of each of the N / b blocks of a transition; None: N, a dense transition.
-        transition_scale: A is this times a linear function of the input: what the optimizer changes
-            in its weights moves the transitions as little (published: 1 / 40).
+        block_size: the size b of each of the N / b blocks of a transition; None: N, which makes the
+            transition dense.
+        transition_scale: A is this times a linear function of the input, so that a change of that
+            function's weights by the optimizer moves the transitions less (published: 1 / 40).
         drive: whether a linear function of the input is added to the state at every step.
-        transition_weight_init: of that function's kernel [I, N b].
-        transition_bias_init: of its bias [N b].
-        initial_state_init: of the learned initial state [N].
-        implementation: see `plstm_seq.ops.plstm_1d`. Steps one by one cost b^2 an entry, products
-            of matrices over chunks b^3, which only a GPU has to spare.
+        transition_weight_init: the initialiser of the transition's kernel [I, N b].
+        transition_bias_init: the initialiser of the transition's bias [N b].
+        initial_state_init: the initialiser of the learned initial state [N].
+        implementation: see `plstm_seq.ops.plstm_1d`. Single steps cost b^2 per entry, products of
+            matrices over chunks b^3, which only a GPU computes fast enough.
     """
 
     block_size: int | None = 4
@@ -289,7 +292,8 @@ class Slice(Baseline[SliceConfig]):
 
     Source: Walker et al., Structured linear controlled differential equations, arXiv 2505.17761.
     Their code has no B, and makes h_1 a linear function of x_1, which `A(x_1) h_0` also is.
-    Transitions are not bounded: over long sequences the state may grow or vanish, and overflow.
+    Transitions are not bounded: over long sequences the state may grow until it overflows, or
+    vanish.
 
     A block is a pLSTM head with JT = b that reads the state after its step: the op is `plstm_1d`.
 
@@ -343,8 +347,8 @@ class Slice(Baseline[SliceConfig]):
         if self.drive is not None:
             drive = self.drive(x).astype(dtype).reshape(*lead, b)
         drive = heads_before_time(drive)
-        # With one key, value and query feature the mark `transition` and the direct term `drive`
-        # read the state after the step.
+        # With one key, value and query feature each, the mark `transition` and the direct term
+        # `drive` read the state after the step.
         y, last = plstm_1d(
             one,
             one,

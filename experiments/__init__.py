@@ -1,6 +1,6 @@
 """Puts tasks and the library together: configs, runs, training, evaluation, figures, command line.
 
-Every command of `plstm-seq` is one of these functions:
+Every command of `plstm-seq` calls a function that Python code can call as well, for instance:
 
 run = train(default_config("s3_word_problem"), "runs/s3")
 result = evaluate(run, [64, 256, 4096])
@@ -85,8 +85,8 @@ _MODULES = {
 }
 check_names()
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
-# A name is imported when it is first asked for, so that `plstm-seq --help` need not wait for jax.
-# A module of this package is no attribute before it is imported.
+# A name is imported when it is first used, so that `plstm-seq --help` need not wait for jax.
+# A module of this package becomes an attribute of the package only when it is imported.
 
 
 def __getattr__(name: str) -> Any:

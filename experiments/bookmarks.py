@@ -1,4 +1,4 @@
-"""Where an evaluation is, in the run's folder: stopped or killed, it goes on from there."""
+"""Keeps how far an evaluation has come, so that it can go on after it was stopped or killed."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from plstm_seq.files import write_whole
 from plstm_seq.training.leaves import Leaves, describe, named_leaves, replace_leaves, undescribe
 
 UNFINISHED = "evaluation.unfinished"
-# A note on the interruption of an evaluation whose place is kept.
+# This note is added to the exception that interrupts an evaluation whose place is kept.
 GOES_ON = "the same command goes on from there"
 SECONDS_BETWEEN = 30.0
 
 
-# What differs in one of these will never be measured again.
+# A file that differs in one of these entries is of no use to any later evaluation.
 _GONE = {"checkpoint", "step", "config"}
 
 
 class UnusableError(Exception):
-    """A file of places is of no use to this evaluation.
+    """This evaluation cannot use the file of places.
 
     Attributes:
-        to_others: another one can go on from it.
+        to_others: whether another evaluation can go on from the file.
     """
 
     def __init__(self, message: str, *, to_others: bool = False):
@@ -48,8 +48,9 @@ class UnusableError(Exception):
 class Bookmarks:
     """The places that the passes of an evaluation have reached, in one file of the run's folder.
 
-    The file is read when the block is entered, and written every half minute and when Ctrl-C ends
-    the block. One that is damaged or of another evaluation is not used, and a warning says so.
+    The file is read when the `with` block is entered. It is written every half minute, and when
+    Ctrl-C ends the block. A file that is damaged or belongs to another evaluation is not used, and
+    a warning says so.
 
         with Bookmarks(run, lengths=[64, 4096], num_sequences=512) as kept:
             result = length_generalization(..., bookmark=kept.of("evaluate"))
@@ -57,10 +58,10 @@ class Bookmarks:
             kept.remove()
 
     Args:
-        run: what is evaluated.
-        progress: whether a line shows how far it is, where standard error is a terminal.
-        **asked: what is measured, and how, as JSON holds it. With the checkpoint, the config, the
-            device and the versions it says whether a file is of this evaluation.
+        run: the run that is evaluated.
+        progress: whether a line on standard error shows the progress, if that is a terminal.
+        **asked: what is measured, and how, as values that JSON can hold. A file belongs to this
+            evaluation if these, the checkpoint, the config, the device and the versions are equal.
     """
 
     def __init__(self, run: Run, *, progress: bool = True, **asked: Any):
@@ -73,7 +74,7 @@ class Bookmarks:
             "float64": bool(jax.config.jax_enable_x64),  # pyright: ignore[reportAttributeAccessIssue]
             **read_environment(),
         }
-        self.evaluation = json.loads(json.dumps(evaluation))  # as it is read again
+        self.evaluation = json.loads(json.dumps(evaluation))  # equal to what a file holds
         self._kept: dict[str, Leaves] = {}
         self._places: dict[str, Place] = {}
         self._saved = time.monotonic()
@@ -97,15 +98,15 @@ class Bookmarks:
             error.add_note(GOES_ON)
 
     def of(self, name: str) -> PassBookmark:
-        """The bookmark of one pass.
+        """Returns the bookmark of one pass.
 
         Args:
-            name: which pass of the evaluation it is, also for whoever watches.
+            name: the name of the pass; the progress bar shows it, too.
         """
         return PassBookmark(self, name)
 
     def remove(self) -> None:
-        """Removes the file, since what it led to is kept; one of another evaluation stays."""
+        """Removes the file once the results are kept, unless another evaluation can use it."""
         try:
             self._read()
         except UnusableError as error:
@@ -115,7 +116,7 @@ class Bookmarks:
             self.path.unlink(missing_ok=True)
 
     def find(self, name: str, start: Place) -> Place:
-        """The place of a pass that is kept, or else its start."""
+        """Returns the kept place of a pass, or `start` if no place is kept."""
         leaves = self._kept.get(name)
         if leaves is None:
             return start
@@ -126,7 +127,7 @@ class Bookmarks:
         return found
 
     def put(self, name: str, place: Place, read: int, symbols: int) -> None:
-        """Notes the place of a pass, and writes the file if it is time to."""
+        """Notes the place of a pass, and writes the file if the last time was half a minute ago."""
         self._places[name] = place
         if self._bar is not None:
             self._show(self._bar, name, read, symbols)
@@ -144,7 +145,7 @@ class Bookmarks:
         bar.update(row, completed=read, speed=shown)
 
     def _save(self) -> bool:
-        """Whether the places are on the disk."""
+        """Writes the places, and returns whether they are on the disk."""
         passes = self._kept | {name: named_leaves(place) for name, place in self._places.items()}
         if not passes:
             return False
@@ -153,17 +154,17 @@ class Bookmarks:
         head = json.dumps({"evaluation": self.evaluation, "passes": described})
         arrays = [np.asarray(leaf) for leaves in passes.values() for leaf in leaves.values()]
         body = b"".join([head.encode(), b"\n", *(array.tobytes() for array in arrays)])
-        # What it holds can be measured again: a full disk does not end the evaluation.
+        # The places can be measured again, so a full disk does not end the evaluation.
         with suppress(OSError):
             write_whole(self.path, text_checksum(body).encode() + b"\n" + body)
             return True
         return False
 
     def _read(self) -> dict[str, Leaves]:
-        """The arrays of every pass; none without a file.
+        """Reads the arrays of every pass; returns an empty dictionary if there is no file.
 
         Raises:
-            UnusableError: the file is damaged, or of another evaluation.
+            UnusableError: the file is damaged, or belongs to another evaluation.
         """
         try:
             data = self.path.read_bytes()
@@ -220,7 +221,12 @@ def _make_bar() -> Progress:
 
 
 def _unpack(passes: dict[str, dict[str, str]], data: bytes) -> dict[str, Leaves]:
-    """The arrays whose bytes lie one after another, as `describe` describes them."""
+    """Reads arrays whose bytes follow one another in `data`.
+
+    Args:
+        passes: for each pass, the description that `describe` gave of each array.
+        data: the bytes of all arrays, in the same order.
+    """
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     found: dict[str, Leaves] = {}
     start = 0

@@ -22,7 +22,7 @@ from experiments.console import (
     user_errors,
 )
 
-# What takes long to import (jax, flax, polars) is imported by the commands that need it.
+# Modules that take long to import (jax, flax, polars) are imported by the commands that need them.
 
 app = typer.Typer(
     name="plstm-seq",
@@ -35,11 +35,11 @@ tasks_app = typer.Typer(help="List the tasks, or show one.", invoke_without_comm
 
 
 def main() -> None:
-    """The console command `plstm-seq`."""
+    """Runs the console command `plstm-seq`."""
     speak_in_lines()
     try:
         app()
-    except Exception:  # whatever it was: jax may have failed to start, in any of many ways
+    except Exception:  # jax can fail to start with many kinds of exceptions
         problem = environment_problem()
         if problem is None:
             raise
@@ -48,7 +48,10 @@ def main() -> None:
 
 
 def _activation() -> str:
-    """How to make `plstm-seq` a command, where it was called by its path in an environment."""
+    """Returns the line that activates the environment, or "" if none is needed.
+
+    It is needed where `plstm-seq` was called by its path inside a virtual environment.
+    """
     if os.environ.get("VIRTUAL_ENV") or sys.prefix == sys.base_prefix:
         return ""
     return f"  source {os.path.relpath(sys.prefix)}/bin/activate\n"
@@ -96,17 +99,17 @@ def show_task(
     ] = None,
     length: Annotated[
         int | None,
-        typer.Option(min=1, help="Length of the examples; size of images and grids."),
+        typer.Option(min=1, help="Length of the examples, or size of images and grids."),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Number of examples.")] = 4,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the examples.")] = 0,
     picture: Annotated[
         Path | None,
-        typer.Option(help="Draw examples of images or grids; the figure's path without ending."),
+        typer.Option(help="Draw examples of images or grids to this path, given without ending."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a task: its rule, its symbols, what its automaton asks for, and some examples."""
+    """Show a task: its rule, its symbols, what its automaton demands, and some examples."""
     from experiments import commands, default_config, show
 
     with user_errors():
@@ -127,7 +130,8 @@ def show_task(
 @app.command(rich_help_panel="Train")
 def train(
     task: Annotated[
-        str | None, typer.Argument(help="A task (plstm-seq tasks); left out with --config.")
+        str | None,
+        typer.Argument(help="A task; plstm-seq tasks lists them. Leave it out with --config."),
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -138,22 +142,22 @@ def train(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="A file to start from: YAML, or a run's config.json; or a recipe's name, "
-            "such as deit3_t."
+            help="Start from this config: a YAML file, a run's config.json, or the name of a "
+            "recipe, such as deit3_t."
         ),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="The run goes to runs/NAME (default: runs/TASK-N).")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="The run goes to this folder, outside runs/ as well.")
+        Path | None, typer.Option(help="The run goes to this folder, which may be anywhere.")
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
             metavar="",
-            help="Continue the run of --name or --folder from its last checkpoint.",
+            help="Continue the run that --name or --folder names from its last checkpoint.",
         ),
     ] = False,
     start: Annotated[
@@ -165,7 +169,7 @@ def train(
         typer.Option(
             "--quick",
             metavar="",
-            help="Cut it to 50 steps of small batches, to see that everything works.",
+            help="Train only about 50 steps of small batches, to see that everything works.",
         ),
     ] = False,
     generators: cli_sweep.Generators = None,
@@ -173,13 +177,18 @@ def train(
         str | None,
         typer.Option(
             metavar="data=N",
-            help="Split every batch over N devices (data=all: all), also of several processes.",
+            help="Split every batch over N devices (data=all: over all), which may belong to "
+            "several processes.",
         ),
     ] = None,
     trackers: cli_sweep.Trackers = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", metavar="", help="Print what is not the default; train nothing."),
+        typer.Option(
+            "--dry-run",
+            metavar="",
+            help="Print the fields that differ from the defaults; train nothing.",
+        ),
     ] = False,
     full: Annotated[
         bool,
@@ -190,7 +199,7 @@ def train(
     """Train a model on a task.
 
     Every field of the config can be set: plstm-seq train s3_word_problem transition=orthogonal
-    transition.dim=3 learning_rate=1e-3 steps=2000. Fields: plstm-seq train TASK --full.
+    transition.dim=3 learning_rate=1e-3 steps=2000. To see all fields: plstm-seq train TASK --full.
     """
     from experiments import commands
 
@@ -215,7 +224,11 @@ def train(
 def _train(
     chosen: Any, place: Path | None, resume: bool, mesh: str | None, trackers: list[str]
 ) -> tuple[Any, dict[str, Any]]:
-    """Trains; an interruption or divergence ends the command and says what to do."""
+    """Trains a run, and returns it with its last record.
+
+    If training is interrupted, diverges or cannot write its files, a message says so and the
+    command ends.
+    """
     from experiments import commands, running
     from plstm_seq.training import NonFiniteLossError
 
@@ -241,32 +254,35 @@ def _train(
 def evaluate(
     run: RunName,
     lengths: Annotated[
-        str | None, typer.Option(help="Lengths, such as 64,256,4096 (default: the config's).")
+        str | None,
+        typer.Option(help="Lengths of sequences, such as 64,256,4096 (default: the config's)."),
     ] = None,
     sizes: Annotated[
-        str | None, typer.Option(help="The same of images and grids: sizes, such as 192,384.")
+        str | None,
+        typer.Option(help="Sizes of images or grids, such as 192,384 (default: the config's)."),
     ] = None,
     depths: Annotated[
-        str | None, typer.Option(help="The same of graphs: depths, such as 4,8,16.")
+        str | None, typer.Option(help="Depths of graphs, such as 4,8,16 (default: the config's).")
     ] = None,
     num_sequences: Annotated[
-        int | None, typer.Option(min=1, help="Fresh sequences a length (default: the config's).")
+        int | None,
+        typer.Option(min=1, help="Number of fresh sequences per length (default: the config's)."),
     ] = None,
     snap: Annotated[
         int | None,
         typer.Option(
             min=1,
             metavar="N",
-            help="Measure again with the state put back every N symbols onto the learned "
-            "prototype of what is predicted.",
+            help="Measure a second time, and replace the state every N symbols by the learned "
+            "prototype of the label that the model predicts.",
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure accuracy at lengths far beyond training; adds rows to evaluation.parquet of the run.
+    """Measure accuracy at lengths far beyond training; add it to the run's evaluation.parquet.
 
-    What was measured before stays: rows of other lengths, numbers of sequences and training steps.
-    Stopped (Ctrl-C) or killed, the same command goes on where it was.
+    Rows of other lengths, numbers of sequences and training steps are kept. If the command is
+    stopped (Ctrl-C) or killed, give it again: it goes on where it stopped.
     """
     from experiments import commands, load_run, show
     from experiments import evaluate as evaluate_run
@@ -298,12 +314,13 @@ def evaluate(
 @app.command(rich_help_panel="Train")
 def quickstart(
     folder: Annotated[
-        Path | None, typer.Option(help="Where everything goes (default: runs/quickstart-N).")
+        Path | None,
+        typer.Option(help="The folder of the runs and the figure (default: runs/quickstart-N)."),
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Such as 100..104.")] = "0",
+    seeds: Annotated[str, typer.Option(help="Seeds, such as 100..104.")] = "0",
     as_json: Json = False,
 ) -> None:
-    """Train three small models in minutes, and see which of them hold beyond their training."""
+    """Train three small models in minutes, and see which stay right beyond the trained lengths."""
     from experiments import demonstration
     from experiments.sweeps.values import whole_numbers
 
@@ -321,17 +338,21 @@ def quickstart(
 
 @app.command(rich_help_panel="Train")
 def tune(
-    shapes: Annotated[str, typer.Option(help="quick: one of each kind; full: a grid.")] = "quick",
+    shapes: Annotated[
+        str,
+        typer.Option(help="The shapes to time. quick: one of each kind; full: a grid of shapes."),
+    ] = "quick",
     output: Annotated[
-        Path | None, typer.Option(help="The JSON (default: the one that plstm_1d reads).")
+        Path | None,
+        typer.Option(help="The JSON file to write (default: the one that plstm_1d reads)."),
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", metavar="", help="List what would be timed, and time nothing."),
+        typer.Option("--dry-run", metavar="", help="List what would be timed; time nothing."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure which implementation of the 1D op is fastest on this device, shape by shape."""
+    """Measure which implementation of the 1D op is fastest on this device for each shape."""
     from experiments import tuning
 
     with user_errors():
@@ -345,7 +366,7 @@ def tune(
     print_result(str(path), f"wrote {path}", as_json)
 
 
-# Commands that stand in their own files, in the order of `plstm-seq --help`.
+# The commands that are defined in other files, in the order of `plstm-seq --help`.
 for _panel, _commands in {
     "Train": (cli_sweep.cross_validate,),
     "Sweep": (

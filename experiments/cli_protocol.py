@@ -24,23 +24,25 @@ from experiments.console import (
     write_output,
 )
 
-# What takes long to import (jax, flax, polars) is imported by the commands that need it.
+# Modules that take long to import (jax, flax, polars) are imported by the commands that need them.
 
 app = typer.Typer(
-    help="Rerun what papers trained and measured, and show ours beside theirs.",
+    help="Repeat what papers trained and measured, and show our numbers next to theirs.",
     no_args_is_help=True,
 )
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A protocol: plstm-seq protocol list.")]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A protocol; plstm-seq protocol list shows them.")
+]
 
 
 @app.command("list")
 def list_protocols(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Show all about this one.")
+        str | None, typer.Argument(metavar="[NAME]", help="Describe this protocol in full.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the protocols; or show the source, tasks, budget and departures of one."""
+    """List the protocols, or show one: its source, tasks, budget and departures from the paper."""
     from experiments.protocols import load, names, protocol
 
     with user_errors():
@@ -57,14 +59,14 @@ def run(
     name: Name,
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Fields that every model takes."),
+        typer.Argument(metavar="[KEY=VALUE]...", help="Fields to set in every model's config."),
     ] = None,
     models: Annotated[
         list[str] | None,
         typer.Option(
             "--model",
             metavar="NAME[,KEY=VALUE]...",
-            help="plstm or another mixer, with fields of it; repeatable (default: plstm).",
+            help="plstm or another mixer, and fields to set in it; repeatable (default: plstm).",
         ),
     ] = None,
     tasks: Annotated[
@@ -73,13 +75,16 @@ def run(
     ] = None,
     scale: Annotated[
         float,
-        typer.Option(help="Multiplies steps and warm-up, never test lengths or samples."),
+        typer.Option(
+            help="Multiply training and warm-up steps by this; what is tested stays the same."
+        ),
     ] = 1.0,
     seeds: Annotated[
-        str | None, typer.Option(help="Such as 0..2 (default: as many as published).")
+        str | None, typer.Option(help="Seeds, such as 0..2 (default: as many as published).")
     ] = None,
     rates: Annotated[
-        str | None, typer.Option(help="Learning rates, such as 1e-3,3e-3 (default: published).")
+        str | None,
+        typer.Option(help="Learning rates, such as 1e-3,3e-3 (default: the published ones)."),
     ] = None,
     executor: ExecutorName = "local",
     max_parallel: MaxParallel = None,
@@ -88,17 +93,16 @@ def run(
     trackers: Trackers = None,
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run", metavar="", help="Print what would be trained, and train nothing."
-        ),
+        typer.Option("--dry-run", metavar="", help="Print what would be trained; train nothing."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train and measure models as a paper did: a sweep for each model and task.
+    """Train and measure models as a paper did, with one sweep for each model and task.
 
     plstm-seq protocol run chomsky_regular --model plstm,transition.dim=4 --model lstm --scale 0.01
 
-    The same command goes on where it was stopped. Results: plstm-seq protocol table NAME.
+    Give the same command again to go on where it was stopped. To see the results:
+    plstm-seq protocol table NAME.
     """
     from experiments.protocols import cells, load, protocol, run_cell
     from experiments.protocols.cells import planned
@@ -137,15 +141,15 @@ def run(
 def table(
     name: Name,
     scale: Annotated[
-        float | None, typer.Option(help="Only runs of this scale (default: of every scale).")
+        float | None, typer.Option(help="Show only runs of this scale (default: all scales).")
     ] = None,
     form: Form = None,
     output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """Show what was measured here beside what was published, and what was not run.
+    """Show what was measured here next to what was published, and what was not run.
 
-    Each statistic of ours is over the seeds at the learning rate where it is highest.
+    Each of our statistics is taken over the seeds, at the learning rate where it is highest.
     """
     from experiments.protocols import compare, export, load
     from experiments.protocols.table import not_run

@@ -17,21 +17,23 @@ from experiments.console import (
     write_output,
 )
 
-# What takes long to import (jax, polars, matplotlib) is imported by the commands that need it.
+# Modules that take long to import (jax, polars, matplotlib) are imported by the commands that need
+# them.
 
 By = Annotated[
     str | None,
     typer.Option(
         metavar="FIELD,FIELD",
-        help="What makes a setting, e.g. transition.dim (default: all that varies but the seed).",
+        help="Fields whose values make a setting, e.g. transition.dim (default: all fields that "
+        "vary, except the seed).",
     ),
 ]
 NumSequences = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Take what was measured with this many sequences a length (default: the most that "
-        "all members have).",
+        help="Use what was measured with this many sequences per length (default: the largest "
+        "number that all members have).",
     ),
 ]
 
@@ -42,7 +44,8 @@ def results(
     metric: Annotated[
         str,
         typer.Option(
-            help="token, sequence or last, or snapped_sequence, averaged_sequence and so on."
+            help="The accuracy: token, sequence or last, or snapped_sequence, averaged_sequence "
+            "and so on."
         ),
     ] = "sequence",
     length: Annotated[
@@ -52,7 +55,8 @@ def results(
         list[str] | None,
         typer.Option(
             metavar="FIELD=VALUE",
-            help="Only members with that value, or one of several between commas; repeatable.",
+            help="Keep only members with this value of a field, or with one of several values "
+            "separated by commas; repeatable.",
         ),
     ] = None,
     form: Form = None,
@@ -60,7 +64,7 @@ def results(
     output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """Summarize a sweep: best, median, mean, success rate and horizon of each setting over seeds.
+    """Summarize a sweep: each setting's best, median, mean, success rate and horizon over seeds.
 
     plstm-seq results jt --by transition.dim --length 256 --where learning_rate=0.003
     """
@@ -89,23 +93,27 @@ def results(
 
 def compare(
     sweeps: Annotated[
-        list[str], typer.Argument(metavar="SWEEP...", help="Folders of sweeps or names in sweeps/.")
+        list[str],
+        typer.Argument(metavar="SWEEP...", help="Folders of sweeps, or their names in sweeps/."),
     ],
     by: By = None,
     length: Annotated[
         int | None,
-        typer.Option(help="Where one accuracy is read (default: the longest length in training)."),
+        typer.Option(
+            help="The length of the figures that show the accuracy at one length (default: the "
+            "longest in training)."
+        ),
     ] = None,
     num_sequences: NumSequences = None,
     output: Annotated[
-        Path, typer.Option(help="The beginning of the figures' paths: PREFIX_accuracy.png, ...")
+        Path, typer.Option(help="PREFIX of the figures' paths, as in PREFIX_accuracy.png.")
     ] = Path("compare"),
     as_json: Json = False,
 ) -> None:
-    """Draw what tells the settings of sweeps apart, as PNG and SVG, and print what they cost.
+    """Compare the settings of sweeps in figures (PNG and SVG), and print what they cost.
 
-    Accuracy against length, steps, time and costs; horizon against JT; solve rate against the
-    learning rate.
+    The figures show accuracy against length, steps, time and costs, the horizon against JT, and the
+    solve rate against the learning rate.
     """
     from experiments.results.comparing import compare as draw
     from experiments.results.export import readable_costs
@@ -130,7 +138,7 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write one HTML page about a sweep: figures, tables, commands to repeat it, environment."""
+    """Write an HTML page about a sweep: figures, tables, commands to repeat it, environment."""
     from experiments.reporting import report as write_report
 
     with user_errors():

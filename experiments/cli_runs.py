@@ -1,6 +1,6 @@
-"""The commands `decode`, `plot`, `probe`, `export` and `round`: what is done with a trained run.
+"""The commands `decode`, `plot`, `probe`, `export` and `round`, which work on trained runs.
 
-What takes long to import (jax, matplotlib) is imported by the command that needs it.
+Modules that take long to import (jax, matplotlib) are imported by the commands that need them.
 """
 
 import sys
@@ -15,7 +15,8 @@ from experiments.console import Json, RunName, err, out, plain, print_result, us
 def decode(
     run: RunName,
     text: Annotated[
-        str | None, typer.Argument(help="Symbols; left out: lines of standard input.")
+        str | None,
+        typer.Argument(help="Symbols (default: each line of standard input is decoded)."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -41,15 +42,15 @@ def decode(
 
 def plot(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Evaluated runs.")],
-    output: Annotated[Path, typer.Option(help="The figure's path without its ending.")] = Path(
+    output: Annotated[Path, typer.Option(help="The figure's path, without ending.")] = Path(
         "accuracy_against_length"
     ),
     num_sequences: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Draw what was measured with this many sequences a length (default: where most "
-            "lengths of the config are, then the most).",
+            help="Draw what was measured with this many sequences per length (default: the number "
+            "for which most lengths of the config were measured; of several, the largest).",
         ),
     ] = None,
     as_json: Json = False,
@@ -70,35 +71,40 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help="safetensors (the arrays) or stablehlo (a program); default: by OUT's ending.",
+            help="safetensors (the arrays) or stablehlo (a program); default: the ending of OUT.",
         ),
     ] = None,
     size: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Length, side of images and grids, or size or depth of graphs that a program "
-            "takes (default: any length; the largest in training).",
+            help="The inputs of a program: their length, the side of images and grids, or the size "
+            "or depth of graphs (default: any length, otherwise the largest in training).",
         ),
     ] = None,
     graphs: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Graphs that the program of a graph model takes (default: a batch)."
+            min=1,
+            help="Number of graphs that the program of a graph model takes (default: the batch "
+            "size of training).",
         ),
     ] = None,
     platforms: Annotated[
         list[str] | None,
-        typer.Option("--platform", help="What a program runs on: cpu, cuda or tpu; repeatable."),
+        typer.Option(
+            "--platform", help="A platform that the program runs on: cpu, cuda or tpu; repeatable."
+        ),
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="last, or average: those averaged with training.average.")
+        str,
+        typer.Option(help="last, or average: the weights that training.average has averaged."),
     ] = "last",
     as_json: Json = False,
 ) -> None:
     """Write a trained model for use without this library.
 
-    plstm-seq export s3 s3.safetensors, or plstm-seq export s3 s3.stablehlo --platform cuda
+    Examples: plstm-seq export s3 s3.safetensors, plstm-seq export s3 s3.stablehlo --platform cuda
     """
     from experiments import load_run
     from experiments.exporting import export_run
@@ -127,20 +133,21 @@ def probe(
             "--only",
             metavar="NAME",
             help="gates, contexts, spectrum, group, homomorphism, representations, linear, "
-            "separability, sensitivity, drift or exact; repeatable (default: all that suit).",
+            "separability, sensitivity, drift or exact; repeatable (default: all that suit the "
+            "run).",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="The folder of figures and numbers (default: probes in the run's)."),
+        typer.Option(help="Folder of the figures and numbers (default: probes in the run's)."),
     ] = None,
     block: Annotated[int, typer.Option(min=0, help="The block whose gates are drawn, from 0.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """See what a run has learned: its gates, transitions, states, and how far they carry.
+    """See what a run has learned: its gates, transitions and states, and how far they hold.
 
-    A PNG and an SVG for every probe, and the numbers in probes.json. A model over images or
-    grids has one probe, gates: they are drawn over an example.
+    Writes a PNG and an SVG for every probe, and the numbers of all probes to probes.json. A model
+    of images or grids has only the probe gates, which draws them over an example.
     """
     from experiments import load_run
     from experiments.probing import probe as probe_run
@@ -162,18 +169,18 @@ def round_transitions(
     run: RunName,
     name: Annotated[
         str | None,
-        typer.Option(help="Name of the new run in runs/ (default: that of RUN with -rounded)."),
+        typer.Option(help="Name of the new run in runs/ (default: RUN-rounded)."),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="The new run's folder, instead of --name.")
+        Path | None, typer.Option(help="Folder of the new run, instead of --name.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a run exact: its transitions become the nearest representation of a group.
+    """Make a run exact: replace its transitions by the nearest representation of a group.
 
-    For models of one block without a convolution that track a group. Which group is read off the
-    model's own answers. The new run has one transition a token and no source; evaluate,
-    probe, decode and plot it as any run.
+    This is for models with one block and no convolution that track a group. Which group it is
+    follows from the model's own answers. The new run has one transition per token and no source;
+    evaluate, probe, decode and plot it as any run.
     """
     from experiments import load_run
     from experiments.commands import place

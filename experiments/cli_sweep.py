@@ -22,46 +22,53 @@ from experiments.console import (
 if TYPE_CHECKING:
     from experiments.sweeps.executors import Executor
 
-# What takes long to import (jax, flax, polars) is imported by the commands that need it.
+# Modules that take long to import (jax, flax, polars) are imported by the commands that need them.
 
 Folder = Annotated[
-    Path | None, typer.Option(help="The sweep goes to this folder, outside sweeps/ as well.")
+    Path | None, typer.Option(help="The sweep goes to this folder, which may be anywhere.")
 ]
 Generators = Annotated[
     str | None,
     typer.Option(
         metavar="'(0 1)(2 3),(0 1 2 3 4)'",
-        help="With word_problem: the group that these permutations of 0, 1, ... generate; they are "
-        "its symbols (task.generators=all: every element).",
+        help="For word_problem: permutations of 0, 1, ... that generate the group. They are also "
+        "its symbols; with task.generators=all every element of the group is one.",
     ),
 ]
 ExecutorName = Annotated[
     str,
-    typer.Option("--executor", help="Who works: local (this process), processes, or slurm."),
+    typer.Option(
+        "--executor", help="Where groups are trained: local (this process), processes, or slurm."
+    ),
 ]
 MaxParallel = Annotated[
-    int | None, typer.Option(min=1, help="Groups at once, with --executor processes or slurm.")
+    int | None,
+    typer.Option(
+        min=1, help="Number of groups trained at once, with --executor processes or slurm."
+    ),
 ]
 SlurmOption = Annotated[
     list[str] | None,
     typer.Option(
         "--slurm",
         metavar="KEY=VALUE",
-        help="What a job asks of Slurm, e.g. partition=gpu time=240.",
+        help="An option of every Slurm job, e.g. partition=gpu or time=240; repeatable.",
     ),
 ]
 Detach = Annotated[
-    bool, typer.Option("--detach", metavar="", help="Return once the jobs are in Slurm's queue.")
+    bool,
+    typer.Option("--detach", metavar="", help="Return as soon as the jobs are in Slurm's queue."),
 ]
 Trackers = Annotated[
     list[str] | None,
-    typer.Option("--tracker", help="Also log to: wandb (needs the extra 'wandb')."),
+    typer.Option("--tracker", help="Log to this tracker, too: wandb (needs the extra 'wandb')."),
 ]
 
 
 def sweep(
     task: Annotated[
-        str | None, typer.Argument(help="A task (plstm-seq tasks); left out with --config.")
+        str | None,
+        typer.Argument(help="A task; plstm-seq tasks lists them. Leave it out with --config."),
     ] = None,
     words: Annotated[
         list[str] | None,
@@ -70,7 +77,8 @@ def sweep(
         ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="A YAML file to start from: a sweep, or a run's config.")
+        Path | None,
+        typer.Option(help="Start from this YAML file, which holds a sweep or a run's config."),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="The sweep goes to sweeps/NAME (default: sweeps/TASK-N).")
@@ -81,14 +89,16 @@ def sweep(
         typer.Option(
             "--zip",
             metavar="FIELD,FIELD",
-            help="Fields whose values go together instead of being combined; may be repeated.",
+            help="Fields whose values are taken pairwise instead of in all combinations; "
+            "repeatable.",
         ),
     ] = None,
     generators: Generators = None,
     match: Annotated[
         str | None,
         typer.Option(
-            help="Solve a size of each model so that all cost the same: state, parameters or flops."
+            help="Choose a size of each model so that all cost the same: state, parameters or "
+            "flops."
         ),
     ] = None,
     executor: ExecutorName = "local",
@@ -99,7 +109,7 @@ def sweep(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", metavar="", help="Print groups, members and memory, and train nothing."
+            "--dry-run", metavar="", help="Print groups, members and memory; train nothing."
         ),
     ] = False,
     as_json: Json = False,
@@ -108,8 +118,8 @@ def sweep(
 
     plstm-seq sweep s3_word_problem transition.dim=1,2,4 seed=0..7 learning_rate=1e-3,3e-3
 
-    Members that differ in no shape are trained together, as one program. The same command with
-    the same --name goes on where it was stopped.
+    Members whose arrays have the same shapes are trained together, as one program. Give the same
+    command with the same --name again to go on where it was stopped.
     """
     from experiments.commands import place, warn_of, with_generators
     from experiments.sweep_commands import check_members, choose_sweep, plan_rows, plan_tables
@@ -135,7 +145,7 @@ def sweep(
 
 
 def status(name: SweepName, as_json: Json = False) -> None:
-    """Show how far the members of a sweep are; a running sweep is not disturbed."""
+    """Show how far the members of a sweep are, without disturbing a running sweep."""
     from experiments.sweep_commands import status_table
     from experiments.sweeps import status as read_status
 
@@ -153,7 +163,7 @@ def resume(
     trackers: Trackers = None,
     as_json: Json = False,
 ) -> None:
-    """Go on with a sweep that was stopped or killed; members that have ended are not rerun."""
+    """Go on with a sweep that was stopped or killed; members that have ended stay as they are."""
     from experiments.sweeps import open_sweep
     from experiments.sweeps.launch import make_executor
 
@@ -181,7 +191,7 @@ def _run(folder: Path, executor: "Executor", as_json: bool) -> None:
 
 @contextmanager
 def endings(folder: Path) -> Iterator[None]:
-    """An interruption or a failed group ends the command and says what to do."""
+    """Ends the command with advice if the block is interrupted or a group fails."""
     from experiments.sweeps.executors import GroupsFailedError
 
     try:
@@ -198,7 +208,9 @@ def endings(folder: Path) -> Iterator[None]:
 def cross_validate(
     assignments: Annotated[
         list[str],
-        typer.Argument(metavar="data=PATH [KEY=VALUE]...", help="The data set, and fields."),
+        typer.Argument(
+            metavar="data=PATH [KEY=VALUE]...", help="The data set, and fields of the config."
+        ),
     ],
     name: Annotated[
         str | None, typer.Option(help="The folds go to sweeps/NAME (default: sweeps/tu-N).")
@@ -210,9 +222,9 @@ def cross_validate(
 ) -> None:
     """Train and test on every fold of a TU data set, as published.
 
-    plstm-seq cross-validate data=MUTAG mixer=gin width=48. The same command with --name goes on
-    where it was stopped. Steps are 100 epochs in batches of 64; with another training.batch_size
-    set training.steps too.
+    Example: plstm-seq cross-validate data=MUTAG mixer=gin width=48. Give the same command with the
+    same --name again to go on where it was stopped. The default steps are 100 epochs in batches of
+    64; if you set another training.batch_size, set training.steps too.
     """
     from experiments import commands
     from experiments.cross_validation import create_folds, folds, folds_table

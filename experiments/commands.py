@@ -1,4 +1,4 @@
-"""What the command line does before and after the functions that it wraps."""
+"""Helpers of the command line: they turn arguments into configs and folders, and prepare output."""
 
 import json
 import os
@@ -34,7 +34,7 @@ from plstm_seq.training import Tracker
 from plstm_seq.training.devices import check_mesh
 from tasks.options import shown
 
-# Where the files of a task are, which is said without `task.`.
+# The path of the assignment `data=...`, which may be written without `task.`.
 _DATA = ("data",)
 
 
@@ -47,16 +47,16 @@ def choose_config(
     start: str | None = None,
     quick: bool = False,
 ) -> ExperimentConfig:
-    """The config that the arguments of `train` ask for.
+    """Returns the config that the arguments of `train` ask for.
 
     Args:
-        task: the task's name.
-        assignments: fields of the config.
-        file: of a config, or the name of a recipe.
+        task: the name of the task.
+        assignments: fields of the config, each as `field=value`.
+        file: the file of a config, or the name of a recipe.
         place: the folder of the run.
-        resume: whether to continue it.
-        start: the run from whose parameters to start.
-        quick: whether to cut it, see `experiments.presets.shortened`.
+        resume: whether to continue the run in that folder.
+        start: the folder or name of a run from whose parameters training starts.
+        quick: whether to shorten training, see `experiments.presets.shortened`.
 
     Raises:
         ConfigError, RunError: the arguments do not go together, or one is wrong.
@@ -88,12 +88,12 @@ def choose_config(
         config = shortened(config)
     if start is not None:
         config = replace(config, initial_run=str(load_run(start).folder.resolve()))
-        starting_model(config)  # before a folder is made
+        starting_model(config)  # raises before a folder is made
     return config
 
 
 def warn_of(configs: Iterable[ExperimentConfig]) -> None:
-    """Prints what a training allows and hardly anybody means, each once."""
+    """Warns of settings that are allowed but hardly ever intended, once for each training."""
     for training in {config.training for config in configs}:
         warm_up, steps = training.optimizer.warmup_steps, training.steps
         if warm_up > steps:
@@ -104,7 +104,7 @@ def warn_of(configs: Iterable[ExperimentConfig]) -> None:
 
 
 def _from_file(file: Path, assignments: Sequence[str]) -> ExperimentConfig:
-    """The config of a file or of a recipe, whose data set may be named among the assignments."""
+    """Reads the config of a file or a recipe; assignments may name the recipe's data set."""
     options = task_options(assignments)
     if file.exists():
         return read_config(file, options)
@@ -115,39 +115,40 @@ def _from_file(file: Path, assignments: Sequence[str]) -> ExperimentConfig:
 
 
 def task_options(assignments: Sequence[str]) -> dict[str, Any]:
-    """The options of the task among assignments: the defaults of all else may follow from them.
+    """Returns the options of the task among the assignments; other defaults may depend on them.
 
     Raises:
-        ConfigError: an assignment is none.
+        ConfigError: a text is not an assignment.
     """
     pairs = map(parse_assignment, assignments)
     return {path[-1]: value for path, value in pairs if path[:-1] == ("task",) or path == _DATA}
 
 
 def with_generators(assignments: Sequence[str], generators: str | None) -> list[str]:
-    """Assignments with those before them that make the group of some permutations the task's.
+    """Returns the assignments, after new ones that set the task's group.
 
-    The permutations are the symbols, too, unless `task.generators` is assigned.
+    The group is the one that the permutations generate. They are the symbols of the task, too,
+    unless `task.generators` is assigned.
 
     Args:
-        assignments: `field=value` each.
-        generators: in cycles of the points 0, 1, ...: `(0 1)(2 3),(0 1 2 3 4)`; None: there are
-            none.
+        assignments: fields of the config, each as `field=value`.
+        generators: permutations as cycles of the points 0, 1, ..., such as
+            `(0 1)(2 3),(0 1 2 3 4)`; None: nothing is added.
     """
     if generators is None:
         return list(assignments)
     given = {assignment.partition("=")[0].strip() for assignment in assignments}
     symbols = [] if given & {"task.generators", "generators"} else ["task.generators=standard"]
-    # Quoted: there are commas in it.
+    # The group is quoted, because its text contains commas.
     return [f"task.group={json.dumps(f'<{generators}>')}", *symbols, *assignments]
 
 
 def place(name: str | None, folder: Path | None, *, root: Path = ROOT) -> Path | None:
-    """Where a run or sweep goes, by its name or by an explicit path; None: neither is given.
+    """Returns the folder of a run or sweep, or None if neither a name nor a folder is given.
 
     Args:
-        name: of a folder in `root`.
-        folder: any path.
+        name: the name of a folder in `root`.
+        folder: an explicit path, which may be anywhere.
         root: `runs/` or `sweeps/`.
 
     Raises:
@@ -166,18 +167,18 @@ def place(name: str | None, folder: Path | None, *, root: Path = ROOT) -> Path |
 
 
 def named(folder: Path) -> str:
-    """`--name NAME` or `--folder PATH`, as `place` reads it."""
+    """Returns the option that names a folder: `--name NAME` or `--folder PATH`, see `place`."""
     if folder.is_relative_to(ROOT):
         return f"--name {shlex.quote(str(folder.relative_to(ROOT)))}"
     return f"--folder {shlex.quote(str(folder))}"
 
 
 def open_run(config: ExperimentConfig, place: Path | None, resume: bool) -> Run:
-    """The run to train: a new folder, or the one to continue.
+    """Opens the run to train: a new one, or the one to continue.
 
     Raises:
         ConfigError, UnsupportedError: its model cannot be trained here; no folder is made.
-        RunError: the folder is there already, or one of several processes was given no name.
+        RunError: the folder exists already, or several processes train and the run has no name.
     """
     if resume and place is not None:
         return load_run(place)
@@ -191,11 +192,11 @@ def open_run(config: ExperimentConfig, place: Path | None, resume: bool) -> Run:
 
 
 def devices(mesh: str | None, config: ExperimentConfig) -> Mesh | None:
-    """The devices that every batch is split over; None: it is not.
+    """Returns the devices that every batch is split over, or None if batches are not split.
 
     Args:
-        mesh: as of `experiments.distributed.make_mesh`.
-        config: of the run, whose batches they have to divide.
+        mesh: the text that `experiments.distributed.make_mesh` reads, or None.
+        config: the config of the run; the number of devices has to divide its batch size.
     """
     if mesh is None:
         return None
@@ -207,17 +208,17 @@ def devices(mesh: str | None, config: ExperimentConfig) -> Mesh | None:
 def fit_and_report(
     run: Run, trackers: Sequence[Tracker] = (), mesh: Mesh | None = None
 ) -> dict[str, Any]:
-    """Trains a run; its status and last record."""
+    """Trains a run, and returns its status and last record in one dictionary."""
     result = fit_run(run, progress=True, trackers=trackers, mesh=mesh)
     return {"status": result.status, **result.record}
 
 
 def as_yaml(config: ExperimentConfig, full: bool = False) -> str:
-    """The config as YAML, below comments that say which rules chose what is as by default.
+    """Writes a config as YAML, after comments that name the rules behind its default values.
 
     Args:
-        config: what is shown.
-        full: whether all fields are, or those that differ from the defaults.
+        config: the config to write.
+        full: whether all fields are written, or only those that differ from the defaults.
     """
     comments = [
         line
@@ -241,14 +242,14 @@ def _rules(config: ExperimentConfig) -> list[str]:
 
 
 def parse_sizes(run: Run, **given: str | None) -> list[int] | None:
-    """`64,256,4096` as numbers, given for what grows in the run's task.
+    """Reads the numbers of `--lengths`, `--sizes` or `--depths`, such as `64,256,4096`.
 
     Args:
-        run: says what that is: length, size or depth.
-        **given: the text for each; all None: nothing is said.
+        run: the run, whose inputs have either a length, a size or a depth.
+        **given: the text of each option, by `length`, `size` and `depth`; None: it was not given.
 
     Raises:
-        ConfigError: no numbers, or given for what does not grow there.
+        ConfigError: a text does not hold numbers, or its option does not suit the run's inputs.
     """
     axis = run.problem.axis
     for name, text in given.items():
@@ -260,10 +261,10 @@ def parse_sizes(run: Run, **given: str | None) -> list[int] | None:
 
 
 def parse_numbers(text: str | None, option: str) -> list[int] | None:
-    """`64,256,4096` as numbers.
+    """Reads numbers such as `64,256,4096`; returns None if there is no text.
 
     Raises:
-        ConfigError: something else, or a number below 1.
+        ConfigError: the text is something else, or a number is below 1.
     """
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""What a run is made of: the same in Python, in YAML and in the run's folder."""
+"""The config of a run, which is the same in Python, in YAML and in the run's folder."""
 
 import dataclasses
 import functools
@@ -155,10 +155,10 @@ def check_seed(seed: int) -> None:
 
 
 def default_config(task: str, **options: Any) -> ExperimentConfig:
-    """The config recommended for a task: its model, its training and how it is measured.
+    """Returns the config recommended for a task: its model, its training and its evaluation.
 
     Args:
-        task: a name of `experiments.problems.task_names()`, or of any group's word problem.
+        task: a name in `experiments.problems.task_names()`, or that of a group's word problem.
         **options: options of the task.
 
     Raises:
@@ -177,24 +177,24 @@ def default_config(task: str, **options: Any) -> ExperimentConfig:
 def _default(config: TaskConfig, problem: Problem) -> ExperimentConfig:
     try:
         training = problem.recommended_training()
-    except (ValueError, OSError) as error:  # in the files that the task reads
+    except (ValueError, OSError) as error:  # the files that the task reads are missing or wrong
         raise ConfigError(str(error)) from None
     evaluation = EvaluationConfig(lengths=problem.recommended_sizes())
     return ExperimentConfig(config, problem.recommended_model(), training, evaluation)
 
 
 def to_document(config: ExperimentConfig) -> dict[str, Any]:
-    """The config as nested dictionaries and lists, as YAML holds it."""
+    """Turns a config into nested dictionaries and lists, which can be written as YAML."""
     return {**plain(config), "task": task_document(config.task)}
 
 
 def task_document(config: TaskConfig) -> dict[str, Any]:
-    """The part `task` of a document: the name, and the options beside it."""
+    """Returns the part `task` of a document, which holds the name next to the options."""
     return {"name": config.name, **plain(config.options)}
 
 
 def from_document(document: Mapping[str, Any]) -> ExperimentConfig:
-    """The config that a document describes; fields left out take their defaults.
+    """Returns the config that a document describes; fields left out take their defaults.
 
     Raises:
         ConfigError: a field is unknown, missing or has a wrong value.
@@ -219,10 +219,10 @@ _NO_TASK = "a config needs a mapping 'task' with the field 'name'"
 
 
 def read_task(document: Any) -> TaskConfig:
-    """The task that the part `task` of a document describes; it is not made.
+    """Reads the part `task` of a document; the task itself is not made.
 
     Raises:
-        ConfigError: it is no mapping, or has no name.
+        ConfigError: the part is not a mapping, or has no name.
     """
     if not isinstance(document, Mapping):
         raise ConfigError(_NO_TASK)
@@ -234,8 +234,8 @@ def read_task(document: Any) -> TaskConfig:
     return TaskConfig(document["name"], options)
 
 
-# What follows from the task where a part of a document does not say it: documents of older
-# versions, and those that name a few fields.
+# Fields whose values follow from the task if a document leaves them out. Documents of older
+# versions leave them out, and so do those that name only a few fields.
 _UNSAID: Mapping[str, tuple[str, ...]] = {
     "model": ("kind",),
     "training": ("loss", "solved"),
@@ -244,29 +244,29 @@ _UNSAID: Mapping[str, tuple[str, ...]] = {
 
 
 def filled(part: str, given: Any, default: Callable[[], ExperimentConfig]) -> Any:
-    """A part of a document with what follows from the task, where the part does not say it.
+    """Completes a part of a document with the fields that follow from the task.
 
     Args:
-        part: a field of `ExperimentConfig`, but not the task.
-        given: what the document says of it.
-        default: makes the config that the task has where nothing is said.
+        part: the name of a field of `ExperimentConfig` other than `task`.
+        given: this part of the document.
+        default: a function that makes the task's default config.
     """
     if part not in _UNSAID or not isinstance(given, Mapping):
         return given
     unsaid = [name for name in _UNSAID[part] if name not in given]
     if "solved" in unsaid and default().training.loss not in OF_NUMBERS:
-        unsaid.remove("solved")  # its own default is an accuracy
+        unsaid.remove("solved")  # the default of its class is an accuracy, which suits this loss
     if not unsaid:
         return given
     return {**{name: plain(getattr(getattr(default(), part), name)) for name in unsaid}, **given}
 
 
 def check_config(config: ExperimentConfig, problem: Problem | None = None) -> None:
-    """Refuses parts that do not go together.
+    """Refuses a config whose parts do not go together.
 
     Args:
-        config: what is checked.
-        problem: of its task; None: it is made.
+        config: the config to check.
+        problem: the problem of its task; None: it is made here.
 
     Raises:
         ConfigError: the task cannot be made, or the model or training do not fit it.
@@ -287,10 +287,10 @@ def check_config(config: ExperimentConfig, problem: Problem | None = None) -> No
 
 
 def check_consistency(config: ExperimentConfig) -> None:
-    """Refuses a consistency term for a model that has no transitions by token.
+    """Refuses a consistency term for a model whose transitions do not depend on tokens alone.
 
     Raises:
-        ConfigError: the model is one.
+        ConfigError: the config has the term, and its model is of this kind.
     """
     weight = config.training.consistency
     if not weight:
@@ -308,7 +308,7 @@ def check_consistency(config: ExperimentConfig) -> None:
 
 
 def _check_sized(config: ExperimentConfig) -> None:
-    """Refuses for images, grids and graphs what sequences alone have."""
+    """Refuses settings that only sequences have in the config of images, grids or graphs."""
     kind = config.training.curriculum.kind
     if kind != "sizes":
         raise ConfigError(f"training.curriculum: got {kind!r}, expected sizes: inputs have a size")
@@ -325,9 +325,12 @@ def _check_sized(config: ExperimentConfig) -> None:
 
 
 def brief_document(config: ExperimentConfig) -> dict[str, Any]:
-    """As `to_document`, without what has the default of its class; `from_document` reads it."""
+    """As `to_document`, but without fields that have their class's default value.
+
+    `from_document` reads the result.
+    """
     brief = {**_unlike_defaults(config), "task": task_document(config.task)}
-    for part, names in _UNSAID.items():  # or the rest would be what follows from the task
+    for part, names in _UNSAID.items():  # `from_document` would take the task's values for these
         for name in names:
             value = plain(getattr(getattr(config, part), name))
             if isinstance(value, Mapping):
@@ -337,7 +340,7 @@ def brief_document(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def _unlike_defaults(node: Any) -> dict[str, Any]:
-    """The fields of one dataclass that differ from its defaults, and always its `kind`, first."""
+    """Returns the fields of a dataclass that differ from its defaults, after its `kind` if any."""
     kept = {"kind": node.kind} if hasattr(node, "kind") else {}
     for one in dataclasses.fields(node):
         value, default = getattr(node, one.name), one.default
@@ -351,7 +354,7 @@ def _unlike_defaults(node: Any) -> dict[str, Any]:
 
 
 def make_problem(config: TaskConfig) -> Problem:
-    """The task of a config, made, with what goes with its kind.
+    """Makes the task of a config, and returns the problem of its kind.
 
     Raises:
         ConfigError: there is no such task or option, or a value is wrong.

@@ -1,4 +1,4 @@
-"""Configs in files: YAML for people, and the complete one that a run is loaded from."""
+"""Configs in files: YAML for people, and the complete config that a run is loaded from."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from plstm_seq.files import write_whole
 
 COMPLETE, READABLE = "config.json", "config.yaml"
 _HEADER = f"# What differs from the defaults of the classes; {COMPLETE} is loaded. Checksum: "
-# Of older versions, whose file for the reader was complete.
+# The header of older versions, whose YAML file held every field.
 _OLD_HEADER = f"# For the reader: what is loaded is {COMPLETE}"
 
 
@@ -43,15 +43,15 @@ def read_config(
 ) -> ExperimentConfig:
     r"""Reads a config from YAML, or the `config.json` of a run.
 
-    A field that a YAML file leaves out takes its default, as this version has it.
+    A field that a YAML file leaves out takes its default in this version.
 
     Args:
         path: the file.
         options: options of the task, in place of those in the file.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML or not a config.
-        DamagedError: it is a `config.json` that was changed since it was written.
+        ConfigError: the file cannot be read, is not YAML, or is not a config.
+        DamagedError: the file is a `config.json` that was changed after it was written.
 
     Example:
         >>> from experiments import read_config
@@ -77,8 +77,8 @@ def read_config(
 def store_config(config: ExperimentConfig, folder: Path) -> None:
     """Writes a config into the folder of its run.
 
-    `config.json` holds every field and a checksum, and is what `stored_config` loads;
-    `config.yaml`, with what differs from the defaults, is for the reader.
+    `stored_config` loads `config.json`, which holds every field and a checksum. `config.yaml` is
+    for people, and holds the fields that differ from the defaults.
     """
     write_whole(folder / COMPLETE, seal(to_document(config)))
     text = brief_yaml(config)
@@ -86,21 +86,21 @@ def store_config(config: ExperimentConfig, folder: Path) -> None:
 
 
 def brief_yaml(config: ExperimentConfig) -> str:
-    """What differs from the defaults, as YAML of few lines."""
+    """Writes the fields that differ from the defaults as short YAML."""
     return scalars.dump_short(brief_document(config))
 
 
 def has_config(folder: Path) -> bool:
-    """Whether a folder is that of a run."""
+    """Returns whether a folder holds the config of a run."""
     return (folder / COMPLETE).is_file() or (folder / READABLE).is_file()
 
 
 def stored_config(folder: Path) -> ExperimentConfig:
-    """The config that `store_config` wrote, or that of a folder of an older version.
+    """Reads the config that `store_config` or an older version wrote.
 
     Raises:
-        DamagedError: a file is damaged, or the two differ; the message says which.
-        ConfigError: it holds what this version does not know.
+        DamagedError: a file is damaged, or the two files differ; the message names the file.
+        ConfigError: the config holds something that this version does not know.
     """
     complete, readable = folder / COMPLETE, folder / READABLE
     if not complete.exists():
@@ -117,7 +117,7 @@ def stored_config(folder: Path) -> ExperimentConfig:
 
 
 def _why_it_differs(readable: Path, config: ExperimentConfig) -> str | None:
-    """Why the file for the reader is not what was written; None: it is."""
+    """Returns why `config.yaml` is not what was written, or None if it is."""
     try:
         text = readable.read_text(encoding="utf-8")
         document = scalars.load(text)
@@ -141,7 +141,7 @@ def _why_it_differs(readable: Path, config: ExperimentConfig) -> str | None:
 
 
 def _unsealed_config(readable: Path) -> ExperimentConfig:
-    """The config of a folder without a checksum: complete, as older versions wrote it."""
+    """Reads the `config.yaml` of an older version, which holds every field and no checksum."""
     remedy = "restore the file from a copy"
     try:
         text = readable.read_text(encoding="utf-8")
@@ -151,7 +151,7 @@ def _unsealed_config(readable: Path) -> ExperimentConfig:
     if text.startswith((_HEADER, _OLD_HEADER)):
         raise DamagedError(readable.with_name(COMPLETE), "it is missing", remedy)
     config = read_config(readable)
-    # The last fields of the file: one that lost its end has lost them.
+    # A file that lost its end lacks the last of these fields.
     fields = {field.name for field in dataclasses.fields(ExperimentConfig)} - {"initial_run"}
     if missing := sorted(fields - document.keys()):
         raise DamagedError(readable, f"it lacks {', '.join(missing)}", remedy)
@@ -159,7 +159,10 @@ def _unsealed_config(readable: Path) -> ExperimentConfig:
 
 
 def _first_difference(given: Any, complete: Any, path: str = "") -> str | None:
-    """The dotted path of the first field of `given` that `complete` has not, or has otherwise."""
+    """Returns the dotted path of the first field of `given` that `complete` lacks or has otherwise.
+
+    Returns None if there is no such field.
+    """
     if not isinstance(given, Mapping) or not isinstance(complete, Mapping):
         return None if given == complete else path
     for name in given:

@@ -1,4 +1,4 @@
-"""What the commands share: where they print, and how they end when a user got something wrong."""
+"""What all commands share: their output, their common arguments, and how they report errors."""
 
 import io
 import json
@@ -22,23 +22,26 @@ out = Console(highlight=False, width=None if _WATCHED else 300)
 err = Console(stderr=True, highlight=False)
 
 # Arguments and options of several commands.
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or name in runs/.")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="The folder of a run, or its name in runs/.")
+]
 SweepName = Annotated[
-    str, typer.Argument(metavar="SWEEP", help="A sweep's folder or name in sweeps/.")
+    str, typer.Argument(metavar="SWEEP", help="The folder of a sweep, or its name in sweeps/.")
 ]
 Form = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="table, csv, latex or markdown (default: by the ending of --output, else table).",
+        help="table, csv, latex or markdown (default: the one that the ending of --output names, "
+        "otherwise table).",
     ),
 ]
-Output = Annotated[Path | None, typer.Option(help="Write to this file instead.")]
+Output = Annotated[Path | None, typer.Option(help="Write to this file instead of standard output.")]
 Json = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON instead of text.")]
 
 
 def plain_table(*columns: str, title: str | None = None) -> Table:
-    """A table without lines; the first column to the left, the others to the right."""
+    """Makes a table without lines; its first column is aligned left, the others right."""
     table = Table(
         title=title,
         title_justify="left",
@@ -54,7 +57,10 @@ def plain_table(*columns: str, title: str | None = None) -> Table:
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """What a user got wrong ends with one line and exit code 2; a lack of memory with 1."""
+    """Turns errors in the block into one line and an exit code.
+
+    The code is 2 for what a user got wrong, and 1 if memory ran out.
+    """
     from experiments.config import ConfigError
     from experiments.run import RunError
     from plstm_seq.ops.device import UnsupportedError
@@ -75,7 +81,7 @@ def user_errors() -> Iterator[None]:
 
 
 def environment_problem() -> str | None:
-    """What jax refuses of this process's environment, in one line; None: nothing."""
+    """Returns in one line why jax cannot start in this environment, or None if it can."""
     try:
         import jax
 
@@ -92,12 +98,12 @@ def environment_problem() -> str | None:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an error says that a device or this machine has no memory left."""
+    """Returns whether an error says that a device or this machine has no memory left."""
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def one_line(error: BaseException) -> str:
-    """What went wrong, in one line."""
+    """Describes an error in one line."""
     text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     if lacks_memory(error):
         return (
@@ -108,10 +114,11 @@ def one_line(error: BaseException) -> str:
 
 
 def speak_in_lines() -> None:
-    """From now on this process prints warnings in one line, as it does errors.
+    """Makes this process print every warning in one line.
 
-    What fails in a thread or a last callback of orbax is left to orbax, which raises it where it is
-    waited for; the interpreter would print it as well, dozens of times for one full disk.
+    Errors in threads and last callbacks of orbax are not printed, because orbax raises them again
+    where it waits for its threads. The interpreter would print them dozens of times for one full
+    disk.
     """
 
     def show(message: object, *_: object) -> None:
@@ -123,7 +130,7 @@ def speak_in_lines() -> None:
             sys.__excepthook__(kind, error, traceback)
 
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no reason to end
+        if isinstance(stream, io.TextIOWrapper):  # a letter that cannot be shown is no error
             stream.reconfigure(errors="replace")
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -132,27 +139,33 @@ def speak_in_lines() -> None:
 
 
 def announce(text: object) -> None:
-    """What a command begins or has done, in one line on standard error."""
+    """Prints what a command begins or has done, in one line on standard error."""
     err.print(plain(text), soft_wrap=True)
 
 
 def print_error(message: object) -> None:
-    """An error in one line on standard error."""
+    """Prints an error in one line on standard error."""
     err.print(f"[red]error:[/red] {plain(message)}", soft_wrap=True)
 
 
 def print_warning(message: object) -> None:
-    """What a user should know, in one line on standard error."""
+    """Prints a warning in one line on standard error."""
     err.print(f"[yellow]warning:[/yellow] {plain(message)}", soft_wrap=True)
 
 
 def plain(text: object) -> str:
-    """Text in which rich sees no markup."""
+    """Escapes a text so that rich finds no markup in it."""
     return str(text).replace("[", r"\[")
 
 
 def print_result(data: Any, text: Any, as_json: bool) -> None:
-    """The result of a command on standard output, for machines or for people."""
+    """Prints the result of a command on standard output.
+
+    Args:
+        data: the result for machines, which is printed as JSON.
+        text: the result for people, as text or as something that rich can print.
+        as_json: whether `data` is printed instead of `text`.
+    """
     if as_json:
         print(json.dumps(data))  # noqa: T201
     else:
@@ -161,13 +174,13 @@ def print_result(data: Any, text: Any, as_json: bool) -> None:
 
 
 def form_of(form: str | None, output: Path | None) -> str:
-    """The format of a table: the one that is named, or that of the file's ending."""
+    """Returns the format of a table: the given one, or the one that the file's ending names."""
     endings = {".csv": "csv", ".tex": "latex", ".md": "markdown"}
     return form or endings.get(output.suffix if output else "", "table")
 
 
 def write_output(output: Path, text: str, as_json: bool) -> None:
-    """Writes the text of a command into a file, and says so."""
+    """Writes the text of a command into a file, and prints the name of the file."""
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf-8")
     print_result(str(output), f"wrote {output}", as_json)

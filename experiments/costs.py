@@ -1,12 +1,14 @@
-"""What a config costs before anything is trained: parameters, state, operations a token.
+"""Counts what a model costs before it is trained: parameters, state, and operations per token.
 
-Operations are those of the recurrence: one `step` of the model, which every mixer computes whatever
-implementation trains it, so that the count depends on the model alone and not on chunk sizes or a
-device. A model without steps reads an example of the longest training size; a token is then one of
-its labels, in the form that is chosen on a CPU: XLA does not look into kernels. XLA counts them in
-the program as written, before it optimises. It counts the body of a
-loop once; the loops whose length is known (`scan`) are therefore counted here, body by body. Left
-at once are loops that end by what they compute: the squarings of a matrix exponential.
+The operations are those of the recurrence, which is one `step` of the model. Every mixer can
+compute it, so the count depends on the model alone, and not on an implementation, a chunk size or
+a device. For a model without steps, operations are counted on one example of the longest training
+size, and divided by the number of its labels. This uses the implementation that is chosen on a CPU,
+because XLA cannot count inside kernels.
+
+XLA counts the operations of the program as written, before it optimises. It counts the body of a
+loop once. Loops of known length (`scan`) are therefore counted here, as length times body. Loops
+that end by a condition, such as the squarings of a matrix exponential, count once.
 """
 
 import functools
@@ -27,7 +29,8 @@ from plstm_seq.models import SequenceModelConfig
 from plstm_seq.ops.device import as_on_cpu
 from plstm_seq.training import TrainingConfig
 
-# What is computed once for all sequences (gates without weights) should not weigh on a token.
+# Operations are divided by this many tokens. What is computed once for all sequences (gates without
+# weights) then hardly adds to the cost of a token.
 TOKENS = 256
 
 
@@ -80,22 +83,22 @@ def flops_per_token(config: ExperimentConfig) -> float:
 
 
 def flops(function: Callable[..., Any], *arguments: Any) -> float:
-    """The operations of a function by XLA's count, scans counted at their full length.
+    """Counts a function's floating point operations as XLA does, but scans at their full length.
 
     Args:
-        function: traceable.
+        function: a function that jax can trace.
         *arguments: arrays, or their shapes and types (`jax.ShapeDtypeStruct`).
     """
-    # The client of a GPU or TPU counts compiled programs alone.
+    # On a GPU or TPU, XLA counts operations only of compiled programs.
     with as_on_cpu():
         return _flops(jax.make_jaxpr(function)(*arguments))
 
 
 def model_key(config: ExperimentConfig) -> ExperimentConfig:
-    """A config that is the same for those of the same task and model, hence of the same costs.
+    """Returns a config that is the same for all configs with the same costs.
 
-    Where the size of what is read matters, that of training is in it, too. How a mixer is computed
-    is left out.
+    It holds the task and the model, without the mixer's implementation. Where the costs depend on
+    the size of the inputs, it also holds the sizes in training.
     """
     model: Any = config.model
     if hasattr(model.mixer, "implementation"):
@@ -110,7 +113,7 @@ def model_key(config: ExperimentConfig) -> ExperimentConfig:
 
 @functools.lru_cache(maxsize=1024)
 def _shapes(key: ExperimentConfig) -> Any:
-    """The model without numbers."""
+    """Returns the model with the shapes of its arrays in the place of the arrays."""
     return nnx.eval_shape(lambda: new_model(key))
 
 
@@ -143,14 +146,14 @@ def _flops_per_token(key: ExperimentConfig) -> float:
 
 
 def _example(key: ExperimentConfig) -> tuple[Any, int]:
-    """Shapes of one example of the longest training size, and how many labels it has."""
+    """Returns the shapes of one example of the longest training size, and its number of labels."""
     problem = problem_of(key.task.make())
     batch = shapes_of(problem, 1, key.training.curriculum.longest)
     return batch.inputs, batch.targets.size
 
 
 def _state(key: ExperimentConfig, batch: int) -> Any:
-    """Shapes of the state of that many sequences."""
+    """Returns the shapes of the state of `batch` sequences."""
     graphdef, variables = nnx.split(_shapes(key))
     return jax.eval_shape(lambda leaves: nnx.merge(graphdef, leaves).init_state(batch), variables)
 
@@ -162,14 +165,14 @@ def _flops(program: ClosedJaxpr) -> float:
 
 
 def _counted(program: ClosedJaxpr) -> float:
-    """XLA's count, in which the body of a loop counts once."""
+    """Counts operations as XLA does, with the body of each loop once."""
     lowered = jax.jit(jaxpr_as_fun(program)).lower(*program.in_avals)
     analysis: Any = lowered.cost_analysis() or lowered.compile().cost_analysis()
     return float(analysis.get("flops", 0.0))
 
 
 def _scans(jaxpr: Jaxpr) -> Iterator[tuple[int, ClosedJaxpr]]:
-    """Length and body of the scans of a program that are not inside another scan."""
+    """Yields the length and the body of each scan that is not inside another scan."""
     for equation in jaxpr.eqns:
         if equation.primitive.name == "scan":
             yield equation.params["length"], equation.params["jaxpr"]

@@ -1,4 +1,4 @@
-"""Cross validation on a data set of graphs: a training for each fold, and what they come to."""
+"""Cross validation on a data set of graphs: a training for each fold, and their mean."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class CrossValidation:
         return {name: [fold.test[name] for fold in self.folds] for name in self.folds[0].test}
 
     def document(self) -> dict[str, object]:
-        """As JSON holds it."""
+        """Returns the result as a dictionary that JSON can hold."""
         return {
             "mean": self.mean,
             "std": self.std,
@@ -83,7 +83,7 @@ class CrossValidation:
 
 
 def create_folds(config: ExperimentConfig, folder: str | Path | None = None) -> SweepFolder:
-    """The folder of a sweep over the folds; what is there of it is kept.
+    """Makes the folder of a sweep over the folds, or opens it if it is there already.
 
     Raises:
         ConfigError: the task has no folds.
@@ -93,7 +93,7 @@ def create_folds(config: ExperimentConfig, folder: str | Path | None = None) -> 
 
 
 def folds(config: ExperimentConfig) -> Sweep:
-    """The sweep over the folds of a data set.
+    """Returns the sweep over the folds of a data set.
 
     Raises:
         ConfigError: the task has no folds.
@@ -113,10 +113,10 @@ def cross_validate(
 ) -> CrossValidation:
     """Trains a model on every fold of a data set; called again, it goes on where it was stopped.
 
-    The protocol is that of arXiv 2506.11997, table 3: of each fold the test accuracy at the epoch
-    with the best validation accuracy, and the mean and standard deviation of that over the folds.
-    Where attributes are predicted, errors take the place of accuracies, and the epoch with the
-    smallest mean absolute error in validation is taken.
+    The protocol is that of arXiv 2506.11997, table 3. Each fold gives the test accuracy at the
+    epoch with the best validation accuracy; the result is the mean and standard deviation over the
+    folds. Where attributes are predicted, errors take the place of accuracies, and each fold's
+    epoch is the one with the smallest mean absolute error in validation.
 
     Args:
         config: a config of the task `tu`.
@@ -164,7 +164,7 @@ def _best(run: Run) -> FoldResult:
 
 
 def folds_table(result: CrossValidation) -> Group:
-    """The folds of a cross validation, and their mean."""
+    """Returns a table of the folds of a cross validation, with their mean below."""
     names = list(result.mean)
     heads = [f"{part} {name}" for part in ("validation", "test") for name in names]
     table = plain_table("fold", "step", *heads)

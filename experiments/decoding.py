@@ -1,4 +1,4 @@
-"""Reading symbols one by one, and what a run predicts after each."""
+"""Feeds symbols to a run one by one, and shows what it predicts after each."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -11,14 +11,14 @@ from experiments.run import Run, as_run
 
 
 class Decoded(NamedTuple):
-    """What a run predicts after one symbol, and what is right.
+    """What a run predicts after one symbol, and the right label.
 
     Attributes:
         symbol: the symbol that was read.
         prediction: the label that the model finds most probable.
         probability: the probability that the model gives it.
-        label: the label by the task's rule; None where the rule gives none, as inside an expression
-            that is only evaluated at its end.
+        label: the right label by the task's rule; None where the rule gives none, for instance
+            inside an expression that is only evaluated at its end.
 
     Example:
         >>> from experiments import Decoded, decode
@@ -75,10 +75,10 @@ def decode(run: Run | str | Path, text: str) -> list[Decoded]:
 
 
 def check_decodes(run: Run) -> None:
-    """Refuses a run that reads something else than sequences.
+    """Refuses a run that does not read sequences.
 
     Raises:
-        ValueError: it is one.
+        ValueError: the run reads images, grids or graphs.
     """
     if run.problem.axis != "length":
         raise ValueError(
@@ -89,9 +89,9 @@ def check_decodes(run: Run) -> None:
 
 @jax.jit(static_argnums=0)
 def _predict(graphdef: nnx.GraphDef, parameters: nnx.State, tokens: jax.Array):
-    """The most probable label after each of tokens [1, T], and its probability."""
+    """Returns the most probable label after each of the tokens [1, T], and its probability."""
     model = nnx.merge(graphdef, parameters)
-    if not model.bounded_state:  # a state that grows does not go round a loop
+    if not model.bounded_state:  # a scan cannot carry a state that grows
         probabilities = jax.nn.softmax(model(tokens)[0])
         return probabilities.argmax(-1), probabilities.max(-1)
 

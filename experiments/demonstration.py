@@ -1,4 +1,4 @@
-"""The first thing a user runs: three small models, and how far beyond their training they hold."""
+"""The command `quickstart`, which trains three small models and measures them on long sequences."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from experiments.running import train
 from plstm_seq.evaluation import LengthGeneralization
 from plstm_seq.evaluation.length import Metric
 
-# Heading, metric and length.
+# The columns of the table: heading, metric and length.
 _COLUMNS: tuple[tuple[str, Metric, int], ...] = (
     ("token", "token", 256),
     ("seq.", "sequence", 256),
@@ -32,7 +32,10 @@ LENGTHS = (16, 40, 64, 128, 256, 512, 1024, 2048, 4096)
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the runs compared: a task, and all in which its config differs from the default."""
+    """One of the compared runs: a task, and how its config differs from the default.
+
+    The fields in `SHARED`, which all variants have, are not repeated.
+    """
 
     name: str
     title: str
@@ -40,13 +43,14 @@ class Variant:
     assignments: tuple[str, ...]
 
     def config(self, seed: int) -> ExperimentConfig:
-        """The config of this variant's run."""
+        """Returns the config of this variant's run."""
         config = override(default_config(self.task), [*SHARED, *self.assignments])
         return dataclasses.replace(config, seed=seed)
 
 
-# Lengths up to 40 and states of a few dozen numbers: a scan compiles in half the time of chunks,
-# and here compiling is most of the time. One of the three never learns, and should not take long.
+# Most of the time is compiling here, as lengths go up to 40 and states have a few dozen numbers.
+# A scan compiles in half the time of chunks. The steps are few because one of the three models
+# never learns, and should not take long.
 SHARED = (
     "implementation=recurrent",
     "stages=[[4, 200], [8, 100], [16, 100], [40, 200]]",
@@ -80,7 +84,7 @@ class Result:
     evaluation: LengthGeneralization
 
     def beyond(self, length: int) -> float:
-        """Token accuracy at all positions beyond a length, to the longest evaluated."""
+        """Returns the token accuracy at positions `length + 1` to the longest evaluated length."""
         return self.evaluation.token_accuracy(length, LENGTHS[-1]).value
 
 
@@ -125,7 +129,7 @@ def quickstart(
 
 
 def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """What quickstart measured, a row a run."""
+    """Returns what quickstart measured, with one row per run."""
     rows = []
     for result in results:
         accuracy = {
@@ -146,7 +150,7 @@ def result_rows(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def result_table(rows: Sequence[dict[str, Any]]) -> Group:
-    """The rows as a table."""
+    """Returns the rows of `result_rows` as a table, with an explanation below."""
     several = len({row["seed"] for row in rows}) > 1
     names = [name for name in rows[0] if name != "run" and (several or name != "seed")]
     table = plain_table(*names)

@@ -1,4 +1,4 @@
-"""One run on several devices, of one process or of several that a cluster started."""
+"""Trains one run on several devices, which belong to one process or to several of a cluster."""
 
 import os
 
@@ -10,19 +10,20 @@ from jax.sharding import Mesh
 from experiments.reading import ConfigError
 from plstm_seq.training import data_mesh
 
-# Who starts several processes says how many they are: Slurm's srun, Open MPI's mpirun, or, with
-# JAX_PROCESS_ID and JAX_COORDINATOR_ADDRESS (host:port of the first), whoever sets these.
+# Variables that hold the number of processes. Slurm's srun and Open MPI's mpirun set theirs.
+# Whoever sets the first by hand also sets JAX_PROCESS_ID and JAX_COORDINATOR_ADDRESS (host:port of
+# the first process).
 _COUNTS = ("JAX_NUM_PROCESSES", "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 
 
 def make_mesh(text: str) -> Mesh:
-    """The mesh that `--mesh` names; joins the other processes first, where there are some.
+    """Makes the mesh that `--mesh` names, after joining the other processes if there are any.
 
     Args:
-        text: `data=8`: every batch is split over 8 devices; `data=all`: over all.
+        text: `data=8` to split every batch over 8 devices, or `data=all` to split it over all.
 
     Raises:
-        ConfigError: something else, or a number of devices that is not there.
+        ConfigError: the text is something else, or there are not so many devices.
     """
     axis, equals, size = text.partition("=")
     if axis != "data" or not equals or not (size == "all" or size.isdecimal()):
@@ -35,24 +36,27 @@ def make_mesh(text: str) -> Mesh:
 
 
 def is_first() -> bool:
-    """Whether this process is the only one or the first: it alone writes into the run's folder."""
+    """Returns whether this process is the only or the first one, which writes the run's files."""
     return jax.process_index() == 0
 
 
 def is_alone() -> bool:
-    """Whether there is only this process."""
+    """Returns whether there is only this process."""
     return jax.process_count() == 1
 
 
 def agreed(fine: bool) -> bool:
-    """What the first process says of something that it alone does; all wait for it."""
+    """Sends the first process's value to all processes, and returns it.
+
+    All processes wait here until the first one has called this, too.
+    """
     if is_alone():
         return fine
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(fine)))
 
 
 def wait(what: str) -> None:
-    """Until all processes are here."""
+    """Waits until all processes have called this function."""
     if not is_alone():
         multihost_utils.sync_global_devices(what)
 

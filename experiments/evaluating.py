@@ -1,4 +1,4 @@
-"""How far beyond its training length a run holds."""
+"""Measures how accurate a run is at lengths beyond those of its training."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,10 +30,10 @@ from plstm_seq.training.interrupt import terminate_as_interrupt
 
 
 class NotKeptError(OSError):
-    """What was measured could not be written.
+    """The result of an evaluation could not be written.
 
     Attributes:
-        result: what was measured.
+        result: the result.
     """
 
     def __init__(self, run: Run, result: LengthGeneralization, error: OSError):
@@ -51,9 +51,9 @@ def evaluate(
 ) -> LengthGeneralization:
     """Measures accuracy against length on fresh sequences, and keeps it in the run's folder.
 
-    Rows are added to those that the run has: what was measured at other lengths, with another
-    number of sequences or seed, or at another training step stays. `run.evaluations` holds all
-    rows, and `run.evaluation` those that were measured together.
+    Rows are added to those that the run has. Rows of other lengths, numbers of sequences, seeds and
+    training steps stay. `run.evaluations` holds all rows, and `run.evaluation` those that were
+    measured together.
 
     An evaluation of sequences that was stopped or killed goes on where it was: the same call on the
     same machine then gives the same rows as if it had not been stopped.
@@ -65,22 +65,23 @@ def evaluate(
         num_sequences: number of sequences at each length; None: that of the config.
         snap_every: number of symbols between corrections of the state in a second pass; None: that
             of the config.
-        progress: whether a line on standard error shows how far it is, where that is a terminal.
+        progress: whether a line on standard error shows the progress, if that is a terminal.
 
     Returns:
         Token, sequence and last-position accuracy at every length, with intervals and horizons, and
-        the checkpoint that was measured. There are further rows where the config asks for them: of
-        a mixture of lengths (`mixture_of_lengths`), of the second pass (`snapped_token` and so on),
-        and of the averaged parameters (`averaged_token` and so on). `notes` says so if a later
-        checkpoint is damaged.
+        the checkpoint that was measured. If the config asks for them, there are further rows: for
+        a mixture of lengths (`mixture_of_lengths`), for the second pass (`snapped_token` and so
+        on), and for the averaged parameters (`averaged_token` and so on). If a later checkpoint is
+        damaged, `notes` says so.
 
     Raises:
         RunError: the run has no checkpoint, predicts numbers, or its folder is read-only.
         DamagedError: the rows that the run has cannot be read, or no trained checkpoint can.
-        NotKeptError: the rows could not be written; the error has the result.
-        ValueError: a length or number is below 1, or the model has no state along a length, or one
-            that grows, and cannot be snapped.
-        KeyboardInterrupt: Ctrl-C, or a signal to end; the next call goes on from there.
+        NotKeptError: the rows could not be written; the error holds the result.
+        ValueError: a length or number is below 1; or `snap_every` is given, but the model has no
+            state along a length, or one that grows.
+        KeyboardInterrupt: Ctrl-C or a signal stopped the evaluation; the next call goes on from
+            there.
 
     Example:
         >>> from experiments import evaluate
@@ -92,7 +93,7 @@ def evaluate(
     run.check_has_accuracy()
     check_writable(run.folder, run.evaluation_path.name)
     if run.evaluation_path.exists():
-        _ = run.evaluations  # what cannot be read should not show only after the work
+        _ = run.evaluations  # raises now, not after the work, if the rows cannot be read
     settings = run.config.evaluation
     lengths = settings.lengths if lengths is None else [int(length) for length in lengths]
     chosen, num_sequences = num_sequences, int(num_sequences or settings.num_sequences)
@@ -108,7 +109,7 @@ def evaluate(
         everything = run.problem.examples
         if everything is not None and chosen is not None:
             raise ValueError(f"{run.task.name} is measured on all {everything} examples it has")
-        # What is drawn without one coming twice comes in one batch.
+        # Examples that are drawn without repetition come in one batch.
         in_order = isinstance(run.problem.draw, InOrder)
         measure = partial(
             size_generalization,
@@ -144,7 +145,7 @@ def _bookmarks(
     snap_every: int | None,
     progress: bool,
 ) -> Bookmarks:
-    """Where this very evaluation is."""
+    """Returns the bookmarks of this evaluation."""
     return Bookmarks(
         run,
         progress=progress,
@@ -196,12 +197,12 @@ def _by_length(
 
 
 def _averaged_model(run: Run) -> Any:
-    """The model with the averaged parameters, of the same checkpoint; None: there are none."""
+    """Returns the model with the same checkpoint's averaged parameters, or None without any."""
     return None if run.config.training.average is None else run.averaged_model
 
 
 def _averaged(model: Any, measure: Callable[[Any], LengthGeneralization]) -> tuple[Row, ...]:
-    """The rows of the averaged parameters, where training kept them."""
+    """Measures the model with averaged parameters; returns no rows if there is none."""
     return () if model is None else _behind(AVERAGED, measure(model))
 
 
@@ -214,14 +215,14 @@ def _shared(run: Run) -> dict[str, Any]:
 
 
 def _snapped(run: Run) -> Snapped:
-    """The model, corrected by what it predicts on sequences of the training length."""
+    """Returns the model with snapping; prototypes are learned on sequences of training length."""
     settings, length = run.config.evaluation, run.config.training.curriculum.longest
     options = {"seed": settings.seed, "batch_size": settings.batch_size}
     return snapped(run.model, run.task, length=length, **options)
 
 
 def _keep(run: Run, result: LengthGeneralization, snap_every: int | None) -> None:
-    """Adds the rows to those of the run."""
+    """Adds the rows of a result to the file of the run."""
     config = run.config
     transition = getattr(config.model.mixer, "transition", None)
     frame = to_frame(

@@ -1,4 +1,4 @@
-"""Runs in formats that others read."""
+"""Exports runs to formats that other programs read."""
 
 from __future__ import annotations
 
@@ -38,25 +38,29 @@ def export_run(
 ) -> Path:
     """Writes a trained model for use without this library.
 
-    safetensors: every array by its path in the model; config, symbols and labels stand in the
-    file's metadata, and what takes outputs to the units of attributes, where those are predicted.
-    StableHLO: a program of `jax.export`, tokens [batch, length] or grids [batch, size, size] to
-    logits, that takes any batch; or graphs, padded to sizes that hold most batches, to logits or
-    attributes (`plstm_seq.interop.export_graph`).
+    A safetensors file holds every array by its path in the model. Its metadata hold the config, the
+    symbols and the labels, and, for a model that predicts attributes, the scaling that turns
+    outputs into their units.
+
+    A StableHLO file holds a program of `jax.export`. It maps a batch of any number of tokens
+    [batch, length] or grids [batch, size, size] to logits. For a graph model it maps a fixed number
+    of graphs, padded to sizes that hold most batches, to logits or attributes (see
+    `plstm_seq.interop.export_graph`).
 
     Args:
-        run: what is exported, or its folder or name.
-        path: the file.
+        run: a run, or its folder or name.
+        path: the file to write.
         form: "safetensors" or "stablehlo"; None: the path's ending.
-        size: the length, the side of images and grids, or the size or depth of graphs, of the
-            program; None: any length, and the largest in training.
-        graphs: how many graphs the program takes; None: a batch of training.
-        platforms: what the program is to run on, such as "cpu" and "cuda"; None: what this
-            process runs on.
+        size: the length, the side of images and grids, or the size or depth of graphs that the
+            program takes; None: any length of sequences, otherwise the largest size in training.
+        graphs: the number of graphs that the program takes; None: the batch size of training.
+        platforms: the platforms that the program is to run on, such as "cpu" and "cuda"; None:
+            the one that this process runs on.
         weights: "last", or "average" for the averaged parameters (`training.average`).
 
     Raises:
-        ConfigError: the format or the weights are unknown, or an option is not for it.
+        ConfigError: the format or the weights are unknown, or an option does not suit the format
+            or the run.
         RunError: the run has no checkpoint or no such weights, or its model cannot be exported
             like this.
         ImportError: a package is missing.
@@ -120,7 +124,7 @@ def _program(
 
 
 def _inputs(run: Run, size: int | None) -> ShapeDtypeStruct:
-    """What the program reads, of sequences, images or grids."""
+    """Returns the shape and type of the sequences, images or grids that the program reads."""
     if not isinstance(run.config.model, VisionModelConfig):
         return symbolic_input(f"batch, {'length' if size is None else size}", jnp.int32)
     side = run.config.training.curriculum.longest if size is None else size

@@ -1,6 +1,7 @@
-"""The files of runs and sweeps: written whole, read with a line on what is damaged, and locked.
+"""Reads, writes and locks the files of runs and sweeps.
 
-A lock is the operating system's, which lets go of it when a process dies.
+A file is written as a whole or not at all, and an error names a damaged file. Locks are those of
+the operating system, which releases them when a process dies.
 """
 
 import errno
@@ -34,7 +35,7 @@ class RunError(Exception):
 
 
 class DamagedError(RunError):
-    """A file is not what was written; the message names it and says what to do."""
+    """A file is not what was written; the message names the file and says what to do."""
 
     def __init__(self, path: Path, reason: object, remedy: str):
         super().__init__(f"{path} is damaged ({_first_line(reason)}): {remedy}")
@@ -42,7 +43,7 @@ class DamagedError(RunError):
 
 
 def write_new(path: Path, text: str) -> None:
-    """Writes a text file that is not there yet: of two processes one succeeds.
+    """Writes a new text file; if two processes try at once, only one succeeds.
 
     Raises:
         FileExistsError: there is a file of that name.
@@ -52,7 +53,7 @@ def write_new(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, document: Any) -> None:
-    """Writes a document as JSON, whole."""
+    """Writes a document as JSON, in one go."""
     write_whole(path, json.dumps(document, indent=2) + "\n")
 
 
@@ -71,7 +72,10 @@ def free_folder(root: Path, name: str) -> Path:
 
 @contextmanager
 def kept_where_writable() -> Iterator[None]:
-    """A block that keeps what can be made again; a read-only folder or a full disk go without."""
+    """Passes over errors of a read-only folder or a full disk in the block.
+
+    The block may only write files that can be made again.
+    """
     without = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     try:
         yield
@@ -91,15 +95,15 @@ def check_writable(folder: Path, what: str) -> None:
 
 
 def read_json(path: Path, form: Any, remedy: str) -> Any:
-    """The content of a JSON file; None: there is no such file.
+    """Reads a JSON file, or returns None if there is no such file.
 
     Args:
         path: the file.
-        form: the type of what it has to hold.
-        remedy: what a user can do where it is damaged.
+        form: the type that its content has to have.
+        remedy: what a user can do if the file is damaged, for the message.
 
     Raises:
-        DamagedError: it cannot be read, is no JSON, or holds something else.
+        DamagedError: the file cannot be read, is not JSON, or holds something of another type.
     """
     try:
         return read(form, json.loads(path.read_text(encoding="utf-8")))
@@ -114,15 +118,15 @@ SEALED = {"sha256", "config"}
 
 
 def seal(document: Mapping[str, Any]) -> str:
-    """A document with its checksum, as JSON; `unseal` reads it."""
+    """Returns JSON that holds a document and its checksum; `unseal` reads it."""
     return json.dumps({"sha256": _checksum(document), "config": document}, indent=1) + "\n"
 
 
 def unseal(path: Path) -> dict[str, Any]:
-    """The document of a file that `seal` made.
+    """Reads the document of a file that `seal` made.
 
     Raises:
-        DamagedError: it is not what was written.
+        DamagedError: the file is not what was written.
     """
     remedy = "restore it from a copy; what was trained with it can't be told without"
     found = read_json(path, dict[str, Any], remedy) or {}
@@ -137,7 +141,7 @@ def _checksum(document: Mapping[str, Any]) -> str:
 
 
 def text_checksum(text: str | bytes) -> str:
-    """The SHA-256 of a text, in hexadecimal digits."""
+    """Returns the SHA-256 of a text, in hexadecimal digits."""
     return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
 
 
@@ -146,7 +150,7 @@ def _first_line(reason: object) -> str:
     return " ".join(text.split("\n")[0].split())[:200]
 
 
-# `holder` takes the lock for a moment, too.
+# How long to wait for a lock, in seconds, as `holder` also takes it for a moment.
 _PATIENCE, _PAUSE = 0.25, 0.05
 
 
@@ -154,7 +158,7 @@ _PATIENCE, _PAUSE = 0.25, 0.05
 def locked(path: Path) -> Iterator[bool]:
     """Holds the lock of a file while the block runs, if no other process does.
 
-    Works across hosts as far as the file system has `flock`.
+    This works across hosts if their shared file system supports `flock`.
 
     Yields:
         Whether this process got the lock.
@@ -177,13 +181,13 @@ def locked(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def waited_for(path: Path) -> Iterator[None]:
-    """Holds the lock of a file for the moment that the block takes; waits for it."""
+    """Waits for the lock of a file, and holds it while the block runs."""
     with FileLock(path, thread_local=False):
         yield
 
 
 def holder(path: Path) -> str | None:
-    """Who holds the lock of a file; None: nobody. Writes nothing."""
+    """Says which process holds the lock of a file, or returns None; writes nothing."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -201,5 +205,9 @@ def holder(path: Path) -> str | None:
 
 
 def _note(path: Path) -> Path:
-    """A file that says who has the lock: that of the lock itself is emptied by whoever tries."""
+    """Returns the path of the file that says which process has the lock.
+
+    The file of the lock itself cannot say it, because every process that tries to lock it empties
+    it.
+    """
     return path.with_name(f"{path.name}.holder")

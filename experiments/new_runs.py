@@ -1,4 +1,4 @@
-"""How a new run begins: its model is checked, its folder made, and its first parameters found."""
+"""Begins new runs: checks the model, makes the folder, and finds the first parameters."""
 
 import os
 import shutil
@@ -20,11 +20,11 @@ from plstm_seq.training.disk import check_path
 
 
 def new_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
-    """The folder of a new run, made once it is known that its model can be trained here.
+    """Makes a new run, after checking that its model can be trained here.
 
     Raises:
         ConfigError, UnsupportedError: see `check_trains`.
-        RunError: there is something at that place, or what training starts from cannot be read.
+        RunError: the folder is not empty, or the run that training starts from cannot be read.
     """
     check_trains(config)
     if config.initial_run is not None:
@@ -35,12 +35,13 @@ def new_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
 def check_trains(config: ExperimentConfig) -> None:
     """Refuses, before anything is written, a config whose model cannot be trained here.
 
-    The model is made and applied to a batch, on shapes alone: nothing is computed.
+    The model is made and applied to a batch with shapes in the place of arrays, so nothing is
+    computed.
 
     Raises:
-        ConfigError: the sizes of the model do not fit each other, or its inputs, or it has no
-            transitions by token for a consistency term.
-        UnsupportedError: the implementation that it names does not run here.
+        ConfigError: the sizes of the model do not fit each other or its inputs; or there is a
+            consistency term, and the model's transitions do not depend on tokens alone.
+        UnsupportedError: the implementation that the config names does not run here.
     """
     check_consistency(config)
     problem = problem_of(config.task.make())
@@ -60,11 +61,11 @@ def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
     """Makes the folder of a new run, with its config and environment.
 
     Args:
-        config: of the run.
-        folder: where; None: `runs/<task>-<n>` with the first n that is free.
+        config: the config of the run.
+        folder: the folder to make; None: `runs/<task>-<n>` with the first n that is free.
 
     Raises:
-        RunError: there is something at that place.
+        RunError: the folder is not empty, or there is a file of that name.
         ValueError: checkpoints cannot be written to such a path.
     """
     check_path(ROOT if folder is None else Path(folder))
@@ -77,7 +78,7 @@ def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
             folder.mkdir(parents=True)
         except FileExistsError:
             made = False
-            # A process was killed, or the disk was full, before anything was in it.
+            # An empty folder is taken: a process was killed, or the disk was full, after making it.
             if not folder.is_dir() or any(not x.name.startswith(".") for x in folder.iterdir()):
                 raise RunError(
                     f"{folder} exists already: take another name, or continue it with --resume"
@@ -91,7 +92,7 @@ def create_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
 
 
 def complete_run(config: ExperimentConfig, folder: Path) -> Run:
-    """The run of a folder; config and environment are written where they are missing.
+    """Opens the run of a folder, and writes its config and environment if they are missing.
 
     Raises:
         RunError: the folder holds another config.
@@ -113,11 +114,11 @@ def complete_run(config: ExperimentConfig, folder: Path) -> Run:
 
 
 def starting_model(config: ExperimentConfig) -> Any:
-    """The model that training starts from: as `new_model`, or with the parameters of another run.
+    """Makes the model that training starts from, with new parameters or those of another run.
 
     Raises:
-        RunError: there is no such run, or it has no checkpoint or other parameters.
-        ValueError: as `new_model`.
+        RunError: the other run is missing, has no checkpoint, or has other parameters.
+        ValueError: see `new_model`.
     """
     model = new_model(config)
     if config.initial_run is None:

@@ -1,9 +1,9 @@
-"""The fields of a config by dotted names: changing them by `a.b.c=value`, and as columns of tables.
+"""Names the fields of a config by dotted paths, to change them (`a.b.c=value`) and in tables.
 
-A field may be named by any tail of its path that only one field has: `transition.dim` stands for
-`model.mixer.transition.dim`. Where a field is one of several kinds of thing, its kind can be
-assigned to it: `transition=orthogonal`. What was changed in the old kind stays where the new one
-has the field.
+A field may be named by any end of its path that no other field has: `transition.dim` stands for
+`model.mixer.transition.dim`. If a field can hold things of several kinds, a kind can be assigned to
+it: `transition=orthogonal`. Values that were changed in the old kind are kept in the new one if it
+has the same field.
 """
 
 import copy
@@ -42,12 +42,12 @@ Scalar = str | int | float | bool
 def override(config: ExperimentConfig, assignments: Iterable[str]) -> ExperimentConfig:
     """Changes fields of a config by their names.
 
-    Fields that say of which kind something is are changed first, whatever the order.
+    Assignments of a kind, such as `transition=orthogonal`, come first, whatever the order.
 
     Args:
         config: the config; it is not changed itself.
-        assignments: each is `path=value`. A path may be shortened to its end as long as that names
-            one field. Values are YAML (`3e-3`, `true`, `null`, `[64, 256]`).
+        assignments: texts of the form `path=value`. A path may be shortened to an end that no other
+            field has. Values are YAML (`3e-3`, `true`, `null`, `[64, 256]`).
 
     Returns:
         A new config.
@@ -66,11 +66,11 @@ def override(config: ExperimentConfig, assignments: Iterable[str]) -> Experiment
 
 
 def assign(config: ExperimentConfig, pairs: Sequence[tuple[Path, Any]]) -> ExperimentConfig:
-    """Changes fields of a config; as `override`, from paths and values.
+    """Changes fields of a config as `override` does, from paths and values.
 
     Args:
         config: the config; it is not changed itself.
-        pairs: the path of a field, or the end of it, and the new value.
+        pairs: for each field, its path or an end of its path, and the new value.
 
     Raises:
         ConfigError: a path is unknown or names several fields, or a value is wrong.
@@ -82,7 +82,7 @@ def assign(config: ExperimentConfig, pairs: Sequence[tuple[Path, Any]]) -> Exper
     for path, kind in kinds:
         changed = _with_kind(changed, resolve(changed, path), kind, misfits)
     known = None
-    # The task first: what is left out of a part of the config follows from it.
+    # The task comes first, because the defaults of other parts follow from it.
     for path, value in sorted(values, key=lambda pair: pair[0][0] != "task"):
         known = _known(changed) if known is None else known
         whole = _resolved(changed, path, known)
@@ -129,7 +129,7 @@ def _with_kind(
 
 
 def _with_value(config: ExperimentConfig, path: Path, value: Any) -> ExperimentConfig:
-    """The config with a value, as YAML holds it, at a path."""
+    """Returns the config with a value at a path; the value is given as YAML holds it."""
     if path[0] == "task":
         document = {"task": task_document(config.task)}
         node: Any = document
@@ -145,12 +145,15 @@ def _with_value(config: ExperimentConfig, path: Path, value: Any) -> ExperimentC
 
 
 def _form(config: ExperimentConfig, path: Path) -> Any:
-    """The type of the field at a path."""
+    """Returns the type of the field at a path."""
     return hints(type(value_at(config, path[:-1])))[path[-1]]
 
 
 def _put(node: Any, path: Sequence[str], value: Any) -> Any:
-    """A copy with a value at a path; what is on the way is not checked before all is changed."""
+    """Copies a part of a config with another value at a path, without any checks.
+
+    `_checked` checks the whole config after all changes.
+    """
     if not path:
         return value
     changed = copy.copy(node)
@@ -160,7 +163,7 @@ def _put(node: Any, path: Sequence[str], value: Any) -> Any:
 
 
 def _checked(config: ExperimentConfig) -> ExperimentConfig:
-    """The same config made anew, so that every part of it has checked its fields.
+    """Makes the same config anew, so that every part checks its fields.
 
     Raises:
         ConfigError: a part refuses its fields.
@@ -189,7 +192,7 @@ def _checked(config: ExperimentConfig) -> ExperimentConfig:
 
 
 def _parts(node: Any) -> Mapping[str, Any]:
-    """The fields of a part of a config, or of a document, as a document has them."""
+    """Returns the fields of a part of a config or document, as a document holds them."""
     if isinstance(node, TaskConfig):
         return {"name": node.name, **node.options}
     if dataclasses.is_dataclass(node):
@@ -198,7 +201,7 @@ def _parts(node: Any) -> Mapping[str, Any]:
 
 
 def _fields(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Every path of a config or document and what is there."""
+    """Yields every path of a config or document, and its value."""
     for name, value in _parts(node).items():
         yield (*path, name), value
         if not isinstance(value, Scalar | tuple | list | None):
@@ -206,11 +209,11 @@ def _fields(node: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def resolve(config: ExperimentConfig, path: Path) -> Path:
-    """The whole path of the field that a tail of it names.
+    """Returns the whole path of a field that is named by an end of its path.
 
     Args:
-        config: that has the field.
-        path: a field's path, or a tail of it.
+        config: the config that has the field.
+        path: the path, or an end of it.
 
     Raises:
         ConfigError: there is no such field, or more than one.
@@ -223,7 +226,7 @@ def _known(config: ExperimentConfig) -> list[Path]:
 
 
 def _resolved(config: ExperimentConfig, path: Path, known: Sequence[Path]) -> Path:
-    """As `resolve`, of a config whose paths are known."""
+    """As `resolve`, for a config whose paths are known."""
     if path in known or path[:-1] == ("task",):
         return path
     matches = _ending_in(path, known)
@@ -238,7 +241,10 @@ def _resolved(config: ExperimentConfig, path: Path, known: Sequence[Path]) -> Pa
 
 
 def _nearest_field(config: ExperimentConfig, path: Path, known: Iterable[Path]) -> str:
-    """The fields that are most alike; options that are not set yet by their whole path."""
+    """Names the fields with the most similar names, for a message.
+
+    Options of the task that are not set yet are shown with their whole path.
+    """
     task = make_problem(config.task).task
     options = [("task", field.name) for field in dataclasses.fields(task) if field.init]
     names = {".".join(option[-len(path) :]): ".".join(option) for option in options}
@@ -249,14 +255,15 @@ def _nearest_field(config: ExperimentConfig, path: Path, known: Iterable[Path]) 
 
 
 def _tails(path: Path, known: Iterable[Path]) -> set[str]:
-    """The ends of some paths that are as long as a path."""
+    """Returns the ends of the known paths that have as many parts as `path`."""
     return {".".join(candidate[-len(path) :]) for candidate in known}
 
 
 def _ending_in(path: Path, known: Iterable[Path]) -> list[Path]:
-    """The shortest of the known paths that end in a path.
+    """Returns the shortest of the known paths that end in `path`.
 
-    A field of a thing names the thing's own, not what lies deeper, so a short path wins.
+    Short paths win because a name should stand for a field of the named part itself, and not for
+    one of a part deeper inside.
     """
     matches = [candidate for candidate in known if candidate[-len(path) :] == path]
     shortest = min(map(len, matches), default=0)
@@ -264,7 +271,7 @@ def _ending_in(path: Path, known: Iterable[Path]) -> list[Path]:
 
 
 def _refuse_in_null(config: ExperimentConfig, path: Path) -> None:
-    """Says so where a field is asked for of something that is left out."""
+    """Refuses a path that leads into a field whose value is None."""
     for end in range(len(path) - 1, 0, -1):
         parent = path[:end]
         if any(value is None for known, value in _fields(config) if known[-end:] == parent):
@@ -276,16 +283,16 @@ def _refuse_in_null(config: ExperimentConfig, path: Path) -> None:
 
 
 def value_at(part: Any, path: Sequence[str]) -> Any:
-    """What a config, a part of one, or a document has at a path; None: nothing."""
+    """Returns the value at a path of a config, a part of one or a document, or None if none."""
     for name in path:
         part = _parts(part).get(name)
     return part
 
 
 def sets_kind(config: ExperimentConfig, pair: tuple[Path, Any]) -> bool:
-    """Whether an assignment puts another kind of thing at a path of a config."""
+    """Returns whether an assignment sets the kind of a field of a config."""
     path, value = pair
-    if path[0] == "task":  # what a task calls so is an option of its
+    if path[0] == "task":  # a task may have an option that is called `kind`
         return False
     if path[-1] == "kind":
         return True
@@ -294,7 +301,7 @@ def sets_kind(config: ExperimentConfig, pair: tuple[Path, Any]) -> bool:
     )
 
 
-# What a field is called where people read it; others go by the tail of their path.
+# Names of fields in tables and figures. Other fields are named by an end of their path.
 TITLES: Mapping[str, str] = {
     "task.name": "task",
     "model.mixer.transition.kind": "transition",
@@ -305,7 +312,7 @@ TITLES: Mapping[str, str] = {
 
 
 def flatten(config: ExperimentConfig) -> dict[str, Scalar | None]:
-    """Every field of a config by its dotted path; lists as JSON."""
+    """Returns every field of a config by its dotted path, with lists as JSON."""
     return {
         ".".join(path): value if value is None or isinstance(value, Scalar) else json.dumps(value)
         for path, value in _fields(to_document(config))
@@ -316,11 +323,11 @@ def flatten(config: ExperimentConfig) -> dict[str, Scalar | None]:
 def varied_fields(
     configs: Sequence[ExperimentConfig], within: tuple[str, ...] = ()
 ) -> dict[str, list[Scalar | None]]:
-    """The fields that are not the same in all configs, and their values.
+    """Returns the fields that are not the same in all configs, each with a value per config.
 
     Args:
-        configs: any.
-        within: only fields that start with one of these; empty: all.
+        configs: the configs.
+        within: parts of a config, such as `model`; only their fields are taken. Empty: all parts.
     """
     flat = [flatten(config) for config in configs]
     fields = dict.fromkeys(name for one in flat for name in one)
@@ -333,7 +340,7 @@ def varied_fields(
 
 
 def short_names(fields: Iterable[str]) -> dict[str, str]:
-    """The shortest tails that tell fields apart, or their titles."""
+    """Returns a short name for each field: its title, or the shortest end that is its own."""
     fields = list(fields)
     return {field: TITLES.get(field) or _tail(field, fields) for field in fields}
 
@@ -348,10 +355,10 @@ def _tail(field: str, fields: Sequence[str]) -> str:
 
 
 def resolve_column(name: str, columns: Sequence[str]) -> str:
-    """The column that a name stands for: its path, title, or a tail of its path, as `resolve` does.
+    """Returns the column that a name stands for: its path, its title, or an end of its path.
 
     Raises:
-        ConfigError: there is none, or several.
+        ConfigError: there is no such column, or several.
     """
     if name in columns:
         return name

@@ -1,4 +1,4 @@
-"""The style of all figures, accuracy against length of runs, and pictures of what a task draws."""
+"""The style of all figures, figures of accuracy against length, and pictures of examples."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +16,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from experiments.problems import problem_of
 from experiments.run import Run, RunError, as_run
 
-# Okabe and Ito's colours, told apart by the colour-blind, and markers that survive a black print.
+# Okabe and Ito's colours, which colour-blind readers can tell apart, and markers that can be told
+# apart in a black print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLE: dict[Any, Any] = {
@@ -33,12 +34,12 @@ TITLES = {"token": "token accuracy", "sequence": "sequence accuracy"}
 
 
 def styled() -> AbstractContextManager[None]:
-    """The style of all figures; for drawing and for saving."""
+    """Applies the style of all figures in a block, which is needed to draw and to save them."""
     return matplotlib.rc_context(STYLE)
 
 
 def label(run: Run) -> str:
-    """How a run is called in a legend: its task, transition and JT; or its task and mixer."""
+    """Returns the name of a run in a legend: its task, transition and JT, or its task and mixer."""
     task, mixer = run.config.task.name.replace("_", " "), run.config.model.mixer
     transition = getattr(mixer, "transition", None)
     if transition is None:
@@ -62,11 +63,11 @@ def plot(
     guessing.
 
     Args:
-        runs: evaluated runs, or their folders or names; or one of them.
+        runs: one or more evaluated runs, or their folders or names.
         path: the figure's file, with or without an ending.
         labels: the legend entry of each run; None: its task and transition.
-        num_sequences: draw what was measured with that many sequences at each length; None: the
-            rows of `Run.evaluation`.
+        num_sequences: draw the rows that were measured with this many sequences at each length;
+            None: the rows of `Run.evaluation`.
 
     Returns:
         The two files.
@@ -116,7 +117,7 @@ def plot(
 
 
 def scale_lengths(axis: Axes) -> None:
-    """A scale of lengths below what is drawn: powers of 2, as many as there is room for."""
+    """Gives the x axis a scale of lengths, with as many powers of 2 as there is room for."""
     axis.set_xscale("log", base=2)
     digits = len(f"{axis.get_xlim()[1]:.0f}")
     if digits > 5:
@@ -125,13 +126,13 @@ def scale_lengths(axis: Axes) -> None:
 
 
 def plain_numbers(axis: Any) -> None:
-    """Ticks of an `axis.xaxis` or `axis.yaxis` as whole numbers, without powers."""
+    """Labels the ticks of an `axis.xaxis` or `axis.yaxis` with whole numbers, without powers."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axis.set_minor_locator(NullLocator())
 
 
 def size_label(axis: str, counts: Iterable[int]) -> str:
-    """`length (512 sequences each)`: what grows, and how many were measured at each."""
+    """Returns the label of an axis, such as `length (512 sequences each)`."""
     each = " or ".join(map(str, sorted(set(counts))))
     return f"{axis} ({each} {'sequences' if axis == 'length' else 'examples'} each)"
 
@@ -143,11 +144,11 @@ def _curve(axis, frame: polars.DataFrame, metric: str, colour: str, marker: str,
 
 
 def save(figure: Figure, path: str | Path) -> list[Path]:
-    """Writes a figure as PNG and SVG, the same bytes every time.
+    """Writes a figure as PNG and SVG; the same figure gives the same bytes every time.
 
     Args:
-        figure: any.
-        path: with or without an ending; folders are made.
+        figure: the figure.
+        path: the figure's file, with or without an ending; its folder is made if needed.
 
     Returns:
         The two files.

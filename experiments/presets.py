@@ -1,6 +1,7 @@
 """The model of the published protocols on sequences, and configs that train for fewer steps.
 
-What `train` uses where nothing else is said is with each kind of task: see `experiments.problems`.
+The default config of a task is not made here, but by the problem of its kind: see
+`experiments.problems`.
 """
 
 from dataclasses import replace
@@ -14,10 +15,11 @@ from plstm_seq.training import ByAccuracy, Sizes, Staged, TrainingConfig
 
 
 def protocol_model() -> SequenceModelConfig:
-    """The pLSTM of the published protocols on sequences, one for all their tasks.
+    """Returns the pLSTM of the published protocols on sequences, which is the same for all tasks.
 
-    The state-tracking preset, with the published transitions at unit scale in the input. What
-    `train` uses instead follows from the task: see `experiments.problems.sequences`.
+    It is the state-tracking preset with the published transitions, whose in- and out-projections
+    keep the scale of their inputs at the start. The defaults of `train` follow from the task
+    instead: see `experiments.problems.sequences`.
     """
     transition = Factorized(
         dim=2,
@@ -29,12 +31,12 @@ def protocol_model() -> SequenceModelConfig:
     return state_tracking(transition)
 
 
-# Of a run that only shows that everything works.
+# Steps and batch size of a run that only shows that everything works.
 QUICK_STEPS, QUICK_BATCH = 50, 32
 
 
 def shortened(config: ExperimentConfig) -> ExperimentConfig:
-    """The config with some 50 steps of small batches and few test sequences, to see it run."""
+    """Shortens a config to about 50 steps of small batches and few test sequences."""
     training = scaled_training(config.training, min(1.0, QUICK_STEPS / config.training.steps))
     training = replace(
         training,
@@ -54,7 +56,10 @@ def shortened(config: ExperimentConfig) -> ExperimentConfig:
 
 
 def scaled_training(training: TrainingConfig, scale: float) -> TrainingConfig:
-    """Training with steps, warm-up and stages multiplied, each at least one step if it was any."""
+    """Multiplies the steps of training, warm-up and stages by `scale`.
+
+    What had at least one step keeps at least one.
+    """
     curriculum, optimizer = training.curriculum, training.optimizer
     if isinstance(curriculum, Staged | ByAccuracy | Sizes):
         stages = tuple((length, _scaled(steps, scale)) for length, steps in curriculum.stages)

@@ -1,6 +1,7 @@
-"""How values are read from what a file or a command line says, and how mistakes in them are told.
+"""Reads typed values from files and command lines, and explains mistakes in them.
 
-Pydantic reads them; the classes that are read know nothing of it, they are plain dataclasses.
+Pydantic does the reading. The classes that are read are plain dataclasses, which know nothing of
+it.
 """
 
 import dataclasses
@@ -34,10 +35,10 @@ def read(form: Any, given: Any, path: Path = ()) -> Any:
     """Reads a value of a type.
 
     Args:
-        form: the type: a dataclass, or whatever else a field may be annotated with.
-        given: what a file or a command line says of it. Instances of the dataclasses that the type
-            has are taken as they are.
-        path: of the field that is read, for messages.
+        form: the type: a dataclass, or any other annotation that a field may have.
+        given: the value as a file or a command line gives it. Instances of the dataclasses that the
+            type has are taken as they are.
+        path: the path of the field that is read, for messages.
 
     Raises:
         ConfigError: a field is unknown or missing, or a value is wrong.
@@ -51,7 +52,7 @@ def read(form: Any, given: Any, path: Path = ()) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value as YAML and JSON hold it: dataclasses as dictionaries, tuples as lists."""
+    """Turns dataclasses into dictionaries and tuples into lists, as YAML and JSON hold them."""
     if dataclasses.is_dataclass(value):
         return {
             field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)
@@ -62,12 +63,12 @@ def plain(value: Any) -> Any:
 
 
 def kinds_of(form: Any) -> dict[str, type]:
-    """The dataclasses that a type allows for, by their `kind`."""
+    """Returns the dataclasses that a type allows, by their `kind`."""
     return {cls.kind: cls for cls in dataclasses_of(form) if hasattr(cls, "kind")}  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def dataclasses_of(form: Any) -> Iterator[type]:
-    """The dataclasses that a type allows for: itself, or those of a union."""
+    """Yields the dataclasses that a type allows: the type itself, or the members of a union."""
     if typing.get_origin(form) in (typing.Union, UnionType):
         for member in typing.get_args(form):
             yield from dataclasses_of(member)
@@ -77,12 +78,12 @@ def dataclasses_of(form: Any) -> Iterator[type]:
 
 @functools.cache
 def hints(cls: type) -> Mapping[str, Any]:
-    """The types of a dataclass's fields."""
+    """Returns the types of a dataclass's fields."""
     return typing.get_type_hints(cls)
 
 
 def _refuse_what_was_let_pass(given: Any, value: Any, path: Path) -> None:
-    """Refuses unknown fields, and a truth value or a text that became a number."""
+    """Refuses what pydantic accepts: unknown fields, and truth values or texts as numbers."""
     if isinstance(given, Mapping) and isinstance(value, Mapping):
         for name, part in given.items():
             _refuse_what_was_let_pass(part, value[name], (*path, str(name)))
@@ -107,21 +108,25 @@ def _adapter(form: Any) -> pydantic.TypeAdapter[Any]:
 
 
 LONGEST_MESSAGE = 300
-"""Letters of a mistake that are told."""
+"""The largest number of letters of one mistake in a message."""
 
 _MOST_LINES = 3
 
 
 def told(mistakes: Mapping[str, str]) -> str:
-    """Messages by the fields that they are about, on one line; of many, the first."""
+    """Joins the first few mistakes into one line.
+
+    Args:
+        mistakes: a message for each field that has a mistake.
+    """
     lines = [f"{place}: {text}".removeprefix(": ") for place, text in mistakes.items()]
     more = len(lines) - _MOST_LINES
     return "; ".join(lines[:_MOST_LINES]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _explain(error: pydantic.ValidationError, form: Any, given: Any, path: Path) -> str:
-    """What is wrong; of a union only what concerns the `kind` that is given."""
-    # How far a mistake is from what is given -> place -> message.
+    """Explains an error; of the kinds of a union, only the given `kind` is considered."""
+    # For each field, its message. The outer key counts the kinds on its path that were not given.
     found: dict[int, dict[str, str]] = {}
     for entry in error.errors(include_url=False):
         where = list(path)
@@ -140,7 +145,7 @@ def _explain(error: pydantic.ValidationError, form: Any, given: Any, path: Path)
         got = "" if "got" in message else got
         found.setdefault(misses, {})[".".join(where)] = message + got
     likely = found[min(found)]
-    if min(found):  # of kinds that are not given: what it says the most about
+    if min(found):  # all mistakes are in kinds that were not given; the deepest say the most
         deepest = max(place.count(".") for place in likely)
         likely = {place: line for place, line in likely.items() if place.count(".") == deepest}
     return told(likely)
@@ -154,7 +159,7 @@ def _holds(node: Any, part: str | int) -> bool:
 
 @functools.cache
 def _kinds(form: Any) -> dict[str, str]:
-    """The `kind` of every class that a value of a type may hold, by the class's name."""
+    """Returns the `kind` of every class that a value of a type may hold, by the class's name."""
     kinds: dict[str, str] = {}
     left: list[Any] = [form]
     seen: set[Any] = set()

@@ -1,8 +1,8 @@
-"""Reports: a sweep as one HTML page that needs nothing but a browser.
+"""Writes a report of a sweep as one HTML page, which needs nothing but a browser.
 
 path = report("sweeps/jt")
 
-The page is made of functions, and everything that is not made here is escaped.
+Functions make the elements of the page. All text that does not come from them is escaped.
 """
 
 import html
@@ -36,12 +36,12 @@ Content = str | Iterable["Content"]
 
 
 def tag(name: str, *content: Content, **attributes: str) -> Markup:
-    """An element.
+    """Makes an HTML element.
 
     Args:
-        name: of the element.
+        name: the name of the element.
         *content: text, which is escaped, elements, or lists of these.
-        **attributes: `class_` stands for class, `aria_label` for aria-label.
+        **attributes: the attributes; `class_` stands for class, and `aria_label` for aria-label.
     """
     given = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"'
@@ -51,7 +51,7 @@ def tag(name: str, *content: Content, **attributes: str) -> Markup:
 
 
 def join(*content: Content) -> Markup:
-    """Content one after the other."""
+    """Joins contents in order, and escapes text among them."""
     return Markup("".join(map(_markup, content)))
 
 
@@ -70,13 +70,13 @@ def table(
     words: int = 1,
     prose: bool = False,
 ) -> Markup:
-    """A table in a box that scrolls by itself where it is too wide.
+    """Makes a table in a box, which scrolls by itself if the table is too wide for the page.
 
     Args:
-        headers: of the columns.
-        rows: of cells.
-        words: how many of the first columns hold words; the others hold numbers.
-        prose: whether the last column holds sentences, which may be broken.
+        headers: the headers of the columns.
+        rows: the rows, each with a cell per column.
+        words: number of the first columns that hold words; the others hold numbers.
+        prose: whether the last column holds sentences, whose lines may be broken.
     """
     kinds = ["words" if index < words else "number" for index in range(len(headers))]
     if prose:
@@ -94,18 +94,18 @@ def table(
 
 _SIZE = re.compile(r'\s(?:width|height)="[\d.]+pt"')
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
-# Matplotlib's rule for `*` would reach the whole page; report.css has it for figures.
+# Matplotlib's style for `*` would apply to the whole page; report.css has it for figures alone.
 _STYLE_TAG = re.compile(r"<style[^>]*>.*?</style>", re.DOTALL)
 _NAME = re.compile(r'(\bid="|url\(#|href="#)')
 
 
 def inline(figure: Figure, name: str, description: str) -> Markup:
-    """A figure as an `<svg>` element.
+    """Turns a figure into an `<svg>` element.
 
     Args:
-        figure: any.
-        name: goes before the names of its parts, which have to be unique in a page.
-        description: for those who do not see it.
+        figure: the figure.
+        name: a prefix for the names of the figure's parts, which have to be unique in a page.
+        description: a description for readers who cannot see the figure.
     """
     file = io.StringIO()
     with styled():
@@ -123,13 +123,13 @@ _STYLE = Path(__file__).with_name("report.css")
 def report(sweep_folder: str | Path, output: str | Path | None = None) -> Path:
     """Writes one HTML page about a sweep: figures, tables, how to repeat it, environment, members.
 
-    The page is a single file that asks for nothing else, on a phone as on a desk. It can be made
-    at any time; members that are not done are listed as such.
+    The page is a single file that needs no other file, and suits phones and large screens. It can
+    be made at any time; members that are not done are listed as such.
 
     Args:
         sweep_folder: the folder of a sweep, or its name in `sweeps/`.
-        output: the file; None: `report.html` in the folder, or, where nothing may be written into
-            it, `NAME_report.html` here.
+        output: the file; None: `report.html` in the sweep's folder, or `NAME_report.html` in the
+            current folder if the sweep's folder is read-only.
 
     Returns:
         The file.
@@ -148,7 +148,7 @@ def report(sweep_folder: str | Path, output: str | Path | None = None) -> Path:
 
 
 def page(folder: Path) -> str:
-    """The page as text."""
+    """Returns the HTML of the page."""
     frame, name = gather(folder), folder.resolve().name
     members = frame.unique(subset=["member"], maintain_order=True)
     parts = [_head(name, members)]
@@ -207,7 +207,7 @@ _COSTS = (
 
 
 def _results(frame: polars.DataFrame) -> Markup:
-    """Settings over their seeds, a table a task and length."""
+    """Makes the tables of settings over their seeds, one for each task and length."""
     parts: list[Content] = []
     several = frame[TASK].n_unique() > 1
     for task in frame[TASK].unique(maintain_order=True):
@@ -231,7 +231,7 @@ def _results_of_one_task(frame: polars.DataFrame) -> Markup:
 
 
 def _figures(drawings: Iterable[Drawing]) -> Markup:
-    """All figures, side by side where there is room."""
+    """Shows all figures, side by side where there is room."""
     shown = [
         tag(
             "figure",
@@ -244,7 +244,7 @@ def _figures(drawings: Iterable[Drawing]) -> Markup:
 
 
 def _costs(frame: polars.DataFrame) -> Markup:
-    """What each setting costs, and how much more than the first one does."""
+    """Makes the table of what each setting costs, and how much more than the first setting."""
     shown = readable_costs(summarize_costs(frame))
     if len(shown.headers) == shown.words:
         return join()
@@ -257,7 +257,7 @@ def _costs(frame: polars.DataFrame) -> Markup:
 
 
 def _members(frame: polars.DataFrame) -> Markup:
-    """Every member, with its status and what it reached."""
+    """Makes the table of all members, with their status and accuracy."""
     length = None if frame["metric"].is_null().all() else default_length(frame)
     where = "" if length is None else f" at {length:,}"
     headers = ["member", "status", "step", f"token{where}", f"sequence{where}", "horizon", "error"]
@@ -285,7 +285,7 @@ def _status(status: str) -> Markup:
 
 
 def _repeat(folder: Path, members: polars.DataFrame) -> Markup:
-    """The commands that make the sweep again, and the file that they need."""
+    """Shows the commands that repeat the sweep, and the file that they need."""
     name = shlex.quote(folder.resolve().name)
     commands = [
         *_install(members),
@@ -305,7 +305,7 @@ def _repeat(folder: Path, members: polars.DataFrame) -> Markup:
 
 
 def _install(members: polars.DataFrame) -> Iterator[str]:
-    """The versions that were used, if all members used the same."""
+    """Yields a command that installs the packages for which all members used one version."""
     pins = []
     for package in ("plstm-seq", "jax", "jaxlib", "flax", "optax", "numpy"):
         column = f"environment.{package}"
@@ -317,7 +317,7 @@ def _install(members: polars.DataFrame) -> Iterator[str]:
 
 
 def _environment(members: polars.DataFrame) -> Markup:
-    """Devices and versions; where members differ, all of them."""
+    """Makes the table of devices and versions; where members differ, it shows all values."""
     prefix = "environment."
     rows = [
         [
@@ -335,7 +335,7 @@ def _environment(members: polars.DataFrame) -> Markup:
 
 
 def _shared_config(members: polars.DataFrame) -> Markup:
-    """The fields that are the same in all members, and those that vary."""
+    """Makes a table of the fields that vary, and one of those that are the same in all members."""
     columns = [
         name
         for name in members.columns

@@ -1,4 +1,4 @@
-"""A run whose transitions are rounded to an exact representation, as a run of its own."""
+"""Makes a new run from one whose transitions are rounded to an exact representation."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def round_run(
             both models are compared.
 
     Returns:
-        The new run, and what rounding did.
+        The new run, and a report of the rounding.
 
     Raises:
         RunError: the model cannot be rounded, there is no checkpoint, or the folder is not empty.
-        OSError: a file could not be written; nothing is left.
+        OSError: a file could not be written; the new folder is removed.
 
     Example:
         >>> from experiments import round_run
@@ -62,7 +62,7 @@ def round_run(
         rounded = round_model(run.model, length=length, num_sequences=num_sequences)
     except RoundingError as error:
         raise RunError(f"run {run.folder} cannot be rounded: {error}") from None
-    training = replace(run.config.training, average=None)  # there is one set of weights
+    training = replace(run.config.training, average=None)  # a rounded model has only one set
     config = replace(run.config, model=rounded.model.config, training=training)
     new = create_run(config, folder)
     try:
@@ -98,7 +98,7 @@ def _fill(new: Run, run: Run, rounded: Rounded, length: int, num_sequences: int)
 
 
 def _standing(run: Run) -> Standing:
-    """The stage that a run's training is in, so that its rounded run does not begin anew."""
+    """Returns the stage that a run's training has reached, where the rounded run would go on."""
     stages = [(record["stage"], record["step"]) for record in run.metrics if "stage" in record]
     if not stages:
         return START
@@ -107,7 +107,7 @@ def _standing(run: Run) -> Standing:
 
 
 def summary(rounded: Rounded) -> dict[str, Any]:
-    """What rounding did, as a document."""
+    """Returns what rounding did as a dictionary that JSON can hold."""
     return {
         "order": rounded.group.order,
         "labels": len(rounded.group.labels),
@@ -122,7 +122,7 @@ def summary(rounded: Rounded) -> dict[str, Any]:
 
 
 def table(rounded: Rounded) -> Table:
-    """What rounding did, head by head, as a table."""
+    """Returns a table of what rounding did to each head."""
     lines = Table("head", "dimensions", "defect before", "after", "moved", box=None)
     for number, head in enumerate(rounded.heads):
         kept = [f"{head.after:.1e}", f"{head.moved:.2g}"] if head.dim else ["left out", ""]

@@ -1,8 +1,8 @@
-"""YAML as people mean it: the numbers and truth values of YAML 1.2.
+"""Reads and writes YAML with the numbers and truth values of YAML 1.2, which people expect.
 
-YAML 1.1, which PyYAML reads, takes 010 for 8, 1:30 for 90, yes for true and 1e3 for text. Here a
-number is decimal, true and false are truth values, and all else is text, as is what is quoted.
-So are the values of assignments, `field=value`.
+YAML 1.1, which PyYAML reads, takes 010 for 8, 1:30 for 90, yes for true and 1e3 for text. Here
+numbers are decimal, and only true and false are truth values. Everything else, and everything in
+quotes, is text. The values of assignments, `field=value`, are read in the same way.
 """
 
 import math
@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes text that either version of YAML would read as something else."""
+    """Writes YAML, with quotes around text that YAML 1.1 or 1.2 would read as something else."""
 
     def ignore_aliases(self, data: Any) -> bool:
         del data
@@ -38,7 +38,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 class _ShortDumper(_Dumper):
-    """Lists, and mappings that are short, on one line."""
+    """Writes each list and each short mapping on one line."""
 
     def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> Any:
         del flow_style
@@ -70,11 +70,11 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _whole)
 
 
 def load(text: str) -> Any:
-    """What a YAML text says.
+    """Reads a YAML text.
 
     Raises:
-        yaml.YAMLError: it is no YAML, is nested too deeply, or repeats parts of itself until it is
-            too large.
+        yaml.YAMLError: the text is not YAML, is nested too deeply, or becomes too large because it
+            repeats parts of itself.
     """
     try:
         value = yaml.load(text, _Loader)
@@ -87,7 +87,7 @@ def load(text: str) -> Any:
 
 
 def _check_size(value: Any) -> None:
-    """Looks at every part, each as often as it is repeated."""
+    """Refuses a value with too many parts, where repeated parts count each time."""
     left, open_parts = _MOST_PARTS, [value]
     while open_parts:
         part = open_parts.pop()
@@ -101,10 +101,11 @@ def _check_size(value: Any) -> None:
 
 
 def load_value(text: str) -> Any:
-    """The same of one value on a command line, where a comment or a mark would be a slip.
+    """Reads one value from a command line as YAML, but without comments, anchors and tags.
 
     Raises:
-        yaml.YAMLError: also where a part of the text would not be part of the value.
+        yaml.YAMLError: see `load`; or the text has a comment, an anchor or a tag, which on a
+            command line is surely a mistake.
     """
     tokens = list(yaml.scan(text, _Loader))
     for token in tokens:
@@ -120,10 +121,10 @@ _ENDS = (yaml.StreamEndToken, yaml.BlockEndToken)
 
 
 def parse_assignment(assignment: str) -> tuple[Path, Any]:
-    """A field's path and value from `path=value`.
+    """Reads the path and the value of a field from `path=value`.
 
     Raises:
-        ConfigError: it is not of that form.
+        ConfigError: the text is not of that form.
     """
     path, text = split_assignment(assignment)
     try:
@@ -133,10 +134,10 @@ def parse_assignment(assignment: str) -> tuple[Path, Any]:
 
 
 def split_assignment(assignment: str) -> tuple[Path, str]:
-    """A field's path and the text of its value.
+    """Splits `path=value` into the path of a field and the text of its value.
 
     Raises:
-        ConfigError: it is not of the form `path=value`.
+        ConfigError: the text is not of that form.
     """
     path, equals, text = assignment.partition("=")
     if not equals or not all(path.strip().split(".")):
@@ -145,10 +146,10 @@ def split_assignment(assignment: str) -> tuple[Path, str]:
 
 
 def dump(value: Any, **options: Any) -> str:
-    """A value as YAML, in the order of its mappings."""
+    """Writes a value as YAML; mappings keep their order."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, **options)
 
 
 def dump_short(value: Any) -> str:
-    """A value as YAML on few lines: lists and short mappings take one each."""
+    """Writes a value as YAML with few lines: each list and each short mapping takes one line."""
     return yaml.dump(value, Dumper=_ShortDumper, sort_keys=False, width=_SHORT + 40)

@@ -36,7 +36,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 @dataclass(frozen=True)
 class Run:
-    """A run that was trained or begun. Its files are read when they are asked for.
+    """A run that was trained or begun. Its files are read when they are needed.
 
     Attributes:
         folder: the folder of the run.
@@ -64,7 +64,7 @@ class Run:
 
     @property
     def metrics_path(self) -> Path:
-        """The file with a line of JSON for each piece of training."""
+        """The file with the records of training, one line of JSON per record."""
         return self.folder / "metrics.jsonl"
 
     @property
@@ -74,45 +74,45 @@ class Run:
 
     @property
     def status_path(self) -> Path:
-        """How training ended; absent while it runs, or if it was killed."""
+        """The file that says how training ended; absent while it runs, or if it was killed."""
         return self.folder / "status.json"
 
     @property
     def cost_path(self) -> Path:
-        """What the model takes in memory, operations and time."""
+        """The file that says what the model takes in memory, operations and time."""
         return self.folder / "cost.json"
 
     @property
     def status(self) -> RunStatus | None:
-        """How the last training ended or stopped; None: it never came to an end."""
+        """How the last training ended or stopped; None: it runs, was killed or never began."""
         return read_status(self.status_path)
 
     @property
     def is_trained(self) -> bool:
-        """Whether training has ended, and all that is written at its end is there."""
+        """Whether training has ended, and the files that are written at its end exist."""
         return self.status is not None and self.status.ended and self.cost is not None
 
     @property
     def cost(self) -> dict[str, Any] | None:
-        """What the model takes: parameters, state, operations, time, memory; None: not measured."""
+        """What the model takes in parameters, state, operations, time and memory; None: unknown."""
         remedy = "delete it, and resume: it is measured anew"
         return read_json(self.cost_path, _NUMBERS, remedy)
 
     @property
     def environment(self) -> dict[str, Any]:
-        """The device and the versions that the run was begun with; empty if they are not known."""
+        """The device and the versions that the run was begun with; empty if they are unknown."""
         path = self.folder / "environment.json"
         remedy = "delete it, and resume where the run was made: it is written anew"
         return read_json(path, _NAMES, remedy) or {}
 
     @cached_property
     def task(self) -> Any:
-        """The task; one object for all runs on it, so that they share compiled programs."""
+        """The task. All runs on a task share one object, and with it compiled programs."""
         return _task(self.config.task)
 
     @property
     def problem(self) -> Problem:
-        """What the task needs to be learned: see `experiments.problems`."""
+        """The task with everything that its kind needs for training, see `experiments.problems`."""
         return problem_of(self.task)
 
     @cached_property
@@ -126,10 +126,10 @@ class Run:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The checkpoint that `model` is from; `passed_over` says if later ones are damaged.
+        """The checkpoint that `model` was read from; `passed_over` says if later ones are damaged.
 
         Raises:
-            RunError: as `model`.
+            RunError: see `model`.
         """
         return self._loaded[1]
 
@@ -138,7 +138,7 @@ class Run:
         """The model with the averaged parameters of the last whole checkpoint.
 
         Raises:
-            RunError: training kept none (`training.average`); or as `model`.
+            RunError: training kept no average (`training.average`); or see `model`.
         """
         if self.config.training.average is None:
             raise RunError(
@@ -165,15 +165,15 @@ class Run:
         return model, self.checked(found)
 
     def checked(self, found: Checkpoint) -> Checkpoint:
-        """A checkpoint that was read, which says if it is not that of the last step.
+        """Returns a checkpoint that was read, with a note if the one of the last step is missing.
 
         Raises:
-            RunError: it is of step 0, and the run was trained beyond that.
+            RunError: the checkpoint is of step 0, and the run was trained beyond that.
         """
         try:
             ending = self.status
         except DamagedError:
-            ending = None  # what it says is not needed here
+            ending = None  # a damaged status is no reason to refuse the checkpoint
         if ending is None or ending.status not in WHOLE or found.step >= ending.step:
             return found
         lost = f"training ended at step {ending.step}, and its checkpoint is not there"
@@ -185,7 +185,7 @@ class Run:
 
     @property
     def last_step(self) -> int | None:
-        """The training step that an evaluation should be of; None: not known."""
+        """The training step that an evaluation should measure; None: it is unknown."""
         ending = self.status
         if ending is not None and ending.status in WHOLE:
             return ending.step
@@ -211,7 +211,7 @@ class Run:
             ) from None
 
     def lock(self) -> Any:
-        """Holds the run while a block trains it; yields whether this process got it."""
+        """Locks the run while a block trains it; yields whether this process got the lock."""
         return locked(self._lock_path)
 
     @property
@@ -224,10 +224,10 @@ class Run:
         return self.folder / "train.lock"
 
     def check_goes_on(self) -> None:
-        """Refuses to train where that would replace what was measured.
+        """Refuses to train if that would replace the records of an earlier training.
 
         Raises:
-            RunError: there are records and no checkpoint that they belong to.
+            RunError: there are records, but no checkpoint.
         """
         trained = self.metrics_path.exists() and self.metrics_path.stat().st_size
         if trained and not any(self.checkpoints.glob("[0-9]*")):
@@ -238,14 +238,14 @@ class Run:
 
     @property
     def has_accuracy(self) -> bool:
-        """Whether the model predicts labels; of numbers, training measures the errors."""
+        """Whether the model predicts labels; for numbers, training measures errors instead."""
         return self.problem.losses == OF_LABELS
 
     def check_has_accuracy(self) -> None:
         """Refuses a run that predicts numbers.
 
         Raises:
-            RunError: it is one.
+            RunError: the run predicts numbers.
         """
         if not self.has_accuracy:
             raise RunError(
@@ -255,11 +255,11 @@ class Run:
 
     @property
     def asked(self) -> Asked:
-        """What its config asks an evaluation to measure."""
+        """What the config asks an evaluation to measure."""
         settings = self.config.evaluation
         return Asked(
             lengths=settings.lengths,
-            # A data set has as many examples as it has.
+            # The number of examples in a data set is fixed, so any number will do.
             num_sequences=1 if self.problem.examples is not None else settings.num_sequences,
             evaluation_seed=settings.seed,
             snap_every=settings.snap_every,
@@ -269,7 +269,7 @@ class Run:
 
     @property
     def is_evaluated(self) -> bool:
-        """Whether nothing is left to evaluate: all that the config asks, at the last step."""
+        """Whether everything that the config asks for was measured at the last step."""
         if not self.has_accuracy:
             return True
         if not self.evaluation_path.exists():
@@ -281,7 +281,7 @@ class Run:
         """All rows that were ever measured, of every step, number of sequences and seed.
 
         Raises:
-            RunError: there are none yet, or as `check_has_accuracy`.
+            RunError: there are none yet, or see `check_has_accuracy`.
             DamagedError: the file is damaged.
         """
         self.check_has_accuracy()
@@ -295,7 +295,7 @@ class Run:
             raise DamagedError(
                 self.evaluation_path, error, f"delete it, and plstm-seq evaluate {self.folder}"
             ) from None
-        # Older versions evaluated what had ended, and with the seed of the config.
+        # Rows of older versions lack these: only ended runs were evaluated, with the config's seed.
         try:
             step = self.last_step
         except DamagedError:
@@ -306,19 +306,20 @@ class Run:
     def evaluation(self) -> polars.DataFrame:
         """The rows that were measured together: of one step, number of sequences and seed.
 
-        The step is the last that was evaluated. Of several sets at that step, the one with most of
-        the config's lengths is chosen, and of those the one with most sequences; see `choose_rows`.
+        The step is the last that was evaluated. If there are several sets of rows at that step, the
+        set with the most lengths of the config is chosen, then the one with the most sequences; see
+        `choose_rows`.
 
         Raises:
-            RunError, DamagedError: as `evaluations`.
+            RunError, DamagedError: see `evaluations`.
         """
         return self.chosen_evaluation()
 
     def chosen_evaluation(self, num_sequences: int | None = None) -> polars.DataFrame:
-        """As `evaluation`, but the set of that many sequences, where a number is given.
+        """Chooses rows as `evaluation` does, but with the given number of sequences, if any.
 
         Raises:
-            RunError: nothing was measured with that many; or as `evaluations`.
+            RunError: no row was measured with that many sequences; or see `evaluations`.
         """
         try:
             return choose_rows(self.evaluations, self.asked, num_sequences=num_sequences)
@@ -331,7 +332,7 @@ _NAMES = dict[str, str | int | float | bool | None]
 
 
 def new_model(config: ExperimentConfig) -> Any:
-    """The untrained model of a config: a function of the config alone, its seed included.
+    """Makes the untrained model of a config; the same config and seed give the same parameters.
 
     Raises:
         ValueError: the model does not read the task's inputs, or its sizes do not fit each other.
@@ -342,7 +343,7 @@ def new_model(config: ExperimentConfig) -> Any:
 
 
 def read_environment() -> dict[str, Any]:
-    """Device and versions that numbers were made with."""
+    """Returns the device, and the versions of Python and of the packages that decide numbers."""
     devices = jax.devices()
     return {
         "device": devices[0].device_kind,
@@ -382,7 +383,7 @@ def load_run(path: str | Path) -> Run:
 
 
 def as_run(run: Run | str | Path) -> Run:
-    """A run as it is, or the one that a folder or name leads to; see `load_run`."""
+    """Returns a run as it is, or opens the run of a folder or name; see `load_run`."""
     return load_run(run) if isinstance(run, str | Path) else run
 
 

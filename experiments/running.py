@@ -1,4 +1,4 @@
-"""Training: one run, or the runs of a group in one program."""
+"""Trains one run, or all runs of a group in one program."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -51,21 +51,21 @@ def train(
     Args:
         config: what to train; None with `resume`: the config in the folder.
         folder: the folder of the run; None: `runs/<task>-<n>`, the first n that is free.
-        resume: continue the run in `folder` from its last checkpoint.
+        resume: whether to continue the run in `folder` from its last checkpoint.
         progress: whether progress is written to standard error.
-        trackers: further trackers of the records that go into `metrics.jsonl`.
-        mesh: devices that every batch is split over, see `fit`; None: one device.
+        trackers: trackers that get the same records as `metrics.jsonl`.
+        mesh: the devices that every batch is split over, see `fit`; None: one device.
 
     Returns:
-        The run; `run.model` is trained.
+        The trained run.
 
     Raises:
         RunError: the folder is not empty; or the run to resume is missing, has another config than
             `config`, or is being trained by another process.
-        ConfigError, ValueError: the model cannot be made, or does not run here; nothing is left.
+        ConfigError, ValueError: the model cannot be made, or does not run here; no folder is made.
         NonFiniteLossError: training diverged; the last good checkpoint is kept.
         OSError: a file of the run could not be written, or was removed.
-        KeyboardInterrupt: Ctrl-C, or the process was told to end; the run can be resumed.
+        KeyboardInterrupt: Ctrl-C or a signal stopped training; the run can be resumed.
 
     Example:
         >>> from experiments import default_config, override, train
@@ -84,11 +84,12 @@ def fit_run(
 ) -> FitResult:
     """Trains a run from its last checkpoint, or from the start if it has none.
 
-    Of the processes that share a mesh, the first writes the run's files; all write checkpoints.
+    If several processes share a mesh, all write checkpoints, and the first one writes all other
+    files.
 
     Raises:
         NonFiniteLossError: training diverged; the run's status says so, too.
-        KeyboardInterrupt: Ctrl-C; a checkpoint was saved.
+        KeyboardInterrupt: Ctrl-C stopped training, and a checkpoint was saved.
     """
     result = train_members(
         [run], progress=progress, trackers=lambda _: trackers, together=False, mesh=mesh
@@ -107,23 +108,25 @@ def train_members(
     together: bool = True,
     mesh: Mesh | None = None,
 ) -> list[FitResult]:
-    """Trains runs, each from its last checkpoint, and writes into each folder how it ended.
+    """Trains runs, each from its last checkpoint, and writes into each folder how training ended.
 
     Args:
-        runs: what to train; those that are trained together have the same `group_key`.
+        runs: the runs to train; runs that are trained together have the same `group_key`.
         progress: whether progress is written to standard error.
-        events: folder for TensorBoard events of the group, the means of its members; None: none.
-        trackers: those of a run beside `metrics.jsonl` and its TensorBoard events.
-        together: whether the runs share one program; else they are trained one after another, as
-            they always are where batches are made on the host.
-        mesh: devices that every batch is split over, of runs that are not trained together.
+        events: the folder for TensorBoard events of the group, which are means over its members;
+            None: no such events are written.
+        trackers: returns the trackers that a run has in addition to `metrics.jsonl` and its own
+            TensorBoard events.
+        together: whether the runs share one program. Otherwise they are trained one after another,
+            as always if batches are made on the host.
+        mesh: the devices that every batch is split over, for runs that are not trained together.
 
     Returns:
-        How each ended; one that diverged or failed does not stop the others.
+        How training each run ended. A run that diverges or fails does not stop the others.
 
     Raises:
         ValueError: the runs cannot share a program.
-        KeyboardInterrupt: Ctrl-C; every run was saved first.
+        KeyboardInterrupt: Ctrl-C stopped training; every run was saved first.
     """
     results: dict[int, FitResult] = {}
     held: dict[int, _HeldRun] = {}
@@ -146,10 +149,10 @@ def train_members(
 
 
 def _take_over(run: Run, stack: ExitStack) -> None:
-    """Holds a run until the stack is left; of several processes the first one does.
+    """Locks a run until the stack is closed; if several processes train it, the first one does.
 
     Raises:
-        RunError: another process trains it, or it lost the checkpoints of what it has recorded.
+        RunError: another process trains the run, or it has records but no checkpoint.
     """
     problem = None
     if is_first():
@@ -167,13 +170,13 @@ class _HeldRun:
     """A run that this process trains: the model it starts from, its trackers and its status.
 
     Args:
-        run: what is trained.
-        trackers: those that take its records beside the files of its folder.
+        run: the run.
+        trackers: trackers that get its records in addition to those that write its files.
     """
 
     def __init__(self, run: Run, trackers: Sequence[Tracker]):
         self.run = run
-        # A run that has checkpoints does not need the run that it started from any more.
+        # A run with checkpoints no longer needs the run whose parameters it started from.
         resumed = any(run.checkpoints.glob("[0-9]*"))
         self.model = new_model(run.config) if resumed else starting_model(run.config)
         self.key = jax.random.key(run.config.seed)
@@ -182,7 +185,7 @@ class _HeldRun:
         self.trackers: list[Tracker] = [*own, *trackers] if is_first() else []
 
     def end(self, result: FitResult) -> None:
-        """Writes what training came to, and what it cost if anything was trained."""
+        """Writes how training ended, and the costs if anything was trained."""
         if result.status == "failed":
             self.fail(result.error)
         elif is_first():
@@ -193,13 +196,13 @@ class _HeldRun:
                 write_cost(self.run, result)
 
     def fail(self, error: Exception | None) -> None:
-        """Writes a failure where training had begun; the status of what had ended before stays."""
+        """Writes the status of a failure, unless training has not begun or has ended already."""
         if self.status.started and not self.status.ended:
-            with suppress(OSError):  # the folder may be what failed
+            with suppress(OSError):  # the folder may be the reason for the failure
                 write_status(self.run, RunStatus("failed", self.status.step, _one_line(error)))
 
     def checked(self, result: FitResult) -> FitResult:
-        """The result, or a failure if something of the run was removed while it was trained."""
+        """Returns the result, or a failure if files of the run were removed during training."""
         run = self.run
         if result.error is None and is_first():
             checkpoint = run.checkpoints / str(result.step)
@@ -271,7 +274,7 @@ def _fit_alone(held: _HeldRun, *, progress: bool, mesh: Mesh | None) -> FitResul
 
 
 def write_cost(run: Run, result: FitResult) -> None:
-    """Writes `cost.json`: what the model takes, and what training it took."""
+    """Writes `cost.json`: the costs of the model, and the speed and memory of its training."""
     from experiments.costs import costs_of
 
     speeds = [
@@ -291,7 +294,7 @@ def _one_line(error: Exception | None) -> str:
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Refuses names that `make_trackers` does not know, and what is not installed.
+    """Refuses names of trackers that `make_trackers` does not know or that are not installed.
 
     Raises:
         ConfigError: there is no such tracker, or its package is missing.
@@ -303,15 +306,15 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def make_trackers(names: Sequence[str], run: Run, group: str | None = None) -> list[Tracker]:
-    """The trackers that a user names, beside those that every run has.
+    """Makes the trackers that a user names, in addition to those that every run has.
 
     Args:
-        names: of trackers.
-        run: what is tracked.
-        group: what shows it together with others: the name of its sweep.
+        names: the names of the trackers.
+        run: the run that is tracked.
+        group: the name under which a tracker shows this run with others, such as its sweep's.
 
     Raises:
-        ValueError: what one needs is not installed.
+        ValueError: the package of a tracker is not installed.
     """
     if not names or not is_first():
         return []

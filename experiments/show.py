@@ -1,4 +1,4 @@
-"""What the command line prints: rows for machines, tables for people."""
+"""Makes what the command line prints: rows for machines, and tables for people."""
 
 import inspect
 from collections.abc import Iterator, Sequence
@@ -16,12 +16,12 @@ from experiments.problems import make_task, problem_of
 from experiments.problems.demanding import Demands, demands
 from plstm_seq.evaluation import AVERAGED, METRICS, SNAPPED, LengthGeneralization
 
-# Symbols of the sequences that are shown as examples.
+# The length of the sequences that are shown as examples.
 _SHOWN_LENGTH = 12
 
 
 def task_row(name: str) -> dict[str, Any]:
-    """A task in one row."""
+    """Describes a task in one row."""
     task = make_task(name)
     symbols = getattr(task, "vocabulary", None)
     return {
@@ -36,7 +36,7 @@ def task_row(name: str) -> dict[str, Any]:
 
 
 def _documentation(task: Any) -> str:
-    """What the docstring of a task says before its example."""
+    """Returns the part of a task's docstring before its example."""
     return (inspect.getdoc(type(task)) or "").partition("\nExample:\n")[0].rstrip()
 
 
@@ -70,7 +70,7 @@ _TITLES = {
 
 
 def _in_order(kind: tuple[tuple[str, str], Any]) -> tuple[int, bool, str]:
-    """Sequences come first, and of them those with a label for every token."""
+    """Sorts kinds of tasks: sequences come first, with those first that have a label per token."""
     (reads, labelled), _ = kind
     return (
         ("sequences", "grids", "images", "graphs").index(reads),
@@ -80,11 +80,11 @@ def _in_order(kind: tuple[tuple[str, str], Any]) -> tuple[int, bool, str]:
 
 
 def task_list(rows: Sequence[dict[str, Any]], width: int) -> str:
-    """The tasks by what they read and where they are labelled, in one line of text for each task.
+    """Lists the tasks, one per line, under headings that say what they read and what is labelled.
 
     Args:
         rows: one `task_row` for each task.
-        width: the characters of a line, to which rules are shortened.
+        width: the largest number of characters in a line; longer lines are shortened.
     """
     kinds: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
@@ -100,10 +100,10 @@ def task_list(rows: Sequence[dict[str, Any]], width: int) -> str:
 
 
 def describe(task: Any, *, length: int | None, count: int, seed: int) -> dict[str, Any]:
-    """A task's documentation, symbols and examples; of images their labels alone.
+    """Describes a task: its documentation, symbols, labels and examples.
 
-    What the automaton of a sequence task asks for is in `asks_for`, None without one, and in words
-    in `in_words`.
+    For a sequence task, `asks_for` says what its automaton demands of a model (None if there is no
+    automaton), and `in_words` says the same in sentences. Images are not shown, only their labels.
     """
     return {
         "name": task.name,
@@ -139,7 +139,7 @@ _KINDS = {
 
 
 def _in_words(of: Demands) -> Iterator[tuple[str, str]]:
-    """What a task asks for, a subject and a sentence each."""
+    """Yields what a task asks for, as pairs of a subject and a sentence."""
     found = of.structure
     yield "automaton", f"{_count(found.states, 'state')}, the fewest that give these labels"
     words = "too many elements to be counted"
@@ -198,10 +198,10 @@ def _count(number: int, unit: str) -> str:
 
 
 def _examples(task: Any, length: int | None, count: int, seed: int) -> Iterator[dict[str, str]]:
-    """Inputs and labels as text, a row of a grid in each line."""
+    """Yields examples with inputs and labels as text; each row of a grid is one line."""
     key = jax.random.key(seed)
     problem = problem_of(task)
-    if problem.examples is not None:  # files, which need no showing
+    if problem.examples is not None:  # the task reads files, whose examples are not shown
         return
     if isinstance(task, tasks.GraphTask):
         for number in range(count):
@@ -236,7 +236,7 @@ def _labels(task: Any, targets: Any, mask: Any) -> str:
 
 
 def description(data: dict[str, Any]) -> Group:
-    """A described task as text."""
+    """Makes the text of a task that `describe` has described."""
     examples = plain_table("inputs", "labels (. is not scored)", title="\nexamples")
     examples.columns[1].justify = "left"
     for example in data["examples"]:
@@ -257,7 +257,7 @@ def description(data: dict[str, Any]) -> Group:
 
 
 def evaluation_rows(result: LengthGeneralization) -> list[dict[str, Any]]:
-    """Every row that was measured, with the checkpoint it is of, as JSON holds it."""
+    """Returns every row that was measured, with its checkpoint, as JSON can hold it."""
     of = {
         "step": result.step,
         "checkpoint": result.checkpoint,
@@ -267,7 +267,10 @@ def evaluation_rows(result: LengthGeneralization) -> list[dict[str, Any]]:
 
 
 def evaluation_table(result: LengthGeneralization) -> Group:
-    """Accuracy with intervals at every length, also averaged and snapped, and the horizons."""
+    """Makes tables of accuracies with intervals at every length, and of horizons.
+
+    Averaged parameters and snapped states have their own tables if they were measured.
+    """
     tables = [_accuracy_table(result, "")]
     for prefix, title in (
         (AVERAGED, "averaged parameters"),
@@ -300,7 +303,7 @@ def _accuracy_table(result: LengthGeneralization, prefix: str) -> Table:
 
 
 def decoded_table(decoded: Sequence[Decoded]) -> Table:
-    """Prediction after prediction, beside what the rule says."""
+    """Makes a table with a row per symbol: the prediction next to the label by the rule."""
     table = plain_table("symbol", "prediction", "probability", "rule")
     for entry in decoded:
         right = entry.label is None or entry.label == entry.prediction

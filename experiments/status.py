@@ -1,4 +1,4 @@
-"""How far the training of a run came, kept in its folder."""
+"""Keeps in the folder of a run how its training ended or stopped."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 Ending = Literal["finished", "solved", "diverged", "interrupted", "failed"]
 ENDED: tuple[Ending, ...] = ("finished", "solved", "diverged")
-# Those whose last checkpoint is of the last step; a diverged training has an earlier one.
+# After these endings the last checkpoint is of the last step. After divergence it is an earlier
+# one.
 WHOLE: tuple[Ending, ...] = ("finished", "solved")
 
 
@@ -21,9 +22,10 @@ class RunStatus(NamedTuple):
     """How the last training of a run ended or stopped.
 
     Attributes:
-        status: `finished`, `solved` and `diverged` are final; training goes on after the others.
-        step: the steps taken until then.
-        error: what went wrong, if something did.
+        status: the ending; `finished`, `solved` and `diverged` are final, while training can go on
+            after the others.
+        step: number of steps taken until then.
+        error: the error, if there was one.
     """
 
     status: Ending
@@ -37,17 +39,17 @@ class RunStatus(NamedTuple):
 
 
 def read_status(path: Path) -> RunStatus | None:
-    """Reads `status.json`; None: there is none.
+    """Reads `status.json`, or returns None if there is none.
 
     Raises:
-        DamagedError: it is not what was written.
+        DamagedError: the file is not what was written.
     """
     remedy = "delete it, and resume: it is written anew from the last checkpoint"
     return read_json(path, RunStatus, remedy)
 
 
 class StatusTracker:
-    """Writes `status.json` when training ends or stops; while it runs there is none."""
+    """Removes `status.json` when training starts, and writes it when training ends or stops."""
 
     def __init__(self, run: "Run"):
         self.run = run
@@ -72,5 +74,5 @@ class StatusTracker:
 
 
 def write_status(run: "Run", status: RunStatus) -> None:
-    """Writes `status.json`, whole."""
+    """Writes `status.json` in one go."""
     write_whole(run.status_path, json.dumps(status._asdict()) + "\n")

@@ -1,4 +1,4 @@
-"""How a task is read by an evaluation: as a stream, and with a model that is snapped on the way."""
+"""Prepares an evaluation: the task as a stream, and the model with a snapped state."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ import jax
 import tasks
 from plstm_seq.evaluation import Snapped, Stream, learn_prototypes
 
-# Sequences that each label's prototype of a state is learned from.
+# Number of sequences per label from which the prototypes of states are learned.
 _SEQUENCES_A_PROTOTYPE = 64
 
 
 def stream_of(task: tasks.Task) -> Stream | None:
-    """The task as a stream, of which one pass measures every length.
+    """Returns the task as a stream, of which one pass measures every length.
 
     Returns:
-        None where the task does not label every position.
+        The stream, or None if the task cannot be streamed or does not label every position.
     """
     if isinstance(task, tasks.StreamingTask) and task.per_token:
         return Stream(task.draw, task.start, task.advance, task.period)
@@ -23,14 +23,14 @@ def stream_of(task: tasks.Task) -> Stream | None:
 
 
 def snapped(model: Any, task: tasks.Task, *, length: int, seed: int, **options: int) -> Snapped:
-    """The model, corrected by what it predicts on sequences of a length.
+    """Returns the model with a state that can be snapped to learned prototypes.
 
     Args:
-        model: predicts the labels of the task.
-        task: what the sequences are drawn from.
-        length: of the sequences that prototypes of states are learned from.
-        seed: of the evaluation, whose own sequences are others.
-        **options: of `learn_prototypes`.
+        model: a model that predicts the labels of the task.
+        task: the task that draws the sequences from which the prototypes are learned.
+        length: the length of these sequences.
+        seed: the seed of the evaluation; its own sequences are other ones.
+        **options: further options of `learn_prototypes`.
     """
     prototypes = learn_prototypes(
         model,

@@ -1,4 +1,4 @@
-"""What `sweep` and `status` do before the functions that they wrap, and what they print."""
+"""Helpers of the commands `sweep` and `status`: they turn arguments into sweeps and make tables."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ from tasks.options import shown
 def choose_sweep(
     task: str | None, words: Sequence[str], file: Path | None, zipped: Sequence[str]
 ) -> Sweep:
-    """The sweep that the arguments of `sweep` ask for.
+    """Returns the sweep that the arguments of `sweep` ask for.
 
     Args:
-        task: a task, or the first word.
-        words: `field=values` each.
-        file: a sweep or a config, as YAML.
-        zipped: names of fields that change together, separated by commas.
+        task: the name of a task; or the first word, if no task is named.
+        words: fields and their values, each as `field=values`.
+        file: a YAML file that holds a sweep or a config.
+        zipped: groups of fields that change together; each text has the names between commas.
 
     Raises:
         ConfigError: the arguments do not go together, or one is wrong.
@@ -54,12 +54,13 @@ def choose_sweep(
 
 
 def check_members(sweep: Sweep, folder: Path | None, executor: str) -> None:
-    """Refuses, before a folder is made, a sweep of which a group cannot be trained.
+    """Refuses, before a folder is made, a sweep with a group that cannot be trained.
 
     Args:
-        sweep: what is to be trained.
-        folder: where; if it is there already, nothing is left to refuse.
-        executor: its name. What cannot be computed here may be possible where Slurm starts jobs.
+        sweep: the sweep to train.
+        folder: the folder of the sweep; if it holds a sweep already, nothing is checked.
+        executor: the name of the executor. With `slurm`, implementations that do not run here are
+            accepted, because they may run on the cluster.
 
     Raises:
         ConfigError: the sizes of a model do not fit each other.
@@ -76,7 +77,7 @@ def check_members(sweep: Sweep, folder: Path | None, executor: str) -> None:
 
 
 def _decides(word: str) -> bool:
-    """Whether the defaults of other fields follow from a word."""
+    """Returns whether the defaults of other fields follow from the field that a word sets."""
     field, values = parse_word(word)
     decides = field.startswith("task.") or field in ("data", "training.batch_size")
     return decides and len(values) == 1
@@ -93,7 +94,7 @@ def _fields(text: str) -> list[str]:
 
 
 def _is_sweep(file: Path) -> bool:
-    """Whether a file holds a sweep and not a config; False for one that cannot be read."""
+    """Returns whether a file holds a sweep and not a config; False if it cannot be read."""
     try:
         document = scalars.load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -102,7 +103,7 @@ def _is_sweep(file: Path) -> bool:
 
 
 def plan_rows(plan: Plan) -> dict[str, Any]:
-    """A plan as JSON holds it."""
+    """Returns a plan as a dictionary that JSON can hold."""
     return {
         "groups": [
             {
@@ -120,7 +121,7 @@ def plan_rows(plan: Plan) -> dict[str, Any]:
 
 
 def plan_tables(plan: Plan) -> Group:
-    """A plan as tables: its groups, then its members."""
+    """Makes the tables of a plan: its groups, then its members."""
     groups = plain_table("group", "members", "memory")
     for group in plan.groups:
         memory = "" if group.memory_bytes is None else _size(group.memory_bytes)
@@ -144,7 +145,7 @@ def plan_tables(plan: Plan) -> Group:
 
 
 def status_table(rows: Sequence[MemberStatus]) -> Group:
-    """How far members are, as a table."""
+    """Makes the table that shows how far members are."""
     staged = any(row.stage is not None for row in rows)
     stage = ["stage"] if staged else []
     table = plain_table("member", "group", "status", "step", *stage, "evaluated")
@@ -158,7 +159,7 @@ def status_table(rows: Sequence[MemberStatus]) -> Group:
 
 
 def summary(rows: Sequence[MemberStatus]) -> str:
-    """How many members are how far, in a line."""
+    """Counts members by their status, in one line of text."""
     counts = Counter(row.status for row in rows)
     text = ", ".join(f"{count} {status}" for status, count in counts.items())
     evaluated = sum(row.evaluated for row in rows)

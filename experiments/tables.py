@@ -23,12 +23,12 @@ _LATEX = {
 
 
 class Table(NamedTuple):
-    """A table for people: a header a column, and rows of cells.
+    """A table for people: a header for each column, and rows of cells.
 
     Attributes:
-        headers: of the columns.
-        rows: of text.
-        words: how many of the first columns hold words (the others hold numbers).
+        headers: the headers of the columns.
+        rows: the rows, each with a text per column.
+        words: number of the first columns that hold words; the others hold numbers.
     """
 
     headers: tuple[str, ...]
@@ -37,7 +37,7 @@ class Table(NamedTuple):
 
 
 def to_text(table: Table) -> str:
-    """A table as plain text, with words aligned to the left and numbers to the right.
+    """Writes a table as plain text, with words aligned to the left and numbers to the right.
 
     Example:
         >>> from experiments.tables import Table, to_text
@@ -61,7 +61,7 @@ def _text_row(cells: Sequence[str], widths: Sequence[int], words: int) -> str:
 
 
 def to_latex(table: Table) -> str:
-    r"""A table as a LaTeX `tabular` with booktabs rules; it needs `\usepackage{booktabs}`.
+    r"""Writes a table as a LaTeX `tabular` with booktabs rules; needs `\usepackage{booktabs}`.
 
     Example:
         >>> from experiments.tables import Table, to_latex
@@ -93,7 +93,7 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """A table as GitHub's Markdown.
+    """Writes a table as GitHub's Markdown.
 
     Example:
         >>> from experiments.tables import Table, to_markdown
@@ -113,10 +113,10 @@ def _markdown_cell(cell: str) -> str:
 
 
 def check_format(name: str) -> None:
-    """Refuses the name of a format that tables are not written in.
+    """Refuses a format in which no tables are written.
 
     Raises:
-        ConfigError: it is none of `FORMATS`.
+        ConfigError: the name is none of `FORMATS`.
     """
     if name not in FORMATS:
         raise ConfigError(f"format: got {name!r}, expected one of {', '.join(FORMATS)}")

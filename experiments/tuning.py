@@ -1,6 +1,8 @@
 """Measures which implementation and chunk size of the 1D op is fastest on this device, per family.
 
-What it writes is what `plstm_1d` asks when nothing is named (`plstm_seq.ops.sequence.tuned`).
+A family holds the calls whose types and sizes are alike, with DK, DV, T and N rounded up to powers
+of two. `plstm_1d` reads the table that is written here when a call names no implementation (see
+`plstm_seq.ops.sequence.tuned`).
 """
 
 import itertools
@@ -22,7 +24,7 @@ from plstm_seq.ops.sequence.api import IMPLEMENTATIONS
 from plstm_seq.ops.sequence.inputs import Inputs
 from tasks.options import check
 
-# What to try of implementations that leave a choice; the others have their own.
+# The chunk sizes to try. Implementations that are not listed here choose their own.
 CHUNK_SIZES: Mapping[str, tuple[int, ...]] = {
     "chunkwise": (8, 16, 32, 64, 128),
     "mosaic_tpu": (128, 256),
@@ -32,7 +34,7 @@ COMPILED_AT_ONCE = 8
 
 
 class Shape(NamedTuple):
-    """A shape to tune for, JK = JQ = 1, with a direct term; J = JT = JV = JO."""
+    """A shape to tune for; JT = JV = JO = J, JK = JQ = 1, and there is a direct term."""
 
     dtype: str
     J: int
@@ -42,7 +44,7 @@ class Shape(NamedTuple):
     N: int
 
     def arguments(self) -> Inputs:
-        """Random arguments, [N, T, ...]; their values do not change the time."""
+        """Returns random arguments [N, T, ...]; their values do not change the time."""
         DK, DV, J = self.DK, self.DV, self.J
         keys = iter(jax.random.split(jax.random.key(0), 7))
 
@@ -62,7 +64,11 @@ class Shape(NamedTuple):
 
 
 def shapes_named(name: str) -> list[Shape]:
-    """Quick: one shape of each kind (language, word problem, sweep). Full: a grid.
+    """Returns a set of shapes by its name.
+
+    Args:
+        name: `quick` for one shape of each kind (language, word problem, sweep), or `full` for a
+            grid of shapes.
 
     Raises:
         ValueError: there is no such set.
@@ -84,15 +90,15 @@ def shapes_named(name: str) -> list[Shape]:
     ]
     words = [Shape(dtype, 5, 2, 5, T, 4096) for dtype in dtypes for T in (32, 128, 512)]
     sweeps = [Shape(dtype, J, 32, 8, 64, 1024) for dtype in dtypes for J in (1, 2, 4)]
-    # The default model of `plstm-seq train` and `sweep`, heads times batch times members.
+    # The default model of `plstm-seq train` and `sweep`; N is heads times batch times members.
     members = [Shape("float32", J, 4, 4, 40, N) for N in (256, 16384) for J in (1, 2, 4)]
     return language + words + sweeps + members
 
 
 def candidates(shape: Shape) -> list[tuple[str, int | None]]:
-    """What to try: every implementation with every chunk size that it leaves a choice of.
+    """Returns the implementations to try, each with every chunk size to try.
 
-    The recurrence is left out where it takes long and loses by far.
+    The recurrence is left out for long sequences, where it takes long and is slower by far.
     """
     longest = tuned.rounded_up(shape.T)
     return [
@@ -110,16 +116,16 @@ def tune(
     announce: Callable[[str], None] = lambda _: None,
     seconds: float = 0.5,
 ) -> Path:
-    """Times forward and backward of every candidate, and writes the table of this device.
+    """Times forward and backward pass of every candidate, and writes the table of this device.
 
-    Families of an earlier table of the same device and version of jax stay where they are not
-    measured again. A candidate that declines, or runs out of memory, is left out.
+    If there is a table of the same device and versions already, its families stay unless they are
+    measured again. A candidate that declines or runs out of memory is left out.
 
     Args:
-        shapes: of `shapes_named`, or others.
-        output: the file; None: the one that `plstm_1d` reads.
+        shapes: the shapes to time, such as those of `shapes_named`.
+        output: the file to write; None: the one that `plstm_1d` reads.
         announce: called with a line per measurement.
-        seconds: of timing, a candidate.
+        seconds: the time that is spent on timing each candidate, in seconds.
 
     Returns:
         The file.
@@ -155,7 +161,11 @@ def _earlier(path: Path, announce: Callable[[str], None]) -> dict[Any, Any]:
 def measure(
     shape: Shape, announce: Callable[[str], None], seconds: float
 ) -> tuple[tuned.Timing, ...]:
-    """The candidates that ran, the fastest first; all are compiled before one is timed."""
+    """Times the candidates of a shape, after compiling all of them.
+
+    Returns:
+        The timings of the candidates that ran, the fastest first.
+    """
     announce(f"{_words(shape)}: compiling")
     arguments = jax.block_until_ready(jax.jit(shape.arguments)())
     with ThreadPoolExecutor(COMPILED_AT_ONCE) as pool:
@@ -176,7 +186,7 @@ def measure(
 
 
 def plan(shapes: Sequence[Shape]) -> list[str]:
-    """What `tune` would time, a line each; computes nothing."""
+    """Returns what `tune` would time, one line for each measurement, without computing anything."""
     return [
         f"{_words(shape)}: {name}" + (f" {chunk}" if chunk else "")
         for shape in shapes
@@ -191,7 +201,10 @@ def _words(shape: Shape) -> str:
 def _compiling(
     pool: ThreadPoolExecutor, inputs: Inputs, name: str, chunk: int | None
 ) -> Future[Any]:
-    """Output and all gradients as a program; or why it declines, which `result` raises."""
+    """Compiles a program that computes the output and all gradients.
+
+    If the implementation declines, `result` of the returned future raises the reason.
+    """
 
     def function(inputs: Inputs) -> Any:
         def op(inputs: Inputs) -> Any:
@@ -212,7 +225,7 @@ def _compiling(
 
 
 def _milliseconds(program: Callable[..., Any], inputs: Inputs, seconds: float) -> float:
-    """A call's share of calls that are queued without waiting; median of three such rows."""
+    """Times a program: the mean over calls queued without waiting, and the median of three runs."""
     jax.block_until_ready(program(inputs))
 
     def row(calls: int) -> float:

@@ -1,4 +1,6 @@
-"""Sweeps: many runs that differ in some fields, as a value, on disk, and in few programs.
+"""Sweeps train many runs whose configs differ in some fields, in as few programs as possible.
+
+A sweep is a value that can be compared and written, and a folder that holds its runs:
 
 sweep = Sweep(default_config("s3_word_problem"),
               product(vary("transition.dim", [1, 2, 4]), vary("seed", range(8))))

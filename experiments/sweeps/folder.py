@@ -35,11 +35,11 @@ class SweepFolder:
 
     @cached_property
     def sweep(self) -> Sweep:
-        """What is swept.
+        """The sweep that the folder holds.
 
         Raises:
-            DamagedError: the file is not what was written.
-            ConfigError: it holds what this version does not know.
+            DamagedError: its file is not what was written.
+            ConfigError: its file holds something that this version does not know.
         """
         return stored_sweep(self.path / SWEEP)
 
@@ -49,14 +49,14 @@ class SweepFolder:
         return plan(self.sweep)
 
     def run(self, member: MemberPlan) -> Run:
-        """The run of a member; its folder may not be there yet."""
+        """Returns the run of a member, whose folder may not exist yet."""
         return Run(self._member(member.name), member.config)
 
     def _member(self, name: str) -> Path:
-        """The folder of a member.
+        """Returns the folder of a member.
 
-        A long name ends with a hash of what varies, and begins with the values of a config's
-        fields in their order, which was another one in the version that may have made the folder.
+        A long name ends with a hash of the values that vary. The rest of it depends on the order of
+        fields, which was another one in older versions, so such a folder is found by its hash.
         """
         members = self.path / "members"
         tail = re.search(r"-[0-9a-f]{8}$", name)
@@ -66,7 +66,7 @@ class SweepFolder:
         return found if len(others) == 1 else members / name
 
     def create_run(self, member: MemberPlan) -> Run:
-        """The run of a member; what its folder lacks is written.
+        """Returns the run of a member, and writes the files that its folder lacks.
 
         Raises:
             RunError: the folder holds another run.
@@ -74,20 +74,20 @@ class SweepFolder:
         return complete_run(member.config, self.run(member).folder)
 
     def lock(self, group: str) -> AbstractContextManager[bool]:
-        """Holds a group while a block runs; yields whether this process got it."""
+        """Locks a group while a block runs; yields whether this process got the lock."""
         self._groups.mkdir(exist_ok=True)
         return locked(self._groups / f"{group}.lock")
 
     def holder(self, group: str) -> str | None:
-        """The process that works on a group; None: there is none."""
+        """Says which process works on a group, or returns None if none does."""
         return holder(self._groups / f"{group}.lock")
 
     def log(self, group: str) -> Path:
-        """What a worker process printed about a group."""
+        """Returns the file of what a worker process printed about a group."""
         return self._groups / f"{group}.log"
 
     def events(self, group: str) -> Path:
-        """The TensorBoard events of a group: the means of its members."""
+        """Returns the folder of a group's TensorBoard events, which are means over its members."""
         return self._groups / group
 
     @property
@@ -180,7 +180,10 @@ def create_sweep(sweep: Sweep, path: str | Path | None = None) -> SweepFolder:
 
 
 def _refuse_others(path: Path) -> None:
-    """An empty folder, or one in which a process was killed before it wrote anything, is free."""
+    """Refuses a path that holds something other than a sweep.
+
+    A folder that is empty, or has only hidden files of a process that was killed, is accepted.
+    """
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file: take another name")
     if not path.exists() or (path / SWEEP).exists():

@@ -1,4 +1,4 @@
-"""The work on one group: train its members in one program, and evaluate each."""
+"""Does the work on one group: trains its members in one program, and evaluates each."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from experiments.run import Run, RunError
 from experiments.running import make_trackers, train_members
 from experiments.sweeps.folder import SweepFolder
 
-# What is left to do about a member that ended, and whose last checkpoint is damaged.
+# Advice for a member that has ended, but whose last checkpoint is damaged.
 _AGAIN = "to train it again from the one before: plstm-seq train"
 Outcome = Literal["done", "busy"]
 
@@ -22,25 +22,26 @@ def run_group(
     trackers: Sequence[str] = (),
     announce: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Does what is left to do of a group, from checkpoints where there are some.
+    """Does the remaining work of a group, and goes on from checkpoints where there are some.
 
-    Members that have ended are not trained again, and those with an evaluation not evaluated. One
-    of which a file is damaged is left as it is; the others go on.
+    Members that have ended are not trained again, and members with a complete evaluation are not
+    evaluated again. A member with a damaged file is left as it is, and the others go on.
 
     Args:
-        folder: of the sweep.
-        group: its name.
+        folder: the sweep.
+        group: the name of the group.
         progress: whether progress is written to standard error.
-        trackers: names of those that every member has beside its own files, see `make_trackers`.
-        announce: is told what begins.
+        trackers: names of trackers that every member has in addition to its files, see
+            `make_trackers`.
+        announce: called with a line of text when something begins.
 
     Returns:
-        "busy" if another process works on the group: then nothing was done.
+        "done", or "busy" if another process works on the group; then nothing was done.
 
     Raises:
         ConfigError: there is no such group.
-        MembersFailedError: some members could not be trained or evaluated, the others were.
-        KeyboardInterrupt: Ctrl-C; every member was saved.
+        MembersFailedError: some members could not be trained or evaluated; the others were.
+        KeyboardInterrupt: Ctrl-C stopped the work; every member was saved.
     """
     members = folder.plan.group(group).members
     with folder.lock(group) as held:
@@ -76,21 +77,21 @@ class MembersFailedError(RunError):
 
 
 class Failures:
-    """What went wrong with members, while the others go on."""
+    """Collects the reasons why members failed, while the others go on."""
 
     def __init__(self):
         self._reasons: dict[str, object] = {}
 
     @contextmanager
     def of(self, run: Run) -> Iterator[None]:
-        """Notes what goes wrong in the block: a damaged file, a folder that cannot be written."""
+        """Notes errors in the block, such as a damaged file or a folder that cannot be written."""
         try:
             yield
         except (RunError, OSError) as error:
             self.note(run, error)
 
     def note(self, run: Run, reason: object) -> None:
-        """Notes why a member failed; the first reason counts."""
+        """Notes why a member failed; only its first reason is kept."""
         self._reasons.setdefault(run.name, reason)
 
     def __contains__(self, run: Run) -> bool:

@@ -1,4 +1,4 @@
-"""Running a sweep: in this process or in worker processes beside it, and saying how far it is."""
+"""Runs a sweep in this process or in worker processes, and says how far it is."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ from experiments.sweeps.slurm import SlurmExecutor, read_options
 from plstm_seq.training import ByAccuracy
 from plstm_seq.training.interrupt import terminate_as_interrupt
 
-# Seconds between two looks at the worker processes.
+# Seconds between two checks of the worker processes.
 _PAUSE = 0.1
 _GPU_MEMORY = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_PREALLOCATE")
 
@@ -43,22 +43,23 @@ def run_sweep(
 ) -> Path:
     """Trains and evaluates all members of a sweep that are not finished, and gathers the results.
 
-    So it also resumes a sweep that was stopped or killed.
+    This also resumes a sweep that was stopped or killed.
 
     Args:
         folder: the folder of a sweep (`create_sweep`), or its name in `sweeps/`.
         executor: `local`, `processes`, `slurm`, or an executor of your own.
-        max_parallel: how many groups are worked on at once, if the executor is given by name.
+        max_parallel: number of groups that are worked on at once, if the executor is given by
+            name; None: see `make_executor`.
         progress: whether progress is written to standard error.
 
     Returns:
-        The file of the table of results. Groups that another process works on are skipped: the
-        table has what they have measured so far, and that process writes it anew.
+        The file of the table of results. Groups that another process works on are skipped. The
+        table has what they have measured so far, and the other process will write it anew.
 
     Raises:
-        RunError: there is no such sweep, or a group failed (the table is written all the same).
+        RunError: there is no such sweep, or a group failed; the table is written even then.
         ConfigError: there is no such executor.
-        KeyboardInterrupt: Ctrl-C; everything is saved.
+        KeyboardInterrupt: Ctrl-C stopped the work; everything is saved.
 
     Example:
         >>> import tempfile
@@ -78,7 +79,7 @@ def run_sweep(
         executor = make_executor(executor, max_parallel=max_parallel, progress=progress)
     left = [group.name for group in opened.plan.groups if not _is_done(opened, group.name)]
     if left:
-        (opened.path / "groups").mkdir(exist_ok=True)  # of locks and logs
+        (opened.path / "groups").mkdir(exist_ok=True)  # holds locks and logs
     try:
         executor.run(opened.path, left)
     finally:
@@ -95,18 +96,19 @@ def make_executor(
     trackers: Sequence[str] | None = None,
     progress: bool = True,
 ) -> Executor:
-    """The executor of a name.
+    """Makes an executor by its name.
 
     Args:
         name: `local`, `processes` or `slurm`.
-        max_parallel: how many groups are worked on at once; None: one (slurm: as many as start).
-        slurm: `option=value` each, see `slurm.SlurmOptions`.
-        detach: return once the jobs are in Slurm's queue.
-        trackers: names of those that members have beside their own files: `wandb`.
-        progress: whether progress is written to standard error, where this process trains.
+        max_parallel: number of groups that are worked on at once; None: one, or as many as Slurm
+            starts.
+        slurm: options of the jobs, each as `option=value`, see `slurm.SlurmOptions`.
+        detach: whether the executor returns as soon as the jobs are in Slurm's queue.
+        trackers: names of trackers that members have in addition to their files, such as `wandb`.
+        progress: whether progress is written to standard error, if this process trains.
 
     Raises:
-        ConfigError: there is no such executor, or it does not take what is given.
+        ConfigError: there is no such executor, or it does not take one of the arguments.
     """
     if max_parallel is not None and max_parallel < 1:
         raise ConfigError(f"max_parallel: got {max_parallel}, expected at least 1")
@@ -133,7 +135,7 @@ def make_executor(
 
 
 class LocalExecutor:
-    """Works on groups in this process, which keeps what it has compiled."""
+    """Works on groups in this process, so that compiled programs can be used again."""
 
     def __init__(self, *, progress: bool = True, trackers: Sequence[str] = ()):
         self._progress, self._trackers = progress, trackers
@@ -170,10 +172,10 @@ class LocalExecutor:
 
 
 class ProcessesExecutor:
-    """One worker process a group, up to `max_parallel` at once; each has its own log.
+    """Works on each group in a worker process with its own log, up to `max_parallel` at once.
 
-    Ctrl-C is passed on once: the workers save their members and end. A second one is passed on as
-    well, and they end without saving. If this process is killed, the workers go on.
+    Ctrl-C is passed on to the workers, which save their members and end. After a second Ctrl-C they
+    end without saving. If this process is killed, the workers go on.
     """
 
     def __init__(self, max_parallel: int = 1, trackers: Sequence[str] = ()):
@@ -203,11 +205,11 @@ class ProcessesExecutor:
     def _start(self, folder: SweepFolder, group: str) -> subprocess.Popen[bytes]:
         environment = dict(os.environ)
         if self._max_parallel > 1 and not any(name in environment for name in _GPU_MEMORY):
-            # By default each would take most of a GPU's memory.
+            # By default each worker would take most of a GPU's memory.
             environment[_GPU_MEMORY[0]] = f"{0.9 / self._max_parallel:.3f}"
         announce(f"{group}: started, log: {folder.log(group)}")
         with folder.log(group).open("ab") as log:
-            # A session of its own: a terminal's Ctrl-C comes to this process alone.
+            # The worker gets its own session, so that only this process hears a terminal's Ctrl-C.
             return subprocess.Popen(
                 worker_command(folder.path, group, *self._trackers),
                 stdin=subprocess.DEVNULL,
@@ -220,7 +222,7 @@ class ProcessesExecutor:
     def _collect(
         self, folder: SweepFolder, working: dict[str, subprocess.Popen[bytes]]
     ) -> list[str]:
-        """Takes out the workers that have ended; the groups of those that failed."""
+        """Removes the workers that have ended, and returns the groups of those that failed."""
         failed = []
         for group, process in list(working.items()):
             code = process.poll()
@@ -239,7 +241,7 @@ class ProcessesExecutor:
 
 
 def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Passes Ctrl-C on, again each time it comes, until all have ended."""
+    """Interrupts the workers, again at each further Ctrl-C, until all have ended."""
     while any(process.poll() is None for process in processes):
         for process in processes:
             if process.poll() is None:
@@ -255,7 +257,7 @@ class MemberStatus(NamedTuple):
     """How far a member of a sweep is.
 
     Attributes:
-        member: its name.
+        member: the name of the member.
         group: the name of its group.
         status: `finished`, `solved`, `diverged`, `interrupted`, `failed`, `running` (a process
             works on its group), `stopped` (it was killed), `waiting`, or `damaged` (one of its
@@ -264,8 +266,8 @@ class MemberStatus(NamedTuple):
         steps: number of steps in all; with a curriculum by accuracy, the largest number.
         evaluated: whether it has been evaluated.
         error: the error, if there was one.
-        stage: the stage of its curriculum by accuracy, counted from 1, and how many there are
-            (`2/4`); None: it has another curriculum, or no record yet.
+        stage: the stage of a curriculum by accuracy and the number of stages, counted from 1, such
+            as `2/4`; None: the member has another curriculum, or no record yet.
     """
 
     member: str
@@ -279,7 +281,7 @@ class MemberStatus(NamedTuple):
 
 
 def status(folder: str | Path) -> list[MemberStatus]:
-    """Says how far each member of a sweep is; it may be running.
+    """Says how far each member of a sweep is; the sweep may be running.
 
     Args:
         folder: the folder of a sweep, or its name in `sweeps/`.
@@ -339,9 +341,9 @@ def _stage(run: Run, records: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _is_done(folder: SweepFolder, group: str) -> bool:
-    """Whether every member of a group has ended and been evaluated."""
+    """Returns whether every member of a group has ended and been evaluated."""
     runs = [folder.run(member) for member in folder.plan.group(group).members]
     try:
         return all(run.is_trained and run.is_evaluated for run in runs)
-    except RunError:  # a damaged file: working on the group says so, and does the others
+    except RunError:  # a file is damaged; the work on the group reports it and does the rest
         return False

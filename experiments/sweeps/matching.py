@@ -1,10 +1,11 @@
-"""Fair comparison: sizes chosen such that settings cost the same.
+"""Makes comparisons fair: chooses the sizes of models so that all settings cost the same.
 
-Another JT means other parameters, another state and other operations. `matched` changes the width
-of every model such that one of these costs is that of the first config of its task, to 5 %. Heads,
-DK and everything else stay as they are. Where the state does not depend on the width (DK and DV
-are both given, as in the recommended models), it is the value features a head, DV, that are solved.
-`match_costs` writes the solved sizes into the settings of a sweep.
+With another JT, a model has other numbers of parameters, state entries and operations. `matched`
+changes the width of every model so that one of these costs is within 5 % of that of the first
+config of its task. Heads, DK and everything else stay as they are. If the cost does not depend on
+the width, `matched` changes the value features per head, DV, instead; for instance, the state does
+not depend on it if DK and DV are both given, as in the recommended models. `match_costs` writes the
+chosen sizes into the settings of a sweep.
 """
 
 import functools
@@ -22,7 +23,7 @@ from tasks.options import check_choice
 Match = Literal["state", "parameters", "flops"]
 TOLERANCE = 0.05
 _LARGEST = 1 << 16
-# How far apart sizes that fit the heads may lie.
+# The largest distance between two sizes that fit the heads.
 _GAP = 512
 
 _Measure = Callable[[ExperimentConfig], float]
@@ -43,7 +44,7 @@ class Choice(NamedTuple):
 
     Attributes:
         config: the config with the chosen size.
-        setting: how the model differs from the others, in words.
+        setting: a text that says how the model differs from the others.
         field: the field that was changed.
         before: its value in the given config.
         after: the chosen value.
@@ -65,7 +66,7 @@ class Choice(NamedTuple):
         return self.cost / self.reference - 1
 
     def describe(self, match: Match) -> str:
-        """In one line."""
+        """Describes the choice in one line."""
         return (
             f"{self.setting}: {self.field.rpartition('.')[2]} {self.before} -> {self.after}, "
             f"{self.cost:,.0f} {_UNITS[match]} ({self.deviation:+.1%})"
@@ -78,7 +79,7 @@ def matched(
     *,
     announce: Callable[[str], None] = lambda _: None,
 ) -> list[ExperimentConfig]:
-    """Changes the sizes of models such that they cost the same, to 5 %.
+    """Changes the sizes of models so that their costs agree to 5 %.
 
     Args:
         configs: the configs to compare; the first of each task is the reference of its task, and
@@ -90,8 +91,8 @@ def matched(
         The changed configs, in order.
 
     Raises:
-        ValueError: `match` is none of these, the solved size differs between the configs already,
-            or no size comes within 5 %.
+        ValueError: `match` is none of these, the size to choose differs between the given configs,
+            or no size brings the cost within 5 %.
 
     Example:
         >>> from experiments import default_config, override
@@ -109,7 +110,7 @@ def matched(
 
 
 def choices(configs: Sequence[ExperimentConfig], match: str) -> list[Choice]:
-    """The sizes that `matched` chooses and their costs; arguments and errors are the same.
+    """Returns the sizes that `matched` chooses and their costs, for the same arguments.
 
     Example:
         >>> from experiments import default_config, override
@@ -134,7 +135,7 @@ def choices(configs: Sequence[ExperimentConfig], match: str) -> list[Choice]:
 
 
 class _Size(NamedTuple):
-    """A size that can be solved: its field, and how it is read and set."""
+    """A size that can be chosen: its field, and the functions that read and set it."""
 
     field: str
     get: Callable[[ExperimentConfig], int | None]
@@ -160,7 +161,7 @@ def _checked(match: str) -> Match:
 
 
 def _settings(configs: Sequence[ExperimentConfig]) -> list[str]:
-    """What tells each config's task and model from the others, in words."""
+    """Returns for each config a text that tells its task and model from the others."""
     varied = varied_fields(configs, within=("task", "model"))
     names = short_names(varied)
     return [
@@ -202,7 +203,7 @@ def _solve(
 
 
 def _size(config: ExperimentConfig, match: Match) -> _Size:
-    """The size to solve: the width, unless the cost does not depend on it."""
+    """Returns the size to choose: the width, or DV if the cost does not depend on the width."""
     measure = _MEASURES[match]
     if measure(_set_width(config, 2 * config.model.width)) == measure(config):
         return _VALUES
@@ -212,9 +213,10 @@ def _size(config: ExperimentConfig, match: Match) -> _Size:
 def _around(
     config: ExperimentConfig, size: _Size, measure: _Measure, target: float
 ) -> dict[int, float]:
-    """The costs of the largest size that costs less than the target, and of the next.
+    """Returns the costs of the two sizes around the target cost.
 
-    Costs rise with the size. Sizes that the heads do not divide are passed over.
+    These are the largest size that costs less than the target, and the next one. Costs rise with
+    the size. Sizes that do not fit the number of heads are passed over.
     """
 
     @functools.cache
@@ -242,16 +244,15 @@ def _around(
 def match_costs(
     sweep: Sweep, match: str, *, announce: Callable[[str], None] = lambda _: None
 ) -> Sweep:
-    """The sweep with sizes such that its models cost the same, to 5 %.
+    """Changes the sizes in a sweep so that the costs of its models agree to 5 %.
 
     Args:
-        sweep: what is compared; its first member is the reference.
+        sweep: the sweep; the first member of each task is the reference.
         match: `state`, `parameters` or `flops`, see `matched`.
-        announce: is told what was chosen, a line a model.
+        announce: called with a line for every model, which says its chosen size and its cost.
 
     Returns:
-        The same members, each with the size that was solved among its settings: the value of the
-        sweep says what was trained.
+        A sweep with the same members, whose settings include the chosen sizes.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -268,7 +269,7 @@ def match_costs(
 
 
 def _without(setting: Setting, choice: Choice) -> Setting:
-    """The setting without the solved field, by whichever of its names it is set."""
+    """Returns the setting without the field of a choice, whichever of its names it goes by."""
     return {
         name: value
         for name, value in setting.items()

@@ -1,4 +1,4 @@
-"""What a sweep comes to: its members with their names, and the groups that each are one program."""
+"""Expands a sweep into its members with their names, and into groups that share a program."""
 
 import json
 import math
@@ -71,10 +71,10 @@ class Plan:
     groups: tuple[GroupPlan, ...]
 
     def group(self, name: str) -> GroupPlan:
-        """The group of a name.
+        """Returns a group by its name.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is no such group.
         """
         for group in self.groups:
             if group.name == name:
@@ -126,7 +126,7 @@ def _group(name: str, members: Sequence[MemberPlan], *, memory: bool) -> GroupPl
 
 
 def _varied(sweep: Sweep, configs: Sequence[ExperimentConfig]) -> list[dict[str, Any]]:
-    """Of each member the fields that are set and not the same in all, by short name."""
+    """Returns for each member the set fields that differ between members, by short name."""
     members = [_values(*pair) for pair in zip(sweep.settings, configs, strict=True)]
     fields = dict.fromkeys(field for member in members for field in member)
     names = short_names(
@@ -138,7 +138,7 @@ def _varied(sweep: Sweep, configs: Sequence[ExperimentConfig]) -> list[dict[str,
 
 
 def _values(setting: Mapping[str, Any], config: ExperimentConfig) -> dict[str, Any]:
-    """The values that a setting sets, by dotted path, as the document of the member holds them."""
+    """Returns the values that a setting sets, by dotted path, as a member's document holds them."""
     values: dict[str, Any] = {}
     document = to_document(config)
     for given, assigned in setting.items():
@@ -193,10 +193,10 @@ _LONGEST = 120
 
 
 def member_names(varied: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A name for each member, safe as that of a folder, and no two alike.
+    """Returns a different name for each member, which is safe as the name of a folder.
 
     Args:
-        varied: of each member, the values of what varies, by short name.
+        varied: for each member, the values of the fields that vary, by short name.
     """
     names = [",".join(f"{name}={_text(value)}" for name, value in v.items()) for v in varied]
     names = [name or "only" for name in names]
@@ -232,11 +232,11 @@ COUNTED = (
 
 
 def member_bytes(config: ExperimentConfig) -> int:
-    """Bytes that training one member takes, see `COUNTED`; members of a group add up.
+    """Estimates the bytes of memory that training one member takes; members of a group add up.
 
-    An upper estimate for choosing a machine. How many members really fit is taken from the
-    compiled program when they are trained. An implementation that does not run here, as in a sweep
-    for a cluster, is replaced by one that does.
+    This is an upper estimate for choosing a machine; `COUNTED` says what it counts. In training,
+    the compiled program decides how many members fit. An implementation that does not run here, as
+    in a sweep for a cluster, is replaced by one that does.
     """
     try:
         return _member_bytes(config)
@@ -257,7 +257,7 @@ def _member_bytes(config: ExperimentConfig) -> int:
             outputs = merged(batch.inputs)
             return score(outputs, batch.targets, batch.mask, loss=training.loss)[0]
 
-        return jax.vjp(loss, parameters)[1]  # its leaves are what it reads
+        return jax.vjp(loss, parameters)[1]  # its leaves are the arrays that it reads
 
     copies = 4 if training.average is None else 5
     with for_the_default_device():

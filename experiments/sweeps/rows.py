@@ -1,4 +1,4 @@
-"""All that a sweep has measured, as one table."""
+"""Gathers everything that a sweep has measured in one table."""
 
 import json
 import warnings
@@ -18,7 +18,7 @@ from plstm_seq.evaluation import AVERAGED, METRICS, SNAPPED, choose_rows, comple
 from plstm_seq.evaluation.table import read_frame, write_frame
 
 UNFINISHED, DAMAGED = "unfinished", "damaged"
-# Horizons at 0.9 and 0.99, as they are called in the table.
+# The columns of horizons in the table, with their thresholds.
 HORIZONS: Mapping[str, float] = {"horizon_90": 0.9, "horizon_99": 0.99}
 
 _MEASURED: Mapping[str, Any] = {
@@ -52,24 +52,30 @@ def gather(sweep_folder: str | Path, *, num_sequences: int | None = None) -> pol
     There is one row per member, length and metric (`segment` rows have their start). A member that
     has not been evaluated, or not even begun, has one row without metric, so that it is counted.
     If the folder has a table but no members (results that were copied), the table is read. Nothing
-    is written to a folder that may not be written to.
+    is written to a read-only folder.
 
-    If members were evaluated more than once, all rows are of one number of sequences: the one with
-    which most members have all lengths of their config, or the largest of several such. Members
-    that were not measured with it count as not evaluated. The table on disk is not replaced where a
-    member would lose its rows. `evaluation.parquet` in a member's folder has all rows.
+    All rows are of one number of sequences, also if members were evaluated more than once: the
+    number for which most members have all lengths of their config, or the largest of several such
+    numbers. Members that were not measured with it count as not evaluated. The table on disk is not
+    replaced if a member would lose its rows. `evaluation.parquet` in a member's folder keeps all.
 
-    Columns: `member`, `group`, `status` (`unfinished` if its training has not ended, `damaged` if a
-    file cannot be read), `step`, `error`, `seconds` (of training: in a group, of the program that
-    trained the group), `trained_length`; what was measured (`metric`, `length`, `start`, `value`,
-    `low`, `high`, `scaled`, `num_sequences`, `chance`, `confidence`, and what it is of:
-    `evaluated_step`, `checkpoint`, `evaluation_seed`, `snap_every`, `passed_over`); `horizon_90`
-    and `horizon_99`, each with `_open` where the last evaluated length passed as well; then every
-    field of the config by its dotted path, `environment.*` and `cost.*`.
+    The columns are, in this order:
+
+    - `member`, `group`, `status` (`unfinished` if its training has not ended, `damaged` if a file
+      cannot be read), `step`, `error`, `seconds` (the time of training without compiling; in a
+      group, the member's share of it) and `trained_length`;
+    - what was measured: `metric`, `length`, `start`, `value`, `low`, `high`, `scaled`,
+      `num_sequences`, `chance` and `confidence`;
+    - on which model and sequences: `evaluated_step`, `checkpoint`, `evaluation_seed`, `snap_every`
+      and `passed_over`;
+    - `horizon_90` and `horizon_99`, each followed by a column `..._open`, which is true if the last
+      evaluated length passed as well;
+    - every field of the config by its dotted path, `environment.*` and `cost.*`.
 
     Args:
         sweep_folder: the folder of a sweep, or its name in `sweeps/`.
-        num_sequences: take the rows that were measured with this many sequences at each length.
+        num_sequences: take the rows that were measured with this many sequences at each length;
+            None: choose the number as described above.
 
     Raises:
         RunError: there is no such sweep, or no member was measured with that many sequences.
@@ -111,11 +117,11 @@ def gather(sweep_folder: str | Path, *, num_sequences: int | None = None) -> pol
 
 
 class _Found(NamedTuple):
-    """What there is of a member, as far as it can be read.
+    """Everything about a member that can be read.
 
     Attributes:
-        about: what is the same in all of its rows.
-        rows: every row that was measured, as `Run.evaluations`; None: there are none.
+        about: the columns that are the same in all of its rows.
+        rows: every row that was measured, see `Run.evaluations`; None: there are none.
     """
 
     about: dict[str, Any]
@@ -162,10 +168,10 @@ def _prefixed(prefix: str, values: Mapping[str, Any]) -> dict[str, Any]:
 def _one_set(
     runs: Sequence[Run], frames: Sequence[polars.DataFrame | None], num_sequences: int | None
 ) -> list[polars.DataFrame]:
-    """The rows of members that were measured alike, with the horizons of each metric."""
+    """Returns each member's rows of one number of sequences, with the horizons of each metric."""
     known = [(run, frame) for run, frame in zip(runs, frames, strict=True) if frame is not None]
     if num_sequences is None:
-        # The number with which most members have all their lengths; of several, the largest.
+        # Take the number for which most members have all lengths; of several, the largest.
         complete = Counter(n for run, rows in known for n in complete_sets(rows, run.asked))
         measured = Counter(n for _, rows in known for n in rows["num_sequences"].unique())
         num_sequences = max(complete or measured, key=lambda n: (complete[n], n), default=None)
@@ -174,7 +180,7 @@ def _one_set(
         try:
             rows = choose_rows(frame, run.asked, num_sequences=num_sequences)
         except ValueError:
-            continue  # it was not measured like that, and counts as not evaluated
+            continue  # not measured with this number, so it counts as not evaluated
         chosen.append(_with_horizons(run, rows))
     if known and not chosen:
         raise RunError(f"no member was measured with {num_sequences} sequences a length")
@@ -194,7 +200,7 @@ def _with_horizons(run: Run, rows: polars.DataFrame) -> polars.DataFrame:
 
 
 def _read_table(path: Path) -> polars.DataFrame:
-    """A table that `gather` wrote; columns that an older version did not have are null."""
+    """Reads a table that `gather` wrote; columns that an older version did not have are null."""
     remedy = "restore it from a copy"
     try:
         frame = read_frame(path)
@@ -212,10 +218,10 @@ def _read_table(path: Path) -> polars.DataFrame:
 
 
 def _with_sequences(frame: polars.DataFrame, num_sequences: int | None) -> polars.DataFrame:
-    """The rows of a table that was kept, if they are of that many sequences a length.
+    """Returns the rows of a copied table, if they are of that many sequences per length.
 
     Raises:
-        RunError: they are not; the others are not in the table.
+        RunError: they are not; the table does not have the rows of other numbers.
     """
     plain = frame.filter(polars.col("metric").is_in(METRICS))
     if num_sequences is not None and num_sequences not in plain["num_sequences"].to_list():
@@ -224,7 +230,7 @@ def _with_sequences(frame: polars.DataFrame, num_sequences: int | None) -> polar
 
 
 def _write_table(table: Path, frame: polars.DataFrame) -> None:
-    """Writes the table, unless members would lose their rows: those that can't be read now."""
+    """Writes the table, unless it would lose the rows of members that cannot be read now."""
     measured = set(frame.drop_nulls("metric")["member"])
     try:
         before = _read_table(table) if table.exists() else frame
@@ -242,10 +248,10 @@ def _write_table(table: Path, frame: polars.DataFrame) -> None:
 
 
 def measured_with(frame: polars.DataFrame) -> str:
-    """What the numbers of a table are of, in a line for tables and figures.
+    """Says how the numbers of a table were measured, in a line for tables and figures.
 
     Args:
-        frame: of `gather`, or the rows of a run.
+        frame: the table of `gather`, or the rows of a run.
     """
     plain = frame.filter(polars.col("metric").is_in(METRICS))
     parts = []
@@ -272,7 +278,7 @@ def _horizons(frame: polars.DataFrame, metric: str) -> dict[str, Any]:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> polars.DataFrame:
-    """Rows as a table; fields that a row lacks are null, those of several types become text."""
+    """Makes a table of rows; missing values are null, and columns of several types become text."""
     names = dict.fromkeys(name for row in rows for name in row)
     return polars.DataFrame({name: _column([row.get(name) for row in rows]) for name in names})
 
@@ -290,15 +296,15 @@ def _column(values: Sequence[Any]) -> polars.Series:
 
 
 def training_records(sweep_folder: str | Path) -> polars.DataFrame:
-    """The records of all members, `metrics.jsonl`.
+    """Reads the records of all members from their files `metrics.jsonl`.
 
     Args:
         sweep_folder: the folder of a sweep, or its name in `sweeps/`.
 
     Returns:
-        One row per member and record: `member`, `step`, `seconds` (since training began,
-        compiling apart; each member's share of its program's time), `loss`,
-        `token_accuracy`, `sequence_accuracy` (null where numbers are predicted).
+        A table with one row per member and record. Its columns are `member`, `step`, `seconds`
+        (since training began, without compiling; in a group, the member's share of the time),
+        `loss`, `token_accuracy` and `sequence_accuracy` (null if numbers are predicted).
 
     Raises:
         RunError: there is no such sweep.
@@ -319,7 +325,7 @@ def training_records(sweep_folder: str | Path) -> polars.DataFrame:
 
 
 def _records(run: Run) -> list[dict[str, Any]]:
-    """The records of a member; none of one whose file is damaged, which `gather` says."""
+    """Reads the records of a member; if the file is damaged, which `gather` reports, none."""
     try:
         return run.metrics
     except DamagedError:

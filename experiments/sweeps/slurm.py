@@ -1,4 +1,4 @@
-"""A sweep on a Slurm cluster: one array task per group, through submitit, followed in the queue."""
+"""Runs a sweep on a Slurm cluster, with one array task per group, through submitit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FINISHED, SKIPPED = "finished", "skipped"
 _POLL_SECONDS = 2.0
 _PATIENCE_SECONDS = 60.0
-# Slurm's states of a job that has not come to its end; the others are ends.
+# Slurm's states of a job that has not ended; in all other states it has.
 _PENDING = frozenset(
     ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
 )
@@ -42,26 +42,27 @@ _RUNNING = frozenset(
 
 
 _JOB_IDS = dict[str, str]
-# The part of the time between signal and kill that a worker has to end.
+# A worker has this fraction of the time between Slurm's signal and its kill to end.
 _GRACE = 0.75
 _LOG_LEVEL = "SUBMITIT_LOG_LEVEL"
-# submitit gives up a job after so many time limits; a group takes as long as it needs.
+# submitit gives up a job after this many time limits. The number is large, because a group may take
+# as long as it needs.
 _TIME_LIMITS = 1000
 
 
 @dataclass(frozen=True)
 class SlurmOptions:
-    """What the job of one group asks of the cluster; None takes the cluster's default.
+    """What the job of one group asks of the cluster; None stands for the cluster's default.
 
     Attributes:
-        partition: where it is queued.
-        account: what it is charged to.
-        time: minutes until it is stopped and queued again.
-        cpus: cores.
-        gpus: GPUs, over which the members of the group are spread.
+        partition: the partition in which the job is queued.
+        account: the account that the job is charged to.
+        time: the time in minutes after which the job is stopped and queued again.
+        cpus: number of CPU cores.
+        gpus: number of GPUs, over which the members of the group are spread.
         memory: main memory in GB.
-        setup: lines of shell before the job, such as `module load cuda`.
-        signal_seconds: how long before the time limit training is stopped and saved.
+        setup: lines of shell that run before the job, such as `module load cuda`.
+        signal_seconds: how many seconds before the time limit training is stopped and saved.
     """
 
     partition: str | None = None
@@ -85,10 +86,10 @@ class SlurmOptions:
 
 
 def read_options(words: Sequence[str]) -> SlurmOptions:
-    """The options that words of a command line set.
+    """Reads the options of jobs from words of a command line.
 
     Args:
-        words: `time=30`, `partition=gpu`, ...; `setup=LINE` once for every line.
+        words: options such as `time=30` or `partition=gpu`; `setup=LINE` is repeated for each line.
 
     Raises:
         ConfigError: an option is unknown or a value is wrong.
@@ -112,9 +113,10 @@ def read_options(words: Sequence[str]) -> SlurmOptions:
 
 
 class SlurmExecutor:
-    """One array task a group; time limits and preemption queue it again from its checkpoints.
+    """Works on each group in one array task of Slurm.
 
-    The jobs do not depend on this process: they go on when it ends, and `run` finds them again.
+    A task that reaches its time limit or is preempted is queued again, and goes on from its
+    checkpoints. The jobs go on when this process ends, and `run` finds them again.
     """
 
     def __init__(
@@ -124,12 +126,12 @@ class SlurmExecutor:
         max_parallel: int | None = None,
         detach: bool = False,
     ):
-        """Says what is asked of the cluster.
+        """Makes the executor; nothing is submitted yet.
 
         Args:
-            options: of every task.
-            max_parallel: how many groups run at once; None: as many as the cluster grants.
-            detach: whether `run` returns when the jobs are in the queue.
+            options: the options of every task.
+            max_parallel: number of groups that run at once; None: as many as the cluster grants.
+            detach: whether `run` returns as soon as the jobs are in the queue.
 
         Raises:
             RunError: submitit is not installed.
@@ -174,20 +176,21 @@ def submit(
     max_parallel: int | None = None,
     cluster: str = "slurm",
 ) -> dict[str, Job[Any]]:
-    """Submits one array task per group; what is in the queue from before is not submitted again.
+    """Submits one array task per group, except for groups whose jobs are in the queue already.
 
     Args:
-        folder: of the sweep, where every node sees it.
-        groups: their names.
-        options: of every task.
-        max_parallel: how many run at once; None: as many as the cluster grants.
-        cluster: where submitit runs them; "local": processes of this machine.
+        folder: the folder of the sweep, which every node has to see at the same path.
+        groups: the names of the groups.
+        options: the options of every task.
+        max_parallel: number of tasks that run at once; None: as many as the cluster grants.
+        cluster: the cluster on which submitit runs the tasks; "local" runs them as processes of
+            this machine.
 
     Returns:
         The jobs by group.
 
     Raises:
-        RunError: this is no machine of a cluster, or it refused the job.
+        RunError: this machine is not part of a cluster, or the cluster refused the job.
     """
     folder = folder.resolve()
     before = submitted(folder) if cluster == "slurm" else {}
@@ -204,7 +207,7 @@ def submit(
 
 
 def submitted(folder: Path) -> dict[str, Job[Any]]:
-    """The jobs that were last submitted to Slurm for the groups of a sweep."""
+    """Returns the jobs that were last submitted to Slurm for the groups of a sweep."""
     remedy = "delete it once squeue lists none of the sweep's jobs"
     ids = read_json(_memory(folder), _JOB_IDS, remedy) or {}
     return {
@@ -244,7 +247,7 @@ def _group_job(folder: Path, group: str, options: SlurmOptions) -> GroupJob:
 
 
 def _parameters(folder: Path, options: SlurmOptions, max_parallel: int | None) -> dict[str, Any]:
-    """The options in submitit's words."""
+    """Returns the options under the names that submitit has for them."""
     return {
         "name": folder.name,
         "timeout_min": options.time,
@@ -273,10 +276,11 @@ def _remember(folder: Path, jobs: dict[str, Job[Any]]) -> None:
 
 
 def _submitit() -> ModuleType:
-    """submitit, which is an extra.
+    """Imports submitit, which is an extra.
 
-    It configures logging when it is imported, and with that Python closes every handler there is,
-    those of other libraries too; here it is told not to. In its jobs it may.
+    At its import submitit configures logging, which makes Python close every handler, those of
+    other libraries too. The environment variable that is set here prevents this in this process,
+    but not in the jobs.
     """
     quiet = {_LOG_LEVEL: "NOCONFIG"} if _LOG_LEVEL not in os.environ else {}
     os.environ.update(quiet)
@@ -290,30 +294,30 @@ def _submitit() -> ModuleType:
 
 
 def queued(jobs: Mapping[str, Job[Any]]) -> set[str]:
-    """The groups whose jobs have not come to their ends.
+    """Returns the groups whose jobs have not ended.
 
     Args:
-        jobs: of the groups, by name.
+        jobs: the jobs by the names of their groups.
 
     Raises:
-        RunError: the queue does not answer, for a minute.
+        RunError: the queue has not answered for a minute.
     """
     return {group for group, state in _states(jobs).items() if state in _PENDING | _RUNNING}
 
 
 def follow(jobs: Mapping[str, Job[Any]], announce: Callable[[str], None]) -> dict[str, str]:
-    """Waits until every job has come to its end.
+    """Waits until every job has ended.
 
     Args:
-        jobs: of the groups, by name.
-        announce: takes a line for every change.
+        jobs: the jobs by the names of their groups.
+        announce: called with a line for every change of a job's state.
 
     Returns:
         What became of each group: `FINISHED`, `SKIPPED` (another process works on it), or else
         how its job ended, such as "failed" or "cancelled".
 
     Raises:
-        RunError: the queue does not answer, for a minute.
+        RunError: the queue has not answered for a minute.
     """
     known: dict[str, str] = {}
     left = dict(jobs)
@@ -337,7 +341,7 @@ def _word(state: str) -> str:
 
 
 def _outcome(job: Job[Any], state: str) -> str:
-    """What became of a job; one that Slurm has forgotten is known by the result that it left."""
+    """Says what became of a job, from the file of its result or else from Slurm's state."""
     try:
         kind, code = pickle.loads(job.paths.result_pickle.read_bytes())
     except FileNotFoundError:
@@ -348,7 +352,7 @@ def _outcome(job: Job[Any], state: str) -> str:
 
 
 def _states(jobs: Mapping[str, Job[Any]]) -> dict[str, str]:
-    """Slurm's word for the state of each job; empty: Slurm does not know the job any more."""
+    """Returns Slurm's word for the state of each job; "" for jobs that it no longer knows."""
     slurm = _squeue() if any(map(_is_slurm, jobs.values())) else {}
     return {
         group: slurm.get(job.job_id, "") if _is_slurm(job) else job.state.upper()
@@ -363,7 +367,10 @@ def _is_slurm(job: Job[Any]) -> bool:
 
 
 def _squeue() -> dict[str, str]:
-    """States by job; not from sacct, as submitit has them: that needs a cluster with accounts."""
+    """Asks squeue for the states of all jobs.
+
+    submitit asks sacct instead, which works only on clusters with accounting.
+    """
     command = ["squeue", "--me", "--array", "--noheader", "--states=all", "--format=%i|%T"]
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:

@@ -1,7 +1,7 @@
-"""What one array task of a sweep runs on its node: the worker of one group, until it is through.
+"""Runs the worker of one group on a node of a cluster, as one array task of a sweep.
 
-A job carries this module with it (see `slurm.submit`), so it imports what every Python has: a job
-that took seconds to import jax would not hear Slurm's signals until then.
+A job carries this module with it (see `slurm.submit`). The module imports the standard library
+alone, because a job that takes seconds to import jax does not hear Slurm's signals until then.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ class GroupFailedError(Exception):
 
 @dataclass
 class GroupJob:
-    """Runs a group's worker in a process of its own, which submitit can stop and queue again.
+    """Runs the worker of a group in its own process; submitit can stop the job and queue it again.
 
     Before the time limit, and when the job is preempted, the worker is interrupted as by Ctrl-C:
-    it saves its checkpoints and ends. A worker that takes too long (it may be compiling) is killed
-    and loses the steps since its last checkpoints. That is why it is not this process itself.
+    it saves its checkpoints and ends. A worker that takes too long, for instance because it
+    compiles, is killed and loses the steps since its last checkpoints. Because it may have to be
+    killed, it has its own process.
 
     Attributes:
-        command: starts the worker, which goes on from the checkpoints of its group.
-        log: what it prints is added to this file.
-        grace_seconds: how long it may take to end.
-        fine_codes: exit codes of it that are no failure.
+        command: the command that starts the worker, which goes on from its group's checkpoints.
+        log: the file to which the output of the worker is appended.
+        grace_seconds: how many seconds the worker may take to end.
+        fine_codes: exit codes of the worker that do not mean a failure.
     """
 
     command: tuple[str, ...]
@@ -53,10 +54,11 @@ class GroupJob:
         """Runs the worker to its end.
 
         Returns:
-            Its exit code.
+            The exit code of the worker.
 
         Raises:
-            GroupFailedError: it failed, or was stopped by SIGTERM and nothing followed.
+            GroupFailedError: the worker failed; or the job was stopped by SIGTERM, and Slurm
+                neither ended nor requeued it afterwards.
         """
         previous = signal.signal(signal.SIGTERM, self._terminate)
         worker = self._start()
@@ -74,7 +76,10 @@ class GroupJob:
         return code
 
     def checkpoint(self) -> DelayedSubmission:
-        """Stops the worker; what to run when the job starts again. Called by submitit."""
+        """Stops the worker, and returns what to run when the job starts again.
+
+        submitit calls this before the time limit and at preemption.
+        """
         from submitit.helpers import DelayedSubmission
 
         self._stop()
@@ -94,7 +99,7 @@ class GroupJob:
         return self._worker
 
     def _stop(self) -> None:
-        """Ends the worker; also from a signal handler, in the middle of anything."""
+        """Ends the worker; a signal handler may call this at any moment."""
         worker = self._worker
         if worker is None or _ended(worker):
             return
@@ -111,7 +116,7 @@ class GroupJob:
         self._stop()
 
     def _await_the_end(self) -> None:
-        """After SIGTERM Slurm kills or requeues the job, unless that has ended by itself."""
+        """Waits for Slurm to kill or requeue the job after SIGTERM, and raises if it does not."""
         deadline = time.monotonic() + self.grace_seconds
         while time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
@@ -120,7 +125,10 @@ class GroupJob:
 
 @contextmanager
 def _signals_kept_from_children() -> Iterator[None]:
-    """Slurm signals every process of a job; these two are for this one, which passes them on."""
+    """Blocks two signals in processes that the block starts.
+
+    Slurm sends them to every process of a job, but only this process should react to them.
+    """
     kept = {signal.SIGUSR2, signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, kept)
     try:
@@ -130,7 +138,10 @@ def _signals_kept_from_children() -> Iterator[None]:
 
 
 def _ended(worker: subprocess.Popen[bytes]) -> bool:
-    """Whether a process has ended; unlike `poll` without a lock that a handler may find taken."""
+    """Returns whether a process has ended.
+
+    Unlike `poll` it takes no lock, which a signal handler might find taken.
+    """
     if worker.returncode is not None:
         return True
     try:

@@ -1,4 +1,4 @@
-"""A sweep is a value: a config, and the settings of its members. The same in YAML and in Python."""
+"""The value of a sweep, in Python and in YAML: a config, and the settings of its members."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class Sweep:
             raise ConfigError("a sweep needs one member or more: let a field vary, as seed=0..7")
 
     def configs(self) -> list[ExperimentConfig]:
-        """The config of each member.
+        """Returns the config of each member.
 
         Raises:
             ConfigError: a field is unknown or has a wrong value.
@@ -75,12 +75,12 @@ class Sweep:
 def sweep_of_words(
     base: ExperimentConfig, words: Iterable[str], zipped: Sequence[Sequence[str]] = ()
 ) -> Sweep:
-    """The sweep that a command line describes: every combination of the values of its fields.
+    """Returns the sweep of a command line: every combination of the values of its fields.
 
     Args:
         base: the config that the members share.
         words: a word `field=values` for each field, see `parse_word`. A field with one value
-            becomes part of the base.
+            becomes part of the base, unless a kind varies, for which the field may not exist.
         zipped: groups of names of fields that change together instead of being combined.
 
     Raises:
@@ -117,7 +117,7 @@ def _combine(
     for field, given in values.items():
         group = next((group for group in zipped if field in group), None)
         if group is not None:
-            # In the place of the group's first field.
+            # The group takes the place of its first field.
             if not any(name in factors for name in group):
                 factors[field] = zip_together(*(vary(name, values[name]) for name in group))
         elif field not in fixed:
@@ -131,7 +131,10 @@ def _fixed(values: Mapping[str, list[Any]]) -> dict[str, Any]:
 
 
 def _kind_varies(base: ExperimentConfig, values: Mapping[str, list[Any]]) -> bool:
-    """Then a field with one value may be of only some kinds: it stays with the members."""
+    """Returns whether the kind of a field varies.
+
+    Fields with one value then stay in the settings, as not every kind may have them.
+    """
     return any(
         len(given) > 1 and any(sets_kind(base, (tuple(field.split(".")), v)) for v in given)
         for field, given in values.items()
@@ -143,19 +146,19 @@ def _of(values: Iterable[str]) -> str:
 
 
 def to_document(sweep: Sweep) -> dict[str, Any]:
-    """The sweep as YAML holds it."""
+    """Turns a sweep into a dictionary that can be written as YAML."""
     return {"base": configs.to_document(sweep.base), MEMBERS: [dict(s) for s in sweep.settings]}
 
 
 def from_document(document: Any) -> Sweep:
-    """The sweep that a document describes.
+    """Returns the sweep that a document describes.
 
     Args:
         document: a mapping with `base`, a config in which fields may be left out, and either
             `members`, a list of settings, or `product`, `zip` or `chain` as in `read_values`.
 
     Raises:
-        ConfigError: it is none, or a field of it is wrong.
+        ConfigError: the document does not describe a sweep, or a field of it is wrong.
     """
     if not isinstance(document, Mapping) or "base" not in document:
         raise ConfigError("a sweep needs 'base', a config: base: {task: {name: parity}}")
@@ -171,7 +174,7 @@ def from_document(document: Any) -> Sweep:
 
 
 def to_yaml(sweep: Sweep) -> str:
-    """The sweep as YAML, one line a member."""
+    """Writes a sweep as YAML, with one line per member."""
     document = to_document(sweep)
     base = scalars.dump({"base": document["base"]})
     lines = [
@@ -182,7 +185,7 @@ def to_yaml(sweep: Sweep) -> str:
 
 
 def sealed_yaml(sweep: Sweep) -> str:
-    """As `to_yaml`, behind a line with the checksum of the rest; `stored_sweep` reads it."""
+    """Writes a sweep as `to_yaml`, after a line with a checksum; `stored_sweep` reads it."""
     text = to_yaml(sweep)
     return f"{_SEAL}{text_checksum(text)}\n{text}"
 
@@ -190,11 +193,11 @@ def sealed_yaml(sweep: Sweep) -> str:
 def stored_sweep(path: Path) -> Sweep:
     """Reads the sweep of a sweep's folder.
 
-    A folder of an older version has no checksum: what can be read is taken as it is.
+    The file of an older version has no checksum, and is taken as it is if it can be read.
 
     Raises:
-        DamagedError: the file cannot be read, or was changed since it was written.
-        ConfigError: it holds what this version does not know.
+        DamagedError: the file cannot be read, or was changed after it was written.
+        ConfigError: the file holds something that this version does not know.
     """
     remedy = "restore it from a copy; a changed sweep takes a new --name with --config"
     try:
@@ -211,7 +214,7 @@ def read_sweep(path: str | Path) -> Sweep:
     r"""Reads a sweep from YAML.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML or not a sweep.
+        ConfigError: the file cannot be read, is not YAML, or does not hold a sweep.
 
     Example:
         >>> import tempfile

@@ -1,7 +1,7 @@
-"""Settings of a sweep: lists of flat dicts, each from the name of a field to its value.
+"""The settings of a sweep: flat dictionaries from the names of fields to their values.
 
-`vary` lets one field vary; `product`, `zip_together` and `chain` combine such lists. On a command
-line a field and its values are one word: `transition.dim=1,2,4 seed=0..7`.
+`vary` makes a list of settings of one field; `product`, `zip_together` and `chain` combine such
+lists. On a command line a field and its values are one word: `transition.dim=1,2,4 seed=0..7`.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from experiments.scalars import load_value, split_assignment
 from tasks.options import shown
 
 MOST_MEMBERS = 100_000
-"""The most members of a sweep, and values of a range."""
+"""The largest number of members of a sweep, and of values in a range."""
 
 _RANGE = re.compile(r"\s*(-?\d+(?:_\d+)*)\.\.(-?\d+(?:_\d+)*)\s*", re.ASCII)
 _LOOKS_LIKE_A_RANGE = re.compile(r"[-+.\deE_\s]*\.\.[-+.\deE_\s]*")
@@ -25,14 +25,14 @@ _OPENING, _CLOSING, _QUOTES = "[{", "]}", "\"'"
 
 
 def parse_word(word: str) -> tuple[str, list[Any]]:
-    """A field and its values.
+    """Reads a field and its values from a word.
 
     Args:
-        word: `field=values`. Values are YAML, separated by commas outside brackets and quotes;
-            `a..b` stands for the whole numbers from a to b, both included.
+        word: a text of the form `field=values`. Values are YAML, separated by commas outside
+            brackets and quotes; `a..b` stands for the whole numbers from a to b, both included.
 
     Raises:
-        ConfigError: it is not of that form.
+        ConfigError: the word is not of that form.
     """
     path, text = split_assignment(word)
     field = ".".join(path)
@@ -40,15 +40,15 @@ def parse_word(word: str) -> tuple[str, list[Any]]:
 
 
 def parse_values(field: str, text: str) -> list[Any]:
-    """The values after `field=`; see `parse_word`."""
+    """Reads the values after `field=`; see `parse_word`."""
     return [value for part in _parts(text) for value in _parse_part(field, part)]
 
 
 def whole_numbers(option: str, text: str) -> list[int]:
-    """`0..2` or `0,5` as numbers.
+    """Reads whole numbers such as `0..2` or `0,5`.
 
     Raises:
-        ConfigError: something else.
+        ConfigError: the text is something else, or a number is negative.
     """
     values = parse_values(option, text)
     if not all(isinstance(value, int) and value >= 0 for value in values):
@@ -57,14 +57,14 @@ def whole_numbers(option: str, text: str) -> list[int]:
 
 
 def parse_text(field: str, text: str) -> list[Any]:
-    """The values of a text in a file: a range, values between commas, or the text itself."""
+    """Reads the values of a text in a file: a range, values between commas, or the text itself."""
     if _LOOKS_LIKE_A_RANGE.fullmatch(text) or len(list(_parts(text))) > 1:
         return parse_values(field, text)
     return [text]
 
 
 def check_count(what: str, count: int) -> None:
-    """Refuses more than a sweep has members, before they are made."""
+    """Refuses a number of members above `MOST_MEMBERS`, before they are made."""
     if count > MOST_MEMBERS:
         raise ConfigError(f"{what}: got {count:,} members, expected at most {MOST_MEMBERS:,}")
 
@@ -91,7 +91,7 @@ def _parse_part(field: str, text: str) -> list[Any]:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The text between commas that stand outside brackets and quotes."""
+    """Yields the parts of a text between commas that are outside brackets and quotes."""
     start = depth = 0
     quote = ""
     for index, character in enumerate(text):
@@ -115,7 +115,7 @@ COMBINATIONS = ("product", "zip", "chain")
 
 
 def vary(field: str, values: Iterable[Any]) -> list[Setting]:
-    """One setting for each value of a field.
+    """Makes one setting for each value of a field.
 
     Raises:
         ConfigError: there are no values.
@@ -132,11 +132,11 @@ def vary(field: str, values: Iterable[Any]) -> list[Setting]:
 
 
 def product(*sweeps: Sequence[Setting]) -> list[Setting]:
-    """Every combination of one setting from each list; the last list changes fastest.
+    """Makes every combination of one setting from each list; the last list changes fastest.
 
     Raises:
-        ConfigError: two sweeps set the same field, or there are more combinations than a sweep has
-            members.
+        ConfigError: two lists set the same field, or there are more than `MOST_MEMBERS`
+            combinations.
 
     Example:
         >>> from experiments.sweeps import product, vary
@@ -152,7 +152,7 @@ def product(*sweeps: Sequence[Setting]) -> list[Setting]:
 
 
 def zip_together(*sweeps: Sequence[Setting]) -> list[Setting]:
-    """The first settings of all lists together, then the second ones, and so on.
+    """Joins the first settings of all lists, then the second ones, and so on.
 
     Raises:
         ConfigError: the lists are not equally long, or two of them set the same field.
@@ -171,7 +171,7 @@ def zip_together(*sweeps: Sequence[Setting]) -> list[Setting]:
 
 
 def chain(*sweeps: Sequence[Setting]) -> list[Setting]:
-    """The settings of the first list, then those of the second, and so on.
+    """Returns the settings of the first list, then those of the second, and so on.
 
     Example:
         >>> from experiments.sweeps import chain, product, vary
@@ -187,14 +187,14 @@ def chain(*sweeps: Sequence[Setting]) -> list[Setting]:
 
 
 def read_values(node: Any) -> list[Setting]:
-    """The settings that a YAML document describes.
+    """Reads the settings that a YAML document describes.
 
-    A document maps fields to their values: a list of them, a range `0..7` or one value; entries
-    are combined by product. An entry `product`, `zip` or `chain` holds a document whose entries,
-    or a list of documents which, are combined in that way.
+    A document maps fields to their values: a list of values, a range such as `0..7`, or one value.
+    The entries of a document are combined by `product`. An entry named `product`, `zip` or `chain`
+    combines in that way what it holds: the entries of a document, or a list of documents.
 
     Raises:
-        ConfigError: it does not have that form.
+        ConfigError: the document does not have that form.
     """
     if not isinstance(node, Mapping) or not node:
         raise ConfigError(

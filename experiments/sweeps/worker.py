@@ -1,9 +1,9 @@
 """A process for one group: `python -m experiments.sweeps.worker FOLDER GROUP [TRACKER]...`.
 
-It goes on from checkpoints, so it may be killed and started again at any time, and it ends at once
-if another process has the group. SIGTERM is taken as Ctrl-C: all members are saved first.
+It goes on from checkpoints, so it may be killed and started again at any time. It ends at once if
+another process works on the group. At SIGTERM, as at Ctrl-C, it saves all members before it ends.
 
-Exit codes: 0: done; 3: another process has the group; 130: interrupted; 1: it failed.
+Exit codes: 0: done; 3: another process works on the group; 130: interrupted; 1: it failed.
 """
 
 import sys
@@ -17,13 +17,13 @@ from plstm_seq.training.interrupt import terminate_as_interrupt
 
 
 def work(folder: str, group: str, *trackers: str, stream: TextIO | None = None) -> int:
-    """Does what is left to do of a group.
+    """Does the remaining work of a group.
 
     Args:
-        folder: of the sweep.
-        group: its name.
-        *trackers: names of those that members have beside their own files.
-        stream: is told what begins; None: standard error.
+        folder: the folder of the sweep.
+        group: the name of the group.
+        *trackers: names of trackers that members have in addition to their files.
+        stream: the stream to which a line is printed when something begins; None: standard error.
 
     Returns:
         The exit code.

@@ -35,7 +35,7 @@ TOKENS = 256
 
 
 class Costs(NamedTuple):
-    """What a model costs.
+    """The costs of a model.
 
     Attributes:
         parameters: number of trained numbers.
@@ -68,17 +68,17 @@ def costs_of(config: ExperimentConfig) -> Costs:
 
 
 def parameters(config: ExperimentConfig) -> int:
-    """See `Costs`."""
+    """Counts the parameters of a config's model, see `Costs`."""
     return _parameters(model_key(config))
 
 
 def state_size(config: ExperimentConfig) -> int:
-    """See `Costs`."""
+    """Counts the numbers in the state of a config's model, see `Costs`."""
     return _state_size(model_key(config))
 
 
 def flops_per_token(config: ExperimentConfig) -> float:
-    """See `Costs`."""
+    """Counts the operations with which a config's model reads a token, see `Costs`."""
     return _flops_per_token(model_key(config))
 
 

@@ -18,15 +18,15 @@ from plstm_seq.training.config import VALIDATION
 
 
 class FoldResult(NamedTuple):
-    """What training on one fold gave.
+    """The result of training on one fold.
 
     Attributes:
         fold: the number of the fold.
         step: the first training step with the best validation accuracy, or with the smallest mean
             absolute error where attributes are predicted.
-        validation: what was measured at that step on the validation part: `accuracy`, or `mae` and
-            `rmse`.
-        test: the same on the test part.
+        validation: the numbers measured at that step on the validation part: `accuracy`, or `mae`
+            and `rmse`.
+        test: the same numbers on the test part.
     """
 
     fold: int
@@ -154,7 +154,7 @@ def _best(run: Run) -> FoldResult:
         raise RunError(f"{run.folder} diverged before it was validated: {run.status.error}")
     if not records or run.status is None or not run.status.ended:
         raise RunError(f"{run.folder} was not trained to its end: give the command again")
-    # Of records that are equally good, `max` and `min` take the first.
+    # If several records are equally good, `max` and `min` take the first.
     best_of = max if task.target == "class" else min
     best = best_of(records, key=lambda record: record[chooses])
     validation, test = (

@@ -98,10 +98,11 @@ def quickstart(
     """Trains three small models on lengths up to 40, and measures them on lengths up to 4096.
 
     Args:
-        folder: where the runs and the figure go; None: `runs/quickstart-<n>`, the first free n.
+        folder: the folder of the runs and the figure; None: `runs/quickstart-<n>` with the first n
+            that is free.
         seeds: each of the three models is trained once with every seed.
         progress: whether progress is written to standard error.
-        announce: is called with the name of each training when it begins.
+        announce: called with the name of each training when it begins.
 
     Returns:
         A result for each model and seed, and the files of the figure, which shows the first seed.

@@ -85,7 +85,7 @@ def kept_where_writable() -> Iterator[None]:
 
 
 def check_writable(folder: Path, what: str) -> None:
-    """Refuses, before a long computation, a folder in which its result cannot be kept.
+    """Refuses a read-only folder before a long computation whose result is kept there.
 
     Raises:
         RunError: the folder is read-only.

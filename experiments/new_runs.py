@@ -33,7 +33,7 @@ def new_run(config: ExperimentConfig, folder: str | Path | None) -> Run:
 
 
 def check_trains(config: ExperimentConfig) -> None:
-    """Refuses, before anything is written, a config whose model cannot be trained here.
+    """Refuses a config whose model cannot be trained here; nothing is written.
 
     The model is made and applied to a batch with shapes in the place of arrays, so nothing is
     computed.

@@ -49,7 +49,8 @@ def train(
     A run that is killed loses at most the steps since its last checkpoint.
 
     Args:
-        config: what to train; None with `resume`: the config in the folder.
+        config: the config to train; with `resume` it may be None, which stands for the one in the
+            folder.
         folder: the folder of the run; None: `runs/<task>-<n>`, the first n that is free.
         resume: whether to continue the run in `folder` from its last checkpoint.
         progress: whether progress is written to standard error.

@@ -12,7 +12,7 @@ _SEQUENCES_A_PROTOTYPE = 64
 
 
 def stream_of(task: tasks.Task) -> Stream | None:
-    """Returns the task as a stream, of which one pass measures every length.
+    """Turns the task into a stream, on which one pass measures every length.
 
     Returns:
         The stream, or None if the task cannot be streamed or does not label every position.

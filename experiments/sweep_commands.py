@@ -54,7 +54,7 @@ def choose_sweep(
 
 
 def check_members(sweep: Sweep, folder: Path | None, executor: str) -> None:
-    """Refuses, before a folder is made, a sweep with a group that cannot be trained.
+    """Refuses a sweep with a group that cannot be trained; no folder is made.
 
     Args:
         sweep: the sweep to train.

@@ -32,7 +32,7 @@ class Executor(Protocol):
             groups: the names of the groups, in the order in which to start them.
 
         Raises:
-            GroupsFailedError: a group failed, for another reason than diverging members.
+            GroupsFailedError: a group failed; members that diverge are no such failure.
             KeyboardInterrupt: Ctrl-C stopped the work; what was being trained is saved.
         """
         ...

@@ -22,7 +22,7 @@ class SweepFolder:
     """The folder of a sweep; its files are read when they are needed.
 
     Attributes:
-        path: where the folder is.
+        path: the path of the folder.
     """
 
     def __init__(self, path: str | Path):

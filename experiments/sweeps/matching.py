@@ -269,7 +269,7 @@ def match_costs(
 
 
 def _without(setting: Setting, choice: Choice) -> Setting:
-    """Returns the setting without the field of a choice, whichever of its names it goes by."""
+    """Removes the field of a choice from a setting, which may name it in full or in short."""
     return {
         name: value
         for name, value in setting.items()

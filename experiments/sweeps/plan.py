@@ -165,7 +165,7 @@ def _refuse_twins(configs: Sequence[ExperimentConfig], varied: Sequence[Mapping[
 
 
 def group_key(config: ExperimentConfig) -> Hashable:
-    """A key that is equal for configs whose runs can be trained by one program.
+    """Returns a key that is equal for configs whose runs can be trained by one program.
 
     Such configs differ only in *leaves*, the fields that become arrays or fill them: the seed, the
     learning rate, the weight decay, and in the model every `Initializer` and the fields that a

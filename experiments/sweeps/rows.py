@@ -325,7 +325,7 @@ def training_records(sweep_folder: str | Path) -> polars.DataFrame:
 
 
 def _records(run: Run) -> list[dict[str, Any]]:
-    """Reads the records of a member; if the file is damaged, which `gather` reports, none."""
+    """Reads the records of a member; returns none if the file is damaged (`gather` reports it)."""
     try:
         return run.metrics
     except DamagedError:

@@ -34,7 +34,8 @@ class Sweep:
 
     Attributes:
         base: the config that the members share.
-        settings: what each member changes in it: values by field, named as in `override`.
+        settings: for each member, the fields that it changes and their new values. Fields are named
+            as in `override`.
 
     Example:
         >>> from experiments import default_config

@@ -76,7 +76,7 @@ def run(
     scale: Annotated[
         float,
         typer.Option(
-            help="Multiply training and warm-up steps by this; what is tested stays the same."
+            help="Multiply training and warm-up steps by this; test lengths and samples stay."
         ),
     ] = 1.0,
     seeds: Annotated[

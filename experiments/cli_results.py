@@ -32,8 +32,8 @@ NumSequences = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Use what was measured with this many sequences per length (default: the largest "
-        "number that all members have).",
+        help="Use what was measured with this many sequences per length (default: the number for "
+        "which most members have all their lengths; of several, the largest).",
     ),
 ]
 

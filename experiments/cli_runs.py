@@ -180,7 +180,7 @@ def round_transitions(
 
     This is for models with one block and no convolution that track a group. Which group it is
     follows from the model's own answers. The new run has one transition per token and no source;
-    evaluate, probe, decode and plot it as any run.
+    evaluate, probe, decode and plot it like any other run.
     """
     from experiments import load_run
     from experiments.commands import place

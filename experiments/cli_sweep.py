@@ -89,8 +89,7 @@ def sweep(
         typer.Option(
             "--zip",
             metavar="FIELD,FIELD",
-            help="Fields whose values are taken pairwise instead of in all combinations; "
-            "repeatable.",
+            help="Fields whose values change together instead of in all combinations; repeatable.",
         ),
     ] = None,
     generators: Generators = None,

@@ -49,8 +49,8 @@ class Variant:
 
 
 # Most of the time is compiling here, as lengths go up to 40 and states have a few dozen numbers.
-# A scan compiles in half the time of chunks. The steps are few because one of the three models
-# never learns, and should not take long.
+# A scan compiles in half the time of chunks. One of the three models never learns, and should not
+# take long.
 SHARED = (
     "implementation=recurrent",
     "stages=[[4, 200], [8, 100], [16, 100], [40, 200]]",

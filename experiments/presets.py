@@ -65,7 +65,7 @@ def scaled_training(training: TrainingConfig, scale: float) -> TrainingConfig:
         stages = tuple((length, _scaled(steps, scale)) for length, steps in curriculum.stages)
         curriculum = replace(curriculum, stages=stages)
     least = curriculum.least_steps
-    if isinstance(curriculum, ByAccuracy):  # so that the last stage is reached
+    if isinstance(curriculum, ByAccuracy):  # the steps have to suffice to reach the last stage
         least = sum(steps for _, steps in curriculum.stages)
     return replace(
         training,

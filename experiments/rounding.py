@@ -62,7 +62,7 @@ def round_run(
         rounded = round_model(run.model, length=length, num_sequences=num_sequences)
     except RoundingError as error:
         raise RunError(f"run {run.folder} cannot be rounded: {error}") from None
-    training = replace(run.config.training, average=None)  # a rounded model has only one set
+    training = replace(run.config.training, average=None)  # there is only one set of weights
     config = replace(run.config, model=rounded.model.config, training=training)
     new = create_run(config, folder)
     try:

@@ -351,7 +351,7 @@ def read_environment() -> dict[str, Any]:
         "device_count": len(devices),
         "machine": platform.machine(),
         "python": platform.python_version(),
-        "plstm-seq": __version__,  # a checkout need not be installed
+        "plstm-seq": __version__,  # not from metadata, as a checkout need not be installed
         **{package: version(package) for package in _PACKAGES},
     }
 

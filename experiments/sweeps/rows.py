@@ -235,7 +235,7 @@ def _write_table(table: Path, frame: polars.DataFrame) -> None:
     try:
         before = _read_table(table) if table.exists() else frame
     except DamagedError:
-        before = frame  # it can be made again
+        before = frame  # a damaged table can be made again
     if lost := sorted(set(before.drop_nulls("metric")["member"]) - measured):
         warnings.warn(
             f"{table} is not written anew: it has rows of {', '.join(lost[:3])}"

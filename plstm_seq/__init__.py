@@ -13,19 +13,19 @@ _OPTION = "--xla_cpu_experimental_ynn_fusion_type"
 
 
 def _without_ynnpack() -> None:
-    """Leaves YNNPACK out of what XLA compiles for a CPU, unless XLA_FLAGS says something about it.
+    """Tells XLA not to use YNNPACK on a CPU, unless XLA_FLAGS mentions this option.
 
-    From jaxlib 0.10.2 on, XLA lets it compute sums of products. In 0.10.2 and 0.11 some come out
-    wrong (jax-ml/jax#39103), others end the process (#39257, #40412); small ones take several times
-    as long, in 0.12 as well.
+    From jaxlib 0.10.2 on, XLA lets YNNPACK compute sums of products. In 0.10.2 and 0.11 some of
+    them are wrong (jax-ml/jax#39103) and others end the process (#39257, #40412). Small sums take
+    several times as long, also in 0.12.
     """
-    # XLA stops at an option that it does not know, and later versions may not know this one.
+    # XLA aborts at an unknown option, and later versions may not have this one.
     jaxlib = tuple(map(int, re.findall(r"\d+", version("jaxlib"))[:3]))
     flags = os.environ.get("XLA_FLAGS", "")
     if not (0, 10, 2) <= jaxlib < (0, 13) or _OPTION in flags:
         return
     os.environ["XLA_FLAGS"] = f"{flags} {_OPTION}=".strip()
-    # XLA reads its flags once.
+    # XLA reads its flags only once, when its first backend starts.
     bridge: Any = sys.modules.get("jax._src.xla_bridge")
     late = getattr(bridge, "backends_are_initialized", bool)()
     if jaxlib < (0, 12) and late and bridge.default_backend() == "cpu":

@@ -1,4 +1,4 @@
-"""What a batch is to training and evaluation, and what draws one: on the device or on the host."""
+"""The protocols of a batch and of the functions that draw one, on the device or on the host."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from jaxtyping import Array, Bool, Float, Int
 class Examples(Protocol):
     """A batch of labelled examples; `mask` is true at the positions that are scored.
 
-    Inputs are what the model is called with. Labels are `[B, T]` for sequences, `[B]` for images or
-    graphs and `[B, X, Y]` for grids. Mixed labels are floating-point, with one more axis that holds
-    the share of every label. A model that predicts numbers has these as its targets. Labels of
-    nodes are `[N]` for all nodes of B graphs, and `owner` [N] says to which graph each belongs.
+    The model is called with `inputs`. The targets are labels: `[B, T]` for sequences, `[B]` for
+    images or graphs and `[B, X, Y]` for grids. Mixed labels are floating-point, with one more axis
+    that holds the share of every label. A model that predicts numbers has numbers as its targets.
+    Labels of nodes are `[N]` for all nodes of B graphs; then `owner` [N] is the number of the graph
+    that each node belongs to.
     """
 
     @property
@@ -26,7 +27,7 @@ class Examples(Protocol):
 
 
 class Sample(Protocol):
-    """Draws a batch on the device: `batch` and `length` are static, `lengths` is traced.
+    """A function that draws a batch on the device; `lengths` is traced, `batch` and `length` not.
 
     Example:
         >>> import jax
@@ -41,7 +42,7 @@ class Sample(Protocol):
     def __call__(
         self, key: Array, batch: int, length: int, *, lengths: Int[Array, " B"] | None = None
     ) -> Examples:
-        """Draw `batch` sequences padded to `length`, of the real lengths `lengths`.
+        """Draw `batch` sequences of the real lengths `lengths`, padded to `length`.
 
         For images and grids `length` is the size, and all `lengths` are equal to it.
         """
@@ -50,7 +51,7 @@ class Sample(Protocol):
 
 @runtime_checkable
 class HostSample(Protocol):
-    """Makes batches on the host, for instance from files or of graphs.
+    """An object that makes batches on the host, for instance from files or of graphs.
 
     Example:
         >>> import jax
@@ -69,7 +70,7 @@ class HostSample(Protocol):
     """
 
     def on_host(self, seed: Sequence[int], step: int, batch: int, size: int) -> Examples:
-        """The batch of a training step as numpy arrays, a pure function of the arguments.
+        """Return the batch of a training step as numpy arrays; it depends on the arguments alone.
 
         Args:
             seed: the seed of the training, the same for all steps.

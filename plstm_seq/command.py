@@ -1,7 +1,7 @@
 """The console command, and the check that no other package hides those of this project.
 
-`tasks` and `experiments` are names that other projects have, too. Python takes the first that it
-finds: in a notebook one beside the notebook, in a script one beside the script.
+Other projects also have packages named `tasks` or `experiments`. Python imports the first one that
+it finds, which may be one in the folder of the notebook or of the script.
 """
 
 import sys
@@ -13,10 +13,10 @@ _BESIDE = ("tasks", "experiments")
 
 
 def check_names() -> None:
-    """Checks that the packages beside this one are those that Python finds.
+    """Checks that Python finds this project's own packages `tasks` and `experiments`.
 
     Raises:
-        ImportError: another package or module of one of the names comes first.
+        ImportError: Python finds another package or module of one of these names first.
     """
     root = Path(__file__).resolve().parents[1]
     for name in _BESIDE:
@@ -32,7 +32,7 @@ def check_names() -> None:
 
 
 def main() -> None:
-    """The console command `plstm-seq`."""
+    """Runs the console command `plstm-seq`."""
     try:
         check_names()
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Files that are written whole: a reader sees the old file or the new one, and never a part."""
+"""Writing files atomically: a reader sees the old file or the new one, never half a file."""
 
 import os
 import uuid
@@ -11,12 +11,12 @@ from pathlib import Path
 def written_beside(
     path: Path, *, place: Callable[[Path, Path], object] = os.replace
 ) -> Iterator[Path]:
-    """Yields a file to write in the same folder, which takes the place of `path` after the block.
+    """Yields a temporary path in the same folder; the file written there becomes `path` afterwards.
 
     Args:
-        path: the file that is to be there afterwards.
-        place: how the written file comes to its name: `os.replace` replaces an older file,
-            `os.link` raises FileExistsError where there is one.
+        path: the file that exists after the block.
+        place: the function that gives the written file its name: `os.replace` replaces an older
+            file, `os.link` raises FileExistsError if there is one.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -27,6 +27,6 @@ def written_beside(
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file in one go; a text is written as UTF-8."""
+    """Writes a file atomically; text is written as UTF-8."""
     with written_beside(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)

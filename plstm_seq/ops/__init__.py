@@ -1,4 +1,4 @@
-"""Array operations: arrays in, arrays out, jax alone."""
+"""Array operations: functions from arrays to arrays that need nothing but jax."""
 
 from plstm_seq.ops.dag.api import plstm_dag
 from plstm_seq.ops.grid.api import plstm_2d

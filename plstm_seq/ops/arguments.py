@@ -1,6 +1,7 @@
-"""The one grammar of errors, and the checks of an op's arrays against `plstm_seq.notation`.
+"""The form of all error messages, and checks of an op's arrays against `plstm_seq.notation`.
 
-A message names the argument, what came and what was expected: "heads: got 3, expected at least 4".
+A message names the argument, the value that was passed and what was expected, for example
+"heads: got 3, expected at least 4".
 """
 
 import operator
@@ -11,20 +12,20 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-# Name, array, and the axes after *B.
+# The name, the array, and the letters of its axes after *B.
 Argument = tuple[str, Array | None, tuple[str, ...]]
 Arrays = TypeVar("Arrays")
 
 
 def require(holds: bool, name: str, value: object, expected: str) -> None:
-    """Raise `ValueError` unless a condition holds, which `expected` says in words."""
+    """Raise `ValueError` unless the condition `holds`; `expected` describes it in words."""
     if not holds:
         got = repr(value) if isinstance(value, str) else value
         raise ValueError(f"{name}: got {got}, expected {expected}")
 
 
 def require_dtype(name: str, array: Any, kind: Any, expected: str) -> None:
-    """Raise `TypeError` unless this is an array with numbers of a kind, such as `jnp.integer`."""
+    """Raise `TypeError` unless `array` is an array whose dtype has a kind such as `jnp.integer`."""
     dtype = getattr(array, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, kind):
         got = type(array).__name__ if dtype is None else dtype
@@ -32,7 +33,7 @@ def require_dtype(name: str, array: Any, kind: Any, expected: str) -> None:
 
 
 def require_choice(name: str, value: Any, choices: Any) -> None:
-    """Raise `ValueError` unless the value is one of a `Literal`, or of other choices."""
+    """Raise `ValueError` unless the value is among the choices, a `Literal` or a collection."""
     choices = get_args(choices) or choices
     require(value in choices, name, value, f"one of {', '.join(map(str, choices))}")
 
@@ -40,11 +41,12 @@ def require_choice(name: str, value: Any, choices: Any) -> None:
 def check_axes(
     arguments: Iterable[Argument], *, optional: Collection[str], empty: Collection[str] = ()
 ) -> None:
-    """Check that every argument has the axes that its letters name, each of one size throughout.
+    """Check that every argument has the axes of its letters, and each letter one size everywhere.
 
     Args:
-        arguments: the first one gives *B, and the first one with a letter gives its size.
-        optional: the names of those that may be None.
+        arguments: the arguments; the first one determines *B, and the first one that has a letter
+            determines the letter's size.
+        optional: the names of the arguments that may be None.
         empty: the letters whose size may be 0.
 
     Raises:
@@ -85,20 +87,20 @@ def check_axes(
 
 
 def as_jax(arrays: Arrays) -> Arrays:
-    """Arrays of numpy as arrays of jax; those and tracers as they are."""
+    """Convert numpy arrays to jax arrays; leave jax arrays and tracers as they are."""
     return jax.tree.map(jnp.asarray, arrays)
 
 
 def check_chunk_size(chunk_size: int | None, *, power_of_two: bool = False) -> None:
-    """Refuses what is no number of steps.
+    """Raise an error unless the chunk size is None or a valid number of steps.
 
     Args:
         chunk_size: None, or a whole number of at least 1.
-        power_of_two: whether it has to be one.
+        power_of_two: whether the chunk size has to be a power of two.
 
     Raises:
-        TypeError: it is not a whole number.
-        ValueError: it is below 1, or no power of two.
+        TypeError: the chunk size is not a whole number.
+        ValueError: the chunk size is below 1, or has to be a power of two and is none.
     """
     if chunk_size is None:
         return
@@ -112,18 +114,18 @@ def check_chunk_size(chunk_size: int | None, *, power_of_two: bool = False) -> N
 
 
 def factor(scale: float | Array | None, query: Array, dtype: jnp.dtype) -> float | Array:
-    """The factor of an op's output; a number stays a number.
+    """Return the factor of an op's output; a number stays a number.
 
-    A kernel folds a number in; an array, which may be traced, is multiplied on outside.
+    A kernel applies a number itself; an array, which may be traced, is applied after the kernel.
 
     Args:
-        scale: a real number, also as an array []; None: `DK ** -0.5`.
+        scale: a real number, or an array [] of one; None: `DK ** -0.5`.
         query: [..., DK, JQ].
-        dtype: of the result where it is an array.
+        dtype: the type of the result if it is an array.
 
     Raises:
-        TypeError: it is not a real number.
-        ValueError: it has axes.
+        TypeError: the scale is not a real number.
+        ValueError: the scale has axes.
     """
     if scale is None:
         return query.shape[-2] ** -0.5
@@ -138,6 +140,6 @@ def factor(scale: float | Array | None, query: Array, dtype: jnp.dtype) -> float
 
 
 def accumulation_dtype(*arrays: Array | None) -> jnp.dtype:
-    """float64 where an array is, else float32."""
+    """Return float64 if any of the arrays is float64, else float32."""
     given = (x for x in arrays if x is not None)
     return jnp.promote_types(jnp.result_type(*given), jnp.float32)

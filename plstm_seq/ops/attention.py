@@ -1,4 +1,4 @@
-"""Causal softmax attention, a block of queries at a time."""
+"""Causal softmax attention, computed for one block of queries at a time."""
 
 import functools
 
@@ -22,16 +22,16 @@ def causal_attention(
 ) -> Float[Array, "B T H D"]:
     """Return `softmax(query key^T / sqrt(D)) value`, each query over the keys up to its own.
 
-    The queries are the last T of S positions. Scores [B, H, block, S] of one block of queries are
-    in memory at a time, also in the backward pass, which makes them again. In the types of the
-    inputs: `jax.nn.dot_product_attention` takes the softmax of float64 in float32. Differentiable
-    in reverse mode.
+    The queries are the last T of S positions. Only the scores [B, H, block, S] of one block of
+    queries are in memory at a time, also in the backward pass, which computes them again.
+    Everything is computed in the types of the inputs, while `jax.nn.dot_product_attention` takes
+    the softmax of float64 scores in float32. Differentiable in reverse mode.
 
     Args:
         query: [B, T, H, D].
         key: [B, S, H, D].
         value: [B, S, H, D].
-        block_size: queries at a time; the result does not depend on it beyond rounding.
+        block_size: number of queries in a block; it changes the result by rounding alone.
 
     Returns:
         [B, T, H, D].
@@ -53,7 +53,7 @@ def _in_blocks(query: Array, key: Array, value: Array, *, block_size: int) -> Ar
 
     if length <= block_size:
         return block((query, positions))
-    # The queries behind the end see all keys.
+    # The queries that pad the last block see all keys.
     missing = -length % block_size
     query = jnp.pad(query, [(0, 0), (0, missing), (0, 0), (0, 0)])
     positions = jnp.pad(positions, (0, missing), constant_values=total)
@@ -66,7 +66,7 @@ def _in_blocks(query: Array, key: Array, value: Array, *, block_size: int) -> Ar
 
 
 def _query_by_query(query: Array, key: Array, value: Array) -> Array:
-    """The same; what a query does not see is out of its way, not weighted with zeros."""
+    """Compute the same, but leave out the keys that a query does not see, without zero weights."""
 
     def head(query: Array, key: Array, value: Array) -> Array:
         """[T, D] and twice [S, D] -> [T, D]."""

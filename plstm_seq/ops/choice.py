@@ -1,4 +1,4 @@
-"""The one dispatcher of all ops: what an implementation is, and which one computes a call."""
+"""The dispatcher of all ops: the description of an implementation, and the choice of one."""
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -22,42 +22,42 @@ from plstm_seq.ops.reverse_mode import without_forward_mode
 
 
 def supports_all(inputs: Any, state: Any, **options: Any) -> None:
-    """The `check` of an implementation that computes every call."""
+    """Serves as the `check` of an implementation that supports every call."""
     del inputs, state, options
 
 
 def runs_everywhere(device: Any) -> None:
-    """The `check_device` of an implementation that runs on every device."""
+    """Serves as the `check_device` of an implementation that runs on every device."""
     del device
 
 
 def always_first(inputs: Any, platform: str) -> int:
-    """The `rank` of an implementation that is never likely to be slow."""
+    """Serves as the `rank` of an implementation that is rarely slow for any inputs."""
     del inputs, platform
     return 0
 
 
 @dataclass(frozen=True)
 class Implementation:
-    """A way of computing an op, and what it knows about itself.
+    """One way of computing an op, with its requirements and preferences.
 
     Attributes:
-        name: what a user calls it by (`implementation=`).
-        run: `run(inputs, state, **options)` returns the output and the last state. What state and
-            options are is the op's own; arguments are checked. The output may have any
-            floating-point type and is not scaled yet. Where it finds that it does not support the
-            call, it raises a NotImplementedError.
-        check: takes the same arguments and raises a NotImplementedError with the reason where the
-            call is not supported. It looks at shapes and types alone.
-        rank: `rank(inputs, platform)` with the platform "cpu", "gpu" or "tpu": where nothing was
-            measured, the implementations with the smallest number are tried first.
-        check_device: `check_device(device)` raises a NotImplementedError with the reason where a
-            device does not run it.
-        platforms: those that it can be lowered for ("cuda", "tpu"); `run` then has a further option
-            `home` for `device.at_home`. Empty: all of them.
-        takes_scale: whether `run` has a further option `scale`, a number that it multiplies the
-            output with; where that is None, its output stays in the type of accumulation.
-        forward_mode: whether forward mode goes through it.
+        name: the name by which a user selects it (`implementation=`).
+        run: `run(inputs, state, **options)` returns the output and the last state. Each op defines
+            its own state and options, and checks the arguments before. The output may have any
+            floating-point type and is not scaled yet. `run` raises a NotImplementedError if it
+            finds that it does not support the call.
+        check: takes the same arguments as `run` and raises a NotImplementedError with the reason if
+            the call is not supported. It looks at shapes and types alone.
+        rank: `rank(inputs, platform)` returns a number, for the platform "cpu", "gpu" or "tpu". If
+            nothing was measured, the implementations with the smallest numbers are tried first.
+        check_device: `check_device(device)` raises a NotImplementedError with the reason if the
+            implementation does not run on the device.
+        platforms: the platforms that it can be lowered for ("cuda", "tpu"); `run` then has a
+            further option `home` for `device.at_home`. Empty: all platforms.
+        takes_scale: whether `run` has a further option `scale`, a number by which it multiplies the
+            output. If the scale is None, the output stays in the type of accumulation.
+        forward_mode: whether it can be differentiated in forward mode.
     """
 
     name: str
@@ -74,7 +74,7 @@ Form = TypeVar("Form", bound=Implementation)
 
 
 class Candidate(NamedTuple):
-    """An implementation with the options that a call would run it with."""
+    """An implementation, with the options for a call."""
 
     implementation: Implementation
     options: Mapping[str, Any]
@@ -85,27 +85,28 @@ OLD_NAMES: Mapping[str, tuple[str, ...]] = {
     "pallas_gpu_small": ("mosaic_gpu_small",),
     "pallas_tpu": ("mosaic_tpu",),
 }
-"""What implementations were called when their names said the machine instead of the lowering.
+"""The former names of implementations, after a machine, and the current ones, after a lowering.
 
-Stored configs, tuned tables and commands have these names. An op has one of the new ones at most.
+Stored configs, tuned tables and commands contain the former names. An op has at most one of the
+current names of each.
 """
 
 
 def table(*implementations: Form) -> dict[str, Form]:
-    """Implementations by their names."""
+    """Returns a dictionary from names to implementations."""
     return {each.name: each for each in implementations}
 
 
 def current_name(implementations: Collection[str], name: str) -> str:
-    """What the op of these implementations calls one today; other names as they are."""
+    """Translates a former name into the op's current one; returns other names unchanged."""
     return next((new for new in OLD_NAMES.get(name, ()) if new in implementations), name)
 
 
 def choose(implementations: Mapping[str, Form], name: str | None) -> list[Form]:
-    """The implementation that was named, also by its old name, or all of them.
+    """Returns the named implementation (its former name works, too), or all if none was named.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: the op has no implementation of this name.
     """
     if name is None:
         return list(implementations.values())
@@ -115,7 +116,7 @@ def choose(implementations: Mapping[str, Form], name: str | None) -> list[Form]:
 
 
 def by_rank(implementations: Iterable[Form], inputs: Any, device: Any) -> list[Form]:
-    """Implementations in the order in which they are tried on a device."""
+    """Returns the implementations in the order in which they are tried on a device."""
     return sorted(implementations, key=lambda each: each.rank(inputs, device.platform))
 
 
@@ -128,20 +129,21 @@ def compute(
     scale: float | Array | None,
     named: bool,
 ) -> tuple[Array, Any]:
-    """Compute an op by the first candidate that does not decline.
+    """Computes an op by the first candidate that does not decline.
 
-    A named implementation is part of the program whatever the device; where it is lowered for a
-    platform that it is not for, it raises an UnsupportedError. With none named, a kernel for the
-    default device is only taken where the program is lowered for its platform; for all other
-    platforms it is the form that would be taken on a CPU.
+    An implementation that the user named is part of the program on every device; if the program is
+    lowered for a platform that it does not support, it raises an UnsupportedError. If none was
+    named, a kernel for the default device is used only where the program is lowered for the
+    kernel's platform; on all other platforms the program uses the implementation that would be
+    chosen on a CPU.
 
     Args:
         op: name of the op, for errors.
-        candidates: those for a device, in the order of preference.
+        candidates: returns the candidates for a device, in the order of preference.
         inputs: the op's `Inputs`, which have a query and a value.
-        state: what else `run` takes; None where an op has no states.
+        state: the second argument of `run`; None for an op without states.
         scale: factor of the output, checked here; None: `DK ** -0.5`.
-        named: whether the user named the implementation, whose reason is raised then.
+        named: whether the user named the implementation; if so, its own reason is raised.
 
     Returns:
         The output in the type of the value, and the last state.
@@ -171,7 +173,7 @@ def compute(
 
 
 class _Call(NamedTuple):
-    """A call of an op without its arrays; fields as the arguments of `compute`."""
+    """A call of an op without its arrays; the fields are arguments of `compute`."""
 
     op: str
     candidates: Callable[[Any], Iterable[Candidate]]
@@ -179,10 +181,10 @@ class _Call(NamedTuple):
     named: bool
 
     def run(self, candidate: Candidate, device: Any, inputs: Any, state: Any) -> tuple[Array, Any]:
-        """Compute by one candidate, on other platforms than its own by another one.
+        """Computes the call by one candidate, and by another one on platforms it does not support.
 
         Raises:
-            NotImplementedError: it declines.
+            NotImplementedError: the candidate declines.
         """
         form, options = candidate
         refusal = self._refusal(form, device)
@@ -195,7 +197,7 @@ class _Call(NamedTuple):
         return jax.lax.platform_dependent(inputs, state, default=elsewhere, **by_platform)
 
     def _refusal(self, form: Implementation, device: Any) -> str:
-        """Why programs for other platforms are refused."""
+        """Returns the reason for the error in programs for other platforms."""
         try:
             form.check_device(device)
         except NotImplementedError as reason:
@@ -205,7 +207,7 @@ class _Call(NamedTuple):
         return f"needs a program for {' or '.join(form.platforms)}: {form.name} is for no other"
 
     def _portable(self, inputs: Any, state: Any) -> Candidate:
-        """What would be taken on a CPU, and can be lowered for every platform."""
+        """Returns the first candidate for a CPU that can be lowered for every platform."""
         reason = NotImplementedError("every implementation is for one platform alone")
         for candidate in self.candidates(cpu()):
             form, options = candidate
@@ -222,7 +224,7 @@ class _Call(NamedTuple):
     def _by(
         self, candidate: Candidate, refusal: str | None, inputs: Any, state: Any
     ) -> tuple[Array, Any]:
-        """Compute by one candidate; the output is scaled and in the type of the value."""
+        """Computes the call by one candidate; the output is scaled and has the type of `value`."""
         form, options = candidate
         options = dict(options)
         folded = form.takes_scale and isinstance(self.scale, float)

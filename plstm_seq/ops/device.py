@@ -1,4 +1,4 @@
-"""Where a call runs: what is known of it while it is traced, and kernels for one platform alone."""
+"""Where a call runs: the default device while tracing, and kernels for some platforms alone."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -14,13 +14,13 @@ from jax.interpreters import mlir
 
 
 class UnsupportedError(NotImplementedError):
-    """An implementation that was named does not support the call, or does not run here."""
+    """Raised if a named implementation does not support the call or does not run here."""
 
 
 def default_device() -> Any:
-    """What `jax.default_device` names, else the first device.
+    """Return the device that `jax.default_device` names, else the first device.
 
-    Inside `jit` the arguments' own devices are not known, nor the platforms of an export.
+    Inside `jit` neither the devices of the arguments nor the platforms of an export are known.
     """
     named: Any = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(named, str):
@@ -29,7 +29,7 @@ def default_device() -> Any:
 
 
 def cpu() -> Any:
-    """The CPU as a device, or None where this process does not use it (JAX_PLATFORMS)."""
+    """Return the CPU as a device, or None if JAX_PLATFORMS excludes it in this process."""
     try:
         return jax.devices("cpu")[0]
     except RuntimeError:
@@ -37,15 +37,15 @@ def cpu() -> Any:
 
 
 def as_on_cpu() -> Any:
-    """A context in which ops choose as on a CPU: no kernels for one kind of device alone."""
+    """Return a context in which ops choose implementations as on a CPU, so no device's kernels."""
     return jax.default_device(cpu())
 
 
 def gpu_capability(device: Any) -> str:
-    """The compute capability of an NVIDIA GPU.
+    """Return the compute capability of an NVIDIA GPU.
 
     Raises:
-        NotImplementedError: the device is none.
+        NotImplementedError: the device is not an NVIDIA GPU.
     """
     if device.platform != "gpu":
         raise NotImplementedError(f"needs an NVIDIA GPU, the default device is {device}")
@@ -53,7 +53,7 @@ def gpu_capability(device: Any) -> str:
 
 
 def is_staged() -> bool:
-    """Whether what is called now becomes part of a program, as inside `jax.jit`."""
+    """Return whether jax is tracing a program now, as inside `jax.jit`."""
     return isinstance(jnp.zeros(()), Tracer)
 
 
@@ -83,10 +83,10 @@ class Home(NamedTuple):
     """The platforms that a kernel is compiled for.
 
     Attributes:
-        platforms: by their names in `jax.jit(...).trace(...).lower(lowering_platforms=...)`.
-        refusal: the reason for the error where a program with the kernel is lowered for another
-            platform. None: the program does not come to the kernel there (it is in a branch of
-            `jax.lax.platform_dependent`), so that it can be replaced by zeros.
+        platforms: the names that `jax.jit(...).trace(...).lower(lowering_platforms=...)` takes.
+        refusal: the reason for the error if a program with the kernel is lowered for another
+            platform. None: the program never reaches the kernel there, because the kernel is in a
+            branch of `jax.lax.platform_dependent`; zeros can then replace it.
     """
 
     platforms: tuple[str, ...]
@@ -94,19 +94,19 @@ class Home(NamedTuple):
 
 
 def at_home(function: Callable[..., Any], home: Home | None, *arguments: Any) -> Any:
-    """`function(*arguments)`, lowered for the platforms of its home alone.
+    """Return `function(*arguments)`, lowered for the platforms of its home alone.
 
-    Where a program is lowered for several platforms at once, jax would lower the kernels in it for
-    each of them, also for those on which they are never reached.
+    If a program is lowered for several platforms at once, jax would lower its kernels for each of
+    them, also for platforms on which the program never reaches the kernels.
 
     Args:
-        function: of pytrees of arrays, with kernels; not differentiable.
-        home: None: it is lowered for every platform.
+        function: a function of pytrees of arrays that contains kernels; it is not differentiable.
+        home: the platforms of the kernels; None: the function is lowered for every platform.
         *arguments: the pytrees.
 
     Raises:
-        UnsupportedError: where the program is lowered for another platform, or at once where it is
-            not part of a program.
+        UnsupportedError: the program is lowered for another platform; outside a program the error
+            is raised at once.
     """
     if home is None:
         return function(*arguments)
@@ -123,10 +123,10 @@ def at_home(function: Callable[..., Any], home: Home | None, *arguments: Any) ->
 
 
 def check_runs_here(program: ClosedJaxpr) -> None:
-    """Refuses a program with a named implementation that the default device does not run.
+    """Raise an error if the program has a named implementation that the default device cannot run.
 
     Raises:
-        UnsupportedError: with the reason.
+        UnsupportedError: there is such an implementation; the message gives its reason.
     """
     platform = default_device().platform
     for home in _homes(program.jaxpr):
@@ -135,13 +135,13 @@ def check_runs_here(program: ClosedJaxpr) -> None:
 
 
 def belongs(platform: str, platforms: tuple[str, ...]) -> bool:
-    """Whether the platform of a device ("gpu") is among those of programs ("cuda", "rocm")."""
+    """Return whether a device's platform ("gpu") fits one of a program's ("cuda", "rocm")."""
     names = ("cuda", "rocm") if platform == "gpu" else (platform,)
     return not set(names).isdisjoint(platforms)
 
 
 def _homes(jaxpr: Jaxpr) -> Any:
-    """The homes of all kernels of a program, inside its loops and calls, too."""
+    """Yield the homes of all kernels of a program, also those inside its loops and calls."""
     for equation in jaxpr.eqns:
         if equation.primitive is _at_home:
             yield equation.params["home"]

@@ -1,8 +1,8 @@
-"""A function of one flat batch axis, over any number of leading axes: mapped, sharded or neither.
+"""Functions of one flat batch axis, applied to any number of leading axes, mapped or sharded.
 
-A kernel's grid runs over one axis N. A mapped axis becomes a leading axis, so that vmap makes the
-grid larger instead of looping over it; and leading axes that are sharded over a mesh are flattened
-on each device for itself, since the whole of them could often not be flattened without moving data.
+A kernel's grid runs over one axis N. An axis that `vmap` maps becomes a leading axis, so that vmap
+enlarges the grid instead of looping over it. Leading axes that are sharded over a mesh are
+flattened on each device separately, since flattening whole axes would often move data.
 """
 
 import functools
@@ -17,20 +17,20 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from plstm_seq.ops.device import Home, at_home
 
-# Of pytrees of arrays [N, ...] to such a pytree; for over_leading_axes' result [*B, ...].
+# From pytrees of arrays [N, ...] to such a pytree; in the result of over_leading_axes, [*B, ...].
 Function = Callable[..., Any]
 
 
 @functools.lru_cache(maxsize=1024)
 def over_leading_axes(function: Function, leading: int, home: Home | None = None) -> Function:
-    """Flattens the `leading` first axes (one or more) of all arguments, restores its results'.
+    """Flattens the first `leading` axes (one or more) of all arguments, and restores the results'.
 
-    Not differentiable: a derivative rule stands around it.
+    The returned function is not differentiable; the caller wraps it in a derivative rule.
 
     Args:
-        function: of one flat batch axis, with kernels.
+        function: a function over one flat batch axis that contains kernels.
         leading: the number of axes to flatten.
-        home: the platforms that its kernels are compiled for; None: any.
+        home: the platforms that the kernels are compiled for; None: all.
     """
 
     @custom_vmap
@@ -39,7 +39,7 @@ def over_leading_axes(function: Function, leading: int, home: Home | None = None
 
     @call.def_vmap
     def fold(size: int, is_mapped: list[Any], *arguments: Any) -> tuple[Any, Any]:
-        # Unmapped arguments are copied: a kernel's grid has one batch axis for all.
+        # Unmapped arguments are copied, because a kernel's grid has one batch axis for all.
         arguments = jax.tree.map(
             lambda x, mapped: x if mapped else jnp.broadcast_to(x, (size, *x.shape)),
             arguments,
@@ -52,10 +52,10 @@ def over_leading_axes(function: Function, leading: int, home: Home | None = None
 
 
 def once(function: Function, op: str) -> Function:
-    """Says what to do where a pass of a derivative rule is itself differentiated.
+    """Raises an error with advice if a pass of a derivative rule is itself differentiated.
 
     Args:
-        function: a pass, with kernels.
+        function: the forward or backward pass of a derivative rule, which contains kernels.
         op: the op's name, for the error.
     """
 
@@ -74,7 +74,7 @@ def once(function: Function, op: str) -> Function:
 
 
 def _partitioned(function: Function, leading: int, home: Home | None, arguments: Any) -> Function:
-    """Flattening on each device: leading axes may be sharded, all others are not."""
+    """Flattens the leading axes on each device; these may be sharded, all other axes may not."""
 
     def flat(*arguments: Any) -> Any:
         shape = jax.tree.leaves(arguments)[0].shape[:leading]
@@ -101,7 +101,7 @@ def _partitioned(function: Function, leading: int, home: Home | None, arguments:
 
 
 def _rule(leading: int, arguments: Any, results: Any) -> tuple[str, tuple[str, ...]]:
-    """The rule for Shardy, as "b0 x0 x1, b0 x2 -> b0 x3", and its factors that stay whole."""
+    """Returns Shardy's rule, such as "b0 x0 x1, b0 x2 -> b0 x3", and its unsharded factors."""
     batch = [f"b{i}" for i in range(leading)]
     replicated: list[str] = []
 
@@ -117,11 +117,11 @@ def _rule(leading: int, arguments: Any, results: Any) -> tuple[str, tuple[str, .
 
 
 def _shardings(leading: int, given: Any, tree: Any) -> Any:
-    """One sharding of the leading axes for all leaves: for each, the first that `given` has."""
+    """Returns one sharding for all leaves; each leading axis has the first one found in `given`."""
     shardings = [x.sharding for x in jax.tree.leaves(given)]
     named = [x for x in shardings if isinstance(x, NamedSharding)]
     if not named:
-        # No mesh is known, and Shardy's rule has already made them agree.
+        # No mesh is known, and Shardy's rule has already made the shardings agree.
         return jax.tree.map(lambda x: x.sharding, tree)
     spec, used = [], set()
     for axis in range(leading):

@@ -1,9 +1,9 @@
-"""NaN and infinity go only where the recurrence takes them.
+"""Keeps NaN and infinity from spreading further than the recurrence takes them.
 
-A fast form multiplies with the zeros of a mask, too, and zero times infinity is NaN: what is not
-finite at one step would come through into steps before it. So where anything is not finite, a form
-without masks answers instead, one sequence after another. Grids mark what is bad instead
-(`grid/not_finite.py`), which takes no second form.
+A fast form also multiplies by the zeros of a mask, and zero times infinity is NaN, so that a NaN or
+infinity at one step would reach earlier steps. If any number is not finite, a form without masks
+therefore computes the result, one sequence after another. Grids mark bad numbers instead
+(`grid/not_finite.py`) and need no second form.
 """
 
 from collections.abc import Callable
@@ -16,21 +16,21 @@ from jax.custom_batching import custom_vmap
 
 from plstm_seq.ops.reverse_mode import without_forward_mode
 
-# Of pytrees of arrays to such a pytree.
+# From pytrees of arrays to such a pytree.
 Function = Callable[..., Any]
 
 
 def truth_where_not_finite(name: str, fast: Function, truth: Function, *arguments: Any) -> Any:
-    """`fast(*arguments)`, but `truth(*arguments)` where a number of any argument is not finite.
+    """Returns `fast(*arguments)`, or `truth(*arguments)` if a number in them is not finite.
 
-    The same holds of the gradient, of the cotangents, too. The fast form always runs, the other one
-    only where something is not finite. Differentiable in reverse mode.
+    The gradient is chosen in the same way, where the numbers include the cotangents. The fast form
+    always runs, the other one only if a number is not finite. Differentiable in reverse mode.
 
     Args:
-        name: of what is computed, for the error of forward mode.
+        name: the name of the computation, for the error in forward mode.
         fast: a function of pytrees of arrays.
-        truth: a function with the same results that multiplies nothing with the zeros of a mask.
-        *arguments: pytrees of floating-point arrays, None among them.
+        truth: a function with the same results that multiplies nothing by the zeros of a mask.
+        *arguments: pytrees of floating-point arrays; leaves may be None.
 
     Raises:
         NotImplementedError: a derivative in forward mode is asked for.
@@ -48,7 +48,7 @@ def truth_where_not_finite(name: str, fast: Function, truth: Function, *argument
 
     def gradient(kept: Any, cotangent: Any) -> Any:
         backward, finite, arguments = kept
-        # Outside the branch, in which a CPU would compute it with one core.
+        # This is outside the branch, because a CPU would compute it with one core inside.
         fast_gradient = backward(cotangent)
         return jax.lax.cond(
             finite & _finite(cotangent),
@@ -61,9 +61,10 @@ def truth_where_not_finite(name: str, fast: Function, truth: Function, *argument
 
 
 def one_by_one(function: Function, leading: int) -> Function:
-    """The function of arrays without `leading` axes, over those that have them, as a loop.
+    """Maps a function over `leading` more axes of its arrays, as a loop.
 
-    A loop over sequences keeps the memory of one: it is there in every program, run or not.
+    The loop needs the memory of one sequence alone. Every program reserves this memory, even if the
+    branch with the loop never runs.
     """
     for _ in range(leading):
         function = _mapped(function)
@@ -75,7 +76,7 @@ def _mapped(function: Function) -> Function:
 
 
 def _finite(tree: Any) -> Array:
-    """Whether all numbers are finite; of mapped trees one answer for all, so that one form runs."""
+    """Returns whether all numbers are finite, with one answer for all members under `vmap`."""
     return _all_finite(jax.lax.stop_gradient(jax.tree.leaves(tree)))
 
 

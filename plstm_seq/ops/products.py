@@ -1,4 +1,4 @@
-"""Products of arrays that all ops share; letters as in `plstm_seq.notation`."""
+"""Products of arrays that all ops share; the letters are those of `plstm_seq.notation`."""
 
 import functools
 import math
@@ -17,10 +17,10 @@ einsum: Product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGH
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def repeat(parameter: Array, lead: tuple[int, ...]) -> Array:
-    """`parameter`, the same at each of the `lead` positions: [*lead, *its axes].
+    """Broadcasts `parameter` to every position of the axes `lead`: [*lead, *its axes].
 
-    On a CPU its gradient, a sum over the positions, is a product with ones. As a sum, XLA merges it
-    with sums over other axes before it, which are then made twice, and takes it at a tenth of the
+    On a CPU the gradient, a sum over the positions, is computed as a product with ones. XLA would
+    merge a plain sum with earlier sums over other axes and compute those twice, at a tenth of the
     speed. Differentiable in every mode.
     """
     return jnp.broadcast_to(parameter, (*lead, *parameter.shape))
@@ -41,14 +41,15 @@ def _repeat_jvp(
 
 
 def fused_einsum(subscripts: str, *operands: Array) -> Array:
-    """`jnp.einsum` of small arrays behind `...`, as one loop of multiply-adds in place of dots.
+    """Computes a batch of small `jnp.einsum`s as one loop of multiply-adds in place of dots.
 
     On a CPU a batch of tiny dots runs one by one, at a hundredth of this loop's speed.
     Differentiable in every mode.
 
     Args:
-        subscripts: as of `jnp.einsum`, with `->`; every operand begins with `...`, of equal axes.
-        operands: [..., the letters' axes].
+        subscripts: subscripts of `jnp.einsum` with `->`; every operand begins with `...`, which
+            stands for the same axes in all of them.
+        operands: arrays [..., the letters' axes].
     """
     names, kept = subscripts.replace("...", "").split("->")
     summed = sorted(set(names) - set(kept) - {","})
@@ -65,10 +66,10 @@ def fused_einsum(subscripts: str, *operands: Array) -> Array:
 
 @jax.custom_vjp
 def small_matmul(left: Array, right: Array) -> Array:
-    """[..., i, j] @ [..., j, k] for a small j, as one fused loop of multiply-adds.
+    """Computes [..., i, j] @ [..., j, k] for a small j, as one fused loop of multiply-adds.
 
-    Leading axes broadcast. On a CPU a batch of tiny dots would run one by one, and differentiating
-    the loop term by term would scatter every term: hence the own rule.
+    Leading axes broadcast. On a CPU a batch of tiny dots would run one by one. The function has its
+    own derivative rule, because differentiating the loop term by term would scatter every term.
     """
     terms = (left[..., :, j, None] * right[..., None, j, :] for j in range(left.shape[-1]))
     return functools.reduce(jnp.add, terms)
@@ -99,6 +100,6 @@ def _sum_to(shape: tuple[int, ...], array: Array) -> Array:
 def direct_term(
     query: Array, key: Array, value: Array, direct: Array, product: Product = einsum
 ) -> Array:
-    """What the direct term adds to the output before scaling, [..., DV, JO]."""
+    """Returns the direct term of the output before scaling, [..., DV, JO]."""
     scores = product("...kq,...ka->...qa", query, key)
     return product("...vw,...ow->...vo", value, product("...oqaw,...qa->...ow", direct, scores))

@@ -1,9 +1,9 @@
-"""An error that says what to use where forward mode comes to what has reverse mode alone.
+"""A helpful error if a function that has only reverse mode is differentiated in forward mode.
 
-jax has its own for functions with a `custom_vjp`, which does not know the op; and it raises it in
-three places: at the call, when a jitted function is lowered, and in a loop. So tangents pass
-through a primitive that can be transposed, which is all that reverse mode does with it: to
-evaluate or to lower it raises our error.
+jax has its own error for functions with a `custom_vjp`, but it does not know the op, and jax raises
+it in three places: at the call, when a jitted function is lowered, and in a loop. Tangents
+therefore pass through a primitive. Reverse mode only transposes this primitive; forward mode
+evaluates or lowers it, which raises our error.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ Result = TypeVar("Result")
 def without_forward_mode(
     name: str, remedy: str, function: Callable[..., Result], *arguments: Any
 ) -> Result:
-    """`function(*arguments)`, with an error for forward mode.
+    """Returns `function(*arguments)`, which raises an error in forward mode.
 
     Args:
-        name: of what is computed.
-        remedy: what to use where forward mode is asked for.
-        function: of pytrees of arrays.
+        name: the name of the computation, for the error.
+        remedy: what to use for forward mode instead, for the error.
+        function: a function of pytrees of arrays.
         *arguments: the pytrees.
 
     Raises:
@@ -53,8 +53,8 @@ def without_forward_mode(
         raise NotImplementedError(message) from error
 
 
-# All tangents in one call, as jax has it for a `custom_vjp`: arguments that are not differentiated
-# have tangents of known zeros, which would be evaluated at once in calls of their own.
+# One call takes all tangents, as in jax's `custom_vjp`. Arguments that are not differentiated have
+# tangents of known zeros; in calls of their own these would be evaluated at once.
 _tangents = Primitive("tangents_of_reverse_mode_only")
 _tangents.multiple_results = True
 

@@ -1,7 +1,8 @@
-"""Inside `jax.shard_map`: over which mesh axes an array may differ from device to device.
+"""The mesh axes over which an array may vary from device to device inside `jax.shard_map`.
 
-Where jax checks that (`check_vma=True`, its default), a loop's carry and a derivative rule have to
-agree about it with what they are made from, and the results of a kernel have to be told.
+If jax checks these axes (`check_vma=True`, its default), a loop's carry and a derivative rule need
+the same axes as the arrays that they are made from, and a kernel has to declare those of its
+results.
 """
 
 from typing import Any, TypeVar
@@ -14,18 +15,18 @@ Tree = TypeVar("Tree")
 
 
 def axes_of(tree: Any) -> frozenset:
-    """The mesh axes that a leaf of the tree varies over."""
+    """Returns the mesh axes over which any leaf of the tree varies."""
     leaves = jax.tree.leaves(tree)
     return frozenset().union(*(jax.typeof(x).manual_axis_type.varying for x in leaves))
 
 
 def alike(tree: Tree) -> Tree:
-    """All leaves made to vary over what any one of them varies over."""
+    """Makes every leaf vary over all mesh axes over which any of the leaves varies."""
     return vary(tree, axes_of(tree))
 
 
 def vary(tree: Any, axes: frozenset) -> Any:
-    """Leaves made to vary over `axes` too; its transpose sums over them."""
+    """Makes the leaves vary over `axes`, too; the transpose of this function sums over them."""
 
     def cast(array: Array) -> Array:
         missing = axes - axes_of(array)
@@ -35,7 +36,7 @@ def vary(tree: Any, axes: frozenset) -> Any:
 
 
 def result(shape: tuple[int, ...], dtype: Any, *arguments: Any) -> jax.ShapeDtypeStruct:
-    """What to hand `pallas_call` as `out_shape`: the result varies as the arguments do."""
+    """Returns the `out_shape` for `pallas_call`; the result varies over the arguments' axes."""
     return jax.ShapeDtypeStruct(
         shape, dtype, manual_axis_type=ManualAxisType(varying=axes_of(arguments))
     )

@@ -36,8 +36,8 @@ def plstm_dag(
         out(v) = scale * (sum over edges e into v of mark(e) . query(v) . C(e)
                           + direct(v) . query(v) . key(v) . value(v))
 
-    A line is an edge of the line graph: d enters the node that e leaves. A graph with all of them
-    is P-mode; D-mode keeps those of a multitree, so that one way at most joins two edges. Source:
+    A line is an edge (d, e) of the line graph: d enters the node that e leaves. P-mode keeps all
+    lines; D-mode keeps the lines of a multitree, so that at most one way joins two edges. Source:
     arXiv 2506.11997, section 3. Transitions may be singular: nothing is ever inverted. On a path
     this is `plstm_1d`, on a grid `plstm_2d`.
 
@@ -49,22 +49,23 @@ def plstm_dag(
         transition: [*B, P, JT, JT], in the order of the graph's lines, acting from the left on the
             JT axis of the state; JT = 1 is a scalar.
         mark: [*B, E, JO, JQ, JT].
-        direct: [*B, N, JO, JQ, JK, JV], the term that joins a node to itself; None: none.
+        direct: [*B, N, JO, JQ, JK, JV], the term that joins a node to itself; None: no such term.
         graph: index arrays, a `plstm_seq.graphs.LineGraph`. Without edges (E = 0) or lines (P = 0)
             the sums are empty.
         scale: factor of the output; None: `DK ** -0.5`.
-        implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
-            supports the call.
+        implementation: a key of `IMPLEMENTATIONS`; this implementation runs or raises an error.
+            None: the first one that supports the call.
 
     Returns:
-        The output [*B, N, DV, JO] in the type of `value`; accumulated in float64 where an input is
-        float64, else in float32.
+        The output [*B, N, DV, JO] in the type of `value`; sums are accumulated in float64 if an
+        input is float64, else in float32.
 
     Raises:
-        TypeError: an argument is not a floating-point array, or an index array not of integers.
+        TypeError: an argument is not a floating-point array, or an index array does not hold
+            integers.
         ValueError: a shape or the implementation's name is wrong.
         NotImplementedError: the named implementation does not support the call.
-        ExceptionGroup: none was named and all declined; it holds every reason.
+        ExceptionGroup: no implementation was named and all declined; it holds every reason.
 
     Example:
         Count the ways from node 0 to every node of a graph that splits and joins again.

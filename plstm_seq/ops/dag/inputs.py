@@ -1,4 +1,4 @@
-"""The arguments of the DAG op as one pytree, the index arrays of its graph, and the checks."""
+"""The arguments of the DAG op as one pytree, the index arrays of its graph, and their checks."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -28,43 +28,43 @@ GRAPH_AXES: Mapping[str, tuple[str, ...]] = {
 
 
 class Graph(Protocol):
-    """What the op reads of a line graph, all integers; `plstm_seq.graphs.LineGraph` is one.
+    """The index arrays of a line graph that the op reads, such as a `plstm_seq.graphs.LineGraph`.
 
-    An edge that is padding has tail and head N, a line-graph edge that is padding before and after
-    E, and a place of a block that is padding P: indices behind the last.
+    Padding has indices one past the last: an edge of padding has tail and head N, a line-graph edge
+    of padding has before and after E, and an empty place of a block is P.
     """
 
     @property
     def tail(self) -> Any:
-        """[E], the node an edge leaves."""
+        """[E], the node that each edge leaves."""
         ...
 
     @property
     def head(self) -> Any:
-        """[E], the node it enters."""
+        """[E], the node that each edge enters."""
         ...
 
     @property
     def before(self) -> Any:
-        """[P], the edge that a line-graph edge comes from."""
+        """[P], the edge that each line-graph edge comes from."""
         ...
 
     @property
     def after(self) -> Any:
-        """[P], the edge that it leads to."""
+        """[P], the edge that each line-graph edge leads to."""
         ...
 
     @property
     def blocks(self) -> Any:
-        """[steps, width], line-graph edges, each once; those of a block leave earlier blocks alone.
+        """[steps, width], every line-graph edge once, in blocks that can be computed in this order.
 
-        No edge that a block leads to is one that it, or a block before it, comes from.
+        No edge that a block leads to is an edge that this block, or one before it, comes from.
         """
         ...
 
 
 class Indices(NamedTuple):
-    """The index arrays of a graph as a pytree; axes as in `GRAPH_AXES`."""
+    """The index arrays of a graph as a pytree; `GRAPH_AXES` names their axes."""
 
     tail: Array
     head: Array
@@ -74,7 +74,7 @@ class Indices(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What enters the recurrence at nodes, edges and line-graph edges; axes as in `AXES`."""
+    """The arrays that enter the recurrence at nodes, edges and line-graph edges (axes: `AXES`)."""
 
     query: Array
     key: Array
@@ -85,18 +85,19 @@ class Inputs(NamedTuple):
     direct: Array | None = None
 
     def leading(self, dtype: jnp.dtype) -> "Inputs":
-        """[*B, n, ...] -> [n, *B, ...] in one type: a node, edge or line-graph edge is a row."""
+        """Converts [*B, n, ...] to [n, *B, ...] of one type, so that rows are nodes or edges."""
         axis = self.query.ndim - 3
         return jax.tree.map(lambda x: jnp.moveaxis(x.astype(dtype), axis, 0), self)
 
 
 def check(inputs: Inputs, graph: Graph) -> Indices:
-    """Check that the shapes of all arguments fit each other, and the graph.
+    """Checks that the shapes of all arguments fit each other and the graph.
 
-    What each axis is called stands in `AXES` and in `plstm_seq.notation`.
+    `AXES` and `plstm_seq.notation` name the axes.
 
     Raises:
-        TypeError: an argument is not a floating-point array, or an index array not of integers.
+        TypeError: an argument is not a floating-point array, or an index array does not hold
+            integers.
         ValueError: a shape does not fit the notation or another argument.
     """
     arguments = [(name, array, AXES[name]) for name, array in inputs._asdict().items()]

@@ -1,7 +1,8 @@
-"""The DAG op one level of the line graph after another, with its own derivative (README.md).
+"""The DAG op, one level of the line graph after another, with its own derivative (README.md).
 
-States of edges are rows, in memory once, and so are their cotangents. A step moves one block of
-line-graph edges; blocks are made on the host so that the edges a block comes from are complete.
+The states of edges are rows of an array that is in memory once, and so are their cotangents. A step
+computes one block of line-graph edges. The host makes the blocks such that the states of the edges
+that a block comes from are complete.
 """
 
 import functools
@@ -19,21 +20,21 @@ from plstm_seq.ops.dag.recurrent import at, at_nodes
 from plstm_seq.ops.device import default_device
 from plstm_seq.ops.products import einsum, small_matmul
 
-# Of batches of small matrices as they lie in memory; an einsum may copy all of them first.
+# Multiplies batches of small matrices as they lie in memory; an einsum may copy all of them first.
 matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
-CPU_CACHE = 2**19  # bytes of states that a step moves there
+CPU_CACHE = 2**19  # bytes of states that a step computes on a CPU
 
 
 class Ends(NamedTuple):
-    """What the states of edges are written from and read by: a row an edge, [E, *B, ...].
+    """The arrays that write and read the states of edges, one row per edge, [E, *B, ...].
 
     Attributes:
-        query: of the head.
-        key: of the tail.
-        value: of the tail.
-        source: of the edge.
-        mark: of the edge.
+        query: the query of the edge's head.
+        key: the key of the edge's tail.
+        value: the value of the edge's tail.
+        source: the source of the edge.
+        mark: the mark of the edge.
     """
 
     query: Array
@@ -48,8 +49,8 @@ class Lines(NamedTuple):
 
     Attributes:
         transition: [steps, width, *B, JT, JT].
-        before: the edge a line comes from, a row of states; E where a place of a block is empty.
-        after: the edge it leads to, likewise.
+        before: the edge that a line comes from, as a row of the states; E at an empty place.
+        after: the edge that a line leads to, likewise.
     """
 
     transition: Array
@@ -65,8 +66,8 @@ def levelwise(
     Args:
         inputs: [*B, N, E or P, ...].
         state: None; the op returns no states.
-        graph: index arrays.
-        dtype: of accumulation.
+        graph: the index arrays of the graph.
+        dtype: the type of accumulation.
     """
     del state
     rows = inputs.leading(dtype)
@@ -77,7 +78,7 @@ def levelwise(
         source=rows.source,
         mark=rows.mark,
     )
-    # Where there is no edge, lines are padding.
+    # If there are no edges, all lines are padding.
     joined = graph.before.size and graph.tail.size
     lines = _in_blocks(rows, graph) if joined else None
     reads = edges(*varying.alike((ends, lines)))
@@ -88,9 +89,10 @@ LEVELWISE = Implementation("levelwise", levelwise)
 
 
 def _in_blocks(rows: Inputs, graph: Indices) -> Lines:
-    """Gates and ends of the lines, in the graph's blocks; on a CPU in parts that fit its cache.
+    """Arranges lines in the graph's blocks, which are cut into parts that fit the cache of a CPU.
 
-    Lines of a block are independent, so its parts are blocks too. A GPU is faster in few steps.
+    The lines of a block are independent, so its parts are blocks, too. On a GPU fewer steps are
+    faster.
     """
     width = graph.blocks.shape[1]
     if default_device().platform == "cpu":
@@ -108,7 +110,7 @@ def _in_blocks(rows: Inputs, graph: Indices) -> Lines:
 
 @jax.custom_vjp
 def edges(ends: Ends, lines: Lines | None) -> Array:
-    """`mark . query . state` of every edge, [E, *B, DV, JO]; None: there are no lines."""
+    """Returns `mark . query . state` of every edge, [E, *B, DV, JO]; a graph may have no lines."""
     return _forward(ends, lines)[0]
 
 
@@ -120,7 +122,7 @@ def _forward(ends: Ends, lines: Lines | None) -> tuple[Array, tuple]:
         moved = _turned(block.transition, _rows(states, block.before))
         return _add(states, block.after, moved), None
 
-    # A row is flat: axes of length one would let the compiler choose another order, and copy.
+    # Rows are flat, since with axes of length one the compiler may choose another order, and copy.
     states = states.reshape(*shape[:-3], math.prod(shape[-3:]))
     if lines is not None:
         states, _ = jax.lax.scan(step, states, lines)
@@ -162,12 +164,12 @@ edges.defvjp(_forward, _backward)
 
 
 def _writing(ends: Ends) -> Array:
-    """What value is multiplied by in what an edge's tail writes, [E, *B, JT, DK, JV]."""
+    """Returns `source . key`, by which an edge's tail multiplies its value: [E, *B, JT, DK, JV]."""
     return einsum("...iaw,...ka->...ikw", ends.source, ends.key)
 
 
 def _turned(transition: Array, rows: Array) -> Array:
-    """Rows [width, *B, JT * DK * DV] multiplied by [width, *B, JT, JT]."""
+    """Multiplies rows [width, *B, JT * DK * DV] by transitions [width, *B, JT, JT]."""
     return small_matmul(transition, _split(rows, transition.shape[-1])).reshape(rows.shape)
 
 
@@ -176,13 +178,13 @@ def _split(rows: Array, JT: int) -> Array:
 
 
 def _folded(array: Array) -> Array:
-    """[..., JT, DK, n] -> [..., JT * DK, n]."""
+    """Reshapes [..., JT, DK, n] to [..., JT * DK, n]."""
     *lead, JT, DK, last = array.shape
     return array.reshape(*lead, JT * DK, last)
 
 
 def _rows(states: Array, index: Array) -> Array:
-    """Those of an index; for one behind the last, the last, which `_add` then drops."""
+    """Returns the rows at an index; past the end it is the last row, which `_add` drops later."""
     return states.at[index].get(mode="clip")
 
 

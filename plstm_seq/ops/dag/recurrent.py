@@ -1,7 +1,7 @@
-"""The DAG recurrence, one line-graph edge after another, which the other form is compared with.
+"""The DAG recurrence, one line-graph edge after another; the other form is compared with it.
 
-`write` and `read` are what nodes write into the states of the edges that they leave, and read from
-those that enter them.
+`write` computes what nodes write into the states of their outgoing edges, and `read` computes what
+they read from the states of their incoming edges.
 """
 
 import jax
@@ -19,17 +19,17 @@ def recurrent(
 ) -> tuple[Array, None]:
     """Scans over the line-graph edges in the order of the blocks; differentiable in every mode.
 
-    Every state begins with what its edge's tail writes; a line-graph edge adds to the state of the
-    edge it leads to. In a topological order no state is read before it is complete.
+    Every state begins with what its edge's tail writes. A line-graph edge adds to the state of the
+    edge that it leads to. In a topological order no state is read before it is complete.
 
     Args:
         inputs: [*B, N, E or P, ...].
         state: None; the op returns no states.
-        graph: index arrays; `blocks` may be any topological order of the line-graph edges.
-        dtype: of accumulation.
+        graph: the index arrays; `blocks` may be any topological order of the line-graph edges.
+        dtype: the type of accumulation.
 
     Returns:
-        The output [*B, N, DV, JO], in that type, and None.
+        The output [*B, N, DV, JO], in the type of accumulation, and None.
     """
     del state
     batch = inputs.query.ndim - 3
@@ -56,18 +56,18 @@ RECURRENT = Implementation("recurrent", recurrent, forward_mode=True)
 
 
 def write(inputs: Inputs, graph: Indices) -> Array:
-    """`source . key . value` of every edge's tail, [E, *B, DK, DV, JT]."""
+    """Returns `source . key . value` of every edge's tail, [E, *B, DK, DV, JT]."""
     key, value = (at(x, graph.tail) for x in (inputs.key, inputs.value))
     return einsum("...iaw,...ka,...vw->...kvi", inputs.source, key, value)
 
 
 def read(inputs: Inputs, graph: Indices, states: Array) -> Array:
-    """The output before scaling: `mark . query . state` over entering edges, and the direct term.
+    """Returns the output before scaling: `mark . query . state` of entering edges plus direct term.
 
     Args:
-        inputs: rows.
-        graph: index arrays.
-        states: [E, *B, DK, DV, JT].
+        inputs: the arrays as rows, [N, E or P, *B, ...].
+        graph: the index arrays.
+        states: the states of the edges, [E, *B, DK, DV, JT].
 
     Returns:
         [N, *B, DV, JO].
@@ -78,7 +78,7 @@ def read(inputs: Inputs, graph: Indices, states: Array) -> Array:
 
 
 def at_nodes(inputs: Inputs, graph: Indices, reads: Array) -> Array:
-    """Sums what entering edges [E, *B, DV, JO] bring to each node, and adds the direct term."""
+    """Sums `reads` [E, *B, DV, JO] over the edges that enter each node; adds the direct term."""
     output = jax.ops.segment_sum(reads, graph.head, inputs.query.shape[0], mode="drop")
     if inputs.direct is None:
         return output
@@ -86,5 +86,5 @@ def at_nodes(inputs: Inputs, graph: Indices, reads: Array) -> Array:
 
 
 def at(rows: Array, index: Array) -> Array:
-    """The rows of an index; zero behind the last."""
+    """Returns the rows at an index; an index past the end gives zeros."""
     return rows.at[index].get(mode="fill", fill_value=0)

@@ -1,15 +1,17 @@
-"""Sequence parallelism: time sharded over a mesh axis, the states handed on in a few messages.
+"""Sequence parallelism: time is sharded over a mesh axis, and few messages carry the states.
 
-What a device does to the state is affine: `C -> P C + F`, with `P` the product of its transitions
-and `F` its last state from a zero one. These pairs combine associatively, so that D devices need
-no ring of D messages, one waiting for another: after ceil(log2 D) exchanges with the device 1, 2,
-4, ... places before, every device has the state at its end, and a last exchange makes it the next
-device's initial state. A device sends ceil(log2 D) + 1 summaries of JT * (JT + DK * DV) numbers,
-whatever T is; gathering all summaries would be one collective, but D - 1 summaries a device.
+A device changes the state by an affine map `C -> P C + F`, where `P` is the product of its
+transitions and `F` is its last state after a zero initial state. These pairs combine associatively,
+so that D devices need no ring of D messages in which each waits for the one before. After
+ceil(log2 D) exchanges with the device 1, 2, 4, ... places before, every device has the state at its
+end, and a last exchange makes it the next device's initial state. A device sends ceil(log2 D) + 1
+summaries of JT * (JT + DK * DV) numbers, whatever T is. Gathering all summaries would be a single
+collective, but each device would send D - 1 summaries.
 
-Work: the sequence is gone through twice, first for `F` alone. The first pass reads nothing (one
-query, one mark, no direct term), so that a kernel has little to do beyond moving the state on, and
-XLA drops what its outputs would take. Differentiated, it is gone through twice as well.
+Each device computes its part of the sequence twice, the first time for `F` alone. This first pass
+reads almost nothing (one query, one mark, no direct term), so that a kernel does little more than
+update the state, and XLA drops the computation of the outputs. The backward pass, too, goes through
+the sequence twice.
 """
 
 from collections.abc import Callable
@@ -28,19 +30,20 @@ def across_devices(
     initial_state: Array,
     axis: str,
 ) -> tuple[Array, Array]:
-    """The op over the sequence that the mesh axis `axis` shards, inside `jax.shard_map`.
+    """Computes the op inside `jax.shard_map` for a sequence that the mesh axis `axis` shards.
 
     Args:
-        run: an implementation, given all but inputs and initial state.
-        inputs: this device's part, [*B, T / D, ...].
-        initial_state: before the whole sequence, [*B, DK, DV, JT], the same on all devices.
+        run: an implementation with its options already given.
+        inputs: this device's part of the inputs, [*B, T / D, ...].
+        initial_state: the state before the whole sequence, [*B, DK, DV, JT], the same on all
+            devices.
         axis: name of the mesh axis.
 
     Returns:
         This device's part of the output, and the state after the whole sequence on every device.
 
     Raises:
-        ValueError: there is no such axis here.
+        ValueError: the axis is not bound here.
     """
     try:
         devices = jax.lax.axis_size(axis)
@@ -59,7 +62,7 @@ def across_devices(
 
 
 def product(transition: Array) -> Array:
-    """[*B, T, JT, JT] -> the product over time [*B, JT, JT], as a tree."""
+    """Multiplies transitions [*B, T, JT, JT] over time in a tree; returns [*B, JT, JT]."""
     while (length := transition.shape[-3]) > 1:
         even = length // 2 * 2
         pairs = small_matmul(transition[..., 1:even:2, :, :], transition[..., 0:even:2, :, :])
@@ -68,16 +71,17 @@ def product(transition: Array) -> Array:
 
 
 def _states_after(moved: Array, state: Array, axis: str, devices: int) -> Array:
-    """The state at the end of every device's part.
+    """Returns the state at the end of this device's part.
 
-    A device less than `distance` places from the first has its state already, and receives zeros:
-    its state stays, and no other device needs its product any more.
+    A device less than `distance` places after the first one already has its state and receives
+    zeros. Its state therefore stays the same, and no other device needs its product any more.
 
     Args:
         moved: product of this device's transitions, [*B, JT, JT].
-        state: its last state from zero; on the first device, from the initial state.
+        state: this device's last state after a zero state; on the first device, the last state
+            after the initial state.
         axis: name of the mesh axis.
-        devices: its size.
+        devices: size of the mesh axis.
     """
     distance = 1
     while distance < devices:
@@ -89,7 +93,7 @@ def _states_after(moved: Array, state: Array, axis: str, devices: int) -> Array:
 
 
 def _from_before(array: Array, distance: int, axis: str, devices: int) -> Array:
-    """What the device `distance` places before has; zeros where there is none."""
+    """Returns the array of the device `distance` places before, zeros if there is none."""
     pairs = [(i, i + distance) for i in range(devices - distance)]
     return jax.lax.ppermute(array, axis, pairs)
 
@@ -99,7 +103,7 @@ def _move(moved: Array, state: Array) -> Array:
 
 
 def _reading_nothing(inputs: Inputs) -> Inputs:
-    """The same states with as little of outputs as there can be."""
+    """Returns inputs that give the same states, and outputs as small as possible."""
     return inputs._replace(
         query=jnp.zeros_like(inputs.query[..., :1]),
         mark=jnp.zeros_like(inputs.mark[..., :1, :1, :]),

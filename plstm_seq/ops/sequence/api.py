@@ -27,7 +27,7 @@ from plstm_seq.ops.sequence.mosaic_gpu_small import MosaicGPUSmall
 from plstm_seq.ops.sequence.mosaic_tpu import MosaicTPU
 from plstm_seq.ops.sequence.recurrent import RECURRENT, step
 
-# In the order of preference where nothing was measured (`tuned`) and none is likely to be slow.
+# The order of preference if nothing was measured (`tuned`) and no implementation is likely slow.
 IMPLEMENTATIONS = table(
     implementation_of(MosaicGPUSmall()),
     implementation_of(MosaicGPU()),
@@ -62,12 +62,13 @@ def plstm_1d(
 
     The mark reads the state before its step; the source enters after the transition of its step.
 
-    *Range.* `recurrent` is finite where the state is. Chunks of L steps multiply up to L
-    transitions before they meet a state, also where the state itself is small or reset:
-    transitions of norm n need `n ** L` below 3e38 in float32, such as n = 200 at 16 steps (what
-    `chunkwise` takes by itself), 3.9 at 64 (`mosaic_gpu`), 1.98 at 128 (`mosaic_tpu`). What is
-    beyond is not finite. `mosaic_gpu` multiplies float32 as sums of three bfloat16: numbers below
-    1e-33 have fewer than 24 bits there.
+    *Range.* `recurrent` is finite whenever the state is. Chunked implementations multiply up to L
+    transitions with each other, for chunks of L steps, before they multiply the product with a
+    state. This product can overflow even if the state itself is small or reset: transitions of norm
+    n need `n ** L` below 3e38 in float32, such as n = 200 at 16 steps (the choice of `chunkwise`),
+    3.9 at 64 (`mosaic_gpu`), 1.98 at 128 (`mosaic_tpu`). Beyond that, results are not finite.
+    `mosaic_gpu` multiplies float32 numbers as sums of three bfloat16 numbers: numbers below 1e-33
+    have fewer than 24 bits there.
     Source: arXiv 2506.11997, section 3 on the line graph of a path, with the Source-Transition-Mark
     dimensions of its appendix A.5. Transitions may be singular: nothing is ever inverted.
 
@@ -81,32 +82,35 @@ def plstm_1d(
         direct: [*B, T, JO, JQ, JK, JV], the term that joins a step to itself; None: no such term.
         initial_state: `C` before the first step, [*B, DK, DV, JT]; None: zero.
         scale: factor of the output; None: `DK ** -0.5`.
-        chunk_size: steps computed at once by a chunked implementation, a power of two; None: the
-            fastest measured one (`tuned`), else its own choice. The result does not depend on it
-            beyond rounding; a kernel that has no chunks of this size is passed over, and
-            `chunkwise` takes no more steps than the power of two that T fits in.
-        implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
-            supports the call, in the order of what was measured for this device and shape, else
-            of `IMPLEMENTATIONS`, those that are likely to be slower than `chunkwise` after it. A
-            kernel that was named raises where the program is lowered for another platform than its
-            own; one that was not named gives way there to what a CPU would take.
-        return_state: whether the state after the last step is returned too.
-        sequence_axis: inside `jax.shard_map`, the mesh axis that shards T; all arguments with a T
-            axis are this device's part then, `initial_state` is that of the whole sequence, and so
-            is the returned state, the same on every device of the axis. None: T is whole.
+        chunk_size: number of steps in a chunk of a chunked implementation, a power of two; None:
+            the fastest measured size (`tuned`), else the implementation's own choice. It changes
+            the result by rounding alone. A kernel that has no chunks of this size is passed over,
+            and `chunkwise` takes at most the smallest power of two that is at least T.
+        implementation: a key of `IMPLEMENTATIONS`; this implementation runs or raises an error.
+            None: the first one that supports the call. They are tried in the order of measured
+            times for this device and shape. If there are none, they are tried in the order of
+            `IMPLEMENTATIONS`, but those that are likely slower than `chunkwise` come after it. If
+            the program is lowered for a platform that a kernel does not support, a kernel that was
+            named raises an error, and any other is replaced by the implementation that a CPU
+            would use.
+        return_state: whether to return the state after the last step, too.
+        sequence_axis: the mesh axis that shards T inside `jax.shard_map`. Then all arguments with a
+            T axis are this device's part, while `initial_state` and the returned state are those of
+            the whole sequence, the same on every device of the axis. None: T is not sharded.
 
     Returns:
-        The output [*B, T, DV, JO] in the type of `value`, and, where asked for, the last state
+        The output [*B, T, DV, JO] in the type of `value`, and, if `return_state`, the last state
         [*B, DK, DV, JT] in the type of accumulation: float64 where an input is float64, else
         float32.
 
     Raises:
-        TypeError: an argument is not a floating-point array, or `scale` or `chunk_size` no number.
+        TypeError: an argument is not a floating-point array, `scale` is not a real number, or
+            `chunk_size` is not a whole number.
         ValueError: a shape, the chunk size, the implementation's name or the sequence axis is
             wrong.
-        NotImplementedError: the named implementation does not support the call, or, when the
-            program is lowered, its platform.
-        ExceptionGroup: none was named and all declined; it holds every reason.
+        NotImplementedError: the named implementation does not support the call, or does not support
+            the platform for which the program is lowered.
+        ExceptionGroup: no implementation was named and all declined; it holds every reason.
 
     Example:
         The parity of the bits so far. The state has JT = 2 entries, which every 1 exchanges.
@@ -161,7 +165,7 @@ def plstm_1d_step(
     state: n.State,
     scale: float | Array | None = None,
 ) -> tuple[Array, n.State]:
-    """One step of `plstm_1d`, for decoding: O(1) memory, the same arguments without the T axis.
+    """One step of `plstm_1d`, for decoding with O(1) memory; its arguments have no T axis.
 
     Args:
         query: [*B, DK, JQ].
@@ -205,7 +209,7 @@ def plstm_1d_step(
 
 
 def _initial(inputs: Inputs, state: Array | None) -> Array:
-    """The state before the first step in the accumulation type; None: zero."""
+    """Returns the state before the first step in the accumulation type, zeros for None."""
     if state is None:
         return jnp.zeros(inputs.state_shape, inputs.accumulation_dtype)
     return state.astype(jnp.promote_types(inputs.accumulation_dtype, state.dtype))
@@ -214,10 +218,10 @@ def _initial(inputs: Inputs, state: Array | None) -> Array:
 def _in_order(
     forms: Sequence[Implementation], inputs: Inputs, chunk_size: int | None, device: Any
 ) -> list[Candidate]:
-    """What to try: what was measured on the device, fastest first, then all the others.
+    """Returns what to try: first what was measured on the device, from the fastest, then the rest.
 
-    Those without a measured chunk size come last, so that a table never makes a call fail. Where
-    nothing was measured, the implementations say which of them are likely to be slow.
+    All implementations follow without a measured chunk size, so that a table never makes a call
+    fail. If nothing was measured, their ranks put those that are likely to be slow last.
     """
     by_name = {form.name: form for form in forms}
     measured = []

@@ -1,11 +1,12 @@
 """Lower block-triangular matrices of a chunk as a tree: a diagonal and the blocks below it.
 
 A matrix [c, L, X, L, Y] (rows of L steps times X, columns of L steps times Y) is cut like the tree
-of `levels`: on the level of blocks of b steps, the block of a right sibling's rows and its left
-sibling's columns, [c, P/2, b, X, b, Y].
+of `levels`. On the level whose blocks have b steps, a part [c, P/2, b, X, b, Y] has the rows of a
+right sibling and the columns of its left sibling.
 
-A product with such a matrix multiplies the zeros above the diagonal, too, and zero times infinity
-is NaN: `reaching` takes what is not finite out of the other factor, and says what depends on it.
+A product with such a matrix also multiplies by the zeros above the diagonal, and zero times
+infinity is NaN. `reaching` therefore replaces numbers in the other factor that are not finite, and
+marks the results that depend on them.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from jax import Array
 
 
 def split(matrix: Array) -> tuple[Array, tuple[Array, ...]]:
-    """The diagonal [c, L, X, Y] and the sibling blocks, from single steps upwards."""
+    """Returns the diagonal [c, L, X, Y] and the sibling blocks, from single steps upwards."""
     blocks = matrix[:, None]
     siblings = []
     while (half := blocks.shape[2] // 2) > 0:
@@ -27,7 +28,7 @@ def split(matrix: Array) -> tuple[Array, tuple[Array, ...]]:
 
 
 def join(diagonal: Array, siblings: tuple[Array, ...]) -> Array:
-    """The inverse of `split`; above the diagonal stand zeros."""
+    """Inverts `split`; the result has zeros above the diagonal."""
     blocks = diagonal[:, :, None, :, None]
     for lower in siblings:
         left, right = blocks[:, 0::2], blocks[:, 1::2]
@@ -40,18 +41,18 @@ def join(diagonal: Array, siblings: tuple[Array, ...]) -> Array:
 def reaching(
     x: Array, *, diagonal: bool, backwards: bool = False
 ) -> tuple[Array, Callable[[Array], Array]]:
-    """What a matrix is multiplied with, made finite, and a function that spoils what depends on it.
+    """Makes the factor `x` of a matrix finite, and returns a function that restores NaN afterwards.
 
     Args:
         x: [c, L, *X, F]; the product sums over steps and over X.
-        diagonal: whether a step depends on itself, or only on those before it.
-        backwards: whether the matrix is transposed: steps depend on those after them.
+        diagonal: whether a step depends on itself, or only on the steps before it.
+        backwards: whether the matrix is transposed, so that steps depend on the steps after them.
 
     Returns:
-        x with zeros for what is not finite; and the function of a product [c, L, *Y, F] that puts
-        NaN where it sums over something that was not finite.
+        x with zeros in place of numbers that are not finite; and a function that takes the product
+        [c, L, *Y, F] and puts NaN wherever it sums over a number that was not finite.
     """
-    # Cotangents may be constants, from which XLA would work out the flags for seconds.
+    # Cotangents may be constants; without the barrier XLA would spend seconds on folding the flags.
     bad = ~jnp.isfinite(jax.lax.optimization_barrier(x))
     reached = bad.any(tuple(range(2, x.ndim - 1)))
     distance = 1
@@ -69,13 +70,13 @@ def reaching(
 
 
 def _moved(flags: Array, steps: int, backwards: bool) -> Array:
-    """[c, L, F] later by some steps, or earlier."""
+    """Shifts flags [c, L, F] to later steps, or to earlier ones if `backwards`."""
     length = flags.shape[1]
     parts, widths = (slice(steps, None), (0, steps)) if backwards else (slice(-steps), (steps, 0))
     return jnp.pad(flags[:, parts], [(0, 0), widths, (0, 0)]) if steps < length else flags & False
 
 
 def _interleave(left: Array, right: Array) -> Array:
-    """left 0, right 0, left 1, ... along the axis of blocks."""
+    """Interleaves blocks along their axis: left 0, right 0, left 1, ..."""
     c, blocks, *rest = left.shape
     return jnp.stack([left, right], axis=2).reshape(c, 2 * blocks, *rest)

@@ -1,8 +1,8 @@
-"""What passes between chunks: the state is read by every chunk and moved on (README.md, section 4).
+"""The state that passes between chunks: every chunk reads and updates it (README.md, section 4).
 
-One sequence of `c` chunks of `L` steps; `chunkwise` maps it over `*B`. Rows of values are
-contiguous: query [c, L, JQ, DK], key [c, L, JK, DK], value [c, L, JV, DV], and a state is
-[DK, JT, DV] here.
+The functions take one sequence of `c` chunks of `L` steps; `chunkwise` maps them over `*B`. Rows of
+values are contiguous: query [c, L, JQ, DK], key [c, L, JK, DK], value [c, L, JV, DV], and a state
+is [DK, JT, DV] here.
 """
 
 import jax
@@ -16,9 +16,10 @@ from plstm_seq.ops.sequence.levels import Whole
 def carry(
     query: Array, key: Array, value: Array, gates: Whole, state: Array, real: Array | None = None
 ) -> tuple[Array, Array]:
-    """The output [c, L, JO, DV] read from the states at the chunks' starts, and the last state.
+    """Returns the output [c, L, JO, DV] from the states at the chunks' starts, and the last state.
 
-    real: [c], whether a chunk is more than padding, which leaves the state as it is; None: all are.
+    `real` [c] is true for chunks that are more than padding; padding does not change the state.
+    None: no chunk is padding.
     """
     last, states = _states(key, _writings(gates.source, value), gates.transition, state, real)
     readings = einsum("clqk,ckiv->clqiv", query, states)
@@ -36,7 +37,7 @@ def carry_backward(
     state_bar: Array,
     real: Array | None = None,
 ) -> tuple[Array, Array, Array, Whole, Array]:
-    """Cotangents of all arguments of `carry`; the states are computed again.
+    """Returns the cotangents of all arguments of `carry`; it computes the states again.
 
     `output_bar` [c, L, JO, DV] and `state_bar` [DK, JT, DV] are the cotangents of its results.
     """
@@ -66,16 +67,16 @@ def carry_backward(
 
 
 def _writings(source: Array, value: Array) -> Array:
-    """What each step adds to the state at its chunk's end, before its key: [c, L, JK, JT, DV]."""
+    """Returns each step's part of the chunk's last state, without its key: [c, L, JK, JT, DV]."""
     return small_matmul(source.swapaxes(2, 3), value[:, :, None])
 
 
 def _states(
     key: Array, writings: Array, transition: Array, state: Array, real: Array | None
 ) -> tuple[Array, Array]:
-    """The last state, and those at the chunks' starts, [c, DK, JT, DV].
+    """Returns the last state, and the states at the chunks' starts, [c, DK, JT, DV].
 
-    All products but the transitions' are of all chunks at once.
+    All products, except those with transitions, are computed for all chunks at once.
     """
 
     def body(state: Array, chunk: tuple[Array, Array, Array | None]) -> tuple[Array, Array]:
@@ -91,5 +92,5 @@ def _where(condition: Array | None, array: Array, otherwise: Array) -> Array:
 
 
 def _join(array: Array) -> Array:
-    """[c, L, J, JT, DV] -> [c, L, J * JT, DV]."""
+    """Reshapes [c, L, J, JT, DV] to [c, L, J * JT, DV]."""
     return array.reshape(*array.shape[:2], -1, array.shape[-1])

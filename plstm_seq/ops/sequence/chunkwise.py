@@ -1,8 +1,8 @@
-"""The 1D op by chunks, in XLA: the tree of `levels` inside, the state in between (README.md).
+"""The 1D op in chunks, in XLA: `levels` joins steps of a chunk, a state joins chunks (README.md).
 
-The sequence is worked off in runs of chunks, so that what a run needs beside its arguments does not
-grow with T. The backward pass keeps the arguments and the states between runs, and computes all
-else again, run by run from the last.
+The sequence is computed in runs of chunks, so that the memory that a run needs in addition to its
+arguments does not grow with T. The backward pass keeps the arguments and the states between runs.
+It computes everything else again, run by run from the last.
 """
 
 import functools
@@ -22,15 +22,16 @@ from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.levels import levels
 from plstm_seq.ops.sequence.recurrent import SMALL_STATE
 
-# Steps whose gates are held at once: enough to fill a device, and little beside the arguments.
+# The number of steps whose gates are in memory at once. It is large enough to fill a device, and
+# the gates are small compared with the arguments.
 RUN = 1024
 
-# Arguments, state at each run's start.
+# The arguments, and the state at each run's start.
 _Residuals = tuple[Inputs, Array]
 
 
 class Plan(NamedTuple):
-    """How `length` steps are cut: `runs` runs of `chunks` chunks of `size` steps."""
+    """A division of `length` steps into `runs` runs of `chunks` chunks of `size` steps."""
 
     size: int
     chunks: int
@@ -39,11 +40,11 @@ class Plan(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Steps of a run."""
+        """Number of steps of a run."""
         return self.size * self.chunks
 
     def real(self, run: Array) -> Array | None:
-        """Which steps of a run are none of the padding, [c, L]; None: all of every run."""
+        """Returns [c, L], true for steps of a run that are not padding; None if there is none."""
         if self.steps * self.runs == self.length:
             return None
         steps = run * self.steps + jnp.arange(self.steps)
@@ -53,12 +54,13 @@ class Plan(NamedTuple):
 def chunkwise(
     inputs: Inputs, initial_state: Array, *, chunk_size: int | None
 ) -> tuple[Array, Array]:
-    """Output [*B, T, DV, JO] and last state, in the type of the state.
+    """Returns the output [*B, T, DV, JO] and the last state, in the type of the state.
 
     Args:
         inputs: [*B, T, ...].
         initial_state: [*B, DK, DV, JT].
-        chunk_size: L, a power of two, at most the one that T fits in; None: `default_chunk_size`.
+        chunk_size: L, a power of two; it is lowered to the smallest one that is at least T. None:
+            `default_chunk_size`.
     """
     size = min(chunk_size or default_chunk_size(inputs), _enough(inputs.length))
     plan = make_plan(inputs.length, size)
@@ -70,14 +72,14 @@ def chunkwise(
 
 
 def _check(inputs: Inputs, state: Array, *, chunk_size: int | None) -> None:
-    """Declines a T that is a symbol, as in a program exported for any length."""
+    """Declines a symbolic T, as in a program that is exported for every length."""
     del state, chunk_size
     if not isinstance(inputs.length, int):
         raise NotImplementedError("chunks are cut from a length that is a number")
 
 
 def _rank(inputs: Inputs, platform: str) -> int:
-    """On a CPU it is slower than `recurrent` where that works on a small state.
+    """Ranks it after `recurrent` for small states on a CPU, where it is slower.
 
     Measured by `benchmarks/ops_1d.py --batch 512 --DK 4 --DV 4 --lengths 40`.
     """
@@ -90,21 +92,22 @@ CHUNKWISE = Implementation("chunkwise", chunkwise, _check, _rank)
 
 
 def default_chunk_size(inputs: Inputs) -> int:
-    """L: the fastest, or near it, on a CPU (`benchmarks/ops_1d.py --chunk-sizes`).
+    """Returns the fastest L on a CPU, or one near it (`benchmarks/ops_1d.py --chunk-sizes`).
 
-    The matrix of a chunk has `L * JO * JV` entries a step: with many gates chunks are shorter.
+    The matrix of a chunk has `L * JO * JV` entries per step, so that many gates call for shorter
+    chunks.
     """
     many = inputs.mark.shape[-3] * inputs.value.shape[-1] > 32
     return min(8 if many else 16, _enough(inputs.length))
 
 
 def _enough(length: int) -> int:
-    """The power of two that so many steps fit in."""
+    """Returns the smallest power of two that is at least `length`."""
     return 1 << (length - 1).bit_length()
 
 
 def make_plan(length: int, size: int) -> Plan:
-    """Cuts `length` steps into runs of about `RUN` steps, with less than a chunk a run too much."""
+    """Cuts `length` steps into runs of about `RUN` steps; a run has less than a chunk of padding."""
     chunks = -(-length // size)
     runs = -(-chunks * size // max(RUN, size))
     return Plan(size, -(-chunks // runs), runs, length)
@@ -112,7 +115,7 @@ def make_plan(length: int, size: int) -> Plan:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sequence(plan: Plan, inputs: Inputs, state: Array) -> tuple[Array, Array]:
-    """Compute one sequence [T, ...], whose length T is that of all chunks of the plan."""
+    """Computes one sequence [T, ...] that is padded to the length of the plan's chunks."""
     return _sequence_forward(plan, inputs, state)[0]
 
 
@@ -166,7 +169,10 @@ def _slice(inputs: Inputs, plan: Plan, run: Array) -> Inputs:
 
 
 def _arrange(plan: Plan, inputs: Inputs, dtype: jnp.dtype) -> tuple[Inputs, Array]:
-    """[steps, ...] -> [c, L, ...], with DK and DV last, and the direct term, zero for None."""
+    """Arranges [steps, ...] as [c, L, ...], with DK and DV last; returns it and the direct term.
+
+    If there is no direct term, zeros take its place.
+    """
     x = jax.tree.map(
         lambda y: y.reshape(plan.chunks, plan.size, *y.shape[1:]).astype(dtype), inputs
     )
@@ -177,7 +183,7 @@ def _arrange(plan: Plan, inputs: Inputs, dtype: jnp.dtype) -> tuple[Inputs, Arra
 
 
 def _run(plan: Plan, inputs: Inputs, state: Array, real: Array | None) -> tuple[Array, Array]:
-    """Compute one run of chunks: its output [steps, DV, JO] and the state after it."""
+    """Computes one run of chunks: its output [steps, DV, JO] and the state after it."""
     x, direct = _arrange(plan, inputs, state.dtype)
     crossings, whole = levels(x.mark, x.source, x.transition, real)
     some = None if real is None else real[:, 0]
@@ -197,7 +203,7 @@ def _run_backward(
     output_bar: Array,
     state_bar: Array,
 ) -> tuple[Inputs, Array]:
-    """Cotangents of `_run`."""
+    """Returns the cotangents of the inputs and of the state of `_run`."""
     x, direct = _arrange(plan, inputs, state.dtype)
     bar = output_bar.reshape(plan.chunks, plan.size, *output_bar.shape[1:]).mT
     (crossings, whole), levels_vjp = jax.vjp(

@@ -1,7 +1,7 @@
-"""The core form: any call of the 1D op as one with JK = JQ = 1 and sizes that a kernel takes.
+"""The core form: every call of the 1D op, written with JK = JQ = 1 and sizes that a kernel takes.
 
-README.md, section 7, derives it. Everything here is plain differentiable jax, so that the
-cotangents of tiles, sub-steps and padding need no rules of their own.
+README.md, section 7, derives it. Everything here is plain differentiable jax, so that tiles,
+sub-steps and padding need no derivative rules of their own.
 """
 
 import math
@@ -16,7 +16,7 @@ from plstm_seq.ops.sequence.inputs import Inputs
 
 
 class Cut(NamedTuple):
-    """The sizes of the core form: `DK_tiles` tiles of DK, `DV_tiles` of DV, the gates as padded."""
+    """The sizes of the core form: `DK_tiles` tiles of DK, `DV_tiles` of DV, and padded gates."""
 
     DK: int
     DK_tiles: int
@@ -36,10 +36,10 @@ def cut_tiles(
     DV_multiple: int = 1,
     gate_sizes: tuple[int, ...] = (),
 ) -> Cut:
-    """The fewest tiles, and the smallest, within a kernel's limits (`kernel.Limits`).
+    """Returns the fewest tiles within a kernel's limits (`kernel.Limits`), as small as possible.
 
     Raises:
-        NotImplementedError: a gate has a size above all that are allowed.
+        NotImplementedError: a gate is larger than all allowed sizes, or JT leaves no room for DV.
     """
     sizes = {
         "JT": core.transition.shape[-1],
@@ -68,14 +68,14 @@ def _tile(size: int, largest: int, multiple: int) -> tuple[int, int]:
 
 
 def expand_time(inputs: Inputs) -> Inputs:
-    """JK = JQ = 1: each step becomes JQ + JK - 1 sub-steps.
+    """Replaces each step by JQ + JK - 1 sub-steps with JK = JQ = 1.
 
-    First those that read, one a query; the last of them carries the transition and the first key,
-    as a step does. Then one for each key more, which read nothing.
+    The first JQ sub-steps read, each with one query; the last of these also has the transition and
+    the first key, as a step does. One sub-step for each further key follows, and reads nothing.
 
     Returns:
-        [*B, T * (JQ + JK - 1), ...], without direct where that is longer than T (`direct_term`).
-        The sum of the outputs of a step's sub-steps is its output.
+        [*B, T * (JQ + JK - 1), ...], without the direct term if this is longer than T (see
+        `direct_term`). The output of a step is the sum of the outputs of its sub-steps.
     """
     query, key, value, source, transition, mark, _ = inputs
     JQ, JK = query.shape[-1], key.shape[-1]
@@ -85,7 +85,7 @@ def expand_time(inputs: Inputs) -> Inputs:
     axis = query.ndim - 2
 
     def place(array: Array, source_axis: int, before: int, after: int) -> Array:
-        """The letter at `source_axis` becomes sub-steps, with zeros before and after."""
+        """Turns the axis `source_axis` into sub-steps, with zeros before and after them."""
         array = jnp.moveaxis(array, source_axis, axis)
         widths = [(0, 0)] * array.ndim
         widths[axis] = (before, after)
@@ -110,7 +110,7 @@ def expand_time(inputs: Inputs) -> Inputs:
 
 
 def join_time(output: Array, JQ: int, JK: int) -> Array:
-    """The inverse for outputs, [*B, T * (JQ + JK - 1), DV, JO] -> [*B, T, DV, JO]."""
+    """Sums outputs of sub-steps: [*B, T * (JQ + JK - 1), DV, JO] -> [*B, T, DV, JO]."""
     steps = JQ + JK - 1
     if steps == 1:
         return output
@@ -119,7 +119,7 @@ def join_time(output: Array, JQ: int, JK: int) -> Array:
 
 
 def direct_term(inputs: Inputs, dtype: jnp.dtype) -> Array:
-    """What the direct term adds to the output before scaling, [*B, T, DV, JO]."""
+    """Returns the direct term of the output before scaling, [*B, T, DV, JO]."""
     query, key, value, *_, direct = inputs.astype(dtype)
     if direct is None:
         raise ValueError("direct is None: there is no direct term")
@@ -127,9 +127,9 @@ def direct_term(inputs: Inputs, dtype: jnp.dtype) -> Array:
 
 
 def to_tiles(core: Inputs, state: Array, cut: Cut) -> tuple[Inputs, Array]:
-    """Cut and padded: [*B, T, ...] -> [*B, DK_tiles, DV_tiles, T, ...], the state likewise.
+    """Cuts and pads [*B, T, ...] to [*B, DK_tiles, DV_tiles, T, ...], and the state likewise.
 
-    Gates stand beside every tile, queries and keys beside every tile of DV, values beside every
+    Gates are copied for every tile, queries and keys for every tile of DV, and values for every
     tile of DK.
     """
     axis = core.query.ndim - 3
@@ -137,7 +137,7 @@ def to_tiles(core: Inputs, state: Array, cut: Cut) -> tuple[Inputs, Array]:
     DK, DV = cut.DK * cut.DK_tiles, cut.DV * cut.DV_tiles
 
     def tile(array: Array, count: int, at: int | None) -> Array:
-        """A new axis behind *B: the tiles of the axis `at`, or copies where that is None."""
+        """Adds an axis after *B: the tiles of the axis `at`, or copies if `at` is None."""
         if at is None:
             shape = (*array.shape[:axis], count, *array.shape[axis:])
             return jnp.broadcast_to(jnp.expand_dims(array, axis), shape)
@@ -162,7 +162,7 @@ def to_tiles(core: Inputs, state: Array, cut: Cut) -> tuple[Inputs, Array]:
 
 
 def _pad(array: Array, *sizes: int) -> Array:
-    """Zeros behind, up to `sizes` of the last axes."""
+    """Pads the last axes with zeros at the end, up to `sizes`."""
     begin = array.ndim - len(sizes)
     missing = [size - have for size, have in zip(sizes, array.shape[begin:], strict=True)]
     if not any(missing):
@@ -173,10 +173,10 @@ def _pad(array: Array, *sizes: int) -> Array:
 def from_tiles(
     output: Array, state: Array, sizes: tuple[int, int, int, int]
 ) -> tuple[Array, Array]:
-    """The inverse for results: outputs are summed over tiles of DK, padding is cut off.
+    """Puts results together again: sums outputs over tiles of DK and cuts padding off.
 
     Args:
-        output: [*B, DK_tiles, DV_tiles, T, DV, JO], in the type of accumulation where there are
+        output: [*B, DK_tiles, DV_tiles, T, DV, JO], in the type of accumulation if there are
             several tiles of DK.
         state: [*B, DK_tiles, DV_tiles, DK, DV, JT].
         sizes: DK, DV, JT, JO of the call.
@@ -196,5 +196,5 @@ def from_tiles(
 
 
 def abstract(tree: Inputs) -> Inputs:
-    """Shapes and types alone."""
+    """Returns the shapes and types of the arrays, without their values."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)

@@ -1,7 +1,8 @@
-"""What the steps of a chunk read from each other: scores times gates (README.md, section 3).
+"""The matrix by which steps of a chunk read from each other: scores times gates (README.md, 3).
 
-One sequence of `c` chunks of `L` steps; `chunkwise` maps it over `*B`. The functions of a `_pair`
-take one of the JQ queries and one of the JK keys; the public ones sum over the pairs.
+The functions take one sequence of `c` chunks of `L` steps; `chunkwise` maps them over `*B`. `_pair`
+and `_pair_backward` take one of the JQ queries and one of the JK keys; the public functions sum
+over all pairs.
 """
 
 import functools
@@ -17,7 +18,7 @@ from plstm_seq.ops.sequence.levels import Crossings
 # Marks and sources, as in `Crossings`.
 _Pairwise = tuple[tuple[Array, ...], tuple[Array, ...]]
 
-# Every pair of (query, mark) and (key, source): mapped over JK inside, over JQ outside.
+# These map over every pair of (query, mark) and (key, source): the inner map over JK, the outer JQ.
 _QUERIES = (2, None, 3, (4, None))
 _KEYS = (None, 2, 3, (None, 4))
 
@@ -25,14 +26,14 @@ _KEYS = (None, 2, 3, (None, 4))
 def gating_matrix(
     query: Array, key: Array, direct: Array, crossings: Crossings, *, joined: bool
 ) -> Array:
-    """The matrix [c, L, JO, L, JV] from the values of a chunk to its outputs.
+    """Returns the matrix [c, L, JO, L, JV] from the values of a chunk to its outputs.
 
     Args:
         query: [c, L, JQ, DK].
         key: [c, L, JK, DK].
         direct: [c, L, JO, JQ, JK, JV].
-        crossings: of `levels`.
-        joined: whether a step is joined to itself; else `direct` is zero and read by nothing.
+        crossings: the crossings that `levels` returns.
+        joined: whether there is a direct term; if not, `direct` is zero and is not used.
     """
     mapped = jax.vmap(jax.vmap(functools.partial(_pair, joined), _KEYS), _QUERIES)
     return mapped(query, key, direct, (crossings.marks, crossings.sources)).sum((0, 1))
@@ -47,7 +48,7 @@ def inner_backward(
     *,
     joined: bool,
 ) -> tuple[Array, Array, Array, Crossings]:
-    """Cotangents of all arguments of `gating_matrix`, for that of the matrix."""
+    """Returns the cotangents of all arguments of `gating_matrix`, given that of the matrix."""
     diagonal_bar, siblings_bar = blocks.split(matrix_bar)
     backward = functools.partial(_pair_backward, joined, diagonal_bar, siblings_bar)
     mapped = jax.vmap(jax.vmap(backward, _KEYS), _QUERIES)
@@ -66,7 +67,7 @@ def inner_backward(
 
 
 def _pair(joined: bool, query: Array, key: Array, direct: Array, crossings: _Pairwise) -> Array:
-    """query, key [c, L, DK], direct [c, L, JO, JV], gates without JQ and JK -> the matrix."""
+    """Returns the matrix of query, key [c, L, DK], direct [c, L, JO, JV]; gates lack JQ and JK."""
     diagonal, siblings = _scores(query, key)
     gated = (s * _gate(*x) for s, *x in zip(siblings, *crossings, strict=True))
     return blocks.join(diagonal * direct if joined else direct, tuple(gated))
@@ -101,12 +102,12 @@ def _pair_backward(
 
 
 def _scores(query: Array, key: Array) -> tuple[Array, tuple[Array, ...]]:
-    """query . key, cut into the diagonal [c, L, 1, 1] and the blocks [c, P/2, b, 1, b, 1]."""
+    """Returns query . key, cut into the diagonal [c, L, 1, 1] and blocks [c, P/2, b, 1, b, 1]."""
     return blocks.split(einsum("clk,cmk->clm", query, key)[:, :, None, :, None])
 
 
 def _gate(mark: Array, source: Array) -> Array:
-    """mark . source of every two steps that meet: [c, P/2, b, JO, b, JV]."""
+    """Returns mark . source for all pairs of steps in sibling blocks: [c, P/2, b, JO, b, JV]."""
     mark, source = mark[:, :, :, :, None, None], source[:, :, None, None]
     terms = (mark[..., i] * source[..., i, :] for i in range(mark.shape[-1]))
     return functools.reduce(jnp.add, terms)

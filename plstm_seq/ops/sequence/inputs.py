@@ -1,4 +1,4 @@
-"""The arguments of the 1D op as one pytree, and the checks they pass first."""
+"""The arguments of the 1D op as one pytree, and the checks of their shapes and types."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -18,13 +18,13 @@ AXES: Mapping[str, tuple[str, ...]] = {
     "mark": ("T", "JO", "JQ", "JT"),
     "direct": ("T", "JO", "JQ", "JK", "JV"),
 }
-# The others are gates.
+# All other arguments are gates.
 VECTORS = ("query", "key", "value")
 STATE_AXES = ("DK", "DV", "JT")
 
 
 class Inputs(NamedTuple):
-    """What enters the recurrence at every step; axes as in `plstm_seq.notation`."""
+    """The arrays that enter the recurrence at every step; `plstm_seq.notation` names their axes."""
 
     query: Array
     key: Array
@@ -47,15 +47,15 @@ class Inputs(NamedTuple):
 
     @property
     def accumulation_dtype(self) -> jnp.dtype:
-        """float64 where an input is, else float32."""
+        """float64 if any input is float64, else float32."""
         return accumulation_dtype(*self)
 
     def astype(self, dtype: jnp.dtype) -> "Inputs":
-        """All inputs in one type."""
+        """Returns all inputs in the same type."""
         return jax.tree.map(lambda x: x.astype(dtype), self)
 
     def lengthened(self, length: int) -> "Inputs":
-        """Steps added at the end, [*B, length, ...], that keep the state and output zero."""
+        """Pads to [*B, length, ...] with steps that keep the state and have an output of zero."""
         axis = self.query.ndim - 3
         missing = length - self.length
         if not missing:
@@ -71,9 +71,9 @@ class Inputs(NamedTuple):
 
 
 def check(inputs: Inputs, state: Array | None, *, time: bool = True) -> None:
-    """Check that the shapes of all arguments fit each other.
+    """Checks that the shapes of all arguments fit each other.
 
-    What each axis is called stands in `AXES` and in `plstm_seq.notation`.
+    `AXES` and `plstm_seq.notation` name the axes.
 
     Args:
         inputs: the arguments, [*B, T, ...], or [*B, ...] where `time` is False.

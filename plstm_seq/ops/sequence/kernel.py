@@ -1,8 +1,8 @@
-"""What a kernel is, and how it becomes an implementation of `plstm_1d`.
+"""The protocol of kernels, and the function that makes one an implementation of `plstm_1d`.
 
 A kernel computes the *core form* alone (`core_form.py`): one flat batch axis, JK = JQ = 1, a whole
-number of chunks, sizes that it names itself. Everything else happens around it, once for all
-kernels: the derivative rule, vmap, sharding, tiles, padding.
+number of chunks, and sizes within the kernel's limits. Everything else is written here, once for
+all kernels: the derivative rule, vmap, sharding, tiles, padding.
 """
 
 import dataclasses
@@ -24,15 +24,15 @@ from plstm_seq.ops.sequence.inputs import VECTORS, Inputs
 
 @dataclass(frozen=True)
 class Limits:
-    """The sizes of the core form that a kernel takes; larger ones are cut, others padded.
+    """The sizes of the core form that a kernel takes; larger ones are cut, others are padded.
 
     Attributes:
         DK_max: largest DK, a multiple of `DK_multiple`.
-        columns_max: largest JT * DV, at least JT * `DV_multiple`; both sizes as padded.
-        DK_multiple: DK is padded to a multiple of it.
-        DV_multiple: DV is padded to a multiple of it.
-        gate_sizes: the sizes that JT, JV and JO may have, ascending, each for itself; others are
-            padded to the next larger one. Empty: any.
+        columns_max: largest JT * DV after padding, at least JT * `DV_multiple`.
+        DK_multiple: DK is padded to a multiple of this number.
+        DV_multiple: DV is padded to a multiple of this number.
+        gate_sizes: the sizes that each of JT, JV and JO may have, in ascending order; other sizes
+            are padded to the next larger one. Empty: every size is allowed.
     """
 
     DK_max: int
@@ -43,11 +43,11 @@ class Limits:
 
 
 class Kernel(Protocol):
-    """A hand-written program for the core form. Hashable: a module-level object, or frozen.
+    """A hand-written program for the core form. It is hashable: a module-level object, or frozen.
 
-    Letters as in `plstm_seq.notation`; `N` the flat batch, `T` a multiple of `chunk`. The core
-    form has JK = JQ = 1, the axes kept; query, key and value have one type, and a gate has
-    that type or float32, as the gates of a layer that computes in bfloat16 do:
+    The letters are those of `plstm_seq.notation`; `N` is the flat batch, and `T` is a multiple of
+    `chunk`. The core form has JK = JQ = 1 and keeps these axes. Query, key and value have the same
+    type; a gate has that type or float32, like the gates of a layer that computes in bfloat16:
 
         query [N, T, DK, 1]           key [N, T, DK, 1]          value [N, T, DV, JV]
         source [N, T, JT, 1, JV]      transition [N, T, JT, JT]  mark [N, T, JO, 1, JT]
@@ -56,36 +56,36 @@ class Kernel(Protocol):
     States are in the type of accumulation: float32 unless the inputs are float64. N, T and all
     sizes are at least 1.
 
-    A kernel may run where vma is checked (inside `jax.shard_map`): what `pallas_call` is told about
-    its results then has to name the axes that they vary over: use `varying.result`.
+    A kernel may run inside `jax.shard_map`, where jax checks over which mesh axes arrays vary. The
+    `out_shape` of `pallas_call` then has to name these axes: use `varying.result`.
     """
 
     name: ClassVar[str]
-    """What a user calls it by: the lowering that it goes through."""
+    """The name by which a user selects the kernel; it is the lowering that the kernel uses."""
 
     def rank(self, inputs: Inputs, platform: str) -> int:
-        """How late it is tried where nothing was measured: `choice.Implementation.rank`."""
+        """Returns how late to try it if nothing was measured: `choice.Implementation.rank`."""
         ...
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """What it is compiled for ("cuda", "tpu"); empty: it runs everywhere."""
+        """The platforms that it is compiled for ("cuda", "tpu"); empty: it runs everywhere."""
         ...
 
     def check_device(self, device: Any) -> None:
-        """Declines a device.
+        """Declines a device that cannot run the kernel.
 
         Raises:
-            NotImplementedError: it does not run the kernel.
+            NotImplementedError: the device cannot run the kernel.
         """
         ...
 
     def check(self, inputs: Inputs) -> None:
-        """Declines what the kernel does not support, before anything is computed.
+        """Declines calls that the kernel does not support, before anything is computed.
 
         Args:
-            inputs: the caller's, [*B, T, ...], abstract (shapes and types): any JK and JQ, DK and
-                DV as large as they are, in the types that the kernel would get.
+            inputs: the shapes and types of the caller's inputs, [*B, T, ...], with the caller's JK,
+                JQ, DK and DV, but the types that the kernel would get.
 
         Raises:
             NotImplementedError: the type, a size, or this version of jax is not supported.
@@ -93,19 +93,21 @@ class Kernel(Protocol):
         ...
 
     def limits(self, core: Inputs) -> Limits:
-        """The sizes for a call; may depend on the type, JT, JV, JO and whether there is a direct.
+        """Returns the sizes for a call.
+
+        They may depend on the type, on JT, JV and JO, and on whether there is a direct term.
 
         Args:
-            core: abstract, [*B, T, ...] with JK = JQ = 1, before it is cut and padded.
+            core: shapes and types [*B, T, ...] with JK = JQ = 1, before cutting and padding.
         """
         ...
 
     def chunk_size(self, core: Inputs, requested: int | None) -> int:
-        """The steps of a chunk: T is padded to a multiple of it.
+        """Returns the number of steps of a chunk; T is padded to a multiple of it.
 
         Args:
-            core: abstract, [*B, T, ...], cut and padded but for T.
-            requested: a power of two, from the caller; None: the kernel's choice.
+            core: shapes and types [*B, T, ...], cut and padded except for T.
+            requested: a power of two, from the caller; None: the kernel chooses.
 
         Raises:
             NotImplementedError: the kernel has no chunks of the requested size.
@@ -115,19 +117,19 @@ class Kernel(Protocol):
     def forward(
         self, core: Inputs, state: Array, *, scale: float, chunk: int, output_dtype: jnp.dtype
     ) -> tuple[Array, Array, Any]:
-        """The recurrence over all of T.
+        """Computes the recurrence over all of T.
 
         Args:
             core: [N, T, ...].
-            state: before the first step, [N, DK, DV, JT].
+            state: the state before the first step, [N, DK, DV, JT].
             scale: factor of the output.
-            chunk: what `chunk_size` answered.
-            output_dtype: type of the output: that of the inputs, or of accumulation.
+            chunk: the result of `chunk_size`.
+            output_dtype: type of the output: the type of the inputs, or of accumulation.
 
         Returns:
             The output [N, T, DV, JO], the last state [N, DK, DV, JT] in the type of accumulation,
-            and what the backward pass needs besides the arguments: a pytree of arrays whose first
-            axis is N (the states at the starts of chunks, say).
+            and what the backward pass needs in addition to the arguments: a pytree of arrays whose
+            first axis is N, for instance the states at the starts of chunks.
         """
         ...
 
@@ -141,25 +143,25 @@ class Kernel(Protocol):
         scale: float,
         chunk: int,
     ) -> tuple[Inputs, Array]:
-        """Cotangents of the inputs and of the initial state.
+        """Computes the cotangents of the inputs and of the initial state.
 
         Args:
-            core: [N, T, ...], as in the forward pass.
-            saved: as returned there.
-            output_bar: cotangent of the output, [N, T, DV, JO] in its type.
-            state_bar: cotangent of the last state, [N, DK, DV, JT] in its type.
-            scale: as in the forward pass.
-            chunk: as in the forward pass.
+            core: [N, T, ...], the same as in the forward pass.
+            saved: the third result of the forward pass.
+            output_bar: cotangent of the output, [N, T, DV, JO], in the type of the output.
+            state_bar: cotangent of the last state, [N, DK, DV, JT], in the type of the state.
+            scale: the same as in the forward pass.
+            chunk: the same as in the forward pass.
 
         Returns:
-            Cotangents of `core`, each in the type of its input, None where direct is; and that of
-            the initial state, in the type of accumulation.
+            The cotangents of `core`, each in the type of its input, with None for a direct term of
+            None; and the cotangent of the initial state, in the type of accumulation.
         """
         ...
 
 
 def implementation_of(kernel: Kernel) -> Implementation:
-    """The kernel as a way of computing the op."""
+    """Returns the implementation of the op that runs the kernel."""
 
     def plan(inputs: Inputs, state: Array, chunk_size: int | None) -> tuple[core_form.Cut, int]:
         shapes = core_form.abstract(_in_types_of_core(inputs, state))
@@ -195,7 +197,11 @@ def implementation_of(kernel: Kernel) -> Implementation:
 
 
 def _in_types_of_core(inputs: Inputs, state: Array) -> Inputs:
-    """Query, key and value in their widest type, gates in that or float32; all as a wide state."""
+    """Converts inputs to the types that a kernel takes.
+
+    Query, key and value get their widest type, and a gate gets that type or float32. If the state
+    is wider than float32, all inputs get its type.
+    """
     if inputs.accumulation_dtype != state.dtype or state.dtype == jnp.float64:
         return inputs.astype(state.dtype)
     dtype = jnp.result_type(inputs.query, inputs.key, inputs.value)
@@ -241,7 +247,7 @@ def _run(
 
 @dataclass(frozen=True)
 class _Call:
-    """A kernel with everything static."""
+    """A kernel with all of its static arguments."""
 
     kernel: Kernel
     home: Home | None
@@ -264,7 +270,7 @@ class _Call:
 
 @functools.lru_cache(maxsize=256)
 def _differentiable(call: _Call) -> Callable[[Inputs, Array], tuple[Array, Array]]:
-    """The kernel over any leading axes, with its derivative rule."""
+    """Returns the kernel with its derivative rule, for any number of leading axes."""
 
     def forward(core: Inputs, state: Array) -> tuple[tuple[Array, Array], tuple[Inputs, Any]]:
         function = over_leading_axes(call.forward, state.ndim - 3, call.home)

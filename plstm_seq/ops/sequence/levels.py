@@ -1,7 +1,7 @@
-"""The gate algebra of chunks: what marks and sources become on every level of a chunk's tree.
+"""The gate algebra of chunks: marks, sources and transitions on every level of a chunk's tree.
 
-README.md, section 2, derives it. Letters as in `plstm_seq.notation`; `c` chunks of `L` steps, and
-on a level `P` blocks of `b = L / P` steps.
+README.md, section 2, derives it. The letters are those of `plstm_seq.notation`; there are `c`
+chunks of `L` steps, and on each level a chunk has `P` blocks of `b = L / P` steps.
 """
 
 from typing import NamedTuple
@@ -13,10 +13,12 @@ from plstm_seq.ops.products import small_matmul
 
 
 class Crossings(NamedTuple):
-    """Where sibling blocks of b = 1, 2, 4, ... steps meet, a level after another.
+    """The gates with which right siblings read from left ones, per level: b = 1, 2, 4, ... steps.
 
-    marks: [c, P/2, b, JO, JQ, JT], of the right siblings, each at the start of its block;
-    sources: [c, P/2, b, JT, JK, JV], of the left siblings, each at the end of its block.
+    marks: [c, P/2, b, JO, JQ, JT], marks of right siblings, which read the state at the block's
+        start;
+    sources: [c, P/2, b, JT, JK, JV], sources of left siblings, which enter the state at the block's
+        end.
     """
 
     marks: tuple[Array, ...]
@@ -38,14 +40,15 @@ class Whole(NamedTuple):
 def levels(
     mark: Array, source: Array, transition: Array, real: Array | None = None
 ) -> tuple[Crossings, Whole]:
-    """Climbs the tree of a chunk. A transition is only ever multiplied, never inverted.
+    """Climbs the tree of a chunk. Transitions are multiplied and never inverted.
 
     Args:
         mark: [c, L, JO, JQ, JT], L a power of two.
         source: [c, L, JT, JK, JV].
         transition: [c, L, JT, JT].
-        real: [c, L], whether a step is none of a padding at the end, whose identities are not
-            multiplied with: they would spread over JT what is not finite. None: all steps are.
+        real: [c, L], true for steps that are not padding. The identities of padding are not
+            multiplied, since they would spread over JT what is not finite. None: no step is
+            padding.
 
     Returns:
         The crossings from blocks of one step upwards, and the gates of the whole chunks.
@@ -72,12 +75,12 @@ def levels(
 
 
 def read_through(mark: Array, transition: Array) -> Array:
-    """mark [c, P, b, JO, JQ, JT] . transition [c, P, JT, JT]."""
+    """Returns mark [c, P, b, JO, JQ, JT] . transition [c, P, JT, JT]."""
     rows = mark.reshape(*mark.shape[:2], -1, mark.shape[-1])
     return small_matmul(rows, transition).reshape(mark.shape)
 
 
 def move_on(transition: Array, source: Array) -> Array:
-    """transition [c, P, JT, JT] . source [c, P, b, JT, JK, JV]."""
+    """Returns transition [c, P, JT, JT] . source [c, P, b, JT, JK, JV]."""
     columns = source.reshape(*source.shape[:4], -1)
     return small_matmul(transition[:, :, None], columns).reshape(source.shape)

@@ -1,4 +1,4 @@
-"""The 1D recurrence, one step after another: the truth that every other form is held against."""
+"""The 1D recurrence, one step after another; every other form is compared with it."""
 
 import math
 
@@ -11,18 +11,18 @@ from plstm_seq.ops.products import direct_term, einsum, fused_einsum
 from plstm_seq.ops.sequence.inputs import Inputs
 
 SMALL_STATE = 256
-"""Up to so many numbers a state, DK DV JT, its products are loops rather than dots."""
+"""If a state has at most this many numbers, DK DV JT, products are computed as loops, not dots."""
 
 
 def recurrent(
     inputs: Inputs, initial_state: Array, *, chunk_size: int | None = None
 ) -> tuple[Array, Array]:
-    """Scans `step` over time; differentiable in every mode, O(T) states when differentiated.
+    """Scans `step` over time. Every mode can differentiate it; reverse mode keeps O(T) states.
 
     Args:
         inputs: [*B, T, ...].
         initial_state: [*B, DK, DV, JT], in the type of accumulation.
-        chunk_size: None; there are no chunks.
+        chunk_size: None, since this form has no chunks.
 
     Returns:
         The output [*B, T, DV, JO] and the last state, in the type of the state.
@@ -42,10 +42,10 @@ def recurrent(
 
 
 def check_no_chunks(inputs: Inputs, state: Array, *, chunk_size: int | None) -> None:
-    """Declines a chunk size.
+    """Declines every chunk size but None.
 
     Raises:
-        NotImplementedError: one was asked for.
+        NotImplementedError: the caller named a chunk size.
     """
     del inputs, state
     if chunk_size is not None:
@@ -53,7 +53,7 @@ def check_no_chunks(inputs: Inputs, state: Array, *, chunk_size: int | None) -> 
 
 
 def _rank(inputs: Inputs, platform: str) -> int:
-    """Off a CPU, one step after another is slow."""
+    """Ranks it late on other devices than a CPU, where one step after another is slow."""
     del inputs
     return int(platform != "cpu")
 
@@ -62,14 +62,14 @@ RECURRENT = Implementation("recurrent", recurrent, check_no_chunks, _rank, forwa
 
 
 def step(inputs: Inputs, state: Array) -> tuple[Array, Array]:
-    """One step: reads the state, then moves it on (README.md, section 1).
+    """Computes one step: it reads the state, then updates it (README.md, section 1).
 
     Args:
-        inputs: one time step, without the time axis; all in the type of the state.
+        inputs: the inputs of one step, without the time axis, all in the type of the state.
         state: [*B, DK, DV, JT].
 
     Returns:
-        The output [*B, DV, JO] without its factor, and the next state.
+        The output [*B, DV, JO] before scaling, and the next state.
     """
     query, key, value, source, transition, mark, direct = inputs
     product = fused_einsum if math.prod(state.shape[-3:]) <= SMALL_STATE else einsum

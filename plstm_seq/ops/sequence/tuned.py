@@ -1,14 +1,14 @@
-"""What was fastest where: measured times per device kind and shape family, from committed JSON.
+"""Measured times of implementations per kind of device and family of shapes, from committed JSON.
 
-`tuned/` beside this file holds a JSON per device kind, written by `plstm-seq tune`. A family is the
-type of query, key and value, the sizes JT, JV, JO, JK and JQ, and DK, DV, T and N = prod(*B), each
-rounded up to a power of two. Its entry lists the time of forward and backward together for every
-implementation and chunk size that was tried, since a call does not know whether it will be
-differentiated.
+The folder `tuned/` next to this file holds one JSON file per kind of device, which `plstm-seq tune`
+writes. A family consists of the type of query, key and value, the sizes JT, JV, JO, JK and JQ, and
+the sizes DK, DV, T and N = prod(*B), these four rounded up to a power of two. Its entry lists the
+time of the forward and backward pass together for every implementation and chunk size that was
+tried, since a call does not know whether it will be differentiated.
 
-Families that are not in the table, and devices without one, go by the heuristic: the order of
-`api.IMPLEMENTATIONS`, those that are likely to be slow last, and each implementation's own chunk
-size (`default_chunk_size` of `chunkwise`, say).
+For other families, and for devices without a table, a heuristic decides: implementations are tried
+in the order of `api.IMPLEMENTATIONS`, but those that are likely to be slow come last, and each
+chooses its own chunk size (for instance `default_chunk_size` of `chunkwise`).
 """
 
 import functools
@@ -27,7 +27,7 @@ FOLDER = Path(__file__).with_suffix("")
 
 
 class Family(NamedTuple):
-    """What shares an entry; DK, DV, T and N are powers of two."""
+    """The types and sizes of calls that share an entry; DK, DV, T and N are powers of two."""
 
     dtype: str
     JT: int
@@ -42,7 +42,7 @@ class Family(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """One way of computing a family, and its forward and backward pass in milliseconds."""
+    """The time of forward and backward pass, in ms, for an implementation and chunk size."""
 
     implementation: str
     chunk_size: int | None
@@ -53,7 +53,7 @@ Table = Mapping[Family, tuple[Timing, ...]]
 
 
 def family_of(inputs: Inputs) -> Family:
-    """The family of a call, from shapes and types alone."""
+    """Returns the family of a call; it looks at shapes and types alone."""
     *batch, _, DK, JQ = inputs.query.shape
     sizes = {"DK": DK, "DV": inputs.value.shape[-2], "T": inputs.length, "N": math.prod(batch)}
     return Family(
@@ -68,14 +68,14 @@ def family_of(inputs: Inputs) -> Family:
 
 
 def rounded_up(size: int) -> int:
-    """The next power of two; 1 for 0."""
+    """Returns the smallest power of two that is at least `size`; 1 for 0."""
     return 1 << max(size - 1, 0).bit_length()
 
 
 def ranking(inputs: Inputs, device: Any) -> tuple[Timing, ...]:
-    """What was measured for a call's family on this kind of device, the fastest first.
+    """Returns the timings of a call's family on this kind of device, the fastest first.
 
-    Nothing where a size is a symbol, as in a program exported for any batch or length.
+    The result is empty if a size is symbolic, as in a program exported for every batch or length.
 
     Raises:
         ValueError: the table of this device is malformed.
@@ -86,22 +86,22 @@ def ranking(inputs: Inputs, device: Any) -> tuple[Timing, ...]:
 
 
 def path_of(device_kind: str) -> Path:
-    """Where the table of a device kind is, or would be."""
+    """Returns the path of the table of a kind of device, even if there is no such file."""
     return FOLDER / f"{re.sub('[^A-Za-z0-9.-]+', '_', device_kind).strip('_')}.json"
 
 
 @functools.cache
 def table_of(device_kind: str) -> Table:
-    """The table of a device kind, read once; empty where there is none."""
+    """Returns the table of a kind of device, empty if there is none; the file is read only once."""
     path = path_of(device_kind)
     return read(path) if path.exists() else {}
 
 
 def read(path: Path) -> Table:
-    """A table from its file.
+    """Reads a table from its file.
 
     Raises:
-        ValueError: the file is not such a table; says where.
+        ValueError: the file is not such a table; the message names the file.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -117,7 +117,7 @@ def read(path: Path) -> Table:
 
 
 def _timings(entries: list[dict[str, Any]]) -> tuple[Timing, ...]:
-    """The fastest first."""
+    """Returns the timings of the entries, the fastest first."""
     timings = [Timing(**entry) for entry in entries]
     for implementation, size, milliseconds in timings:
         if not isinstance(implementation, str):
@@ -130,7 +130,7 @@ def _timings(entries: list[dict[str, Any]]) -> tuple[Timing, ...]:
 
 
 def write(path: Path, table: Table, **about: Any) -> None:
-    """Writes a table, with what it was measured on."""
+    """Writes a table and `about`, a description of how it was measured."""
     entries = [
         {"family": family._asdict(), "timings": [timing._asdict() for timing in timings]}
         for family, timings in table.items()

@@ -89,7 +89,7 @@ LEVELWISE = Implementation("levelwise", levelwise)
 
 
 def _in_blocks(rows: Inputs, graph: Indices) -> Lines:
-    """Arranges lines in the graph's blocks, which are cut into parts that fit the cache of a CPU.
+    """Arranges lines in the graph's blocks; on a CPU, these are cut into parts that fit its cache.
 
     The lines of a block are independent, so its parts are blocks, too. On a GPU fewer steps are
     faster.

@@ -1,4 +1,4 @@
-"""The gated delta rule with several reflections a step, in chunks (README.md, section 1).
+"""The gated delta rule with several reflections per step, in chunks (README.md, section 1).
 
 `unit_triangular_inverse` inverts the small triangular matrices of chunks by products alone.
 """
@@ -18,7 +18,7 @@ from plstm_seq.ops.products import einsum, small_matmul
 _LARGEST_UNROLLED = 8
 _CHUNK = 64
 _CHUNK_OF_VECTOR_GATES = 16
-"""Rates a feature make a chunk's scores [L, L, DK]."""
+"""If each feature has its own rate, a chunk's scores are [L, L, DK], so that chunks are shorter."""
 
 
 def gated_delta_rule(
@@ -31,34 +31,36 @@ def gated_delta_rule(
     initial_state: Float[Array, "*B DK DV"],
     chunk_size: int | None = None,
 ) -> tuple[Float[Array, "*B T DV"], Float[Array, "*B DK DV"]]:
-    """Run an associative memory that is erased and written N times a step, and then read.
+    """Run an associative memory that is erased and written N times per step, and then read.
 
     Every step t begins with `S = exp(log_decay_t) * S`. Then, for each of its N parts,
 
         S = (1 - erase_n key_n key_n^T) S + key_n value_n^T
 
-    and the output is `S^T query_t`. The delta rule is `erase = beta` and a value of `beta v`, with
-    keys of length 1. In a chunk, what each part really writes solves one triangular system (the
-    WY form of Yang et al., arXiv 2406.06484, for several parts a step as in Siems et al., arXiv
-    2502.10297). Decays enter as `exp` of sums that are never positive, so that nothing is divided
-    by a product of decays. The result is the same for every chunk size, up to rounding.
+    and the output is `S^T query_t`. The delta rule has `erase = beta` and a value of `beta v`, with
+    keys of length 1. In a chunk, the values that the parts effectively write are the solution of
+    one triangular system (the WY form of Yang et al., arXiv 2406.06484, with several parts per step
+    as in Siems et al., arXiv 2502.10297). Decays enter as `exp` of sums that are never positive, so
+    that nothing is divided by a product of decays. The result is the same for every chunk size, up
+    to rounding.
 
     Args:
         query: [*B, T, DK].
         key: [*B, T, N, DK].
         value: [*B, T, N, DV].
         erase: [*B, T, N]; None: nothing is erased, as in gated linear attention.
-        log_decay: one rate for all features [*B, T, 1] or one for each [*B, T, DK], finite and at
-            most 0; None: no decay.
+        log_decay: one rate for all features [*B, T, 1] or one rate per feature [*B, T, DK]; finite
+            and at most 0. None: no decay.
         initial_state: S before the first step, [*B, DK, DV].
-        chunk_size: steps of a chunk; None: about 64 parts, or 16 where each feature has a rate.
+        chunk_size: number of steps of a chunk; None: steps of about 64 parts, or of 16 if each
+            feature has a rate.
 
     Returns:
         The output [*B, T, DV] and the last state [*B, DK, DV].
 
     Raises:
         TypeError: `chunk_size` is not a whole number.
-        ValueError: it is below 1.
+        ValueError: `chunk_size` is below 1.
 
     Example:
         >>> import jax.numpy as jnp
@@ -92,7 +94,7 @@ def gated_delta_rule(
 
 
 def _part_by_part(state: Array, arrays: Mapping[str, Array]) -> tuple[Array, Array]:
-    """Compute one sequence step by step, part by part, as the rule is written."""
+    """Compute one sequence step by step and part by part, as the rule is written above."""
 
     @jax.checkpoint
     def step(state: Array, now: Mapping[str, Array]) -> tuple[Array, Array]:
@@ -121,7 +123,7 @@ def _in_chunks(size: int, initial_state: Array, arrays: Mapping[str, Array]) -> 
 
 
 def _chunks(array: Array, size: int, time: int) -> Array:
-    """[*B, T, ...] -> [chunks, *B, size, ...]; what is missing at the end does nothing."""
+    """Cut [*B, T, ...] into [chunks, *B, size, ...]; padding at the end has no effect."""
     missing = -array.shape[time] % size
     padding = [(0, 0)] * array.ndim
     padding[time] = (0, missing)
@@ -138,13 +140,13 @@ def _chunk(
     erase: Array | None = None,
     log_decay: Array | None = None,
 ) -> tuple[Array, Array]:
-    """The state after a chunk of L steps, and its outputs [*B, L, DV]."""
+    """Return the state after a chunk of L steps, and the chunk's outputs [*B, L, DV]."""
     length, parts = key.shape[-3:-1]
     key, value = (x.reshape(*x.shape[:-3], length * parts, x.shape[-1]) for x in (key, value))
     if log_decay is None:
         log_decay = jnp.zeros((length, 1), state.dtype)
     begin, between = _decays(log_decay)
-    # From each part on: the decay of a step comes before its first part.
+    # The decays from each part on: the decay of a step comes before its first part.
     to_parts = jnp.repeat(between, parts, axis=-2)
     written = value
     if erase is not None:
@@ -162,11 +164,11 @@ def _chunk(
 
 
 def _decays(log_decay: Float[Array, "*B L D"]) -> tuple[Array, Array]:
-    """The decays from the chunk's start to every step [*B, L, D], and between steps [*B, L, L, D].
+    """Return decays from a chunk's start to each step [*B, L, D], between steps [*B, L, L, D].
 
-    From step s to step m is the product over those behind s up to m, 1 for m = s, 0 before it.
-    Each sum is taken by itself: in a difference of two sums from the start, a strong decay before
-    both would round away what lies between.
+    The decay from step s to step m is the product over the steps after s up to m: 1 for m = s, and
+    0 for m < s. Each sum is computed by itself, because in a difference of two sums from the start
+    a strong decay before both steps would round away the decays between them.
     """
     steps = jnp.arange(log_decay.shape[-2])
     up_to = (steps[:, None] >= steps).astype(log_decay.dtype)
@@ -176,7 +178,7 @@ def _decays(log_decay: Float[Array, "*B L D"]) -> tuple[Array, Array]:
 
 
 def _scores(rows: Array, columns: Array, between: Array) -> Array:
-    """`sum_d rows_ld columns_md between_lmd`, [*B, L, M]."""
+    """Return `sum_d rows_ld columns_md between_lmd`, [*B, L, M]."""
     if between.shape[-1] == 1:
         return einsum("...ld,...md->...lm", rows, columns) * between[..., 0]
     return einsum("...ld,...md,...lmd->...lm", rows, columns, between)
@@ -186,12 +188,12 @@ def _scores(rows: Array, columns: Array, between: Array) -> Array:
 def unit_triangular_inverse(strict: Float[Array, "*B L L"]) -> Float[Array, "*B L L"]:
     """Return `(1 + strict)^-1` for strictly lower triangular matrices.
 
-    Blocks on the diagonal are inverted in pairs, `[[A, 0], [C, B]]^-1 = [[A^-1, 0], [-B^-1 C A^-1,
-    B^-1]]`, from blocks of one on: log2 L batches of products, where LAPACK would take the matrices
-    one by one.
+    Blocks on the diagonal are joined in pairs, `[[A, 0], [C, B]]^-1 = [[A^-1, 0], [-B^-1 C A^-1,
+    B^-1]]`, starting with blocks of size one. This takes log2 L batches of products, while LAPACK
+    would invert the matrices one by one.
 
     Args:
-        strict: [*B, L, L]; what is on or above the diagonal is not read.
+        strict: [*B, L, L]; numbers on and above the diagonal are ignored.
 
     Returns:
         [*B, L, L], lower triangular with a diagonal of ones.

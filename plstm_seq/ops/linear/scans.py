@@ -1,6 +1,6 @@
 """Recurrences `h_t = A_t h_{t-1} + b_t` whose products of `A` stay cheap, by associative scans.
 
-README.md, section 2. All states come out; the last one is the state to go on from.
+See README.md, section 2. The functions return all states; a sequence can continue from the last.
 """
 
 from collections.abc import Callable
@@ -49,9 +49,9 @@ def column_one_hot_recurrence(
 ) -> Inexact[Array, "*B T N"]:
     """Return all states of `h_t = P_t (factor_t * h_{t-1}) + drive_t`, P one-hot in each column.
 
-    `P[i, j]` is 1 where `logits[i, j]` is the largest of column j, else 0: entry j of the state
-    moves to that one place i. The backward pass differentiates P as if it were the softmax over
-    each column (straight-through). The product of two such maps is another one, so a step of the
+    `P[i, j]` is 1 if `logits[i, j]` is the largest number of column j, else 0: entry j of the state
+    moves to this place i. The backward pass differentiates P as if it were the softmax over each
+    column (straight-through). The product of two such maps is another one, so that a step of the
     scan costs O(N). Source: Terzic et al., arXiv 2509.22284.
 
     Args:
@@ -93,14 +93,14 @@ def _forward(
 
 
 def _backward(residuals: tuple[Array, ...], cotangent: Array) -> tuple[Array, ...]:
-    """The adjoint is a recurrence backwards in time, each map transposed: it gathers."""
+    """Compute the adjoint, a recurrence backwards in time that gathers with transposed maps."""
     logits, place, factor, initial_state, states = residuals
     later = (_shifted(place), _shifted(factor))
     zero = jnp.zeros_like(initial_state)
     adjoint = _states(_before, _gather, later, cotangent, zero, reverse=True)
     before = jnp.concatenate([initial_state[..., None, :], states[..., :-1, :]], axis=-2)
     gathered = jnp.take_along_axis(adjoint, place, axis=-1)
-    # The one-hot matrix enters as adjoint_i P_ij (factor h)_j.
+    # The one-hot matrix P enters the output as adjoint_i P_ij (factor h)_j.
     of_choice = jnp.real(adjoint[..., :, None] * (factor * before)[..., None, :])
     choice = jax.nn.softmax(logits, axis=-2)
     centred = of_choice - jnp.sum(choice * of_choice, axis=-2, keepdims=True)
@@ -124,7 +124,7 @@ def _states(
     *,
     reverse: bool = False,
 ) -> Array:
-    """All states of `h = maps(h) + offsets`; `compose(second, first)` is one map after another."""
+    """Return all states of `h = maps(h) + offsets`; `compose(second, first)` joins two maps."""
     axis = start.ndim - 1
     edge = -1 if reverse else 0
     first = jax.tree.map(lambda leaf: jnp.take(leaf, edge, axis=axis), maps)
@@ -142,7 +142,7 @@ def _scale(second: Array, first: Array) -> Array:
 
 
 def _scatter(maps: tuple[Array, Array], state: Array) -> Array:
-    """`P (factor * state)`: entry j goes to its place."""
+    """Return `P (factor * state)`: entry j moves to its place."""
 
     def one(place: Array, moved: Array) -> Array:
         return jnp.zeros_like(moved).at[place].add(moved)
@@ -151,21 +151,21 @@ def _scatter(maps: tuple[Array, Array], state: Array) -> Array:
 
 
 def _gather(maps: tuple[Array, Array], state: Array) -> Array:
-    """The transpose, `factor * P^T state`: entry j looks up its place."""
+    """Return the transpose, `factor * P^T state`: entry j reads from its place."""
     return maps[1] * jnp.take_along_axis(state, maps[0], axis=-1)
 
 
 def _after(second: tuple[Array, Array], first: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The column one-hot map that applies `first` and then `second`."""
+    """Return the column one-hot map that applies `first` and then `second`."""
     place, factor = (jnp.take_along_axis(leaf, first[0], axis=-1) for leaf in second)
     return place, factor * first[1]
 
 
 def _before(second: tuple[Array, Array], first: tuple[Array, Array]) -> tuple[Array, Array]:
-    """One transposed map after another: the product of the maps, in the other order."""
+    """Return two transposed maps as one: the product of the maps in the opposite order."""
     return _after(first, second)
 
 
 def _shifted(leaf: Array) -> Any:
-    """What is used one step later; the last, which meets the zero behind the end, is any."""
+    """Shift maps by one step; the last map is arbitrary, since it is applied to zeros."""
     return jnp.concatenate([leaf[..., 1:, :], leaf[..., -1:, :]], axis=-2)

@@ -107,7 +107,7 @@ def _enough(length: int) -> int:
 
 
 def make_plan(length: int, size: int) -> Plan:
-    """Cuts `length` steps into runs of about `RUN` steps; a run has less than a chunk of padding."""
+    """Cuts `length` steps into runs of about `RUN` steps, padded by less than a chunk each."""
     chunks = -(-length // size)
     runs = -(-chunks * size // max(RUN, size))
     return Plan(size, -(-chunks // runs), runs, length)

@@ -1,9 +1,9 @@
 """The 1D op on Hopper GPUs, as Pallas kernels lowered by Mosaic GPU (README.md, section 10).
 
-`states` finds the states at the chunks' starts, `outputs` the outputs and `gradients` the
-cotangents; all build the levels of the gates themselves (`gates`) and multiply on tensor cores
-(`tiles`). They are imported when they first run: Pallas takes long to import, and older versions of
-jax lack what they need.
+`states` computes the states at the chunks' starts, `outputs` the outputs and `gradients` the
+cotangents. All three compute the levels of the gates themselves (`gates`) and multiply on tensor
+cores (`tiles`). They are imported when they first run, because Pallas takes long to import and
+older versions of jax lack functions that they need.
 """
 
 from dataclasses import dataclass
@@ -29,23 +29,23 @@ class MosaicGPU:
     """The kernel; see `kernel.Kernel`. All small matrices are J x J with J = 1, 2, 4 or 8.
 
     Attributes:
-        interpret: whether to run on the CPU, interpreted, for tests.
+        interpret: whether to run interpreted on the CPU, for tests.
     """
 
     name: ClassVar[str] = "mosaic_gpu"
     interpret: bool = False
 
     def rank(self, inputs: Inputs, platform: str) -> int:
-        """Late where it would mostly multiply padding."""
+        """Returns a late rank if the kernel would mostly multiply padding."""
         return int(platform == "gpu" and padding(inputs) > MOSTLY_PADDING)
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """NVIDIA GPUs."""
+        """The platform of programs for NVIDIA GPUs."""
         return () if self.interpret else ("cuda",)
 
     def check_device(self, device: Any) -> None:
-        """Declines all but Hopper GPUs."""
+        """Declines all devices except Hopper GPUs."""
         if not self.interpret:
             check_device(device)
 
@@ -56,14 +56,14 @@ class MosaicGPU:
         check_arguments(inputs)
 
     def limits(self, core: Inputs) -> Limits:
-        """DK = 64, J * DV = 64, one J for all."""
+        """Returns the limits DK = 64 and J * DV = 64, with the same J for all gates."""
         J = next(size for size in (1, 2, 4, 8) if size >= max(_gate_sizes(core)))
         return Limits(
             DK_max=64, columns_max=64, DK_multiple=64, DV_multiple=64 // J, gate_sizes=(J,)
         )
 
     def chunk_size(self, core: Inputs, requested: int | None) -> int:  # noqa: ARG002
-        """64, the rows of one product."""
+        """Returns 64, the number of rows of one product."""
         if requested not in (None, CHUNK):
             raise NotImplementedError(f"chunks have {CHUNK} steps: chunk_size is {requested}")
         return CHUNK
@@ -71,7 +71,7 @@ class MosaicGPU:
     def forward(
         self, core: Inputs, state: Array, *, scale: float, chunk: int, output_dtype: jnp.dtype
     ) -> tuple[Array, Array, Array]:
-        """Output, last state, and the states at the chunks' starts [N, c, 64, 64]."""
+        """Returns output, last state, and the states at the chunks' starts [N, c, 64, 64]."""
         del chunk
         from plstm_seq.ops.sequence.mosaic_gpu.call import interpreted
         from plstm_seq.ops.sequence.mosaic_gpu.outputs import outputs
@@ -96,7 +96,7 @@ class MosaicGPU:
         scale: float,
         chunk: int,
     ) -> tuple[Inputs, Array]:
-        """Cotangents of the inputs and of the initial state."""
+        """Returns the cotangents of the inputs and of the initial state."""
         del chunk
         from plstm_seq.ops.sequence.mosaic_gpu.call import interpreted
         from plstm_seq.ops.sequence.mosaic_gpu.gradients import gradients
@@ -117,7 +117,7 @@ def check_version() -> None:
     """Declines versions of jax that cannot compile the kernels.
 
     Raises:
-        NotImplementedError: this is an older one.
+        NotImplementedError: this version of jax is too old.
     """
     if jax.__version_info__ < VERSION:
         raise NotImplementedError(f"needs jax 0.11.2 or newer, this is {jax.__version__}")
@@ -127,7 +127,7 @@ def check_device(device: Any) -> None:
     """Declines devices that the kernels are not compiled for.
 
     Raises:
-        NotImplementedError: it is no Hopper GPU.
+        NotImplementedError: the device is not a Hopper GPU.
     """
     capability = gpu_capability(device)
     if capability != "9.0":
@@ -138,7 +138,7 @@ def check_arguments(inputs: Inputs) -> None:
     """Declines types and sizes that the kernels do not support.
 
     Raises:
-        NotImplementedError: neither float32 nor bfloat16, or JT, JV or JO above 8.
+        NotImplementedError: the type is neither float32 nor bfloat16, or JT, JV or JO is above 8.
     """
     if inputs.query.dtype not in (jnp.float32, jnp.bfloat16):
         raise NotImplementedError(f"supports float32 and bfloat16, not {inputs.query.dtype}")
@@ -148,7 +148,7 @@ def check_arguments(inputs: Inputs) -> None:
 
 
 def padding(inputs: Inputs) -> float:
-    """How many times larger the kernels' [64, 64] states are than those asked for, JK = JQ = 1."""
+    """Returns how many times larger the kernels' [64, 64] states are than the call's states."""
     J = max(_gate_sizes(inputs))
     DK, DV, gates = inputs.query.shape[-2], inputs.value.shape[-2], inputs.transition.shape[-1]
     padded = next((size for size in (1, 2, 4, 8) if size >= J), J)
@@ -157,7 +157,7 @@ def padding(inputs: Inputs) -> float:
 
 
 def _gate_sizes(inputs: Inputs) -> tuple[int, int, int]:
-    """JT, JV and JO."""
+    """Returns JT, JV and JO."""
     return inputs.transition.shape[-1], inputs.value.shape[-1], inputs.mark.shape[-3]
 
 
@@ -175,11 +175,11 @@ def squeeze(core: Inputs) -> Inputs:
 
 
 def _flat(state: Array) -> Array:
-    """[N, DK, DV, J] -> [N, DK, J * DV]."""
+    """Rearranges [N, DK, DV, J] to [N, DK, J * DV]."""
     return state.swapaxes(-1, -2).reshape(*state.shape[:2], -1)
 
 
 def _unflat(state: Array, shape: tuple[int, ...]) -> Array:
-    """The inverse of `_flat`."""
+    """Inverts `_flat`."""
     *_, DV, J = shape
     return state.reshape(*state.shape[:2], J, DV).swapaxes(-1, -2)

@@ -1,4 +1,4 @@
-"""How a kernel is launched: a warpgroup for every point of a grid."""
+"""Launching a kernel with one warpgroup for every point of a grid."""
 
 import contextlib
 import contextvars
@@ -14,13 +14,13 @@ from plstm_seq.ops import varying
 # The last axis of a grid may be longer than this, the others may not.
 LAST_AXES = 65535
 
-# Whether the kernels being traced run on the CPU, interpreted: for tests.
+# Whether kernels that are traced now run interpreted on the CPU, for tests.
 _interpreted: contextvars.ContextVar[bool] = contextvars.ContextVar("interpreted", default=False)
 
 
 @contextlib.contextmanager
 def interpreted(value: bool) -> Iterator[None]:
-    """Kernels that are called inside run interpreted, or not."""
+    """Sets whether kernels that are called inside this context run interpreted."""
     token = _interpreted.set(value)
     try:
         yield
@@ -29,7 +29,7 @@ def interpreted(value: bool) -> Iterator[None]:
 
 
 def is_interpreted() -> bool:
-    """Whether the kernel being traced runs interpreted."""
+    """Returns whether the kernel that is traced now runs interpreted."""
     return _interpreted.get()
 
 
@@ -41,15 +41,15 @@ def call(
     grid: Mapping[str, int],
     scratch: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Runs a kernel; `body` takes inputs, outputs, and the scratch by name.
+    """Runs a kernel; `body` takes inputs and outputs by position, and the scratch by name.
 
-    Barriers are set by hand (`commit_smem`).
+    The kernel itself sets barriers (`commit_smem`).
 
     Args:
-        name: what profilers show, after `plstm_1d_`.
+        name: the name that profilers show, after `plstm_1d_`.
         body: the kernel.
-        arguments: arrays.
-        out_type: `jax.ShapeDtypeStruct` of every result.
+        arguments: the input arrays.
+        out_type: a `jax.ShapeDtypeStruct` for every result.
         grid: names and sizes of the grid's axes.
         scratch: shared memory and barriers.
     """
@@ -67,17 +67,17 @@ def call(
         ),
         interpret=_interpreter() if is_interpreted() else None,
     )
-    # jax launches it without an account of the axes of `jax.shard_map`.
+    # jax launches the kernel without telling over which axes of `jax.shard_map` the results vary.
     return varying.vary(kernel(*arguments), varying.axes_of(arguments))
 
 
 def position(axis: str) -> Array:
-    """Where on an axis of the grid this warpgroup is."""
+    """Returns this warpgroup's position on an axis of the grid."""
     return jax.lax.axis_index(_axis(axis))
 
 
 def _axis(name: str) -> str:
-    """An axis of the grid by a name that no mesh of a user's has."""
+    """Returns a name for an axis of the grid that no user's mesh has."""
     return f"plstm_1d_{name}"
 
 

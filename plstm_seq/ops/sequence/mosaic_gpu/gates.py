@@ -1,13 +1,13 @@
-"""The gates of a chunk: one level of the tree after another, in registers and shared memory.
+"""The gates of a chunk, for one level of the tree after another, in registers and shared memory.
 
-Every gate is kept at every step. A warpgroup holds `h = 2` rows of a small matrix at once, [64, 2]
-in `PAIRS`, one number a thread; where there is one row only `h` is 1, [64, 1] in `SINGLES`. On the
-level of blocks of b steps the transition of a step is the product over its block, so the sibling's
-product stands b steps away: shared memory moves it there. There a small matrix is
-[J/h, J, steps, h]: `h` rows side by side, as a warp reads them.
+Every step keeps all of its gates. A warpgroup holds `h = 2` rows of a small matrix at once, [64, 2]
+in `PAIRS`, with one number per thread; if the matrix has only one row, `h` is 1, [64, 1] in
+`SINGLES`. On the level whose blocks have b steps, the transition of a step is the product over its
+block, so the product of the sibling block is b steps away, and shared memory moves it. In shared
+memory a small matrix is [J/h, J, steps, h]: `h` rows are next to each other, as a warp reads them.
 
-On each level a right sibling needs its mark and a left one its source. Both are kept in one array,
-the *crossing*: mark[o][i] at right siblings, source[w][i] (the source, transposed) at left ones.
+On each level a right sibling needs its mark and a left one its source. Both are in one array, the
+*crossing*: mark[o][i] at right siblings, source[w][i] (the transposed source) at left siblings.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ MARGIN = L // 2
 
 
 class Gates(NamedTuple):
-    """mark[o][i], source[w][i] and transition[i][j] of every step, [64, h]; () where not needed."""
+    """mark[o][i], source[w][i] and transition[i][j] of every step, [64, h]; () if not needed."""
 
     mark: Components
     source: Components
@@ -45,27 +45,27 @@ class Gates(NamedTuple):
 
 
 def small(J: int, copies: int, margin: int = 0) -> Any:
-    """Shared memory for small matrices of every step; with a margin, they can be read shifted."""
+    """Returns shared memory for small matrices of all steps; a margin allows shifted reads."""
     h = _height(J)
     return plgpu.SMEM((copies, J // h, J, L + 2 * margin, h), f32)
 
 
 def blocked(gate: Array) -> Array:
-    """[..., J, J] -> [..., J/h, h, J/h, h], as kernels take gates from global memory."""
+    """Reshapes [..., J, J] to [..., J/h, h, J/h, h], as kernels read gates from global memory."""
     J = gate.shape[-1]
     h = _height(J)
     return gate.reshape(*gate.shape[:-2], J // h, h, J // h, h)
 
 
 def arrays_of(x: Inputs) -> dict[str, Array]:
-    """The inputs as kernels take them; without direct where there is none."""
+    """Returns the inputs as kernels take them, without `direct` if there is none."""
     gates = {name: blocked(getattr(x, name)) for name in ("source", "transition", "mark")}
     arrays = x._replace(**gates)._asdict()
     return {name: array for name, array in arrays.items() if array is not None}
 
 
 def load(ref: Ref, *, transposed: bool = False) -> Components:
-    """A gate [64, J/h, h, J/h, h] in global memory, its rows (or columns) two by two."""
+    """Loads a gate [64, J/h, h, J/h, h] from global memory, with rows (or columns) in pairs."""
     _, rows, h, _, _ = ref.shape
 
     def component(i: int, j: int) -> Array:
@@ -76,7 +76,7 @@ def load(ref: Ref, *, transposed: bool = False) -> Components:
 
 
 def store(ref: Ref, matrix: Components, *, transposed: bool = False) -> None:
-    """The inverse of `load`, in the type of the memory."""
+    """Stores a gate as `load` reads it, in the type of the memory."""
     h = ref.shape[2]
     for i, row in enumerate(matrix):
         for j, x in enumerate(row):
@@ -85,7 +85,7 @@ def store(ref: Ref, matrix: Components, *, transposed: bool = False) -> None:
 
 
 def scatter(ref: Ref, matrix: Components) -> None:
-    """Writes a small matrix of every step to memory; visible after a `commit_smem`."""
+    """Writes a small matrix per step to shared memory; it is visible after a `commit_smem`."""
     window = _window(ref, 0)
     for i, row in enumerate(matrix):
         for j, x in enumerate(row):
@@ -93,7 +93,7 @@ def scatter(ref: Ref, matrix: Components) -> None:
 
 
 def scatter_single(ref: Ref, matrix: Components) -> None:
-    """As `scatter`, for components [64] held one by one."""
+    """Does the same as `scatter` for single components [64]."""
     h, window = ref.shape[-1], _window(ref, 0)
     for i, row in enumerate(matrix):
         for j, x in enumerate(row):
@@ -101,7 +101,7 @@ def scatter_single(ref: Ref, matrix: Components) -> None:
 
 
 def gather(ref: Ref, steps: int | Array = 0, *, transposed: bool = False) -> Components:
-    """What stands `steps` later, rows (or columns) two by two; undefined beyond the chunk."""
+    """Reads matrices `steps` later, with rows (or columns) in pairs; undefined beyond the chunk."""
     rows, columns, _, h = ref.shape
     window = _window(ref, steps)
 
@@ -116,7 +116,7 @@ def gather(ref: Ref, steps: int | Array = 0, *, transposed: bool = False) -> Com
 
 
 def single(ref: Ref, steps: int | Array = 0, layout: Any = STEPS) -> Components:
-    """What stands `steps` later, every component [64] by itself."""
+    """Reads matrices `steps` later, as single components [64]."""
     rows, columns, _, h = ref.shape
     window = _window(ref, steps)
     return [
@@ -126,12 +126,12 @@ def single(ref: Ref, steps: int | Array = 0, layout: Any = STEPS) -> Components:
 
 
 def by_rows(ref: Ref) -> Components:
-    """Every component [64] in `ROWS`, as factors of the rows of a matrix."""
+    """Reads single components [64] in `ROWS`, as factors for the rows of a matrix."""
     return single(ref, layout=t.ROWS)
 
 
 def product(left: Components, right: Components) -> Components:
-    """left . right, `left` two by two, `right` one by one."""
+    """Returns left . right; `left` has its rows in pairs, `right` has single components."""
     wide = [[_widen(x, left[0][0]) for x in row] for row in right]
     return [
         [add(x * y for x, y in zip(row, column, strict=True)) for column in zip(*wide, strict=True)]
@@ -140,22 +140,22 @@ def product(left: Components, right: Components) -> Components:
 
 
 def transpose(matrix: Components) -> Components:
-    """The transpose of a small matrix whose components are held one by one."""
+    """Returns the transpose of a small matrix of single components."""
     return [list(column) for column in zip(*matrix, strict=True)]
 
 
 def choose(right: Array, one: Components, other: Components) -> Components:
-    """`one` at right siblings, `other` at left ones."""
+    """Returns `one` at right siblings and `other` at left siblings."""
     return jax.tree.map(lambda x, y: jnp.where(_widen(right, x), x, y), one, other)
 
 
 def plus(one: Components, other: Components) -> Components:
-    """Sum, component by component."""
+    """Returns the sum, component by component."""
     return jax.tree.map(jnp.add, one, other)
 
 
 def over_levels(step: Callable[[Array, Any], Any], carried: Any, *, down: bool = False) -> Any:
-    """`step(level, carried)` for all levels, from single steps upwards, or downwards."""
+    """Runs `step(level, carried)` for all levels, from single steps upwards, or downwards."""
 
     def body(index: Array, carried: Any) -> Any:
         return step(LEVELS - 1 - index if down else index, carried)
@@ -164,22 +164,22 @@ def over_levels(step: Callable[[Array, Any], Any], carried: Any, *, down: bool =
 
 
 def is_right(level: int | Array, layout: Any = STEPS) -> Array:
-    """[64]: whether a step lies in the right one of two sibling blocks."""
+    """Returns [64], true for steps in the right one of two sibling blocks."""
     step = plgpu.broadcasted_iota(jnp.int32, (L,), 0, layout=layout)
     return ((step >> level) & 1) != 0
 
 
 def crossing(gates: Gates, level: int | Array) -> Components:
-    """What the siblings of a level read from each other."""
+    """Returns the crossing of a level: marks at right siblings, sources at left siblings."""
     return choose(is_right(level), gates.mark, gates.source)
 
 
 def climb(gates: Gates, level: int | Array, transitions: Ref) -> tuple[Gates, Components]:
-    """From the blocks of 2^level steps to those of twice as many.
+    """Computes the gates for blocks of 2^(level + 1) steps from those for blocks of 2^level steps.
 
-    `transitions` holds the gates' transitions. Returned beside the gates is the matrix, one by one,
-    that the crossing has met on its way: the left sibling's transition, or the right one's
-    transposed.
+    `transitions` is the shared memory that holds the gates' transitions. The second result is the
+    matrix, as single components, that the crossing was multiplied by: the transition of the left
+    sibling at right siblings, and the transposed transition of the right sibling at left siblings.
     """
     steps, right = 1 << level, is_right(level)
     before, after = single(transitions, -steps), single(transitions, steps)

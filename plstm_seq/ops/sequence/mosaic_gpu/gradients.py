@@ -1,12 +1,13 @@
-"""Cotangents of all inputs of all chunks, given the states before and their cotangents after.
+"""Cotangents of all inputs of all chunks, from the states before the chunks and cotangents after.
 
-Upwards through the levels the kernel keeps the crossings and the transitions they pass; downwards
-it multiplies, level by level. On one level every step is either a right sibling, whose mark reads,
-or a left one, whose source writes. So one symmetric product serves both: `scores` is query . key
-below the diagonal, for the marks, and its transpose above it, for the gradients of the sources.
+On the way up through the levels the kernel keeps the crossings and the transitions that they are
+multiplied by; on the way down it computes the products, level by level. On one level every step is
+either a right sibling, whose mark reads, or a left sibling, whose source writes. One symmetric
+product therefore serves both: `scores` is query . key below the diagonal, for the marks, and its
+transpose above the diagonal, for the gradients of the sources.
 
-The cotangent of a block's transition is kept as an unsummed `spread` over its steps: on the way
-down, what stands at the partner step is added, and nothing is ever reduced over steps.
+The cotangent of a block's transition is kept as an unsummed `spread` over the block's steps. On the
+way down the number at the partner step is added, and nothing is ever summed over steps.
 """
 
 import functools
@@ -25,9 +26,9 @@ from plstm_seq.ops.sequence.mosaic_gpu import tiles as t
 from plstm_seq.ops.sequence.mosaic_gpu.call import call, position
 from plstm_seq.ops.sequence.mosaic_gpu.tiles import LEVELS, L, Ref
 
-# What the way down needs from the way up: copies of small matrices, 4 KiB each where J = 4. Where
-# J = 8 they do not fit into shared memory: as many workers as an H100 has multiprocessors share the
-# chunks, and keep theirs in global memory.
+# The number of small matrices that the way up keeps for the way down; each takes 4 KiB for J = 4.
+# For J = 8 they do not fit into shared memory. Then as many workers as an H100 has multiprocessors
+# share the chunks, and each keeps its matrices in global memory.
 KEPT = {"crossings": LEVELS, "passings": LEVELS, "whole": 2}
 WORKERS = 132
 
@@ -35,13 +36,13 @@ WORKERS = 132
 def gradients(
     x: Inputs, states: Array, after_bar: Array, output_bar: Array, *, scale: float
 ) -> Inputs:
-    """Cotangents of `x` (without the axes JQ and JK), in its types.
+    """Returns the cotangents of `x`, in the types of `x`.
 
     Args:
-        x: inputs.
-        states: before every chunk, [N, c, 64, J * DV].
-        after_bar: cotangents of the states after every chunk, [N, c, 64, J * DV].
-        output_bar: [N, T, DV, J].
+        x: the inputs without the axes JQ and JK.
+        states: the states before the chunks, [N, c, 64, J * DV].
+        after_bar: the cotangents of the states after the chunks, [N, c, 64, J * DV].
+        output_bar: the cotangent of the output, [N, T, DV, J].
         scale: factor of the output.
     """
     N, T, _ = x.query.shape
@@ -119,7 +120,7 @@ def _chunk(
     parts: int,
     scale: float,
 ) -> None:
-    """One chunk; `m` is the memory. The scale is in the scores, and multiplied on elsewhere."""
+    """Computes one chunk in memory `m`; the scores contain the scale, other terms do not yet."""
     for name, target in (("query", "queries"), ("key", "keys"), ("states",) * 2, ("after",) * 2):
         t.fetch(ins[name], m[target], m["ready"])
     gates = g.Gates(
@@ -175,7 +176,8 @@ def _chunk(
     g.store(bars["transition"], gate_bars.transition)
     t.store_blocks(bars["value"], value_bar)
 
-    # Queries and keys feel the chunk's scores, and the states before and after it.
+    # The cotangents of queries and keys come from the chunk's scores, and from the states before
+    # and after the chunk.
     t.fetch(ins["states"], m["states"], m["again"])
     marks, sources = g.by_rows(m["whole"].at[0]), g.by_rows(m["whole"].at[1])
     scores_bar = scores_bar.astype(t.f32)
@@ -189,7 +191,7 @@ def _chunk(
 
 
 def _up(m: Mapping[str, Any], level: Array, gates: g.Gates) -> g.Gates:
-    """Climbs, and keeps what the way down needs."""
+    """Climbs one level, and keeps what the way down needs."""
     ref = m["shifting"].at[level % 2]
     g.scatter(ref, gates.transition)
     g.scatter(m["crossings"].at[level], g.crossing(gates, level))
@@ -206,7 +208,10 @@ def _whole(
     readers: list[Array],
     scale: float,
 ) -> tuple[g.Gates, list[Array]]:
-    """The whole chunk: marks read the state before it, gradients of sources come from behind it."""
+    """Computes the cotangents of the whole chunk's gates.
+
+    Marks read the state before the chunk; the gradients of sources come from the state after it.
+    """
     read, _ = t.multiply(m["queries"], m["states"])
     g.scatter_single(m["rows"].at[0], t.correlate(readers, read * scale))
     felt, _ = t.multiply(m["keys"], m["after"])
@@ -230,7 +235,7 @@ def _direct(
     readers: list[Array],
     value_bar: list[Array],
 ) -> tuple[Array, list[Array]]:
-    """What joins a step to itself: the cotangents of query . key and of the values.
+    """Computes the direct term's part of the cotangents of query . key and of the values.
 
     `own` is scale * query . key.
     """
@@ -246,10 +251,11 @@ def _direct(
 
 
 def _down(m: Mapping[str, Any], level: Array, bars: g.Gates, incoming: g.Components) -> g.Gates:
-    """From the cotangents of the gates of blocks to those of their halves.
+    """Computes the cotangents of the gates of half blocks from those of whole blocks.
 
-    `incoming` is what arrives at the crossings, in `rows[1]` too; what the level itself adds there
-    is in `rows[0]`, and the spread cotangent of the transitions in `shifting[0]`.
+    `incoming` is the cotangent that arrives at the crossings; it is in `rows[1]`, too. `rows[0]`
+    holds the part that the level itself adds, and `shifting[0]` the spread cotangent of the
+    transitions.
     """
     steps, right = jnp.int32(1) << level, g.is_right(level)
     passed = g.single(m["passings"].at[level])

@@ -16,13 +16,13 @@ from plstm_seq.ops.sequence.mosaic_gpu.tiles import L, Ref
 
 
 def outputs(x: Inputs, states: Array, *, scale: float, dtype: jnp.dtype) -> Array:
-    """The output [N, T, DV, J].
+    """Returns the output [N, T, DV, J].
 
     Args:
-        x: inputs, without the axes JQ and JK.
-        states: before every chunk, [N, c, 64, J * DV].
+        x: the inputs without the axes JQ and JK.
+        states: the states before the chunks, [N, c, 64, J * DV].
         scale: factor of the output.
-        dtype: of the output.
+        dtype: type of the output.
     """
     N, T, _ = x.query.shape
     J, parts = x.transition.shape[-1], t.parts_of(x.query.dtype)

@@ -1,8 +1,8 @@
-"""States at the chunks' starts, and, run backwards, their cotangents: two kernels.
+"""Two kernels for the states at the chunks' starts, and, run backwards, for their cotangents.
 
-The first works on all chunks at once and finds what each adds to the state, the second walks over
-the chunks. Backwards the roles change: what a chunk adds to the cotangent of the state before it is
-`query^T (mark_n^T output_bar)`, where forwards it is `key^T (source_n value)`.
+The first kernel works on all chunks at once and finds what each adds to the state; the second walks
+over the chunks. Forwards a chunk adds `key^T (source_n value)` to the state after it; backwards it
+adds `query^T (mark_n^T output_bar)` to the cotangent of the state before it.
 """
 
 from typing import Any
@@ -18,9 +18,10 @@ from plstm_seq.ops.sequence.mosaic_gpu import tiles as t
 from plstm_seq.ops.sequence.mosaic_gpu.call import call, position
 from plstm_seq.ops.sequence.mosaic_gpu.tiles import L, Ref, f32
 
-# A warpgroup's part of the state, [16, 8 n]: every warp four rows, every lane one number in eight.
+# A warpgroup has a part [16, 8 n] of the state: each warp has four rows, and each lane has every
+# eighth number of one row.
 SLAB = 16
-# Chunks that are loaded at once, while those before are worked off: hides the latency of memory.
+# The number of chunks that are loaded while earlier ones are computed, which hides memory latency.
 GROUP = 4
 SLABS = plgpu.Layout.TILED(
     plgpu.Tiling(((16, 8), (4, 8), (1,))), warp_dims=(-5,), lane_dims=(-3, -2), vector_dim=-1
@@ -30,12 +31,12 @@ SLABS = plgpu.Layout.TILED(
 def contributions(
     vectors: Array, blocks: Array, gate: Array, transition: Array, *, scale: float, backward: bool
 ) -> tuple[Array, Array]:
-    """What every chunk adds to the state, and its whole transition.
+    """Returns what every chunk adds to the state, and the product of its transitions.
 
     Args:
-        vectors: keys, or queries backwards, [N, T, 64].
-        blocks: values, or cotangents of the output backwards, [N, T, DV, J].
-        gate: source, or mark backwards, [N, T, J, J].
+        vectors: keys (backwards: queries), [N, T, 64].
+        blocks: values (backwards: cotangents of the output), [N, T, DV, J].
+        gate: sources (backwards: marks), [N, T, J, J].
         transition: [N, T, J, J].
         scale: factor of the contributions.
         backward: whether this is for the cotangents of the states.
@@ -111,16 +112,18 @@ def contributions(
 
 
 def walk(added: Array, total: Array, begin: Array, *, backward: bool) -> tuple[Array, Array]:
-    """The state before every chunk, and after the last; backwards, the cotangent after every chunk.
+    """Returns the states before all chunks; backwards, the cotangents of the states after them.
 
     Args:
-        added: [N, c, 64, J * DV].
-        total: [N, c, J, J].
-        begin: the initial state, or the cotangent of the last one, [N, 64, J * DV], float32.
+        added: what every chunk adds to the state, [N, c, 64, J * DV].
+        total: the product of every chunk's transitions, [N, c, J, J].
+        begin: the initial state (backwards: the cotangent of the last state), [N, 64, J * DV],
+            float32.
         backward: whether to walk from the last chunk to the first, with transposed transitions.
 
     Returns:
-        States [N, c, 64, J * DV] in the type of `added`, and the one at the end, float32.
+        States [N, c, 64, J * DV] in the type of `added`, and the state at the end of the walk, in
+        float32.
     """
     N, chunks, _, _ = added.shape
     J = total.shape[-1]

@@ -1,9 +1,9 @@
 """Tiles of a chunk: layouts, loads, and products on the tensor cores.
 
-A chunk is `L = 64` steps, the rows of one `wgmma`; keys and queries have 64 features, values
-`J * DV = 64`, so that every matrix is [64, 64]. Three layouts of a warpgroup's registers occur:
-`MATRIX` [64, 8 n] is that of a `wgmma` accumulator, `ROWS` [64] holds one number for each of its
-rows, and `SCATTERED` is `MATRIX` with single elements, which strided memory needs.
+A chunk has `L = 64` steps, the rows of one `wgmma`. Keys and queries have 64 features and values
+have `J * DV = 64`, so that every matrix is [64, 64]. A warpgroup's registers have three layouts:
+`MATRIX` [64, 8 n] is the layout of a `wgmma` accumulator, `ROWS` [64] holds one number for each of
+its rows, and `SCATTERED` is `MATRIX` with single elements, which strided memory needs.
 """
 
 import functools
@@ -27,26 +27,27 @@ SCATTERED = plgpu.Layout._WGMMA_ACC_32BIT  # the one that Pallas converts to MAT
 
 f32, bf16 = jnp.float32, jnp.bfloat16
 
-Ref = Any  # Pallas has no public name for it
+Ref = Any  # Pallas has no public name for this type
 Components = Sequence[Sequence[Array]]
 
 
 def parts_of(dtype: jnp.dtype) -> int:
-    """How many bf16 numbers stand for one: three carry all 24 bits of a float32."""
+    """Returns how many bf16 numbers represent one number; three have all 24 bits of a float32."""
     return 1 if dtype == bf16 else 3
 
 
 def matrix(parts: int) -> list[Any]:
-    """Shared memory for a [64, 64] matrix as a tensor core reads it, part by part."""
+    """Returns shared memory for the parts of a [64, 64] matrix, as a tensor core reads them."""
     transforms = (plgpu.TilingTransform((8, 64)), plgpu.SwizzleTransform(128))
     return [plgpu.SMEM((L, L), bf16, transforms=transforms) for _ in range(parts)]
 
 
 def load(ref: Ref, layout: Any) -> Array:
-    """An array of any strides, in global or shared memory, in its type."""
+    """Loads an array of any strides from global or shared memory, in the type of the memory."""
     x = plgpu.load(ref, layout=layout, optimized=False)  # pyright: ignore[reportCallIssue]
-    # Inside `jax.shard_map` what is read varies over the mesh's axes, and what is made of it in a
-    # kernel does not: a loop could not carry it. The compiler takes the product away.
+    # Inside `jax.shard_map` an array that was read varies over the mesh's axes, while results of
+    # computations in a kernel do not, so that a loop could not carry it. The compiler removes this
+    # product.
     return x * x.dtype.type(1) if varying.axes_of(x) else x
 
 
@@ -60,7 +61,7 @@ def store(ref: Ref, x: Array) -> None:
 
 
 def fetch(source: Ref, target: Sequence[Ref], ready: Ref) -> None:
-    """Global [64, 64] -> shared memory: arrives at `ready` if bf16, else after a `commit_smem`."""
+    """Copies [64, 64] to shared memory; bf16 signals `ready`, else it takes a `commit_smem`."""
     if len(target) == 1:
         plgpu.copy_gmem_to_smem(source, target[0], ready)
     else:
@@ -68,7 +69,7 @@ def fetch(source: Ref, target: Sequence[Ref], ready: Ref) -> None:
 
 
 def wait(ready: Ref, parts: int) -> None:
-    """Until all that was fetched is there."""
+    """Waits until all parts that were fetched have arrived."""
     if parts == 1:
         plgpu.barrier_wait(ready)
     else:
@@ -76,13 +77,13 @@ def wait(ready: Ref, parts: int) -> None:
 
 
 def put(target: Sequence[Ref], x: Array) -> None:
-    """Writes a float32 matrix to shared memory; visible after a `commit_smem`."""
+    """Writes a float32 matrix to shared memory; it is visible after a `commit_smem`."""
     for ref, piece in zip(target, split(x, len(target)), strict=True):
         ref[...] = piece
 
 
 def split(x: Array, parts: int) -> list[Array]:
-    """An array as a sum of bf16 arrays."""
+    """Splits an array into a sum of bf16 arrays."""
     pieces = [x.astype(bf16)]
     for _ in range(parts - 1):
         x = x - pieces[-1].astype(f32)
@@ -91,25 +92,25 @@ def split(x: Array, parts: int) -> list[Array]:
 
 
 def operand(x: Array, parts: int) -> Array:
-    """What is kept of a float32 array that will only enter products: saves registers."""
+    """Converts a float32 array that is used in products alone; this saves registers."""
     return x.astype(bf16) if parts == 1 else x
 
 
 def transposed(refs: Sequence[Ref]) -> list[Ref]:
-    """The transpose of a matrix in shared memory."""
+    """Returns the transpose of a matrix in shared memory."""
     return [ref.T for ref in refs]
 
 
 def multiply(
     left: Sequence[Any], right: Sequence[Ref], meanwhile: Callable[[], Any] = lambda: None
 ) -> tuple[Array, Any]:
-    """left @ right, both in parts, and what was computed `meanwhile`.
+    """Returns left @ right, both given in parts, and the result of `meanwhile`.
 
     `left` is in registers (`MATRIX`) or in shared memory, `right` in shared memory. Products of
-    parts that lie below float32's rounding are left out.
+    parts that are smaller than float32's rounding are left out.
     """
     pairs = [(a, b) for i, a in enumerate(left) for b in right[: len(right) - i]]
-    if is_interpreted():  # its `wgmma` knows no registers
+    if is_interpreted():  # the interpreter's `wgmma` does not support registers
         return add(
             jnp.dot(a[...], b[...], preferred_element_type=f32) for a, b in pairs
         ), meanwhile()
@@ -124,12 +125,12 @@ def multiply(
 
 
 def over_rows(x: Array, columns: int) -> Array:
-    """[64] in `ROWS` -> [64, columns] in `MATRIX`."""
+    """Broadcasts [64] in `ROWS` to [64, columns] in `MATRIX`."""
     return jax.lax.broadcast_in_dim(x, (L, columns), (0,))
 
 
 def mix(rows: Components, blocks: Sequence[Array]) -> Array:
-    """sum_w rows[w][i] blocks[w] for every i, side by side: [64, 64]."""
+    """Returns sum_w rows[w][i] blocks[w] for every i, next to each other: [64, 64]."""
     width = blocks[0].shape[1]
     return jnp.concatenate(
         [
@@ -144,7 +145,7 @@ def mix(rows: Components, blocks: Sequence[Array]) -> Array:
 
 
 def unmix(rows: Components, x: Array) -> list[Array]:
-    """sum_i rows[w][i] x_i for every w: the transpose of `mix`."""
+    """Returns sum_i rows[w][i] x_i for every w, the transpose of `mix`."""
     blocks = blocks_of(x, len(rows[0]))
     width = blocks[0].shape[1]
     return [
@@ -154,22 +155,22 @@ def unmix(rows: Components, x: Array) -> list[Array]:
 
 
 def correlate(blocks: Sequence[Array], x: Array) -> Components:
-    """[w][i] of sum_v blocks[w] x_i, each [64] in `ROWS`: the cotangent of `rows` in `mix`."""
+    """Returns sum_v blocks[w] x_i as [w][i], [64] in `ROWS`: the cotangent of `rows` in `mix`."""
     return correlate_each(blocks, blocks_of(x, len(blocks)))
 
 
 def correlate_each(one: Sequence[Array], other: Sequence[Array]) -> Components:
-    """[o][w] of sum_v one[o] other[w], each [64] in `ROWS`."""
+    """Returns sum_v one[o] other[w] as [o][w], each [64] in `ROWS`."""
     return [[jnp.sum(x.astype(f32) * y.astype(f32), axis=1) for y in other] for x in one]
 
 
 def row_numbers(columns: int) -> Array:
-    """[64, columns]: the row of every element."""
+    """Returns the row number of every element, [64, columns]."""
     return plgpu.broadcasted_iota(jnp.int32, (L, columns), 0, layout=MATRIX)
 
 
 def plus(one: Sequence[Array], other: Sequence[Array]) -> list[Array]:
-    """Sum, block by block."""
+    """Returns the sum, block by block."""
     return [x + y for x, y in zip(one, other, strict=True)]
 
 
@@ -180,12 +181,12 @@ def blocks_of(x: Array, count: int) -> list[Array]:
 
 
 def load_rows(ref: Ref) -> Array:
-    """[64] of any stride -> `ROWS`, float32."""
+    """Loads [64] of any stride to `ROWS`, as float32."""
     return load(ref, ROWS).astype(f32)
 
 
 def load_blocks(ref: Ref) -> list[Array]:
-    """Values [64, DV, J] in global memory -> J blocks [64, DV] in `MATRIX`."""
+    """Loads values [64, DV, J] from global memory as J blocks [64, DV] in `MATRIX`."""
 
     def block(w: int) -> Array:
         scattered = load(ref.at[:, :, w], SCATTERED)
@@ -195,32 +196,32 @@ def load_blocks(ref: Ref) -> list[Array]:
 
 
 def store_blocks(ref: Ref, blocks: Sequence[Array]) -> None:
-    """The inverse of `load_blocks`."""
+    """Stores blocks as `load_blocks` reads them."""
     for w, block in enumerate(blocks):
         store(ref.at[:, :, w], plgpu.layout_cast(block, SCATTERED))
 
 
 def row_and_column() -> tuple[Array, Array]:
-    """Row and column of every element of a matrix."""
+    """Returns the row and column numbers of every element of a matrix."""
     row, column = (plgpu.broadcasted_iota(jnp.int32, (L, L), d, layout=MATRIX) for d in (0, 1))
     return row, column
 
 
 def meets(row: Array, column: Array, level: int | Array) -> Array:
-    """Whether two steps lie in sibling blocks of this level, in either order."""
+    """Returns whether two steps are in sibling blocks of this level, in either order."""
     return (row >> level) == ((column >> level) ^ 1)
 
 
 def zeros(columns: int) -> Array:
-    """[64, columns] in `MATRIX`, float32: a loop's carry cannot change its layout."""
+    """Returns float32 zeros [64, columns] in `MATRIX`: a loop's carry cannot change its layout."""
     return plgpu.layout_cast(jnp.zeros((L, columns), f32), MATRIX)
 
 
 def where(condition: Array, x: Array) -> Array:
-    """`x` where the condition holds, else zero."""
+    """Returns `x` where the condition holds, else zero."""
     return jnp.where(condition, x, jnp.zeros_like(x))
 
 
 def add(terms: Iterable[Array]) -> Array:
-    """Sum of arrays."""
+    """Returns the sum of arrays."""
     return functools.reduce(jnp.add, terms)

@@ -1,8 +1,8 @@
-"""The 1D op with small states on Hopper GPUs: a thread for every sequence (README.md, section 11).
+"""The 1D op with small states on Hopper GPUs: one thread per sequence (README.md, section 11).
 
-Where a state has a few dozen numbers, as in word problems (DK = 2, DV = JT = 5), a thread holds it
-in its registers and runs the recurrence, step after step. Thousands of sequences fill the device;
-the kernels of `mosaic_gpu` would mostly multiply padding.
+If a state has a few dozen numbers, as in word problems (DK = 2, DV = JT = 5), a thread holds it in
+its registers and computes the recurrence, step after step. Thousands of sequences fill the device.
+The kernels of `mosaic_gpu` would mostly multiply padding here.
 """
 
 import math
@@ -17,10 +17,10 @@ from plstm_seq.ops.sequence import mosaic_gpu
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.kernel import Limits
 
-# The largest DK * DV * JT: a thread has 255 registers, for this and a step's gates.
+# The largest DK * DV * JT: a thread has 255 registers for the state and a step's gates.
 STATE_MAX = 96
-# A guess between what was timed on an H100: `chunkwise` was faster on 256 sequences of 1,024 steps,
-# slower on 2,048 of 256 and on 256 of 40.
+# These limits are a guess between times on an H100: `chunkwise` was faster on 256 sequences of
+# 1,024 steps, and slower on 2,048 sequences of 256 steps and on 256 sequences of 40 steps.
 FEW, SHORT = 512, 128
 
 
@@ -29,16 +29,16 @@ class MosaicGPUSmall:
     """The kernel; see `kernel.Kernel`.
 
     Attributes:
-        interpret: whether to run on the CPU, interpreted, for tests.
+        interpret: whether to run interpreted on the CPU, for tests.
     """
 
     name: ClassVar[str] = "mosaic_gpu_small"
     interpret: bool = False
 
     def rank(self, inputs: Inputs, platform: str) -> int:
-        """Late for few long sequences, last for states that it declines.
+        """Returns a late rank for few long sequences, and the last one for states that it declines.
 
-        Members of a sweep are not seen, as under `vmap`.
+        Axes that `vmap` maps, such as the members of a sweep, do not count as sequences.
         """
         if platform != "gpu":
             return 0
@@ -50,11 +50,11 @@ class MosaicGPUSmall:
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """NVIDIA GPUs."""
+        """The platform of programs for NVIDIA GPUs."""
         return () if self.interpret else ("cuda",)
 
     def check_device(self, device: Any) -> None:
-        """Declines all but Hopper GPUs."""
+        """Declines all devices except Hopper GPUs."""
         if not self.interpret:
             mosaic_gpu.check_device(device)
 
@@ -65,7 +65,7 @@ class MosaicGPUSmall:
         check_arguments(inputs)
 
     def limits(self, core: Inputs) -> Limits:
-        """Any sizes, as they are."""
+        """Returns the call's own sizes as limits, so that nothing is cut or padded."""
         DK, DV, JT = core.query.shape[-2], core.value.shape[-2], core.transition.shape[-1]
         return Limits(DK_max=DK, columns_max=DV * JT)
 
@@ -78,7 +78,7 @@ class MosaicGPUSmall:
     def forward(
         self, core: Inputs, state: Array, *, scale: float, chunk: int, output_dtype: jnp.dtype
     ) -> tuple[Array, Array, Array]:
-        """Output, last state, and the initial state, all that is kept beside the arguments."""
+        """Returns the output, the last state, and the initial state for the backward pass."""
         del chunk
         from plstm_seq.ops.sequence.mosaic_gpu.call import interpreted
         from plstm_seq.ops.sequence.mosaic_gpu_small.threads import forward
@@ -97,7 +97,7 @@ class MosaicGPUSmall:
         scale: float,
         chunk: int,
     ) -> tuple[Inputs, Array]:
-        """Cotangents of the inputs and of the initial state."""
+        """Returns the cotangents of the inputs and of the initial state."""
         del chunk
         from plstm_seq.ops.sequence.mosaic_gpu.call import interpreted
         from plstm_seq.ops.sequence.mosaic_gpu_small.threads import backward
@@ -113,8 +113,8 @@ def check_arguments(inputs: Inputs) -> None:
     """Declines types and sizes that the kernel does not support.
 
     Raises:
-        NotImplementedError: neither float32 nor bfloat16, a gate above 8, too large a
-            state, or a batch or length that is a symbol.
+        NotImplementedError: the type is neither float32 nor bfloat16, a size of a gate is above 8,
+            the state is too large, or the batch or the length is symbolic.
     """
     if not all(isinstance(size, int) for size in inputs.query.shape):
         raise NotImplementedError("needs sizes that are numbers, the batch and T too")
@@ -124,5 +124,5 @@ def check_arguments(inputs: Inputs) -> None:
 
 
 def state_size(inputs: Inputs) -> int:
-    """DK * DV * JT."""
+    """Returns DK * DV * JT."""
     return math.prod(inputs.state_shape[-3:])

@@ -1,9 +1,9 @@
-"""The recurrence and its cotangents, a thread for every sequence: two kernels.
+"""Two kernels for the recurrence and its cotangents, with one thread per sequence.
 
-Arrays are laid out [T, F, N], the F numbers of a step of all sequences side by side, so that
-threads next to each other read what lies next to each other. In the kernels a gate or a state is a
-numpy array of its numbers, each an array [LANES] with one element a thread, and `np.einsum` writes
-out the multiply-adds.
+Arrays are laid out as [T, F, N]: each of the F numbers of a step is stored for all sequences
+together, so that neighbouring threads read neighbouring addresses. In the kernels a gate or a state
+is a numpy array of its numbers. Each number is an array [LANES] with one element per thread, and
+`np.einsum` writes out the multiply-adds.
 """
 
 import math
@@ -22,22 +22,22 @@ from plstm_seq.ops.sequence.mosaic_gpu import tiles
 from plstm_seq.ops.sequence.mosaic_gpu.call import call, position
 from plstm_seq.ops.sequence.mosaic_gpu.tiles import Ref, f32
 
-# The threads of a warpgroup, one element each.
+# The number of threads of a warpgroup, each of which has one element.
 LANES = 128
 STRIDED = plgpu.Layout.WG_STRIDED((LANES,), vec_size=1)
 
-Numbers = Any  # a numpy array of dtype object, of arrays [LANES]
+Numbers = Any  # a numpy array of dtype object that contains arrays [LANES]
 
 
 def forward(x: Inputs, state: Array, *, scale: float, dtype: jnp.dtype) -> tuple[Array, Array]:
-    """The recurrence.
+    """Computes the recurrence.
 
     Args:
         x: query, key [N, T, DK], value [N, T, DV, JV], source [N, T, JT, JV], transition
             [N, T, JT, JT], mark [N, T, JO, JT], direct [N, T, JO, JV] or None.
-        state: before the first step, [N, DK, DV, JT].
+        state: the state before the first step, [N, DK, DV, JT].
         scale: factor of the output.
-        dtype: of the output.
+        dtype: type of the output.
 
     Returns:
         The output [N, T, DV, JO], and the last state.
@@ -70,14 +70,14 @@ def forward(x: Inputs, state: Array, *, scale: float, dtype: jnp.dtype) -> tuple
 def backward(
     x: Inputs, state: Array, output_bar: Array, state_bar: Array, *, scale: float
 ) -> tuple[Inputs, Array]:
-    """Cotangents of the inputs and of the initial state; the states are computed again.
+    """Returns the cotangents of the inputs and of the initial state; it computes the states again.
 
     Args:
-        x: as in `forward`.
-        state: as in `forward`.
+        x: the same as in `forward`.
+        state: the same as in `forward`.
         output_bar: cotangent of the output, [N, T, DV, JO].
         state_bar: cotangent of the last state, [N, DK, DV, JT].
-        scale: as in `forward`.
+        scale: the same as in `forward`.
     """
     read_step, count = _reader(x), len(jax.tree.leaves(x))
     N, T = output_bar.shape[:2]
@@ -114,7 +114,7 @@ def backward(
 
 
 def _next(now: Inputs, before: Numbers) -> Numbers:
-    """The state after a step, [DK, DV, JT]."""
+    """Returns the state after a step, [DK, DV, JT]."""
     writing = np.einsum("iw,vw->vi", now.source, now.value)
     moved = np.einsum("ij,kvj->kvi", now.transition, before)
     return moved + np.einsum("k,vi->kvi", now.key, writing)
@@ -123,12 +123,12 @@ def _next(now: Inputs, before: Numbers) -> Numbers:
 def _step_backward(
     now: Inputs, before: Numbers, y_bar: Numbers, after_bar: Numbers
 ) -> tuple[Inputs, Numbers]:
-    """Cotangents of a step's inputs and of the state before it.
+    """Returns the cotangents of a step's inputs and of the state before it.
 
     Args:
         now: the step's inputs.
         before: the state before the step, [DK, DV, JT].
-        y_bar: cotangent of its output before scaling, [DV, JO].
+        y_bar: cotangent of the step's output before scaling, [DV, JO].
         after_bar: cotangent of the state after the step, [DK, DV, JT].
     """
     query, key, value, source, transition, mark, direct = now
@@ -161,12 +161,12 @@ def _step_backward(
 
 
 def _dot(subscripts: str, left: Numbers, right: Numbers) -> Numbers:
-    """The sum as an array of one number, which can be multiplied with other arrays."""
+    """Computes a sum of products as an array [1], which can be multiplied with other arrays."""
     return _numbers([np.einsum(subscripts, left, right)], (1,))
 
 
 def _call(name: str, body: Any, arguments: Any, results: list[tuple[int, Any, Any]]) -> list[Array]:
-    """Runs a kernel over warpgroups; `results` says how many steps, the shape of one, the type."""
+    """Runs a kernel over warpgroups; `results` has the steps, shape and type of each result."""
     leaves = jax.tree.leaves(arguments)
     lanes = leaves[0].shape[-1]
     out_type = [
@@ -177,7 +177,7 @@ def _call(name: str, body: Any, arguments: Any, results: list[tuple[int, Any, An
 
 
 def _lanes(tree: Any) -> Any:
-    """[N, T, ...] -> [T, F, N], N filled up to a multiple of LANES with zeros."""
+    """Rearranges [N, T, ...] to [T, F, N], with N padded by zeros to a multiple of LANES."""
 
     def arrange(x: Array) -> Array:
         x = x.reshape(*x.shape[:2], -1).transpose(1, 2, 0)
@@ -187,12 +187,12 @@ def _lanes(tree: Any) -> Any:
 
 
 def _sequences(x: Array, N: int, shape: tuple[int, ...]) -> Array:
-    """The inverse of `_lanes`."""
+    """Inverts `_lanes`."""
     return x[..., :N].transpose(2, 0, 1).reshape(N, len(x), *shape)
 
 
 def _reader(x: Inputs) -> Callable[[Sequence[Ref], Array], Inputs]:
-    """What reads a step's inputs, from the references to them."""
+    """Returns a function that reads a step's inputs from the references to them."""
     structure, shapes = jax.tree.structure(x), [y.shape[2:] for y in jax.tree.leaves(x)]
 
     def read(refs: Sequence[Ref], t: Array) -> Inputs:
@@ -203,7 +203,7 @@ def _reader(x: Inputs) -> Callable[[Sequence[Ref], Array], Inputs]:
 
 
 def _read(ref: Ref, t: Any, shape: tuple[int, ...]) -> Numbers:
-    """A step's numbers of these threads' sequences, float32."""
+    """Reads a step's numbers of these threads' sequences as float32."""
     loaded = (tiles.load(ref.at[t, i, _here()], STRIDED) for i in range(math.prod(shape)))
     return _numbers((x.astype(f32) for x in loaded), shape)
 
@@ -214,7 +214,7 @@ def _write(ref: Ref, t: Any, numbers: Numbers) -> None:
 
 
 def _here() -> Any:
-    """These threads' sequences."""
+    """Returns the slice of these threads' sequences."""
     return pl.ds(position("n") * LANES, LANES)
 
 

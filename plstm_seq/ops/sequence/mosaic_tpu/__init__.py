@@ -1,9 +1,9 @@
 """The 1D op on a TPU: Pallas kernels, lowered by Mosaic TPU (README.md, section 9).
 
-`forward.py` and `backward.py` hold one kernel each; `gates.py` is the level algebra inside them,
-`products.py` what goes through the matrix unit, `layout.py` how arrays lie in memory, `chunk.py`
-what both kernels share. All but this file are imported when they first run: Pallas takes long to
-import.
+`forward.py` and `backward.py` contain one kernel each. `gates.py` is the level algebra inside them,
+`products.py` has the products of the matrix unit, `layout.py` the layout of arrays in memory, and
+`chunk.py` what both kernels share. All files except this one are imported when a kernel first runs,
+because Pallas takes long to import.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from plstm_seq.ops.choice import always_first
 from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.kernel import Limits
 
-# v5e and v6e: what tests compile the kernels for.
+# The tests compile the kernels for v5e and v6e.
 COMPILED_FOR = ("TPU v5 lite", "TPU v6 lite")
 DK_MAX = 256
 COLUMNS_MAX = 256
@@ -27,31 +27,31 @@ CHUNK_SIZES = (128, 256)
 
 @dataclass(frozen=True)
 class MosaicTPU:
-    """The kernel (`kernel.Kernel`), and where it is willing to run.
+    """The kernel (`kernel.Kernel`), with the devices and calls that it supports.
 
     Attributes:
-        interpret: a `pltpu.InterpretParams` runs it on the CPU, for tests.
+        interpret: a `pltpu.InterpretParams` to run the kernel on the CPU, for tests.
     """
 
     name: ClassVar[str] = "mosaic_tpu"
     interpret: Any = None
 
     def rank(self, inputs: Inputs, platform: str) -> int:
-        """First of all: nothing was measured."""
+        """Returns the first rank, since nothing was measured."""
         return always_first(inputs, platform)
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """TPUs."""
+        """The platform of programs for TPUs."""
         return ("tpu",) if self.interpret is None else ()
 
     def check_device(self, device: Any) -> None:
-        """Declines what it was not compiled for, and several TPUs at once outside `shard_map`."""
+        """Declines untested kinds of device, and several TPUs at once outside `shard_map`."""
         if self.interpret is None:
             _check_device(device)
 
     def check(self, inputs: Inputs) -> None:
-        """Declines: `kernel.Kernel.check`."""
+        """Declines unsupported calls; see `kernel.Kernel.check`."""
         dtype = inputs.query.dtype
         if dtype not in (jnp.float32, jnp.bfloat16):
             raise NotImplementedError(f"inputs: got {dtype}, expected float32 or bfloat16")
@@ -65,7 +65,7 @@ class MosaicTPU:
                 raise NotImplementedError(f"{letter} is {size}, above {GATE_MAX}")
 
     def limits(self, core: Inputs) -> Limits:
-        """Sublanes in whole registers, and values and outputs no larger than the state."""
+        """Returns limits: sublanes fill registers, values and outputs are no larger than states."""
         JT, JV, JO = core.transition.shape[-1], core.value.shape[-1], core.mark.shape[-3]
         packed = 4 // core.query.dtype.itemsize
         return Limits(
@@ -76,7 +76,7 @@ class MosaicTPU:
         )
 
     def chunk_size(self, core: Inputs, requested: int | None) -> int:  # noqa: ARG002
-        """Whole registers of time."""
+        """Returns a number of steps that fills whole registers."""
         if requested is not None and requested not in CHUNK_SIZES:
             raise NotImplementedError(f"chunk_size: got {requested}, expected one of {CHUNK_SIZES}")
         return requested or CHUNK_SIZES[0]
@@ -84,7 +84,7 @@ class MosaicTPU:
     def forward(
         self, core: Inputs, state: Array, *, scale: float, chunk: int, output_dtype: jnp.dtype
     ) -> tuple[Array, Array, Any]:
-        """As `kernel.Kernel.forward` says."""
+        """Runs the forward kernel; see `kernel.Kernel.forward`."""
         from plstm_seq.ops.sequence.mosaic_tpu.forward import forward
 
         return forward(
@@ -106,7 +106,7 @@ class MosaicTPU:
         scale: float,
         chunk: int,
     ) -> tuple[Inputs, Array]:
-        """As `kernel.Kernel.backward` says."""
+        """Runs the backward kernel; see `kernel.Kernel.backward`."""
         from plstm_seq.ops.sequence.mosaic_tpu.backward import backward
 
         return backward(
@@ -127,8 +127,8 @@ def _check_device(device: Any) -> None:
         raise NotImplementedError(
             f"compiled for {' and '.join(COMPILED_FOR)} alone, not for {device.device_kind}"
         )
-    # A TPU's compiler knows no `custom_partitioning` (jax issue 38196): a program for several
-    # devices would not compile, and here it is not known whether this is one.
+    # A TPU's compiler does not support `custom_partitioning` (jax issue 38196), so that a program
+    # for several devices would not compile. Here it is unknown whether the program is for several.
     mesh = jax.sharding.get_abstract_mesh()
     inside = not mesh.empty and set(mesh.manual_axes) == set(mesh.axis_names)
     if jax.device_count() > 1 and not inside:

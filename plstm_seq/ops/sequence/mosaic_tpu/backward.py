@@ -1,7 +1,7 @@
-"""The backward kernel: walks over the chunks from the last to the first.
+"""The backward kernel, which walks over the chunks from the last to the first.
 
-The cotangent of the state is carried in VMEM; scores, gates of all levels, and what is read and
-written on each level are computed again from the inputs and the state at the chunk's start.
+The cotangent of the state is carried in VMEM. The scores, the gates of all levels, and what each
+level reads and writes are computed again from the inputs and the state at the chunk's start.
 """
 
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ def backward(
     chunk: int,
     interpret: Any,
 ) -> tuple[Inputs, Array]:
-    """`Kernel.backward`."""
+    """Runs the kernel for `Kernel.backward`."""
     sizes = c.sizes_of(core, chunk, arrays=7, states=3)
     padded, saved, output_bar, state_bar = layout.pad((core, saved, output_bar, state_bar), sizes.R)
     lanes = layout.to_lanes(padded, sizes.R)
@@ -78,13 +78,14 @@ class _Sequence(NamedTuple):
 
 
 def _sequence(x: _Sequence, output_bar: Array, state: Array, state_bar: c.Ref) -> None:
-    """All cotangents of one sequence but those that come down the levels.
+    """Computes all cotangents of one sequence, except those that come down the levels.
 
     Args:
-        x: where everything is, and which sequence.
-        output_bar: [JO, DV, L], scaled.
-        state: at the chunk's start, [JT * DV, DK].
-        state_bar: memory [R, JT * DV, DK]: of the state after the chunk, then before it.
+        x: the memory, and the number of the sequence.
+        output_bar: the scaled cotangent of the output, [JO, DV, L].
+        state: the state at the chunk's start, [JT * DV, DK].
+        state_bar: memory [R, JT * DV, DK] with the cotangent of the state after the chunk; it
+            receives that of the state before the chunk.
     """
     r, dtype, JT, JV, JO = x.r, x.dtype, x.sizes.JT, x.sizes.JV, x.sizes.JO
     query, key, value = x.ins.query[r], x.ins.key[r], x.ins.value[r].astype(jnp.float32)
@@ -99,7 +100,7 @@ def _sequence(x: _Sequence, output_bar: Array, state: Array, state_bar: c.Ref) -
         read_bar = p.flat(p.mix(gate[:, :JO], output_bar))
         read = p.blocks_of(p.nn(written, masked, dtype), JT)
         written_bar = p.blocks_of(p.nt(read_bar, masked, dtype), JT)
-        # On one level a step either reads or writes: one of the two is zero.
+        # On one level a step either reads or writes, so one of the two is zero.
         mark_bar = gates.widen(p.correlate(read, output_bar), x.sizes.width)
         source_bar = gates.widen(p.correlate(written_bar, value), x.sizes.width)
         c.set_row(x.scratch_bar.crossing, r, p.over_sublanes(mark_bar + source_bar), level)
@@ -148,7 +149,7 @@ def _sequence(x: _Sequence, output_bar: Array, state: Array, state_bar: c.Ref) -
 def _descend_all(
     bars: layout.Lanes, scratch: c.Scratch, scratch_bar: c.Scratch, sizes: c.Sizes
 ) -> None:
-    """Cotangents of the steps' gates, from those of all levels."""
+    """Computes the cotangents of the steps' gates from those of all levels."""
 
     def down(index: Array, _: None) -> None:
         level = sizes.levels - 1 - index

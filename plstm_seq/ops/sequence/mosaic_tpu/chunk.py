@@ -1,4 +1,4 @@
-"""What the forward and the backward kernel share: a call's sizes, scratch memory, the way up."""
+"""Parts that the forward and the backward kernel share: sizes, scratch memory, the way up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ from plstm_seq.ops.sequence.inputs import Inputs
 from plstm_seq.ops.sequence.mosaic_tpu import gates
 from plstm_seq.ops.sequence.mosaic_tpu.layout import Lanes, group_size
 
-Ref = Any  # Pallas has no public name for it
+Ref = Any  # Pallas has no public name for this type
 
 MEBIBYTE = 2**20
-# v5e and v6e have 128 MiB of VMEM; a kernel gets 16 MiB where it does not ask for more.
+# v5e and v6e have 128 MiB of VMEM; a kernel gets 16 MiB unless it asks for more.
 VMEM_LIMIT = 64 * MEBIBYTE
-# What the blocks of a group may take of it, twice over for the pipeline; the rest is for scratch
-# memory and for what the compiler spills.
+# The blocks of a group may take so much of this limit, counted twice for the pipeline. The rest is
+# for scratch memory and for registers that the compiler spills.
 BLOCKS_LIMIT = 24 * MEBIBYTE
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """The letters of a call, and how it is cut: groups of `R` sequences, chunks of `L` steps."""
+    """The sizes of a call, which is cut into groups of `R` sequences and chunks of `L` steps."""
 
     DK: int
     DV: int
@@ -41,12 +41,12 @@ class Sizes:
 
     @property
     def levels(self) -> int:
-        """n with L = 2^n."""
+        """The number n of levels, with L = 2^n."""
         return self.L.bit_length() - 1
 
     @property
     def width(self) -> int:
-        """Columns of what crosses."""
+        """Number of columns of a crossing."""
         return max(self.JV, self.JO)
 
     @property
@@ -56,11 +56,11 @@ class Sizes:
 
     @property
     def sequences(self) -> int:
-        """N, padded."""
+        """The padded N."""
         return self.groups * self.R
 
     def scratch(self, spread_levels: int | None = None) -> "Scratch":
-        """Shapes in VMEM, all float32; `spread_levels` instead of all levels' transitions."""
+        """Returns float32 memory in VMEM; `spread_levels` is the levels of `transition`, or all."""
         n, JT, width, small = self.levels, self.JT, self.width, (self.R, self.L)
         shapes = Scratch(
             crossing=(n, JT, width, *small),
@@ -74,9 +74,9 @@ class Scratch(NamedTuple):
     """The gates of all levels of a chunk.
 
     Attributes:
-        crossing: what meets on a level, [n, JT, width, R, L].
-        transition: of a step's block, on level 0 to n, [n + 1, JT, JT, R, L].
-        ends: marks (transposed) and sources of the top level, [2, JT, width, R, L].
+        crossing: the crossings of the levels, [n, JT, width, R, L].
+        transition: the transition of each step's block, on levels 0 to n, [n + 1, JT, JT, R, L].
+        ends: transposed marks and sources of the top level, [2, JT, width, R, L].
     """
 
     crossing: Any
@@ -85,7 +85,14 @@ class Scratch(NamedTuple):
 
 
 def sizes_of(core: Inputs, chunk: int, arrays: int, states: int) -> Sizes:
-    """The sizes of a call whose blocks are so many arrays of vectors and states a sequence."""
+    """Returns the sizes of a call.
+
+    Args:
+        core: the inputs in the core form.
+        chunk: number of steps of a chunk.
+        arrays: number of arrays of vectors per sequence among the kernel's blocks.
+        states: number of states per sequence among the kernel's blocks.
+    """
     (N, T, DK, _), DV = core.query.shape, core.value.shape[2]
     JT, JV, JO = core.transition.shape[-1], core.value.shape[-1], core.mark.shape[2]
     rows = max(DK, DV * JV, DV * JO)
@@ -95,13 +102,13 @@ def sizes_of(core: Inputs, chunk: int, arrays: int, states: int) -> Sizes:
 
 
 class Specs(NamedTuple):
-    """Where the blocks of a program lie.
+    """The blocks that a program gets of each array.
 
     Attributes:
-        lanes: of the inputs, and of their cotangents.
-        output: [R, JO, DV, L] of [N, JO, DV, T].
-        state: [R, JT * DV, DK] of [N, JT * DV, DK], the same one for all chunks.
-        saved: [R, JT * DV, DK] of [N, chunks, JT * DV, DK].
+        lanes: blocks of the inputs, and of their cotangents.
+        output: blocks [R, JO, DV, L] of an array [N, JO, DV, T].
+        state: blocks [R, JT * DV, DK] of an array [N, JT * DV, DK], the same one for all chunks.
+        saved: blocks [R, JT * DV, DK] of an array [N, chunks, JT * DV, DK].
     """
 
     lanes: Lanes
@@ -111,7 +118,7 @@ class Specs(NamedTuple):
 
 
 def specs(sizes: Sizes, *, direct: bool, reverse: bool = False) -> Specs:
-    """Blocks for a grid of groups and chunks; `reverse` begins with the last chunk."""
+    """Returns the blocks for a grid of groups and chunks; `reverse` begins with the last chunk."""
     R, L, DV = sizes.R, sizes.L, sizes.DV
 
     def at(index: Array) -> Array:
@@ -142,18 +149,21 @@ def specs(sizes: Sizes, *, direct: bool, reverse: bool = False) -> Specs:
 
 
 def given(lanes: Lanes) -> list[Any]:
-    """The arrays that are there, in the order of a kernel's arguments."""
+    """Returns the arrays that are not None, in the order of a kernel's arguments."""
     return [x for x in lanes if x is not None]
 
 
 def named(lanes: Lanes, refs: Sequence[Ref]) -> tuple[Lanes, Sequence[Ref]]:
-    """The inverse, for the first ones of `refs`; and the others."""
+    """Names the first ones of `refs` like the arrays of `given`; returns them and the others."""
     count = len(given(lanes))
     return Lanes(*refs[:count], *[None] * (len(lanes) - count)), refs[count:]
 
 
 def begin(carried: Ref, first: Ref) -> None:
-    """The carried state stays in VMEM, since its block is the same one for all chunks."""
+    """Starts the carried state at the first chunk.
+
+    It stays in VMEM, since its block is the same one for all chunks.
+    """
 
     @pl.when(pl.program_id(1) == 0)
     def _() -> None:
@@ -161,7 +171,7 @@ def begin(carried: Ref, first: Ref) -> None:
 
 
 def climb_all(ins: Lanes, scratch: Scratch, sizes: Sizes) -> None:
-    """The gates of all levels, from those of the steps."""
+    """Computes the gates of all levels from those of the steps."""
     scratch.transition[0] = ins.transition[...]
     scratch.ends[0] = gates.widen(ins.mark[...], sizes.width)
     scratch.ends[1] = gates.widen(ins.source[...], sizes.width)
@@ -177,23 +187,23 @@ def climb_all(ins: Lanes, scratch: Scratch, sizes: Sizes) -> None:
 
 
 def meeting(L: int) -> Array:
-    """[L, L], time of the key first: `meeting >> l == 1` where two steps meet on level l."""
+    """Returns [L, L], the key's time first: `meeting >> l == 1` if two steps meet on level l."""
     b, a = (jax.lax.broadcasted_iota(jnp.int32, (L, L), axis) for axis in (0, 1))
     return jnp.where(a > b, a ^ b, 0)
 
 
 def own_score(query: Array, key: Array) -> Array:
-    """The product of the query and the key of each step, [1, L]."""
+    """Returns the product of the query and the key of each step, [1, L]."""
     return jnp.sum(query.astype(jnp.float32) * key.astype(jnp.float32), axis=0, keepdims=True)
 
 
 def row(ref: Ref, r: Array, *leading: Array | int) -> Array:
-    """One sequence of gates in memory, [*leading, I, J, R, L] -> [I, J, 1, L]."""
+    """Reads one sequence's gates from memory, [*leading, I, J, R, L] -> [I, J, 1, L]."""
     return ref[(*leading, slice(None), slice(None), pl.ds(r, 1), slice(None))]
 
 
 def set_row(ref: Ref, r: Array, gate: Array, *leading: Array | int) -> None:
-    """The inverse of `row`."""
+    """Writes one sequence's gates to memory, as `row` reads them."""
     ref[(*leading, slice(None), slice(None), pl.ds(r, 1), slice(None))] = gate
 
 
@@ -208,7 +218,7 @@ def call(
     scratch: Sequence[Any],
     interpret: Any,
 ) -> list[Array]:
-    """Runs a kernel over groups and, one after another, chunks; `outputs` are shapes and types."""
+    """Runs a kernel over groups and, in order, over chunks; `outputs` are shapes and types."""
     return pl.pallas_call(
         body,
         out_shape=[varying.result(shape, dtype, *inputs) for shape, dtype in outputs],

@@ -1,4 +1,4 @@
-"""The forward kernel: outputs of a chunk, and the state carried from chunk to chunk in VMEM."""
+"""The forward kernel: it computes the outputs of chunks and carries the state in VMEM."""
 
 from typing import Any
 
@@ -21,7 +21,10 @@ def forward(
     output_dtype: jnp.dtype,
     interpret: Any,
 ) -> tuple[Array, Array, Array]:
-    """`Kernel.forward`; saved are the states at the chunks' starts, [N, chunks, JT * DV, DK]."""
+    """Runs the kernel for `Kernel.forward`.
+
+    It saves the states at the chunks' starts, [N, chunks, JT * DV, DK].
+    """
     sizes = c.sizes_of(core, chunk, arrays=4, states=3)
     N, dtype = core.query.shape[0], core.query.dtype
     core, state = layout.pad((core, state), sizes.R)
@@ -64,7 +67,7 @@ def forward(
 def _sequence(
     ins: layout.Lanes, scratch: c.Scratch, r: Array, state: Array, sizes: c.Sizes, dtype: jnp.dtype
 ) -> tuple[Array, Array]:
-    """Output [JO, DV, L] and next state [JT * DV, DK] of one sequence in one chunk."""
+    """Returns the output [JO, DV, L] and next state [JT * DV, DK] of a sequence in a chunk."""
     JT, JV, JO = sizes.JT, sizes.JV, sizes.JO
     query, key, value = ins.query[r], ins.key[r], ins.value[r].astype(jnp.float32)
     scores = p.tn(key, query, dtype)

@@ -1,8 +1,9 @@
-"""Time in the lanes: how the kernels hold a call's arrays, and how many sequences at once.
+"""The layout of a call's arrays, with time in the lanes, and the number of sequences in a group.
 
-A register of a TPU is [8, 128], and the last two axes of an array in memory are padded to that: a
-trailing 4 x 4 matrix would fill a hundredth of it. So time comes last everywhere. Gates have
-`R` sequences before it (a group), the features of queries, keys and values stand before it there.
+A register of a TPU is [8, 128], and the last two axes of an array in memory are padded to this
+size: a 4 x 4 matrix in the last axes would fill a hundredth of it. Time is therefore always the
+last axis. The axis before it has the `R` sequences of a group for gates, and the features for
+queries, keys and values.
 """
 
 from typing import Any, NamedTuple, TypeVar
@@ -15,11 +16,13 @@ from plstm_seq.ops.sequence.inputs import Inputs
 
 Tree = TypeVar("Tree")
 
-GROUP = 8  # sublanes of a register
+GROUP = 8  # the number of sublanes of a register
 
 
 class Lanes(NamedTuple):
-    """The core form with time last; N = groups * R, the gates in float32. Also blocks, or memory.
+    """The core form with time last; N = groups * R, and gates are float32.
+
+    The fields are arrays, blocks of a kernel's grid, or references to memory.
 
     Attributes:
         query: [N, DK, T].
@@ -27,7 +30,7 @@ class Lanes(NamedTuple):
         value: [N, JV, DV, T].
         source: [groups, JT, JV, R, T].
         transition: [groups, JT, JT, R, T].
-        mark: transposed, [groups, JT, JO, R, T].
+        mark: the transposed mark, [groups, JT, JO, R, T].
         direct: [groups, JO, JV, R, T] or None.
     """
 
@@ -41,14 +44,14 @@ class Lanes(NamedTuple):
 
 
 def group_size(sequences: int, bytes_each: int, budget: int) -> int:
-    """R: as many sequences as fill the sublanes and fit, with little padding."""
+    """Returns R, the number of sequences that fill the sublanes and fit, with little padding."""
     most = max(1, min(GROUP, budget // bytes_each))
     groups = -(-sequences // most)
     return -(-sequences // groups)
 
 
 def pad(tree: Tree, group: int) -> Tree:
-    """Zero sequences behind, N -> a multiple of `group`."""
+    """Appends sequences of zeros, so that N becomes a multiple of `group`."""
 
     def one(array: Array) -> Array:
         missing = -array.shape[0] % group
@@ -58,7 +61,7 @@ def pad(tree: Tree, group: int) -> Tree:
 
 
 def to_lanes(core: Inputs, group: int) -> Lanes:
-    """[N, T, ...], N a multiple of `group`, as the kernels read it."""
+    """Rearranges [N, T, ...], with N a multiple of `group`, as the kernels read it."""
     query, key, value, source, transition, mark, direct = core
 
     def gate(array: Array, *axes: int) -> Array:
@@ -77,7 +80,7 @@ def to_lanes(core: Inputs, group: int) -> Lanes:
 
 
 def from_lanes(lanes: Lanes, core: Inputs) -> Inputs:
-    """The inverse, for cotangents: shapes and types of `core`, padding cut off."""
+    """Inverts `to_lanes` for cotangents, in the shapes and types of `core`, without padding."""
     query, key, value, source, transition, mark, direct = lanes
 
     def gate(array: Array, row: int = 1) -> Array:
@@ -98,12 +101,12 @@ def from_lanes(lanes: Lanes, core: Inputs) -> Inputs:
 
 
 def columns(state: Array) -> Array:
-    """[N, DK, DV, JT] -> [N, JT * DV, DK]."""
+    """Rearranges [N, DK, DV, JT] to [N, JT * DV, DK]."""
     N, DK = state.shape[:2]
     return state.transpose(0, 3, 2, 1).reshape(N, -1, DK)
 
 
 def from_columns(state: Array, JT: int) -> Array:
-    """The inverse of `columns`."""
+    """Inverts `columns`."""
     N, _, DK = state.shape
     return state.reshape(N, JT, -1, DK).transpose(0, 3, 2, 1)

@@ -46,17 +46,18 @@ def plstm_2d(
         R(x, y)   = transition_rl . l + transition_ru . u + source_right . key . value
         D(x, y)   = transition_du . u + transition_dl . l + source_down . key . value
 
-    X runs to the right and Y down. Of a transition's two letters the first is the edge that it
-    leads to (right, down), the second the one that it comes from (left, up). With both turns this
-    is P-mode; D-mode leaves one out, so that one way alone joins two cells: `transition_dl=None` is
-    chirality L, `transition_ru=None` is R. Source: arXiv 2506.11997, section 3 on the line graph
-    of a grid. Transitions may be singular: nothing is ever inverted.
+    X runs to the right and Y down. A transition's name has two letters: the first is the edge that
+    it leads to (right, down), the second the edge that it comes from (left, up). With both turns
+    this is P-mode. D-mode leaves one turn out, so that only one way joins two cells:
+    `transition_dl=None` is chirality L, `transition_ru=None` is R. Source: arXiv 2506.11997,
+    section 3 on the line graph of a grid. Transitions may be singular: nothing is ever inverted.
 
-    *Range.* `recurrent` is finite where the states are. `parallel` multiplies up to X + Y
-    transitions before they meet a state, also where the state is small or reset, `chunkwise` 16
-    (tiles of 8 by 8 cells), `triton` X + Y (at most 32): with m such
-    factors of norm n (that of all four transitions of a cell together), `n ** m` has to be below
-    3e38 in float32. What is beyond is not finite.
+    *Range.* `recurrent` is finite whenever the states are. The other implementations multiply m
+    transitions with each other before they multiply the product with a state: m is at most X + Y
+    for `parallel`, 16 for `chunkwise` (tiles of 8 by 8 cells), and X + Y (at most 32) for `triton`.
+    The product can overflow even if the state is small or reset: if the four transitions of a cell
+    together have norm n, `n ** m` has to be below 3e38 in float32. Beyond that, results are not
+    finite.
 
     Args:
         query: [*B, X, Y, DK, JQ].
@@ -70,26 +71,29 @@ def plstm_2d(
         transition_ru: the same for the turn from the upper edge to the right; None: no such turn.
         mark_left: [*B, X, Y, JO, JQ, JT].
         mark_up: the same, for the edge from above.
-        direct: [*B, X, Y, JO, JQ, JK, JV], the term that joins a cell to itself; None: none.
-        initial_left: what enters the first column from the left, [*B, Y, DK, DV, JT]; None: zero.
-        initial_top: what enters the first row from above, [*B, X, DK, DV, JT]; None: zero.
+        direct: [*B, X, Y, JO, JQ, JK, JV], the term that joins a cell to itself; None: no such
+            term.
+        initial_left: the states that enter the first column from the left, [*B, Y, DK, DV, JT];
+            None: zero.
+        initial_top: the states that enter the first row from above, [*B, X, DK, DV, JT]; None:
+            zero.
         scale: factor of the output; None: `DK ** -0.5`.
-        implementation: a key of `IMPLEMENTATIONS` runs or raises; None takes the first that
-            supports the call: `triton`, `parallel` for grids of up to 1,024 cells, then
-            `chunkwise`.
-        return_state: whether the states that leave the grid are returned too.
+        implementation: a key of `IMPLEMENTATIONS`; this implementation runs or raises an error.
+            None: the first one that supports the call, in the order `triton`, `parallel` (for grids
+            of up to 1,024 cells), `chunkwise`.
+        return_state: whether to return the states that leave the grid, too.
 
     Returns:
-        The output [*B, X, Y, DV, JO] in the type of `value`, and, where asked for, what leaves the
-        last column to the right [*B, Y, DK, DV, JT] and the last row down [*B, X, DK, DV, JT], in
-        the type of accumulation: float64 where an input is float64, else float32. They are the
-        initial states of the grids to the right and below.
+        The output [*B, X, Y, DV, JO] in the type of `value`, and, if `return_state`, the states
+        that leave the last column to the right [*B, Y, DK, DV, JT] and the last row down
+        [*B, X, DK, DV, JT], in the type of accumulation: float64 if an input is float64, else
+        float32. They are the initial states of the grids to the right and below.
 
     Raises:
         TypeError: an argument is not a floating-point array.
         ValueError: a shape or the implementation's name is wrong.
         NotImplementedError: the named implementation does not support the call.
-        ExceptionGroup: none was named and all declined; it holds every reason.
+        ExceptionGroup: no implementation was named and all declined; it holds every reason.
 
     Example:
         Count the ways from the first cell to every other, right and down.

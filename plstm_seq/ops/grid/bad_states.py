@@ -1,6 +1,6 @@
-"""Where the states that go through a grid are bad: the flags that `not_finite.py` needs of them.
+"""Flags of bad states in a grid, for `not_finite.py`.
 
-A flag is set for what is not finite, and for all that is computed from it.
+A flag is set for each number that is not finite, and for everything that is computed from it.
 """
 
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from jax import Array
 
 from plstm_seq.ops.grid.inputs import States
 
-# The axes of X and Y in cells [*B, X, Y, letter]: along which states go right and down.
+# The axes X and Y of cells [*B, X, Y, letter], along which states move to the right and down.
 SIDES = (-3, -2)
-# By letter, whether anything of a cell's array is bad there: bools [*B, X, Y, letter].
+# For each letter, whether a cell's array has a bad number at each index: bools [*B, X, Y, letter].
 Flags = dict[str, Array]
 _WORD = 32
 
 
 class BadStates(NamedTuple):
-    """Where states that go through a grid are bad.
+    """Flags of bad states in a grid.
 
-    left, up: by letter, in those that enter each cell; t is that of JT;
-    leaving: in those that leave the grid, [*B, Y, DK, DV, JT] and [*B, X, DK, DV, JT].
+    left, up: flags by letter for the states that enter each cell; the letter of JT is t;
+    leaving: flags of states that leave the grid, [*B, Y, DK, DV, JT] and [*B, X, DK, DV, JT].
     """
 
     left: Flags
@@ -38,17 +38,18 @@ def bad_states(
     edges: States,
     turns: tuple[bool, bool],
 ) -> BadStates:
-    """Where the states are bad that go to the right and down; or, flipped, their gradients.
+    """Returns the flags of states that go right and down, or, on a flipped grid, of gradients.
 
-    A bad gate spoils all entries of a state, a bad key those of its k, a bad value those of its v.
-    For gradients, queries are the keys, and gradients of outputs the values.
+    A bad gate spoils all entries of a state, a bad key the entries of its k, a bad value those of
+    its v. For gradients, queries take the place of keys, and gradients of outputs that of values.
 
     Args:
-        rows: what is bad in the gates that make the one and the other, [*B, X, Y, JT].
-        keys: [*B, X, Y, DK].
-        values: [*B, X, Y, DV].
-        edges: what is bad in the states that enter the grid, as in `States`; None: nothing.
-        turns: whether a state from above goes on to the right, too, and one from the left down.
+        rows: flags of the gates that write the state to the right and the state down,
+            [*B, X, Y, JT].
+        keys: flags of the keys, [*B, X, Y, DK].
+        values: flags of the values, [*B, X, Y, DV].
+        edges: flags of the states that enter the grid, as in `States`; None: none is bad.
+        turns: whether a state from above also goes to the right, and one from the left also down.
     """
     gates = [x.any(-1, keepdims=True) for x in rows]
     entering = [
@@ -69,7 +70,7 @@ def bad_states(
     ]
     left, up = ({"k": k, "v": v, "t": t} for k, v, t in zip(by_k, by_v, by_t, strict=True))
 
-    # What leaves is told entry by entry, so that gates, keys, values and edges go apart.
+    # Leaving states have a flag per entry, so that gates, keys, values and edges stay separate.
     made = [jnp.concatenate([x, keys, values], axis=-1) for x in gates]
     nothing = [_side(x, 0, axis) & False for x, axis in zip(made, SIDES, strict=True)]
     passing = _passing(_arriving(made, nothing, turns), turns)
@@ -85,25 +86,29 @@ def bad_states(
 
 
 def _entries(row: Array, came: Array, keys: Array, values: Array) -> Array:
-    """Flags of JT; of gates, keys and values that came; of DK; of DV -> [*B, side, DK, DV, JT]."""
+    """Combines flags of JT, of gates, keys and values that came, of DK and of DV.
+
+    Returns:
+        [*B, side, DK, DV, JT].
+    """
     gates, k, v = jnp.split(came, [1, 1 + keys.shape[-1]], axis=-1)
     k, v = (k | keys)[..., :, None, None], (v | values)[..., None, :, None]
     return (row | gates)[..., None, None, :] | k | v
 
 
 def _side(cells: Array, index: int, axis: int) -> Array:
-    """The cells of one side of the grid."""
+    """Returns the cells of one side of the grid."""
     return jax.lax.index_in_dim(cells, index, axis, keepdims=False)
 
 
 def _no_state(row: Array, keys: Array, values: Array) -> Array:
-    """[*B, side, JT] -> no flag set, [*B, side, DK, DV, JT]."""
+    """Returns [*B, side, DK, DV, JT] with no flag set."""
     shape = (*row.shape[:-1], keys.shape[-1], values.shape[-1], row.shape[-1])
     return jnp.zeros(shape, bool) | (row & False)[..., None, None, :]
 
 
 def _through(entering: Sequence[Array], turns: tuple[bool, bool]) -> list[Array]:
-    """Where an entry of a leaving state is bad since one of an entering state was.
+    """Returns flags of leaving states that are bad because an entering state was bad.
 
     Entries keep their DK and DV on all ways: [*B, side, DK, DV, 1].
     """
@@ -119,12 +124,13 @@ def _through(entering: Sequence[Array], turns: tuple[bool, bool]) -> list[Array]
 def _arriving(
     made: Sequence[Array], edges: Sequence[Array], turns: tuple[bool, bool]
 ) -> tuple[Array, Array]:
-    """What comes to each cell from the left and from above, of what is made on the way.
+    """Returns the flags that arrive at each cell from the left and from above.
 
     Args:
-        made: by each cell for the way to the right and for that down, [*B, X, Y, F].
-        edges: what enters the grid, [*B, Y, F] and [*B, X, F].
-        turns: whether what comes from above also goes right, and what comes from the left down.
+        made: the flags that each cell adds on the way to the right and on the way down,
+            [*B, X, Y, F].
+        edges: the flags that enter the grid, [*B, Y, F] and [*B, X, F].
+        turns: whether flags from above also go to the right, and flags from the left also down.
     """
     size = made[0].shape[-1]
     right, down, left, top = (_packed(x) for x in (*made, *edges))
@@ -144,19 +150,19 @@ def _arriving(
 
 
 def _passing(arriving: Sequence[Array], turns: tuple[bool, bool]) -> tuple[Array, Array]:
-    """What goes on to the right and down of what comes from the left and from above."""
+    """Returns which of the arriving flags go on to the right and down."""
     left, up = arriving
     return left | up if turns[0] else left, left | up if turns[1] else up
 
 
 def _behind(cells: Array, edge: Array, axis: int) -> Array:
-    """What cells have, one cell further; at the first of them what the edge has."""
+    """Shifts the cells' flags by one cell along the axis; the first cell gets the edge's flags."""
     first = jnp.expand_dims(edge, axis)
     return jnp.concatenate([first, jax.lax.slice_in_dim(cells, 0, -1, axis=axis)], axis=axis)
 
 
 def _so_far(flags: Array, axis: int) -> Array:
-    """Whether any flag up to here is set."""
+    """Returns whether any flag up to each position is set."""
 
     def step(found: Array, now: Array) -> tuple[Array, Array]:
         found |= now
@@ -168,7 +174,7 @@ def _so_far(flags: Array, axis: int) -> Array:
 
 
 def _packed(flags: Array) -> Array:
-    """The last axis as the bits of words, which are fewer to go through the grid with."""
+    """Packs the last axis into the bits of words, so that fewer numbers go through the grid."""
     words = -(-flags.shape[-1] // _WORD)
     unused = words * _WORD - flags.shape[-1]
     flags = jnp.pad(flags, [(0, 0)] * (flags.ndim - 1) + [(0, unused)])

@@ -1,7 +1,7 @@
-"""The 2D op by tiles: `parallel` inside each, the states of its edges handed on (README.md).
+"""The 2D op in tiles: each tile is computed as in `parallel`, and passes its states on (README.md).
 
-Tiles that lie above each other make a band; bands are gone through one after another. The backward
-pass keeps the arguments and the states between bands, and computes all else again.
+Tiles that lie above each other form a band; bands are computed one after another. The backward pass
+keeps the arguments and the states between bands, and computes everything else again.
 """
 
 import functools
@@ -24,12 +24,12 @@ from plstm_seq.ops.grid.tile import (
 )
 from plstm_seq.ops.products import direct_term
 
-# Cells on a tile's side: the fastest, or near it, on a CPU (`benchmarks/ops_2d.py --tiles`).
+# Cells on a tile's side, the fastest number or near it on a CPU (`benchmarks/ops_2d.py --tiles`).
 SIDE = 8
 
 
 class Plan(NamedTuple):
-    """How a grid is cut: `bands` by `tiles` tiles of `X` by `Y` cells."""
+    """A division of a grid into `bands` by `tiles` tiles of `X` by `Y` cells."""
 
     X: int
     Y: int
@@ -46,14 +46,14 @@ def chunkwise(
     leaving: bool = True,
     side: int | None = None,
 ) -> tuple[Array, States]:
-    """Output [*B, X, Y, DV, JO] and last states, in the type of accumulation.
+    """Returns the output [*B, X, Y, DV, JO] and the last states, in the type of accumulation.
 
     Args:
         inputs: [*B, X, Y, ...].
-        initial: on the left and top edge; None is zero.
-        dtype: of accumulation.
-        leaving: whether the states that leave are returned; else they are None.
-        side: cells on the longer side of a tile, at most; None: `SIDE`.
+        initial: the states on the left and top edge; None: zero.
+        dtype: the type of accumulation.
+        leaving: whether to return the states that leave; if not, they are None.
+        side: the largest number of cells on the longer side of a tile; None: `SIDE`.
     """
     plan = make_plan(inputs.grid, side or SIDE)
     X, Y = inputs.grid
@@ -82,7 +82,7 @@ CHUNKWISE = GridImplementation("chunkwise", chunkwise)
 
 
 def make_plan(grid: tuple[int, int], side: int) -> Plan:
-    """Tiles as equal as they can be, with less than a row or column a tile too much."""
+    """Cuts a grid into tiles as equal as possible, padded by less than a row or column per tile."""
     bands, tiles = (-(-size // side) for size in grid)
     return Plan(-(-grid[0] // bands), -(-grid[1] // tiles), bands, tiles)
 
@@ -94,10 +94,10 @@ def _pad(state: Array, axis: int, size: int) -> Array:
 
 
 def _grid(plan: Plan, inputs: Inputs, edges: tuple[Array, Array]) -> tuple[Array, tuple]:
-    """Compute one grid [X, Y, ...] whose sides are whole numbers of tiles."""
+    """Computes one grid [X, Y, ...] whose sides are whole numbers of tiles."""
 
     def split(array: Array) -> Array:
-        """[X, Y, ...] -> [bands, tiles, X, Y, ...] of tiles."""
+        """Cuts [X, Y, ...] into tiles, [bands, tiles, X, Y, ...]."""
         array = array.reshape(plan.bands, plan.X, plan.tiles, plan.Y, *array.shape[2:])
         return array.swapaxes(1, 2)
 
@@ -120,15 +120,16 @@ def _grid(plan: Plan, inputs: Inputs, edges: tuple[Array, Array]) -> tuple[Array
 def _band(
     plan: Plan, across: Array, band: tuple[Inputs, Array]
 ) -> tuple[Array, tuple[Array, Array]]:
-    """A band of tiles: only what moves states from tile to tile waits for the tile above.
+    """Computes a band of tiles; only the states that move down wait for the tile above.
 
     Args:
-        plan: the cut.
-        across: what enters at the left, [tiles, DK, Y * JT, DV].
-        band: inputs [tiles, X, Y, ...], and what enters at the top, [DK, X * JT, DV].
+        plan: the division of the grid.
+        across: the states that enter at the left, [tiles, DK, Y * JT, DV].
+        band: inputs [tiles, X, Y, ...], and the states that enter at the top, [DK, X * JT, DV].
 
     Returns:
-        What leaves to the right, the output [tiles, X, Y, DV, JO], and what leaves at the bottom.
+        The states that leave to the right, the output [tiles, X, Y, DV, JO], and the states that
+        leave at the bottom.
     """
     inputs, top = band
     query, key, value = (x.reshape(plan.tiles, plan.X * plan.Y, *x.shape[3:]) for x in inputs[:3])

@@ -1,6 +1,7 @@
 """The gate algebra of a grid: a column of cells is one step, whose state is a whole border.
 
-README.md, sections 2 and 3, derive it. One grid, without *B; letters as in `plstm_seq.notation`.
+README.md, sections 2 and 3, derive it. The functions take one grid, without *B; the letters are
+those of `plstm_seq.notation`.
 """
 
 from typing import NamedTuple
@@ -13,13 +14,14 @@ from plstm_seq.ops.products import einsum, small_matmul
 
 
 class Columns(NamedTuple):
-    """P blocks of neighbouring columns, each a linear map in four parts.
+    """P blocks of neighbouring columns; each block is a linear map in four parts.
 
-    It maps what enters at its left border, and what its columns are given, to what leaves at its
-    right border, and what its columns give. A border has `Y * JT` entries. A column is given
-    `Y * JK * JV` products of keys and values, and after them the JT entries that enter at its top;
-    it gives `Y * JO * JQ` readings, and after them the JT entries that leave at its bottom. Both
-    ends of a column are left out where no state enters or leaves.
+    A block maps two inputs, the state that enters at its left border and what its columns are
+    given, to two outputs, the state that leaves at its right border and what its columns give. A
+    border has `Y * JT` entries. A column is given `Y * JK * JV` products of keys and values,
+    followed by the JT entries that enter at its top; it gives `Y * JO * JQ` readings, followed by
+    the JT entries that leave at its bottom. The entries at top and bottom are left out if no state
+    enters or leaves there.
 
     mark: [P, gives, border]; source: [P, border, given]; transition: [P, border, border];
     gate: [P, gives, given].
@@ -32,7 +34,7 @@ class Columns(NamedTuple):
 
 
 def columns(inputs: Inputs, *, ends: bool) -> Columns:
-    """Each column by itself: P = X.
+    """Returns each column as a block by itself: P = X.
 
     Args:
         inputs: [X, Y, ...].
@@ -45,7 +47,7 @@ def columns(inputs: Inputs, *, ends: bool) -> Columns:
     zero = jnp.zeros_like(x.transition_rl)
     turn_right = zero if x.transition_ru is None else x.transition_ru
     turn_down = zero if x.transition_dl is None else x.transition_dl
-    # A cell maps (left, given) to (right, gives); `reads` and `writes` are of the way down.
+    # A cell maps (left, given) to (right, gives); `reads` and `writes` belong to the way down.
     reads = jnp.concatenate([turn_right, mark_up], axis=2)
     writes = jnp.concatenate([turn_down, source_down], axis=3)
     nothing = jnp.zeros((X, Y, mark_left.shape[2], source_right.shape[3]), mark_left.dtype)
@@ -54,7 +56,7 @@ def columns(inputs: Inputs, *, ends: bool) -> Columns:
     down = ways_down(x.transition_du)
     cells = small_matmul(small_matmul(reads[:, :, None], down[:, :Y, 1:]), writes[:, None])
     cells += jnp.eye(Y, dtype=cells.dtype)[:, :, None, None] * own[:, :, None]
-    # Parts of a split, not slices: their gradients are joined, where those of slices are added.
+    # A split, not slices: the gradients of its parts are joined, while those of slices are added.
     right, gives = jnp.split(cells.transpose(0, 1, 3, 2, 4), [JT], axis=2)
     (transition, source), (mark, gate) = (jnp.split(x, [JT], axis=4) for x in (right, gives))
     gate = gate.reshape(X, Y * mark_left.shape[2], -1)
@@ -72,10 +74,10 @@ def columns(inputs: Inputs, *, ends: bool) -> Columns:
 
 
 def ways_down(transition: Array) -> Array:
-    """Products of transitions down a column, [X, Y, JT, JT] -> [X, Y + 1, Y + 1, JT, JT].
+    """Multiplies transitions down a column, [X, Y, JT, JT] -> [X, Y + 1, Y + 1, JT, JT].
 
     Entry (a, b) is `T_{a-1} ... T_b`, from above row b to above row a: the identity for a = b, and
-    zero for a < b. Blocks of 1, 2, 4, ... rows are joined, as in a tree; nothing is inverted.
+    zero for a < b. Blocks of 1, 2, 4, ... rows are joined in a tree; nothing is inverted.
     """
     _, Y, JT, _ = transition.shape
     rows = 1 << (Y - 1).bit_length()
@@ -91,9 +93,10 @@ def ways_down(transition: Array) -> Array:
 
 
 def join(blocks: Columns) -> Columns:
-    """Joins neighbours, a power of two of columns, into P strips: one of up to 4, else 3 or 4.
+    """Joins neighbouring columns into P strips: one strip if X is up to 4, else 3 or 4 strips.
 
-    X is padded at the end with columns that let everything pass.
+    The number of columns in a strip is a power of two. X is padded at the end with columns that
+    pass every state on.
     """
     X = blocks.transition.shape[0]
     width = 1 << (-(-X // (1 if X <= 4 else 4)) - 1).bit_length()
@@ -115,7 +118,7 @@ def join(blocks: Columns) -> Columns:
 
 
 def _lengthened(blocks: Columns, X: int) -> Columns:
-    """Columns added at the end."""
+    """Pads to X columns at the end."""
     missing = X - blocks.transition.shape[0]
     if not missing:
         return blocks
@@ -126,12 +129,12 @@ def _lengthened(blocks: Columns, X: int) -> Columns:
 
 
 def _pairs(x: Array, axis: int = 0) -> tuple[Array, Array]:
-    """The entries 0, 2, ... and 1, 3, ... along an axis."""
+    """Returns the entries 0, 2, ... and the entries 1, 3, ... along an axis."""
     pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
     first, second = jnp.split(pairs, 2, axis + 1)
     return first.squeeze(axis + 1), second.squeeze(axis + 1)
 
 
 def _blocks(rows: list[list[Array]], axes: tuple[int, int] = (2, 3)) -> Array:
-    """A matrix put together from blocks."""
+    """Joins blocks to a matrix."""
     return jnp.concatenate([jnp.concatenate(row, axis=axes[1]) for row in rows], axis=axes[0])

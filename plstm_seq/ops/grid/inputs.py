@@ -1,4 +1,4 @@
-"""The arguments of the 2D op as one pytree, the states on a grid's edges, and the checks."""
+"""The arguments of the 2D op as one pytree, the states on a grid's edges, and their checks."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,14 +35,14 @@ STATE_AXES: Mapping[str, tuple[str, ...]] = {
 }
 GATES = tuple(AXES)[3:-1]
 """All gates but `direct`."""
-# Without a turn (D-mode), a direct term or an initial state.
+# These are None if there is no such turn (D-mode), direct term or initial state.
 OPTIONAL = ("transition_dl", "transition_ru", "direct", *STATE_AXES)
 
 
 class States(NamedTuple):
     """The states that enter a grid at its left and top edge, or leave it to the right and down.
 
-    across: [*B, Y, DK, DV, JT], between columns; down: [*B, X, DK, DV, JT], between rows.
+    across: [*B, Y, DK, DV, JT], states that move along x; down: [*B, X, DK, DV, JT], along y.
     """
 
     across: Array | None
@@ -50,7 +50,7 @@ class States(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What enters the recurrence at every cell; axes as in `AXES`, after *B."""
+    """The arrays that enter the recurrence at every cell; `AXES` names their axes after *B."""
 
     query: Array
     key: Array
@@ -81,11 +81,11 @@ class Inputs(NamedTuple):
         return self.query.shape[-2], self.value.shape[-2], self.transition_rl.shape[-1]
 
     def astype(self, dtype: jnp.dtype) -> "Inputs":
-        """All inputs in one type."""
+        """Returns all inputs in the same type."""
         return jax.tree.map(lambda x: x.astype(dtype), self)
 
     def enlarged(self, X: int, Y: int) -> "Inputs":
-        """Cells added behind, [*B, X, Y, ...], that pass both states on and output zero."""
+        """Pads to [*B, X, Y, ...] with cells that pass both states on and output zero."""
         axis = self.query.ndim - 4
         missing = X - self.grid[0], Y - self.grid[1]
         if not any(missing):
@@ -109,24 +109,24 @@ class Inputs(NamedTuple):
 
 @dataclass(frozen=True)
 class GridImplementation(Implementation):
-    """A way of computing `plstm_2d`, and `plstm_2d_oriented` with it.
+    """An implementation of `plstm_2d`, and of `plstm_2d_oriented` with it.
 
     `run(inputs, initial, dtype=, leaving=)` gets the initial states (None: zero), the type of
-    accumulation, and whether the last states are needed; they may be None where they are not.
+    accumulation, and whether the last states are needed; if not, it may return None for them.
 
     Attributes:
-        summed: `summed(inputs, orientations, dtype=, half=)` returns the sum over orientations,
-            the direct term in it, of gates [*B, O, X, Y, ...]; `half` says that query, key and
-            value have 16 bits. None: the orientations are computed as one batch of grids.
+        summed: `summed(inputs, orientations, dtype=, half=)` takes gates [*B, O, X, Y, ...] and
+            returns the sum over orientations, with the direct term; `half` is true if query, key
+            and value have 16 bits. None: the orientations are computed as one batch of grids.
     """
 
     summed: Callable[..., Array] | None = None
 
 
 def check(inputs: Inputs, initial: States) -> None:
-    """Check that the shapes of all arguments fit each other.
+    """Checks that the shapes of all arguments fit each other.
 
-    What each axis is called stands in `AXES` and in `plstm_seq.notation`.
+    `AXES` and `plstm_seq.notation` name the axes.
 
     Raises:
         TypeError: an argument is not a floating-point array.
@@ -139,7 +139,7 @@ def check(inputs: Inputs, initial: States) -> None:
 
 
 def zero_states(inputs: Inputs, initial: States, dtype: jnp.dtype) -> tuple[Array, Array]:
-    """The initial states as arrays of one type, zero for None."""
+    """Returns the initial states as arrays of one type, with zeros for None."""
     X, Y = inputs.grid
 
     def fill(state: Array | None, side: int) -> Array:
@@ -152,7 +152,7 @@ def zero_states(inputs: Inputs, initial: States, dtype: jnp.dtype) -> tuple[Arra
 
 
 def apart(inputs: Inputs, orientations: Sequence[int]) -> Inputs:
-    """Every orientation as a grid of its own, [*B, O, X, Y, ...]; gates have their O already."""
+    """Makes every orientation a grid of its own, [*B, O, X, Y, ...]; gates already have the O."""
     axis = len(inputs.batch)
     vectors = {
         name: repeated(array, len(orientations), axis)
@@ -162,22 +162,22 @@ def apart(inputs: Inputs, orientations: Sequence[int]) -> Inputs:
 
 
 def repeated(array: Array, count: int, axis: int) -> Array:
-    """A new axis of so many copies."""
+    """Adds an axis with `count` copies of the array."""
     shape = (*array.shape[:axis], count, *array.shape[axis:])
     return jnp.broadcast_to(jnp.expand_dims(array, axis), shape)
 
 
 def flip(array: Array, orientations: Sequence[int], axis: int, step: int = 0) -> Array:
-    """Each orientation of the axis O flipped; its own inverse.
+    """Flips each orientation of the axis O; this function is its own inverse.
 
     Args:
         array: [..., O, X, Y, ...].
-        orientations: of the axis O.
-        axis: which one that is.
-        step: where not 0, the two axes `step` behind X and Y are flipped too.
+        orientations: the orientations of the axis O.
+        axis: the index of the axis O.
+        step: if not 0, the two axes that come `step` after X and Y are flipped, too.
     """
     flipped = []
-    # Parts of a split, not slices: their gradients are joined, where those of slices are added.
+    # A split, not slices: the gradients of its parts are joined, while those of slices are added.
     parts = jnp.split(array, len(orientations), axis)
     for part, orientation in zip(parts, orientations, strict=True):
         axes = [axis + 1 + bit for bit in (0, 1) if orientation >> bit & 1]

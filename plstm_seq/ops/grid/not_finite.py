@@ -1,14 +1,14 @@
-"""NaN and infinity go only where the recurrence of a grid takes them.
+"""Keeps NaN and infinity in grids from spreading further than the recurrence takes them.
 
-The fast forms also multiply with the zeros between cells that do not depend on each other, and zero
-times infinity is NaN. So they are given zeros in place of what is not finite, and afterwards the
-results that depend on it are made NaN. `TERMS` tells which those are: a bad number in one factor of
-a product spoils the results with the same index in the letter that both have, and all results if
-they have no letter in common. Bad states spoil those of the cells that they go on to. Gradients
-are products of the same factors, and are treated likewise.
+The fast forms also multiply by the zeros between cells that do not depend on each other, and zero
+times infinity is NaN. They are therefore given zeros in place of numbers that are not finite, and
+afterwards the results that depend on such numbers are set to NaN. `TERMS` determines these results:
+a bad number in one factor of a product spoils the results that have the same index in a letter
+which both share, and all results if they share no letter. Bad states spoil the states of the cells
+that they reach. Gradients are products of the same factors, and are treated in the same way.
 
-Sequences have this in their own algebra; `plstm_seq.ops.not_finite` is for forms that instead
-compute anew without masks.
+The sequence op handles this in its own algebra. `plstm_seq.ops.not_finite` is for forms that
+compute the result again without masks.
 """
 
 import functools
@@ -22,7 +22,7 @@ from jax import Array
 from plstm_seq.ops.grid.bad_states import SIDES, BadStates, Flags, bad_states
 from plstm_seq.ops.grid.inputs import GATES, Inputs, States, apart, flip, repeated
 
-# k: DK, v: DV, o: JO, q: JQ, a: JK, w: JV; i and j: JT of a state that leaves or enters a cell.
+# k: DK, v: DV, o: JO, q: JQ, a: JK, w: JV; i and j: JT of a state that leaves (i) or enters (j).
 LETTERS = {
     "query": "kq",
     "key": "ka",
@@ -38,8 +38,8 @@ LETTERS = {
     "direct": "oqaw",
     "output": "vo",
 }
-# A result and the factors whose product is one of its terms. What a factor is asked about shares at
-# most one letter with it: states, which share two, are asked about each other in `bad_states`.
+# Each entry is a result and the factors whose product is one of its terms. A result and a factor
+# share at most one letter, except for states, which share two; `bad_states` handles these.
 TERMS = (
     ("output", ("mark_left", "query", "left")),
     ("output", ("mark_up", "query", "up")),
@@ -56,7 +56,7 @@ _Form = Callable[..., tuple[Array, States]]
 
 
 def finite_inside(fast: _Form) -> _Form:
-    """A form of the op that is handed finite numbers, and has NaN where the recurrence has it."""
+    """Returns a form that gives `fast` finite numbers and has NaN where the recurrence has it."""
 
     @functools.wraps(fast)
     def form(inputs: Inputs, initial: States, **options: Any) -> tuple[Array, States]:
@@ -69,7 +69,7 @@ def finite_inside(fast: _Form) -> _Form:
 def sum_finite_inside(
     fast: Callable[[Inputs], Array], inputs: Inputs, orientations: tuple[int, ...]
 ) -> Array:
-    """The same of a sum over orientations, without a direct term; see `plstm_2d_oriented`."""
+    """Does the same for a sum over orientations without a direct term; see `plstm_2d_oriented`."""
     none = States(None, None)
     result: Any = _spoiled(lambda x, _: (fast(x), none), orientations, inputs, none)
     return result[0]
@@ -90,7 +90,7 @@ def _forward(
     flow = _states(flags, bad_initial)
     flags |= {"left": _renamed(flow.left, "j"), "up": _renamed(flow.up, "j")}
     bad = _summed("output", flags, orientations), flow.leaving
-    # Flags first: where they are worked out between the large products, a CPU computes both slowly.
+    # Flags come first: between the large products a CPU would compute both of them slowly.
     inputs, initial, bad = jax.lax.optimization_barrier((inputs, initial, bad))
     result, backward = jax.vjp(fast, *_finite((inputs, initial)))
     return _nan(result, bad), (backward, flags)
@@ -124,7 +124,7 @@ _spoiled.defvjp(_forward, _backward)
 
 
 def _summed(name: str, flags: dict[str, Flags], orientations: tuple[int, ...] | None) -> Array:
-    """`_depending`, of all orientations together where the array is one for all."""
+    """Returns `_depending`; joins the orientations if the array is the same for all of them."""
     bad = _depending(name, flags)
     if orientations is None:
         return bad
@@ -134,9 +134,10 @@ def _summed(name: str, flags: dict[str, Flags], orientations: tuple[int, ...] | 
 
 
 def _depending(name: str, flags: dict[str, Flags]) -> Array:
-    """Where a result, or the gradient of a factor, depends on something bad, [*B, X, Y, *letters].
+    """Returns where a result or a factor's gradient depends on bad numbers, [*B, X, Y, *letters].
 
-    A factor's gradient is made of the others of its terms and of the gradients of their results.
+    A factor's gradient depends on the other factors of its terms, and on the gradients of the
+    results of these terms.
     """
     found = []
     for result, factors in TERMS:
@@ -147,7 +148,7 @@ def _depending(name: str, flags: dict[str, Flags]) -> Array:
 
 
 def _spread(letters: str, flags: Flags) -> Array:
-    """Where a factor makes an array of these letters bad, as bools that broadcast against it."""
+    """Returns where a factor makes an array of these letters bad, as bools that broadcast to it."""
     shared = [letter for letter in letters if letter in flags]
     if shared:
         (letter,) = shared
@@ -159,14 +160,14 @@ def _spread(letters: str, flags: Flags) -> Array:
 
 
 def _states(flags: dict[str, Flags], edges: States) -> BadStates:
-    """Where states are bad: those that enter each cell, and those that leave the grid."""
+    """Returns the flags of states that enter each cell, and of states that leave the grid."""
     rows = [_any_of(way, "i", flags) for way in ("right", "down")]
     turns = "transition_ru" in flags, "transition_dl" in flags
     return bad_states(rows, flags["key"]["k"], flags["value"]["v"], edges, turns)
 
 
 def _costates(flags: dict[str, Flags], edges: States) -> BadStates:
-    """Where gradients are bad: of states that leave each cell, and of those that enter the grid."""
+    """Returns flags of the gradients of states that leave each cell, and that enter the grid."""
     flipped = {name: _flipped(of) for name, of in flags.items()}
     rows = [_any_of(way, "j", flipped) for way in ("left", "up")]
     turns = "transition_dl" in flags, "transition_ru" in flags
@@ -177,12 +178,12 @@ def _costates(flags: dict[str, Flags], edges: States) -> BadStates:
 
 
 def _flipped(flags: Flags) -> Flags:
-    """The grid read from its other corner."""
+    """Flips the grid along both axes."""
     return {letter: jnp.flip(x, SIDES) for letter, x in flags.items()}
 
 
 def _any_of(way: str, letter: str, flags: dict[str, Flags]) -> Array:
-    """What is bad in one letter of the gates of all terms that have `way` as result or factor."""
+    """Returns the flags, in one letter, of all gates in terms with `way` as result or factor."""
     gates = (factors[0] for result, factors in TERMS if way in (result, *factors))
     found = [flags[gate][letter] for gate in gates if letter in flags.get(gate, ())]
     return functools.reduce(jnp.logical_or, found)
@@ -193,7 +194,7 @@ def _renamed(flags: Flags, letter: str) -> Flags:
 
 
 def _by_letter(bad: Inputs) -> dict[str, Flags]:
-    """By name and letter, of all arguments that there are."""
+    """Returns flags by name and letter, for all arguments that are not None."""
     return {name: _letters_of(name, x) for name, x in bad._asdict().items() if x is not None}
 
 
@@ -207,12 +208,12 @@ def _letters_of(name: str, bad: Array) -> Flags:
 
 
 def _bad(array: Array) -> Array:
-    # Cotangents may be constants, whose flags XLA would spend seconds on while it compiles.
+    # Cotangents may be constants; without the barrier XLA would spend seconds on folding the flags.
     return ~jnp.isfinite(jax.lax.optimization_barrier(array))
 
 
 def _finite(tree: Any) -> Any:
-    """Zeros for what is not finite."""
+    """Replaces numbers that are not finite by zeros."""
     return jax.tree.map(_zero_where_bad, tree)
 
 
@@ -223,14 +224,14 @@ def _zero_where_bad(array: Array) -> Array:
 
 @_zero_where_bad.defjvp
 def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    # A result depends on a bad number, too: second derivatives must not be zero there.
+    # Results also depend on bad numbers, so second derivatives must not be zero there.
     return _zero_where_bad(*primals), tangents[0]
 
 
 def _nan(tree: Any, bad: Any) -> Any:
-    """NaN where flags are set; None where there is no array, flags or not.
+    """Puts NaN where flags are set; arrays that are None stay None.
 
-    By a product, so that second derivatives are NaN as well, and not zero.
+    It multiplies by NaN, so that second derivatives are NaN as well, and not zero.
     """
 
     def spoil(array: Array | None, flags: Array | None) -> Array | None:

@@ -1,4 +1,4 @@
-"""The 2D op in several orientations at once: four of them let every cell read from every other."""
+"""The 2D op in several orientations at once; with all four, every cell reads from every other."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -43,30 +43,31 @@ def plstm_2d_oriented(
 ) -> n.GridOutput:
     """The sum of `plstm_2d` over orientations, each with gates of its own.
 
-    In orientation o the grid is read from its other side in x where bit 0 of o is set, and in y
-    where bit 1 is: queries, keys, values and the gates of o are flipped, the op runs without the
-    direct term, and its output is flipped back. The direct term is added once. A cell's gates stand
-    at the cell, whatever the orientation.
+    Bit 0 of an orientation o flips the grid along x, and bit 1 flips it along y: queries, keys,
+    values and the gates of o are flipped, the op runs without the direct term, and its output is
+    flipped back. The direct term is added once. The gates of a cell have the index of the cell in
+    every orientation.
 
     Args:
         query: [*B, X, Y, DK, JQ].
         key: [*B, X, Y, DK, JK].
         value: [*B, X, Y, DV, JV].
-        source_right: [*B, O, X, Y, JT, JK, JV], O the number of orientations; this and all gates
-            but `direct` as those of `plstm_2d`, with the axis O more.
+        source_right: [*B, O, X, Y, JT, JK, JV], where O is the number of orientations. This gate
+            and all others but `direct` are those of `plstm_2d` with an additional axis O.
         source_down: the same, for the edge that leads down.
         transition_rl: [*B, O, X, Y, JT, JT].
         transition_du: the same, from the upper edge to the lower one.
         transition_dl: the same for the turn from the left edge down; None: there is no such turn.
-        transition_ru: the same for the turn from the upper edge to the right; None: there is none.
+        transition_ru: the same for the turn from the upper edge to the right; None: there is no
+            such turn.
         mark_left: [*B, O, X, Y, JO, JQ, JT].
         mark_up: the same, for the edge from above.
         direct: [*B, X, Y, JO, JQ, JK, JV]; None: no such term.
         orientations: numbers from 0 to 3, in the order of the axis O.
         scale: factor of the output; None: `DK ** -0.5`.
-        implementation: as of `plstm_2d`. `parallel` and `triton` sum the gates of all
-            orientations, so that there is one product of queries, keys and values; the others run
-            one batch of grids.
+        implementation: the same as in `plstm_2d`. `parallel` and `triton` sum the gates of all
+            orientations, so that there is only one product of queries, keys and values. The other
+            implementations compute the orientations as a batch of grids.
 
     Returns:
         The output [*B, X, Y, DV, JO] in the type of `value`.
@@ -75,7 +76,7 @@ def plstm_2d_oriented(
         TypeError: an argument is not a floating-point array.
         ValueError: a shape, an orientation or the implementation's name is wrong.
         NotImplementedError: the named implementation does not support the call.
-        ExceptionGroup: none was named and all declined; it holds every reason.
+        ExceptionGroup: no implementation was named and all declined; it holds every reason.
 
     Example:
         Add up all other cells of a row, once from each side.
@@ -112,8 +113,8 @@ def plstm_2d_oriented(
     options = {
         "orientations": tuple(orientations),
         "dtype": accumulation_dtype(*inputs),
-        # Vectors of 16 bits lose nothing, and their products little, in the 19 bits of a tensor
-        # core.
+        # Numbers of 16 bits lose nothing in the 19 bits of a tensor core, and their products lose
+        # little.
         "half": max(x.dtype.itemsize for x in inputs[:3]) < 4,
     }
 
@@ -140,7 +141,7 @@ def _check(inputs: Inputs, orientations: Sequence[int]) -> None:
 
 
 def _oriented(form: GridImplementation) -> Implementation:
-    """A way of computing `plstm_2d` as one of computing `plstm_2d_oriented`."""
+    """Returns an implementation of `plstm_2d_oriented` that uses one of `plstm_2d`."""
 
     def run(
         inputs: Inputs,

@@ -1,7 +1,7 @@
 """The 2D op in parallel over the whole grid: gates between all cells, then one product.
 
-Nothing is kept for the backward pass but the arguments. Time and memory grow with the square of
-the number of cells: `chunkwise` is for large grids.
+The backward pass keeps only the arguments. Time and memory grow with the square of the number of
+cells; use `chunkwise` for large grids.
 """
 
 import functools
@@ -26,7 +26,8 @@ from plstm_seq.ops.grid.tile import (
 )
 from plstm_seq.ops.products import direct_term
 
-# Cells up to which `parallel` was faster than `chunkwise` on a CPU (`benchmarks/ops_2d.py`).
+# Up to this number of cells, `parallel` was faster than `chunkwise` on a CPU
+# (`benchmarks/ops_2d.py`).
 FEW_CELLS = 1024
 
 
@@ -34,13 +35,13 @@ FEW_CELLS = 1024
 def parallel(
     inputs: Inputs, initial: States, *, dtype: jnp.dtype, leaving: bool = True
 ) -> tuple[Array, States]:
-    """Output [*B, X, Y, DV, JO] and last states, in the type of accumulation.
+    """Returns the output [*B, X, Y, DV, JO] and the last states, in the type of accumulation.
 
     Args:
         inputs: [*B, X, Y, ...].
-        initial: on the left and top edge; None is zero.
-        dtype: of accumulation.
-        leaving: whether the states that leave are returned; else they are None.
+        initial: the states on the left and top edge; None: zero.
+        dtype: the type of accumulation.
+        leaving: whether to return the states that leave; if not, they are None.
     """
     with_states = leaving or initial != (None, None)
     edges = zero_states(inputs, initial, dtype) if with_states else None
@@ -55,7 +56,7 @@ def parallel(
 
 
 def _grid(inputs: Inputs, edges: tuple[Array, Array] | None) -> tuple[Array, States]:
-    """Compute one grid [X, Y, ...] as a single tile."""
+    """Computes one grid [X, Y, ...] as a single tile."""
     X, Y = inputs.grid
     _, _, JT = inputs.state_shape
     query, key, value = (x.reshape(X * Y, *x.shape[2:]) for x in inputs[:3])
@@ -73,12 +74,12 @@ def _grid(inputs: Inputs, edges: tuple[Array, Array] | None) -> tuple[Array, Sta
 
 
 def summed(inputs: Inputs, orientations: tuple[int, ...], *, dtype: jnp.dtype, half: bool) -> Array:
-    """The sum over orientations, by the sum of the gates of all of them.
+    """Returns the sum over orientations, computed with the sum of all orientations' gates.
 
     Args:
-        inputs: gates but the direct one [*B, O, X, Y, ...].
-        orientations: of the axis O.
-        dtype: of accumulation.
+        inputs: the inputs; gates other than the direct term are [*B, O, X, Y, ...].
+        orientations: the orientations of the axis O.
+        dtype: the type of accumulation.
         half: whether query, key and value have 16 bits.
     """
     inputs = inputs.astype(dtype)
@@ -87,7 +88,7 @@ def summed(inputs: Inputs, orientations: tuple[int, ...], *, dtype: jnp.dtype, h
     function = functools.partial(_summed_gates, orientations, precision)
     for _ in inputs.batch:
         function = jax.vmap(function)
-    # With all four every cell reads from every other, and marking costs a CPU a good deal.
+    # With all four, every cell reads from every other, and flags of bad numbers cost a CPU much.
     marked = len(set(orientations)) < 4
     output = sum_finite_inside(function, without, orientations) if marked else function(without)
     if inputs.direct is not None:
@@ -99,7 +100,7 @@ def summed(inputs: Inputs, orientations: tuple[int, ...], *, dtype: jnp.dtype, h
 def _summed_gates(
     orientations: tuple[int, ...], precision: jax.lax.Precision, inputs: Inputs
 ) -> Array:
-    """One grid: query, key and value [X, Y, ...], gates [O, X, Y, ...]."""
+    """Computes one grid with query, key and value [X, Y, ...] and gates [O, X, Y, ...]."""
     X, Y = inputs.query.shape[:2]
     query, key, value = (x.reshape(X * Y, *x.shape[2:]) for x in inputs[:3])
 

@@ -1,4 +1,4 @@
-"""The 2D recurrence, one anti-diagonal after another: what every other form is held against."""
+"""The 2D recurrence, one anti-diagonal after another; every other form is compared with it."""
 
 import jax
 import jax.numpy as jnp
@@ -13,17 +13,19 @@ def recurrent(
 ) -> tuple[Array, States]:
     """Scans `step` over the anti-diagonals x + y = 0, 1, ...; differentiable in every mode.
 
-    The cells of a diagonal lie side by side along x. Those of no grid cell are computed too, from
-    zeros, and left out; a state stays where it is until its cell's turn comes, and after the last.
+    The cells of a diagonal are an array along x. Its places outside the grid are computed from
+    zeros, too, and left out of the result. A state does not change before its first cell or after
+    its last one.
 
     Args:
         inputs: [*B, X, Y, ...].
-        initial: on the left and top edge; None is zero.
-        dtype: of accumulation.
-        leaving: whether the states that leave are returned; else they are None.
+        initial: the states on the left and top edge; None: zero.
+        dtype: the type of accumulation.
+        leaving: whether to return the states that leave; if not, they are None.
 
     Returns:
-        The output [*B, X, Y, DV, JO] and the states on the right and bottom edge, in that type.
+        The output [*B, X, Y, DV, JO] and the states on the right and bottom edge, in the type of
+        accumulation.
     """
     X, Y = inputs.grid
     batch = len(inputs.batch)
@@ -37,7 +39,7 @@ def recurrent(
         return mask.reshape(*mask.shape, *[1] * (array.ndim - mask.ndim))
 
     def skew(array: Array) -> Array:
-        """[*B, X, Y, ...] -> [diagonals, X, *B, ...]."""
+        """Rearranges [*B, X, Y, ...] to [diagonals, X, *B, ...]."""
         array = jnp.moveaxis(array, (batch, batch + 1), (0, 1))[xs, jnp.clip(ys, 0, Y - 1)]
         return jnp.where(at(real, array), array, 0)
 
@@ -63,15 +65,15 @@ RECURRENT = GridImplementation("recurrent", recurrent, forward_mode=True)
 
 
 def step(inputs: Inputs, left: Array, up: Array) -> tuple[Array, Array, Array]:
-    """One cell (README.md, section 1).
+    """Computes one cell (README.md, section 1).
 
     Args:
-        inputs: without the axes X and Y; all in the type of the states.
-        left: what enters from the cell before in x, [*B, DK, DV, JT].
-        up: what enters from the cell before in y, likewise.
+        inputs: the cell's inputs, without the axes X and Y, all in the type of the states.
+        left: the state that enters from the previous cell in x, [*B, DK, DV, JT].
+        up: the state that enters from the previous cell in y, [*B, DK, DV, JT].
 
     Returns:
-        The output [*B, DV, JO] without its factor, and the states that leave to the right and down.
+        The output [*B, DV, JO] before scaling, and the states that leave to the right and down.
     """
     x = inputs
     output = _read(x.mark_left, x.query, left) + _read(x.mark_up, x.query, up)

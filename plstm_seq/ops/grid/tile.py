@@ -1,7 +1,8 @@
-"""A tile of a grid as one linear map, and what it does to queries, keys, values and states.
+"""A tile of a grid as one linear map, and its products with queries, keys, values and states.
 
-README.md, section 4. One tile, without *B. The states at two edges are one array here, [DK, edge,
-DV]: first the `Y * JT` entries of the left (right) border, then the `X * JT` of the top (bottom).
+README.md, section 4, derives it. The functions take one tile, without *B. The states at two edges
+are one array here, [DK, edge, DV]: first the `Y * JT` entries of the left (right) border, then the
+`X * JT` entries of the top (bottom) border.
 """
 
 from typing import NamedTuple
@@ -16,10 +17,10 @@ from plstm_seq.ops.products import einsum
 
 
 class Strip(NamedTuple):
-    """Gates from what the columns up to a strip's last are given to what its own columns give.
+    """The gates of a strip of columns: from products of keys and values to what its columns give.
 
-    For the columns before the strip they are `mark . source`, a product that is made where it is
-    needed; for its own columns they are `own`.
+    For products of the columns before the strip, the gates are `mark . source`, which is computed
+    only when it is needed; for products of the strip's own columns they are `own`.
 
     mark: [columns, gives, border];
     source: [border, columns before, given], None where the strip is the first;
@@ -31,12 +32,12 @@ class Strip(NamedTuple):
     own: Array
 
     def part(self, gives: slice, given: slice) -> "Strip":
-        """Some of what is given and of what columns give."""
+        """Returns the strip for a part of `gives` and of `given`."""
         source = None if self.source is None else self.source[:, :, given]
         return Strip(self.mark[:, gives], source, self.own[:, gives, :, given])
 
     def gates(self) -> Array:
-        """[columns, gives, columns up to its last, given]."""
+        """Returns the gates [columns, gives, columns up to the strip's last, given]."""
         if self.source is None:
             return self.own
         before = einsum("lab,bcd->lacd", self.mark, self.source)
@@ -46,10 +47,10 @@ class Strip(NamedTuple):
 class Tile(NamedTuple):
     """The gates of a tile.
 
-    strips: between cells, gives = Y * JO * JQ and given = Y * JK * JV;
-    read: from the states that enter, [X * Y, JO, JQ, edge];
-    write: to the states that leave, [edge, X * Y, JK, JV];
-    move: from the ones to the others, [edge, edge].
+    strips: the gates between cells, with gives = Y * JO * JQ and given = Y * JK * JV;
+    read: the gates from the states that enter, [X * Y, JO, JQ, edge];
+    write: the gates to the states that leave, [edge, X * Y, JK, JV];
+    move: the gates from states that enter to states that leave, [edge, edge].
     """
 
     strips: tuple[Strip, ...]
@@ -59,9 +60,9 @@ class Tile(NamedTuple):
 
 
 class _Chain(NamedTuple):
-    """The columns of a tile as strips, and all of them as one block, as in `Columns`.
+    """The columns of a tile as strips, and the parts of all columns as one block of `Columns`.
 
-    strips; mark [X, gives, border]; source [border, X, given]; transition [border, border].
+    mark [X, gives, border]; source [border, X, given]; transition [border, border].
     """
 
     strips: tuple[Strip, ...]
@@ -70,7 +71,7 @@ class _Chain(NamedTuple):
     transition: Array
 
     def gates(self, gives: slice, given: slice) -> Array:
-        """Gates of all strips, [X, gives, X, given]."""
+        """Returns the gates of all strips, [X, gives, X, given]."""
         X = self.mark.shape[0]
         parts = (strip.part(gives, given).gates() for strip in self.strips)
         return jnp.concatenate(
@@ -79,12 +80,12 @@ class _Chain(NamedTuple):
 
 
 def make_strips(inputs: Inputs) -> tuple[Strip, ...]:
-    """The gates between the cells [X, Y, ...] of a grid, where no states enter or leave."""
+    """Returns the gates between the cells [X, Y, ...] of a grid that no states enter or leave."""
     return _without_edges(inputs).strips
 
 
 def make_gates(inputs: Inputs) -> Array:
-    """The same as one array, [X, Y * JO * JQ, X, Y * JK * JV]."""
+    """Returns the gates of `make_strips` as one array, [X, Y * JO * JQ, X, Y * JK * JV]."""
     return _without_edges(inputs).gates(slice(None), slice(None))
 
 
@@ -95,7 +96,7 @@ def _without_edges(inputs: Inputs) -> _Chain:
 
 
 def make_tile(inputs: Inputs) -> Tile:
-    """The gates of a tile from those of its cells, [X, Y, ...]."""
+    """Returns the gates of a tile, given those of its cells, [X, Y, ...]."""
     X, Y, JO, JQ, JT = inputs.mark_left.shape
     JK, JV = inputs.source_right.shape[-2:]
     gives, given = Y * JO * JQ, Y * JK * JV
@@ -120,12 +121,12 @@ def make_tile(inputs: Inputs) -> Tile:
 
 
 def _chain(blocks: Columns, X: int, gives: int, given: int) -> _Chain:
-    """Goes over the strips from left to right, source and transition so far carried along."""
+    """Walks over the strips from left to right, and carries the source and transition so far."""
     border = blocks.transition.shape[1]
     width = blocks.mark.shape[1] // gives
     found, marks = [], []
     source, transition = None, None
-    # Parts of a split, not slices: their gradients are joined, where those of slices are added.
+    # A split, not slices: the gradients of its parts are joined, while those of slices are added.
     parts = [jnp.split(array, array.shape[0]) for array in blocks]
     for i, (mark, added, through, own) in enumerate(zip(*parts, strict=True)):
         columns = min(width, X - i * width)
@@ -146,9 +147,9 @@ def _chain(blocks: Columns, X: int, gives: int, given: int) -> _Chain:
 
 
 def inside(query: Array, key: Array, value: Array, strips: tuple[Strip, ...]) -> Array:
-    """What the cells of a tile read from each other: scores times gates, times values.
+    """Returns what the cells of a tile read from each other: scores times gates, times values.
 
-    The backward pass makes the gates of each strip anew.
+    The backward pass computes the gates of each strip again.
 
     Args:
         query: [X * Y, DK, JQ].
@@ -180,14 +181,14 @@ def gated(
     gates: Array,
     precision: jax.lax.Precision = jax.lax.Precision.HIGHEST,
 ) -> Array:
-    """Scores of some cells with others, times gates, times values.
+    """Returns the scores of some cells with others, times gates, times values.
 
     Args:
         query: [to, DK, JQ].
         key: [from, DK, JK].
         value: [from, DV, JV].
-        gates: [to, JO, JQ, from, JK, JV], neighbouring axes merged in any way.
-        precision: of the two products.
+        gates: [to, JO, JQ, from, JK, JV]; neighbouring axes may be merged in any way.
+        precision: the precision of the two products.
 
     Returns:
         [to, DV, JO].
@@ -200,29 +201,29 @@ def gated(
 
 
 def reading(query: Array, read: Array, state: Array) -> Array:
-    """What the cells read from the states that enter, [DK, edge, DV] -> [X * Y, DV, JO]."""
+    """Returns what cells read from the states that enter, [DK, edge, DV] -> [X * Y, DV, JO]."""
     queried = einsum("lkq,kev->lqev", query, state)
     return (read[..., None] * queried[:, None]).sum((2, 3)).mT
 
 
 def writing(key: Array, value: Array, write: Array) -> Array:
-    """What the cells add to the states that leave, [DK, edge, DV]."""
+    """Returns what the cells add to the states that leave, [DK, edge, DV]."""
     values = (write[:, :, :, None] * value[:, None]).sum(-1)
     return einsum("lka,elav->kev", key, values)
 
 
 def moving(move: Array, state: Array) -> Array:
-    """What the states that enter add to those that leave, [DK, edge, DV]."""
+    """Returns what the states that enter add to the states that leave, [DK, edge, DV]."""
     return einsum("ef,kfv->kev", move, state)
 
 
 def to_border(state: Array) -> Array:
-    """[cells, DK, DV, JT] -> [DK, cells * JT, DV]."""
+    """Rearranges [cells, DK, DV, JT] to [DK, cells * JT, DV]."""
     cells, DK, DV, JT = state.shape
     return state.transpose(1, 0, 3, 2).reshape(DK, cells * JT, DV)
 
 
 def from_border(border: Array, JT: int) -> Array:
-    """The inverse of `to_border`."""
+    """Inverts `to_border`."""
     DK, _, DV = border.shape
     return border.reshape(DK, -1, JT, DV).transpose(1, 0, 3, 2)

@@ -1,7 +1,8 @@
 """The 2D op on NVIDIA GPUs: the gates between all cells by a Pallas kernel (README.md, section 7).
 
-For numbers as gates, JT = JK = JQ = JV = JO = 1, as the published models have them. `pairs.py`
-holds the kernels, and is imported when they first run: Pallas takes long to import.
+It supports gates that are single numbers, JT = JK = JQ = JV = JO = 1, as in the published models.
+`pairs.py` contains the kernels, and is imported when they first run, because Pallas takes long to
+import.
 """
 
 import functools
@@ -17,18 +18,18 @@ from plstm_seq.ops.device import Home, gpu_capability
 from plstm_seq.ops.grid.inputs import GATES, GridImplementation, Inputs, States
 
 MIN_ROWS = 16
-"""Rows that a column is filled up to, the least that a product of matrices takes."""
+"""Columns are padded to this number of rows, the smallest that a product of matrices supports."""
 MAX_CELLS, MAX_ROWS = 256, 16
-"""Memory grows with the square of the cells, filled up; measured at 12 x 12 alone."""
+"""Memory grows with the square of the padded number of cells; only 12 x 12 was measured."""
 CAPABILITY = 8.0
 
 
 @dataclass(frozen=True)
 class Triton:
-    """The kernel, as `implementation_of` makes an implementation of it.
+    """The kernel; `implementation_of` turns it into an implementation.
 
     Attributes:
-        interpret: whether to run on the CPU, interpreted, for tests.
+        interpret: whether to run interpreted on the CPU, for tests.
     """
 
     interpret: bool = False
@@ -42,7 +43,7 @@ class Triton:
         leaving: bool,
         home: Home | None = None,
     ) -> tuple[Array, States]:
-        """Compute one orientation."""
+        """Computes one orientation."""
         del initial, leaving
         axis = len(inputs.batch)
         oriented = {name: getattr(inputs, name) for name in GATES}
@@ -59,15 +60,15 @@ class Triton:
         half: bool,
         home: Home | None = None,
     ) -> Array:
-        """The sum over orientations, with the direct term.
+        """Returns the sum over orientations, with the direct term.
 
         Args:
-            inputs: gates but the direct one [*B, O, X, Y, ...].
-            orientations: of the axis O.
-            dtype: of accumulation, and of the result.
-            half: whether query, key and value have 16 bits: then products, of gates too, may be of
-                TF32; otherwise they keep all of 32 bits.
-            home: the platforms that the kernel is compiled for; None: any.
+            inputs: the inputs; gates other than the direct term are [*B, O, X, Y, ...].
+            orientations: the orientations of the axis O.
+            dtype: the type of accumulation, and of the result.
+            half: whether query, key and value have 16 bits. If so, products, also those of gates,
+                may be computed in TF32; otherwise they keep all 32 bits.
+            home: the platforms that the kernel is compiled for; None: all.
         """
         run = functools.partial(_summed, orientations, dtype, not half, self.interpret, home)
         return jax.checkpoint(run)(inputs)
@@ -81,10 +82,10 @@ class Triton:
         leaving: bool = False,
         **options: Any,
     ) -> None:
-        """Declines float64, states, large grids, and gates that are no numbers.
+        """Declines float64, states, large grids, and gates that are not single numbers.
 
         Raises:
-            NotImplementedError: with the reason.
+            NotImplementedError: the call is declined; the message gives the reason.
         """
         del options
         if leaving or jax.tree.leaves(initial):
@@ -105,7 +106,7 @@ class Triton:
 
 
 def implementation_of(kernel: Triton) -> GridImplementation:
-    """The kernel as a way of computing the op."""
+    """Returns the implementation of the op that runs the kernel."""
     if kernel.interpret:
         return GridImplementation("triton", kernel.run, kernel.check, summed=kernel.summed)
     return GridImplementation(
@@ -119,10 +120,10 @@ def implementation_of(kernel: Triton) -> GridImplementation:
 
 
 def check_device(device: Any) -> None:
-    """Declines what is no NVIDIA GPU, or an older one.
+    """Declines devices that are not NVIDIA GPUs, and old NVIDIA GPUs.
 
     Raises:
-        NotImplementedError: with the reason.
+        NotImplementedError: the device is declined; the message gives the reason.
     """
     capability = gpu_capability(device)
     if not capability.replace(".", "").isdigit() or float(capability) < CAPABILITY:
@@ -165,6 +166,6 @@ def _summed(
 
 
 def _once(direct: Array, shape: tuple[int, ...], axis: int) -> Array:
-    """The direct term as a gate of the first orientation."""
+    """Returns the direct term as a gate of the first orientation alone."""
     first = direct.reshape(*shape[:axis], 1, *shape[axis + 1 :])
     return jnp.pad(first, [(0, n - 1 if i == axis else 0) for i, n in enumerate(shape)])

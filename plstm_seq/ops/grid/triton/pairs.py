@@ -1,7 +1,8 @@
 """Gates between all pairs of cells of a grid, and their derivative, as Pallas kernels (Triton).
 
-A program has some cells that read, its lanes, and goes over the columns that they read from; a
-matrix has a row for each row of the grid and a column for each lane. README.md, section 7.
+A program computes the gates to some of the cells, its lanes, and visits the columns that these
+cells read from. A matrix has a row for each row of the grid and a column for each lane. README.md,
+section 7, explains it.
 """
 
 import functools
@@ -25,7 +26,7 @@ Precision = jax.lax.Precision | jax.lax.DotAlgorithmPreset
 
 
 class Gates(NamedTuple):
-    """The gates of a column, [rows, 1] each, in the order of `inputs.GATES`, then direct."""
+    """The gates of a column, [rows, 1] each, in the order of `inputs.GATES`, then `direct`."""
 
     source_right: Array
     source_down: Array
@@ -41,24 +42,24 @@ class Gates(NamedTuple):
 KINDS = len(Gates._fields)
 _DOWN = Gates._fields.index("transition_du")
 _OWN = Gates._fields.index("mark_left")
-"""From here on a gate leads to cells of its own column alone."""
+"""From this index on, gates lead only to cells of their own column."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
 def pairs(
     gates: Array, grid: Grid, precision: Precision, interpret: bool, home: Home | None
 ) -> Array:
-    """The gate from every cell to every other, summed over orientations.
+    """Returns the gates from every cell to every other, summed over orientations.
 
     Args:
-        gates: [*B, O, 9, X, rows], in the order of `Gates`, zero where there is no cell.
-        grid: its size, and the orientations of the axis O.
-        precision: of products of matrices.
-        interpret: whether to run on the CPU, interpreted.
-        home: the platforms that the kernel is compiled for; None: any.
+        gates: [*B, O, 9, X, rows], in the order of `Gates`, zero in padding.
+        grid: the size of the grid, and the orientations of the axis O.
+        precision: the precision of products of matrices.
+        interpret: whether to run interpreted on the CPU.
+        home: the platforms that the kernel is compiled for; None: all.
 
     Returns:
-        [*B, X * Y, X * Y], from the cell of the last axis but one to that of the last.
+        [*B, X * Y, X * Y], gates from the cell of the second to last axis to that of the last axis.
     """
     return _pairs(gates, grid, precision, interpret, home)[0]
 
@@ -90,7 +91,7 @@ def _pass(function: Callable, home: Home | None, gates: Array, *arguments: Array
 
 @functools.cache
 def _forward(grid: Grid, precision: Precision, interpret: bool) -> Callable:
-    """[N, O, 9, X, rows] -> [N, X * Y, X * Y]."""
+    """Returns a function from gates [N, O, 9, X, rows] to their pairs [N, X * Y, X * Y]."""
     both = all(grid.indices(leftward) for leftward in (False, True))
 
     def kernel(gates: Any, ways: Any, found: Any) -> None:
@@ -98,7 +99,7 @@ def _forward(grid: Grid, precision: Precision, interpret: bool) -> Callable:
         valid = block.valid
         zero = jnp.zeros(valid.shape, gates.dtype)
         if not both:
-            # Where the one direction does not lead.
+            # A single direction does not reach all columns, so the result begins as zeros.
             jax.lax.fori_loop(
                 0,
                 grid.X,
@@ -143,7 +144,7 @@ def _forward(grid: Grid, precision: Precision, interpret: bool) -> Callable:
 
 @functools.cache
 def _backward(grid: Grid, precision: Precision, interpret: bool) -> Callable:
-    """[N, O, 9, X, rows] and [N, X * Y, X * Y] -> the first."""
+    """Returns a function from gates [N, O, 9, X, rows] and the pairs' cotangents to the gates'."""
     count = len(grid.orientations)
     leftward_bits = sum(walk.is_leftward(o) << i for i, o in enumerate(grid.orientations))
 
@@ -173,8 +174,9 @@ def _backward(grid: Grid, precision: Precision, interpret: bool) -> Callable:
                     gates_bar[i, kind, x] = term.sum(1)
                 return state_bar
 
-            # One thread reads what another has kept: all have read the last orientation's states
-            # before there are others, and all are kept before they are read.
+            # Threads read states that other threads have kept. The barriers make sure that the last
+            # orientation's states were read before new ones replace them, and that all states are
+            # kept before any of them is read.
             _barrier(interpret)
             block.go(leftward, keep, zero)
             _barrier(interpret)
@@ -200,9 +202,9 @@ def _backward(grid: Grid, precision: Precision, interpret: bool) -> Callable:
 
 
 class _Column:
-    """A column of an orientation, between the gates to the lanes behind it and before it.
+    """A column of an orientation: it maps gates from the border after it to the border before it.
 
-    A *state* is the gates from the border behind a column to the lanes, [rows, lanes].
+    A *state* has the gates from the border after a column to the lanes, [rows, lanes].
     """
 
     def __init__(
@@ -214,34 +216,34 @@ class _Column:
         at: Array | None,
         precision: Precision,
     ):
-        """Loads what belongs to it.
+        """Loads the gates of the column.
 
         Args:
             gates: [O, 9, X, rows].
-            ways: [O, X, rows, rows].
-            i: which orientation.
-            x: which column.
-            at: [rows, lanes]: the lanes in it; None: there are none.
-            precision: of products.
+            ways: products of transitions between rows, [O, X, rows, rows].
+            i: the index of the orientation.
+            x: the index of the column.
+            at: [rows, lanes], true for lanes that are cells of the column; None: there are none.
+            precision: the precision of products.
         """
         self._gates = Gates(*(gates[i, kind, x][:, None] for kind in range(KINDS)))
         self._ways = ways[i, x]
         self._at, self._precision = at, precision
 
     def down(self, state: Array) -> Array:
-        """From what enters a row from above to the lanes, in rows below."""
+        """Returns the gates from the state that enters each row from above to the lanes."""
         up = state * self._gates.transition_ru
         if self._at is not None:
             up += jnp.where(self._at, self._gates.mark_up, 0)
         return self._dot(up, 0)
 
     def between(self, state: Array, down: Array) -> Array:
-        """From the cells of the column to the lanes."""
+        """Returns the gates from the cells of the column to the lanes."""
         between = state * self._gates.source_right + down * self._gates.source_down
         return between if self._at is None else between + jnp.where(self._at, self._gates.direct, 0)
 
     def before(self, state: Array, down: Array) -> Array:
-        """From the border that enters the column to the lanes."""
+        """Returns the gates from the border before the column to the lanes."""
         before = state * self._gates.transition_rl + down * self._gates.transition_dl
         if self._at is None:
             return before
@@ -250,16 +252,17 @@ class _Column:
     def bar(
         self, state: Array, down: Array, before_bar: Array, between_bar: Array
     ) -> tuple[Array, Arrays]:
-        """Cotangents of the state, and of the gates before they are summed over the lanes.
+        """Computes the cotangents of the state and of the gates.
 
         Args:
-            state: as it was.
-            down: from `down(state)`.
-            before_bar: of `before(state, down)`.
-            between_bar: of `between(state, down)`.
+            state: the state of the forward pass.
+            down: the result of `down(state)`.
+            before_bar: the cotangent of `before(state, down)`.
+            between_bar: the cotangent of `between(state, down)`.
 
         Returns:
-            Where the column has no lanes there are no gates from `_OWN` on.
+            The cotangent of the state, and those of the gates before they are summed over lanes.
+            If the column has no lanes, the gates from `_OWN` on are left out.
         """
         gates = self._gates
         down_bar = between_bar * gates.source_down + before_bar * gates.transition_dl
@@ -282,7 +285,7 @@ class _Column:
         return state_bar, terms
 
     def _dot(self, matrix: Array, axis: int) -> Array:
-        """The ways times a matrix, over one axis of the ways."""
+        """Multiplies the ways by a matrix, summing over one axis of the ways."""
         contracted = ((axis,), (0,)), ((), ())
         return jax.lax.dot_general(self._ways, matrix, contracted, precision=self._precision)
 
@@ -293,9 +296,10 @@ def _barrier(interpret: bool) -> None:
 
 
 def _ways_between(gates: Array, grid: Grid) -> Array:
-    """[N, O, 9, X, rows] -> [N, O, X, rows, rows]: the product of what lies between two rows.
+    """Multiplies transitions between two rows, [N, O, 9, X, rows] -> [N, O, X, rows, rows].
 
-    From the last axis to the one before it; zero where that is not below, as the orientation goes.
+    The way leads from the row of the last axis to the row of the axis before it. It is zero unless
+    the second row is below the first one in the orientation.
     """
     to, origin = jnp.arange(grid.rows)[:, None], jnp.arange(grid.rows)
     ahead = jnp.stack(
@@ -310,7 +314,7 @@ def _ways_between(gates: Array, grid: Grid) -> Array:
 
 
 def _written(grid: Grid) -> Array:
-    """[blocks, O, 9, X, 1]: which cotangents of gates a program gives."""
+    """Returns [blocks, O, 9, X, 1], true for cotangents of gates that a program computes."""
     block, x = jnp.arange(grid.blocks)[:, None], jnp.arange(grid.X)
     first = block * walk.LANES // grid.Y
     last = (jnp.minimum(block * walk.LANES + walk.LANES, grid.cells) - 1) // grid.Y
@@ -321,15 +325,16 @@ def _written(grid: Grid) -> Array:
 
 
 def _beyond(grid: Grid, interpret: bool) -> int:
-    """Cells for what a matrix has more rows than the last column; the kernels mask them.
+    """Returns how many cells to append, since a matrix may have more rows than the last column.
 
-    The interpreter would move a slice that reaches beyond the end.
+    The kernels mask these cells. Without them the interpreter would move a slice that reaches
+    beyond the end.
     """
     return grid.rows - grid.Y if interpret else 0
 
 
 def _of_lanes(array: Any) -> pl.BlockSpec:
-    """Blocks of an array [N, cells, X * Y], a group of lanes at a time."""
+    """Returns the blocks of an array [N, cells, X * Y], with one group of lanes in each."""
     return pl.BlockSpec((None, array.shape[1], walk.LANES), lambda n, b: (n, 0, b))
 
 
@@ -346,7 +351,7 @@ def _call(
     outputs: list[tuple[jax.ShapeDtypeStruct, pl.BlockSpec]],
     interpret: bool,
 ) -> Arrays:
-    """Runs a program for every block of every grid; one warp, so that a sum takes no barrier."""
+    """Runs a program per block and grid; it has one warp, so that sums need no barrier."""
     arrays = [array for array, _ in arguments]
     return pl.pallas_call(
         kernel,

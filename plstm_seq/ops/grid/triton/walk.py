@@ -1,7 +1,8 @@
-"""How a program of the kernels goes over the columns of a grid, for some cells that read.
+"""The order in which a program of the kernels visits the columns of a grid.
 
-The columns of these cells are the program's *own*. They read from their own columns and those
-before: a program goes from its last own column back to the first of all, and returns.
+Each program computes the gates to some of the cells; the columns of these cells are the program's
+*own* columns. The cells read from their own and from earlier columns. A program therefore goes from
+its last own column back to the first column of the grid, and then returns.
 """
 
 import functools
@@ -16,28 +17,28 @@ from jax.experimental import pallas as pl
 
 Carry = TypeVar("Carry")
 LANES = 16
-"""Cells of a program."""
+"""The number of cells of a program."""
 
 
 def is_leftward(orientation: int) -> bool:
-    """Whether its first column is the grid's last."""
+    """Returns whether the orientation's first column is the grid's last."""
     return bool(orientation & 1)
 
 
 def is_upward(orientation: int) -> bool:
-    """Whether its first row is the grid's last."""
+    """Returns whether the orientation's first row is the grid's last."""
     return bool(orientation & 2)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A grid as the kernels have it.
+    """A grid as the kernels see it.
 
     Attributes:
-        X: columns.
-        Y: rows.
-        orientations: what is summed over.
-        least_rows: of a matrix; those that the grid lacks are filled up.
+        X: number of columns.
+        Y: number of rows.
+        orientations: the orientations that are summed.
+        least_rows: the smallest number of rows of a matrix; smaller grids are padded.
     """
 
     X: int
@@ -47,26 +48,26 @@ class Grid:
 
     @functools.cached_property
     def rows(self) -> int:
-        """Rows of a matrix, a power of two."""
+        """Number of rows of a matrix, a power of two."""
         return max(self.least_rows, 1 << (self.Y - 1).bit_length())
 
     @property
     def cells(self) -> int:
-        """Cells of the grid."""
+        """Number of cells of the grid."""
         return self.X * self.Y
 
     @property
     def blocks(self) -> int:
-        """Programs of a grid."""
+        """Number of programs of a grid."""
         return -(-self.cells // LANES)
 
     def indices(self, leftward: bool) -> list[int]:
-        """Which orientations of the axis O go one way."""
+        """Returns the indices of the orientations on the axis O that go this way."""
         return [i for i, o in enumerate(self.orientations) if is_leftward(o) == leftward]
 
 
 class Block:
-    """The lanes of a program."""
+    """The cells of a program, which are its lanes."""
 
     def __init__(self, grid: Grid, number: Array):
         self._grid = grid
@@ -77,17 +78,17 @@ class Block:
 
     @property
     def valid(self) -> Array:
-        """[rows, lanes]: whether row and lane are both of the grid."""
+        """[rows, lanes], true if both the row and the lane are in the grid."""
         rows = jnp.arange(self._grid.rows, dtype=jnp.int32)
         return (rows < self._grid.Y)[:, None] & (self.lanes < self._grid.cells)[None, :]
 
     def cells(self, x: Array) -> Any:
-        """Those of a column, as many as there are rows; of an array's axis X * Y."""
-        # Of the type that slices beside it have; they have to agree.
+        """Returns the slice of a column's cells on an axis X * Y; it has `rows` cells."""
+        # All slices of an array need the same integer type.
         return pl.ds((x * self._grid.Y).astype(int), self._grid.rows)
 
     def at(self, x: Array) -> Array:
-        """[rows, lanes]: whether a lane is the cell of that row, in one column."""
+        """Returns [rows, lanes], true if the lane is the cell of column `x` in that row."""
         cells = x * self._grid.Y + jnp.arange(self._grid.rows, dtype=jnp.int32)
         return (self.lanes[None, :] == cells[:, None]) & self.valid
 
@@ -99,13 +100,13 @@ class Block:
         *,
         returning: bool = False,
     ) -> Carry:
-        """Goes from the own columns back to the first, or returns from there.
+        """Visits columns from the last own one back to the first of the grid, or in reverse.
 
         Args:
-            leftward: whether the orientation's first column is the last.
-            visit: of a column, the carry and whether the column is an own one.
-            carry: to begin with.
-            returning: the other way.
+            leftward: whether the orientation's first column is the grid's last.
+            visit: takes a column, the carry, and whether it is an own column; returns the carry.
+            carry: the first carry.
+            returning: whether to go from the first column to the last own one.
         """
         leftward = jnp.asarray(leftward)
         before = jnp.where(leftward, self._end, 0), jnp.where(leftward, self._grid.X, self._first)

@@ -201,8 +201,8 @@ _EXPLANATION = (
 _COSTS = (
     "Medians over members, and how they differ from the first row. State: numbers carried from "
     "token to token for one sequence. FLOPs: of one step of the recurrence, forward. Tokens/s: of "
-    "one member in training, in a group its own tokens over the group's time. Memory: of the "
-    "compiled training program, all its members together."
+    "the training program, whose members share its time. Memory: of the compiled training "
+    "program, all its members together."
 )
 
 

@@ -384,7 +384,3 @@ def _squeue() -> dict[str, str]:
                 "this command"
             )
         time.sleep(_POLL_SECONDS)
-
-
-if TYPE_CHECKING:
-    from submitit.core.core import Job

@@ -61,7 +61,10 @@ def test_a_missing_transition_that_is_no_turn():
 
 
 def test_wrong_implementation():
-    with pytest.raises(ValueError, match=r"'fast'.*'parallel', 'chunkwise', 'recurrent'"):
+    with pytest.raises(
+        ValueError,
+        match=r"implementation: got 'fast', expected one of .*parallel, chunkwise, recurrent",
+    ):
         apply(make(2, 2)[0], implementation="fast")
 
 

@@ -25,7 +25,7 @@ def _without_ynnpack() -> None:
     if not (0, 10, 2) <= jaxlib < (0, 13) or _OPTION in flags:
         return
     os.environ["XLA_FLAGS"] = f"{flags} {_OPTION}=".strip()
-    # XLA reads its flags only once, when its first backend starts.
+    # XLA reads its flags only once.
     bridge: Any = sys.modules.get("jax._src.xla_bridge")
     late = getattr(bridge, "backends_are_initialized", bool)()
     if jaxlib < (0, 12) and late and bridge.default_backend() == "cpu":

@@ -66,7 +66,10 @@ def _in_blocks(query: Array, key: Array, value: Array, *, block_size: int) -> Ar
 
 
 def _query_by_query(query: Array, key: Array, value: Array) -> Array:
-    """Compute the same, but leave out the keys that a query does not see, without zero weights."""
+    """Compute the same with zeros for keys and values that a query does not see.
+
+    So NaN there has no effect.
+    """
 
     def head(query: Array, key: Array, value: Array) -> Array:
         """[T, D] and twice [S, D] -> [T, D]."""

@@ -52,8 +52,8 @@ def gated_delta_rule(
         log_decay: one rate for all features [*B, T, 1] or one rate per feature [*B, T, DK]; finite
             and at most 0. None: no decay.
         initial_state: S before the first step, [*B, DK, DV].
-        chunk_size: number of steps of a chunk; None: steps of about 64 parts, or of 16 if each
-            feature has a rate.
+        chunk_size: number of steps of a chunk; None: as many as have about 64 parts, or about 16
+            parts if each feature has a rate.
 
     Returns:
         The output [*B, T, DV] and the last state [*B, DK, DV].

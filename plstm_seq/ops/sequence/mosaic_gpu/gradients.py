@@ -120,7 +120,7 @@ def _chunk(
     parts: int,
     scale: float,
 ) -> None:
-    """Computes one chunk in memory `m`; the scores contain the scale, other terms do not yet."""
+    """Computes one chunk in memory `m`; scores contain the scale, other terms apply it later."""
     for name, target in (("query", "queries"), ("key", "keys"), ("states",) * 2, ("after",) * 2):
         t.fetch(ins[name], m[target], m["ready"])
     gates = g.Gates(

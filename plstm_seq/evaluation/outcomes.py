@@ -46,7 +46,7 @@ class Tally(NamedTuple):
 
     @classmethod
     def empty(cls, batch_size: int) -> Tally:
-        """The counts before anything has been read."""
+        """Returns the counts before anything has been read."""
         zeros = jnp.zeros((batch_size,), jnp.int32)
         return cls(zeros, zeros, zeros.astype(bool))
 
@@ -149,7 +149,7 @@ class PassPlan:
 
     @property
     def batches(self) -> int:
-        """How many batches; the last may be cut."""
+        """The number of batches; the last may be cut."""
         return -(-self.num_sequences // self.batch_size)
 
 
@@ -254,7 +254,7 @@ def sampled_outcomes(
 
 
 class _Work:
-    """An evaluation while it goes on: its place, and who is told."""
+    """An evaluation while it goes on: how far it has come, and the bookmark that keeps it."""
 
     def __init__(
         self,
@@ -308,7 +308,7 @@ class _Work:
             self.bookmark.put(self.place, read, self.symbols * self.plan.batches)
 
     def outcomes(self, *, nested: bool) -> Outcomes:
-        """What was measured; the last batch may be cut."""
+        """Returns what was measured; the last batch may be cut."""
         found = self.place.found
         correct, scored, last = (np.asarray(x)[:, : self.plan.num_sequences] for x in found)
         return Outcomes(self.lengths, correct, scored, last, nested)

@@ -172,5 +172,5 @@ class Snapped(nnx.Module):
 
 
 def _along(values: Array, like: Array) -> Array:
-    """Values of the first axis, with as many axes as another array."""
+    """Gives values along the first axis as many axes as another array has."""
     return values.reshape(-1, *(1,) * (like.ndim - 1))

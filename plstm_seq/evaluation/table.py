@@ -349,7 +349,7 @@ def filled(frame: polars.DataFrame, known: Mapping[str, int | None]) -> polars.D
 
 
 def _of_last_model(frame: polars.DataFrame) -> polars.DataFrame:
-    """The rows of the last step; of several checkpoints of that step, the one written last."""
+    """Returns the rows of the last step, and of its checkpoints the one that was written last."""
     import polars
 
     if frame["step"].is_null().all():
@@ -365,7 +365,7 @@ def _of_last_model(frame: polars.DataFrame) -> polars.DataFrame:
 def _fullest(
     rows: polars.DataFrame, by: Sequence[str], asked: Asked | None
 ) -> tuple[polars.DataFrame, dict[str, Any]]:
-    """The set in which most wanted lengths are, then of most sequences; and what it is of."""
+    """Returns the set with most of the wanted lengths, then most sequences, and what it is of."""
     import polars
 
     def rank(own: polars.DataFrame) -> tuple[int, int, int, bool]:

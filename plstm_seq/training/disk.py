@@ -1,4 +1,4 @@
-"""The disk under a folder of checkpoints: another folder in its place, no space, foreign noise."""
+"""Checks of the disk under a folder of checkpoints, and quiet for the threads that write there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OVERHEAD = 256 * 1024  # bytes of a checkpoint's many small files
 
 
 def place(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from another that takes its name later; None: there is none."""
+    """Returns what tells a folder from a later one of the same name; None: there is no folder."""
     try:
         status = folder.stat()
     except FileNotFoundError:
@@ -27,7 +27,7 @@ def place(folder: Path) -> tuple[int, int] | None:
 
 
 def check_path(folder: Path) -> None:
-    """Refuses a folder in which orbax does not find what it has written: it looks by a pattern.
+    """Refuses a path in which orbax, which searches by patterns, would not find its own files.
 
     Raises:
         ValueError: the path has letters that stand for others in a pattern.
@@ -37,7 +37,7 @@ def check_path(folder: Path) -> None:
 
 
 def check_space(folder: Path, size: int) -> None:
-    """Refuses to begin a checkpoint of so many bytes that does not fit on the disk.
+    """Refuses to begin a checkpoint that does not fit on the disk.
 
     Raises:
         OSError: the disk is full.
@@ -84,7 +84,7 @@ class _WithoutLateWrites(NamedTuple):
 
 
 def why(error: Exception, folder: Path) -> str:
-    """Why a folder could not be written to, in a line."""
+    """Says in one line why a folder could not be written to."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     for number in full:
         if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
@@ -95,5 +95,5 @@ def why(error: Exception, folder: Path) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first; those of orbax and tensorstore go on for pages."""
+    """Returns the first line of an error; those of orbax and tensorstore go on for pages."""
     return str(error).strip().split("\n")[0][:200]

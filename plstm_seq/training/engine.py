@@ -1,4 +1,4 @@
-"""The training engine: opens, restores, advances, saves and ends members, be it one or many.
+"""The training engine: it opens, restores, advances, saves and ends one member or many.
 
 How their states lie and where batches come from is the layout's part (`layout.py`).
 """
@@ -71,7 +71,7 @@ class _Seat:
         return "diverged" if isinstance(self.error, NonFiniteLossError) else "failed"
 
     def hand_over(self, state: TrainState) -> None:
-        """Gives the model what was trained."""
+        """Puts the trained parameters into the member's model."""
         nnx.update(self.model, state.parameters, state.rest)
         self.average = state.average
 
@@ -102,7 +102,7 @@ class Engine:
     def train(
         self, members: Sequence[Member], *, resume: bool = True, progress: Tracker | None = None
     ) -> list[FitResult]:
-        """Trains all that have not ended; how each ended, in order."""
+        """Trains all members that have not ended, and returns how each ended, in order."""
         with ExitStack() as stack:
             seats = [_Seat(number, member) for number, member in enumerate(members)]
             for seat, member in zip(seats, members, strict=True):
@@ -145,20 +145,20 @@ class Engine:
                 _Together(self, seats[start : start + self.width]).run(progress, interrupted)
 
     def result(self, seat: _Seat) -> FitResult:
-        """How a member ended."""
+        """Returns how a member ended."""
         ledger, memory = seat.ledger, self.layout.memory_bytes
         return FitResult(
             seat.status, ledger.step, ledger.record, self.width, memory, seat.error, seat.average
         )
 
     def announce(self, seat: _Seat) -> None:
-        """Says that a member has ended."""
+        """Tells the callback that a member has ended."""
         if self.tell is not None:
             self.tell(seat.number, self.result(seat))
 
     @contextmanager
     def noted(self, seat: _Seat, *more: type[Exception]) -> Iterator[None]:
-        """A member whose files cannot be read or written fails alone, if the engine is tolerant."""
+        """If the engine is tolerant, a member whose files cannot be read or written fails alone."""
         try:
             yield
         except (OSError, CorruptCheckpointError, *more) as error:
@@ -186,7 +186,7 @@ class _Together:
             seat.state = None
 
     def run(self, progress: Tracker | None, interrupted: Callable[[], bool]) -> None:
-        """Trains until all have ended, or Ctrl-C was pressed."""
+        """Trains until all members have ended, or Ctrl-C was pressed."""
         ledgers = [seat.ledger for seat in self.seats]
         for seat in self.seats:
             with self.engine.noted(seat):
@@ -253,7 +253,7 @@ class _Together:
         self._compact(seconds / int(steps.max()), compile_seconds)
 
     def _log(self, seats: Sequence[_Seat]) -> None:
-        """Hands the records on, with what is to be validated and measured now."""
+        """Hands the records to the trackers, with the validation and accuracy that are due now."""
         accuracies = None
         if any(seat.ledger.is_measured for seat in seats):
             accuracies = self.layout.measured(self.state)
@@ -273,7 +273,7 @@ class _Together:
         return {VALIDATION + name: float(value) for name, value in validate(model).items()}
 
     def _keep(self, active: Sequence[_Seat]) -> None:
-        """Saves where it is time to, and lets go of those that have ended."""
+        """Saves the members whose checkpoint is due, and drops those that have ended."""
         every = self.config.checkpoint_every
         good = [seat for seat in active if seat.error is None]
         self._save(x for x in good if x.ledger.has_ended or x.ledger.step % every == 0)
@@ -286,7 +286,7 @@ class _Together:
         self._drop_failed()
 
     def _diverge(self, seat: _Seat, error: NonFiniteLossError) -> None:
-        """Gives the model its last checkpoint."""
+        """Puts the parameters of the last checkpoint into the model of a diverged member."""
         if seat.ledger.checkpoints is not None:
             with self.engine.noted(seat):
                 seat.ledger.checkpoints.load_model(seat.model)
@@ -304,7 +304,7 @@ class _Together:
         return self.layout.row(self.state, self.seats.index(seat))
 
     def _drop_failed(self) -> None:
-        """Lets go of those whose files could not be written."""
+        """Drops the members whose files could not be written."""
         for seat in list(self.training):
             if seat.error is not None:
                 self._let_go(seat)
@@ -316,7 +316,7 @@ class _Together:
             self.engine.announce(seat)
 
     def _compact(self, seconds_a_step: float, compile_seconds: float) -> None:
-        """Goes on with a smaller program where that pays."""
+        """Goes on with a smaller program if that saves time."""
         rows = self.layout.rows(max(len(self.training), 1))
         if not self.training or rows > self.rows // 2:
             return
@@ -332,7 +332,7 @@ class _Together:
 
 
 def _report(progress: Tracker, step: int, records: Sequence[Record]) -> None:
-    """Shows the means of members' records."""
+    """Shows the means over the records of the members."""
     if not records:
         return
     # Not all may have been measured at their last step.

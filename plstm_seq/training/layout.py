@@ -61,34 +61,34 @@ class Layout(ABC):
         self._programs: dict[Any, jax.stages.Compiled] = {}
 
     def rows(self, count: int) -> int:
-        """How many rows a program for `count` members has."""
+        """Returns how many rows a program for `count` members has."""
         return count
 
     def fitting(self, count: int, state: TrainState) -> int:
-        """How many of `count` members like `state` fit into the memory at once."""
+        """Returns how many of `count` members like `state` fit into the memory at once."""
         del state
         return count
 
     @abstractmethod
     def place(self, state: TrainState) -> TrainState:
-        """A new state, placed where a checkpoint is to be read."""
+        """Places a new state where a checkpoint is to be read."""
 
     @abstractmethod
     def join(self, states: Sequence[TrainState], rows: int) -> TrainState:
-        """The states as one that a program takes."""
+        """Joins the states into the one that a program takes."""
 
     @abstractmethod
     def row(self, state: TrainState, index: int) -> TrainState:
-        """The state of one member."""
+        """Returns the state of one member."""
 
     @abstractmethod
     def advance(
         self, state: TrainState, bucket: int, orders: Sequence[LengthRange], steps: np.ndarray
     ) -> tuple[TrainState, list[Metrics]]:
-        """Takes `steps` [rows] steps on arrays of length `bucket`; what was measured, by row."""
+        """Takes `steps` [rows] steps on arrays of length `bucket`, and returns measures by row."""
 
     def measured(self, state: TrainState) -> np.ndarray:
-        """The accuracies [rows] that may end training, see `measured_accuracy`."""
+        """Returns the accuracies [rows] that may end training, see `measured_accuracy`."""
         sample: Any = self.sample
         return np.atleast_1d(
             measured_accuracy(self.graphdef, sample, self.config, state, members=self.members)
@@ -97,7 +97,7 @@ class Layout(ABC):
     def program(
         self, state: TrainState, batch: Sample | Examples, bucket: int
     ) -> jax.stages.Compiled:
-        """The program that trains `state` on what `batch` draws, or on batches like it."""
+        """Returns the program that trains `state` on what `batch` draws, or on batches like it."""
         # Few keys, each soon made: that of `compile_program` takes milliseconds to hash.
         key = (state.step.shape, bucket, None if callable(batch) else Shapes.of(batch))
         if key not in self._programs:
@@ -119,7 +119,7 @@ class Layout(ABC):
 
 
 class _Single(Layout):
-    """One state, as it is; over a mesh it is whole on every device."""
+    """A single state, without an axis of members; on a mesh every device has all of it."""
 
     def place(self, state: TrainState) -> TrainState:
         return state if self.mesh is None else replicate(state, self.mesh)
@@ -134,7 +134,7 @@ class _Single(Layout):
 
 
 class Drawn(_Single):
-    """One state, whose batches are drawn inside the program."""
+    """A single state whose batches are drawn inside the program."""
 
     def advance(
         self, state: TrainState, bucket: int, orders: Sequence[LengthRange], steps: np.ndarray
@@ -146,7 +146,7 @@ class Drawn(_Single):
 
 
 class Hosted(_Single):
-    """One state, whose batches a thread makes while the device is at work on those before.
+    """A single state whose batches are made by a thread while the device works on earlier ones.
 
     Args:
         key: of the training; the rest as of `Layout`.
@@ -189,7 +189,7 @@ class Hosted(_Single):
         return state, [{name: np.stack([np.asarray(x[name]) for x in taken]) for name in taken[0]}]
 
     def _take(self, step: int) -> Examples:
-        """The batch of a step; an error that making it raised is raised here."""
+        """Returns the batch of a step, or raises the error that making it raised."""
         for ahead in range(step, min(step + self._depth + 1, self.config.steps)):
             if ahead not in self._made:
                 self._made[ahead] = self._pool.submit(self._make, ahead)
@@ -202,7 +202,7 @@ class Hosted(_Single):
 
 
 class Stacked(Layout):
-    """Many states as one, with a first axis of members, whose batches are drawn in the program.
+    """Many states joined along a first axis of members; batches are drawn inside the program.
 
     Args:
         devices: over which members are split.
@@ -270,7 +270,7 @@ class Stacked(Layout):
 
 
 def _first(metrics: Any, count: int) -> Metrics:
-    """What a program measured in the steps that it took."""
+    """Returns what a program measured in the steps that it took."""
     return {name: np.asarray(value)[:count] for name, value in metrics.items()}
 
 
@@ -281,5 +281,5 @@ def _row(state: TrainState, index: Array) -> TrainState:
 
 @jax.jit
 def stacked(states: Sequence[TrainState]) -> TrainState:
-    """States as one, with a first axis of members."""
+    """Joins states along a first axis of members."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)

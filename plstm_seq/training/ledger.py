@@ -1,4 +1,4 @@
-"""What the host keeps of one training: where it is, its records, its checkpoints, its end."""
+"""What the host knows of one training: its step, its records, its checkpoints and its end."""
 
 from __future__ import annotations
 
@@ -91,12 +91,12 @@ class Ledger:
 
     @property
     def phase(self) -> Phase:
-        """What holds at the next step."""
+        """The phase of the curriculum at the next step."""
         return self.config.curriculum.phase(self.step, self.standing)
 
     @property
     def orders(self) -> LengthRange:
-        """What a program is told of the next steps."""
+        """The lengths of the next steps, as the program takes them."""
         phase = self.phase
         if self.config.curriculum.last_stage(self.config.steps) is None:
             return length_range(phase)
@@ -119,11 +119,11 @@ class Ledger:
 
     @property
     def status(self) -> Status:
-        """How it ended, once it has."""
+        """How the training ended, if it has."""
         return "solved" if self.is_solved else "finished"
 
     def resume(self, state: TrainState) -> TrainState:
-        """Goes on from the latest whole checkpoint, else from the state given, and returns it."""
+        """Returns the state of the latest whole checkpoint, or the given one if there is none."""
         if self.checkpoints is None:
             return state
         restored = self.checkpoints.restore(state)
@@ -138,11 +138,11 @@ class Ledger:
 
     @property
     def is_to_save(self) -> bool:
-        """Whether checkpoints are kept, and there is none of this step."""
+        """Whether checkpoints are kept, and this step has none yet."""
         return self.checkpoints is not None and self.saved != self.step
 
     def save(self, state: TrainState) -> None:
-        """Writes a checkpoint, where checkpoints are kept."""
+        """Writes a checkpoint if checkpoints are kept."""
         if self.checkpoints is not None:
             notes = {"streak": self._streak, "record": self.record, "standing": self.standing}
             self.checkpoints.save(state, notes)
@@ -173,7 +173,7 @@ class Ledger:
         return self.in_last_stage and self.step % solved.stride == 0
 
     def divergence(self, metrics: Mapping[str, np.ndarray]) -> NonFiniteLossError | None:
-        """What to raise where a step's loss or gradient is not finite."""
+        """The error to raise if the loss or gradient of a step is not finite; None: all are."""
         loss, norm = metrics["loss"], metrics["gradient_norm"]
         bad = np.flatnonzero(~(np.isfinite(loss) & np.isfinite(norm)))
         if not bad.size:
@@ -186,7 +186,7 @@ class Ledger:
     def take(
         self, metrics: Mapping[str, np.ndarray], *, seconds: float, compile_seconds: float
     ) -> None:
-        """Goes on by the steps that `metrics` [steps] are of, and makes their record."""
+        """Goes on by the steps whose `metrics` [steps] are given, and returns their record."""
         self._taken = self.phase
         self.step += len(metrics["loss"])
         stage = {} if self.config.curriculum.foreseen else {"stage": self.standing.stage + 1}
@@ -201,7 +201,7 @@ class Ledger:
         }
 
     def log(self, extra: Mapping[str, Any]) -> None:
-        """Counts the record for the rules that end a stage or all, and hands it to the trackers."""
+        """Shows the record to the rules that end a stage or the training, and to the trackers."""
         self.record |= extra
         solved = self.config.solved
         if solved is not None and self.in_last_stage and solved.recorded in self.record:

@@ -1,4 +1,4 @@
-"""Reads the latest whole checkpoint of a folder, past those that are damaged."""
+"""Reads the latest checkpoint of a folder that is not damaged."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ class Reader:
         self.folder, self._manager = folder, manager
 
     def path(self, step: int) -> Path:
-        """The folder of the checkpoint of a step."""
+        """Returns the folder of the checkpoint of a step."""
         return self.folder / str(step)
 
     def steps(self) -> list[int]:
-        """Steps of all checkpoints, ascending, those that were cut off included."""
+        """Returns the steps of all checkpoints in ascending order, also of incomplete ones."""
         self._manager.reload()
         return sorted(self._manager.all_steps())
 
     def latest(
         self, target: dict[str, Leaves], passed_over: PassedOver | None = None
     ) -> tuple[Checkpoint, dict[str, Leaves], dict] | None:
-        """The latest whole checkpoint, its arrays and the notes beside them; None: there is none.
+        """Returns the latest whole checkpoint, its arrays and its notes; None: there is none.
 
         Args:
             target: arrays of the types, shapes and places to read, by item and name.
@@ -102,7 +102,7 @@ class Reader:
         return None
 
     def _check(self, step: int, identity: str | None) -> str:
-        """Looks for damage before orbax does, whose readers leave threads that fail loudly."""
+        """Looks for damage before orbax reads, whose threads would print their own errors."""
         if not self.path(step).is_dir():
             raise CorruptCheckpointError("its folder is missing")
         return check_manifest(self.path(step), identity)
@@ -133,7 +133,7 @@ class Reader:
 
 
 class _MismatchError(Exception):
-    """The checkpoint is whole, and of something else."""
+    """The checkpoint is whole, but it has other arrays than those that are asked for."""
 
 
 def _compare(saved: dict[str, str], wanted: dict[str, str]) -> None:
